@@ -1,0 +1,252 @@
+//! Entries: the result of one compile as a list of blobs and texts, and its JSON form. Does not know where blobs
+//! are kept or how they are put into place.
+//!
+//! ```text
+//! {"version":1,"crate_name":…,"outputs":[{"name":"libx-1.rlib","kind":"link","digest":…,"size":…,"mtime_s":…}],
+//!  "dep_info":{"inline":…}|{"blob":…},"stderr":…,"stdout":…,"compile_ms":…,"boot":…}
+//! ```
+//! At most [`ENTRY_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::key::{Field, UnitKey};
+use crate::record::InputRecord;
+
+/// Version of the JSON form.
+pub const VERSION: u32 = 1;
+/// Longest entry file that is read, in bytes.
+pub const ENTRY_BYTES_MAX: u64 = 8 << 20;
+/// Texts longer than this become blobs of their own, in bytes.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// What an output file is; decides how it may be put into a target directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputKind {
+    /// `.rmeta` of a library that is also linked.
+    Metadata,
+    /// `.rmeta` of a `check` or clippy unit; Cargo sets its mtime after every run, so it never shares an inode.
+    CheckMetadata,
+    /// `.rlib`.
+    Rlib,
+    /// A proc macro's shared library.
+    ProcMacro,
+    /// A build script's executable.
+    BuildScript,
+    /// Executables, test harnesses, cdylibs, dylibs and static libraries: people edit them in place (`strip`).
+    Linked,
+    /// `.dwo`, `.dwp`: debug information beside the output.
+    Debug,
+}
+
+/// One output file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// File name inside the unit's output directory: one safe component, see [`is_safe_name`].
+    pub name: String,
+    /// What it is.
+    pub kind: OutputKind,
+    /// Content.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+    /// The blob's modification time, in seconds since 1970; the nanoseconds are zero.
+    pub mtime_s: i64,
+    /// Whether the file is executable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}
+
+/// A text that belongs to an entry, with root tokens in place of local paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Text {
+    /// Short texts travel inside the entry.
+    Inline(String),
+    /// Long ones are blobs.
+    Blob(Digest),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::Inline(String::new())
+    }
+}
+
+impl Text {
+    /// Whether there is nothing to show.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Text::Inline(text) if text.is_empty())
+    }
+}
+
+/// The stored result of one compile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    version: u32,
+    /// The unit that this is a result of.
+    pub unit: UnitKey,
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// `CARGO_PKG_NAME` and `CARGO_PKG_VERSION`, for listings.
+    #[serde(default)]
+    pub package: String,
+    /// See `package`.
+    #[serde(default)]
+    pub package_version: String,
+    /// Target triple, empty for the host.
+    #[serde(default)]
+    pub target: String,
+    /// Output files, in the order in which the compiler announced them.
+    pub outputs: Vec<Output>,
+    /// The `.d` file.
+    pub dep_info: Text,
+    /// Name of the `.d` file in the output directory.
+    pub dep_info_name: String,
+    /// What the compiler wrote to standard error, with artifact notifications.
+    #[serde(default)]
+    pub stderr: Text,
+    /// What the compiler (in fact: proc macros) wrote to standard output.
+    #[serde(default)]
+    pub stdout: Text,
+    /// Wall time of the compile, in milliseconds.
+    pub compile_ms: u64,
+    /// When the compile ended, in seconds since 1970.
+    pub created_s: u64,
+    /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
+    #[serde(default)]
+    pub boot: String,
+}
+
+/// Why bytes are not a usable entry.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Not the JSON form at all.
+    #[error("not an entry: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer kache; left alone.
+    #[error("entry of version {0}, newer than this kache")]
+    Newer(u32),
+    /// A file name that could leave the output directory.
+    #[error("unsafe output name {0:?}")]
+    UnsafeName(String),
+}
+
+impl Entry {
+    /// A new entry without outputs and texts.
+    pub fn new(unit: UnitKey, crate_name: &str) -> Self {
+        Self {
+            version: VERSION,
+            unit,
+            crate_name: crate_name.to_owned(),
+            package: String::new(),
+            package_version: String::new(),
+            target: String::new(),
+            outputs: Vec::new(),
+            dep_info: Text::default(),
+            dep_info_name: String::new(),
+            stderr: Text::default(),
+            stdout: Text::default(),
+            compile_ms: 0,
+            created_s: 0,
+            boot: String::new(),
+        }
+    }
+
+    /// Every blob that the entry needs.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let texts = [&self.dep_info, &self.stderr, &self.stdout];
+        let text_blobs = texts.into_iter().filter_map(|text| match text {
+            Text::Blob(digest) => Some(*digest),
+            Text::Inline(_) => None,
+        });
+        self.outputs.iter().map(|output| output.digest).chain(text_blobs.collect::<Vec<_>>())
+    }
+
+    /// Bytes of all outputs.
+    pub fn size_bytes(&self) -> u64 {
+        self.outputs.iter().map(|output| output.size).sum()
+    }
+
+    /// The JSON form.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the JSON form and checks its names.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        let entry: Entry = serde_json::from_slice(bytes)?;
+        if entry.version > VERSION {
+            return Err(EntryError::Newer(entry.version));
+        }
+        let names = entry.outputs.iter().map(|output| &output.name).chain([&entry.dep_info_name]);
+        for name in names {
+            if !is_safe_name(name) {
+                return Err(EntryError::UnsafeName(name.clone()));
+            }
+        }
+        Ok(entry)
+    }
+}
+
+/// Whether `name` is one plain path component that can't leave the directory it is joined to.
+pub fn is_safe_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
+}
+
+/// What made an entry's key, kept beside the entry for `why-miss`; never read on a hit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// Fields of the unit key.
+    pub unit_fields: Vec<Field>,
+    /// Fields of the entry key.
+    pub entry_fields: Vec<Field>,
+    /// The record that the entry was stored under.
+    pub record: InputRecord,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Entry {
+        let mut entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+        entry.dep_info_name = "demo-1.d".into();
+        entry.stderr = Text::Blob(Digest::of(b"warning"));
+        entry.outputs.push(Output {
+            name: "libdemo-1.rlib".into(),
+            kind: OutputKind::Rlib,
+            digest: Digest::of(b"rlib"),
+            size: 4,
+            mtime_s: 1,
+            executable: false,
+        });
+        entry
+    }
+
+    #[test]
+    fn json_form_round_trips() {
+        let entry = sample();
+        assert_eq!(Entry::decode(&entry.encode()).expect("own output"), entry);
+        assert_eq!(entry.blobs().collect::<Vec<_>>(), [Digest::of(b"rlib"), Digest::of(b"warning")]);
+    }
+
+    #[test]
+    fn names_that_leave_the_directory_are_refused() {
+        for bad in ["", ".", "..", "a/b", "../x", "a\\b", "x\0", &"x".repeat(256)] {
+            let mut entry = sample();
+            entry.outputs[0].name = bad.to_owned();
+            assert!(matches!(Entry::decode(&entry.encode()), Err(EntryError::UnsafeName(_))), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = Entry::decode(&bytes);
+        }
+    }
+}

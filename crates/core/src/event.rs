@@ -1,0 +1,238 @@
+//! Events: one line of the journal for each compiler invocation that the cache had a say in. Knows nothing about
+//! where the journal is or who reads it.
+//!
+//! A line is one JSON object and a newline, at most [`EVENT_BYTES_MAX`] bytes. Readers skip lines that they can't
+//! parse (a torn last line, a newer version) and ignore fields that they don't know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::{EntryKey, UnitKey};
+
+/// Version of the JSON form.
+pub const VERSION: u32 = 1;
+/// Longest line that is written or read, in bytes.
+pub const EVENT_BYTES_MAX: usize = 8 << 10;
+
+/// How an invocation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Served from the local store.
+    Hit,
+    /// Compiled, and every output was known already.
+    Dup,
+    /// Compiled.
+    Miss,
+    /// Handed to the compiler without a look-up.
+    Passthrough,
+    /// The compiler reported an error in the user's code, or could not be run.
+    Error,
+}
+
+impl Outcome {
+    /// The word that users see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Outcome::Hit => "hit",
+            Outcome::Dup => "dup",
+            Outcome::Miss => "miss",
+            Outcome::Passthrough => "passthrough",
+            Outcome::Error => "error",
+        }
+    }
+}
+
+/// Where a hit's entry came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// It was in the local store.
+    Local,
+    /// The daemon had fetched it before it was asked for.
+    Prefetch,
+    /// It was fetched from the remote on demand.
+    Remote,
+}
+
+/// Time spent in each phase, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    /// From the start of the process to its end.
+    pub total_us: u64,
+    /// Parsing and the unit key.
+    pub key_us: u64,
+    /// Records, input digests, entry.
+    pub lookup_us: u64,
+    /// Waiting for another process that compiles the same unit.
+    pub wait_us: u64,
+    /// Putting outputs into place.
+    pub restore_us: u64,
+    /// The compiler.
+    pub compile_us: u64,
+    /// Storing the outputs.
+    pub store_us: u64,
+}
+
+/// Bytes moved, by how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moved {
+    /// Shared by hard link, in bytes.
+    pub linked_bytes: u64,
+    /// Shared by reflink, in bytes.
+    pub reflinked_bytes: u64,
+    /// Copied, in bytes.
+    pub copied_bytes: u64,
+    /// Left alone because the very file was there, in bytes.
+    pub kept_bytes: u64,
+    /// New in the store, in bytes.
+    pub stored_bytes: u64,
+}
+
+/// One compiler invocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Version of the form.
+    pub version: u32,
+    /// When the invocation ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// One Cargo invocation: its process id and start time.
+    #[serde(default)]
+    pub session: String,
+    /// Directory in which Cargo was started.
+    #[serde(default)]
+    pub project: String,
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// Cargo package and version.
+    #[serde(default)]
+    pub package: String,
+    /// See `package`.
+    #[serde(default)]
+    pub package_version: String,
+    /// Crate type (`lib`, `bin`, `test`, `proc-macro`, `build-script`, …).
+    #[serde(default)]
+    pub kind: String,
+    /// `build`, `check` or `clippy`.
+    #[serde(default)]
+    pub mode: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For hits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Stable code of the miss, bypass or degradation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Why the result of a compile was not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_stored: Option<String>,
+    /// Key of the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_key: Option<UnitKey>,
+    /// Key of the entry that was served or stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry_key: Option<EntryKey>,
+    /// Where the time went.
+    #[serde(default)]
+    pub times: Times,
+    /// Where the bytes went.
+    #[serde(default)]
+    pub moved: Moved,
+    /// For hits: what the compile took when it was done, in milliseconds.
+    #[serde(default)]
+    pub saved_ms: u64,
+    /// Exit code of the compiler; absent for hits and death by signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+impl Event {
+    /// An event about `crate_name` with everything else empty.
+    pub fn new(crate_name: &str, outcome: Outcome) -> Self {
+        Self {
+            version: VERSION,
+            at_ms: 0,
+            session: String::new(),
+            project: String::new(),
+            crate_name: crate_name.to_owned(),
+            package: String::new(),
+            package_version: String::new(),
+            kind: String::new(),
+            mode: String::new(),
+            outcome,
+            source: None,
+            reason: None,
+            detail: None,
+            not_stored: None,
+            unit_key: None,
+            entry_key: None,
+            times: Times::default(),
+            moved: Moved::default(),
+            saved_ms: 0,
+            exit_code: None,
+        }
+    }
+
+    /// The journal line, with its newline. A detail that would make the line too long is shortened.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut event = self.clone();
+        for text in [&mut event.detail, &mut event.not_stored].into_iter().flatten() {
+            truncate(text, 1 << 10);
+        }
+        truncate(&mut event.project, 4 << 10);
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+
+    /// Reads one line; `None` for anything that is not an event of this version.
+    pub fn decode(line: &[u8]) -> Option<Self> {
+        if line.len() > EVENT_BYTES_MAX * 2 {
+            return None;
+        }
+        let event: Event = serde_json::from_slice(line).ok()?;
+        (event.version == VERSION).then_some(event)
+    }
+}
+
+fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let mut end = bytes_max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_round_trip_and_stay_short() {
+        let mut event = Event::new("demo", Outcome::Miss);
+        event.detail = Some("ü".repeat(10_000));
+        let line = event.encode();
+        assert!(line.len() < EVENT_BYTES_MAX);
+        let back = Event::decode(&line).expect("own output");
+        assert_eq!(back.crate_name, "demo");
+        assert!(back.detail.is_some_and(|d| d.ends_with('…')));
+    }
+
+    #[test]
+    fn torn_lines_and_other_versions_are_skipped() {
+        let line = Event::new("demo", Outcome::Hit).encode();
+        for cut in 0..line.len() - 1 {
+            assert_eq!(Event::decode(&line[..cut]), None);
+        }
+        let newer = String::from_utf8(line).expect("text").replace("\"version\":1", "\"version\":2");
+        assert_eq!(Event::decode(newer.as_bytes()), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! Unit keys and entry keys: what goes into them, and how fields are framed. One traversal feeds two sinks, the
+//! digest and the human explanation; nothing here looks at the world.
+//!
+//! Framing: every field is `tag length value-length value` with 64-bit little-endian lengths before the bytes, so
+//! no value can be read as another field. Order is the order of the traversal and is significant.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::paths::{Root, Roots};
+use crate::record::{Input, InputRecord, Observed};
+
+/// Changes whenever the meaning of a key changes; entries of other recipes are never found.
+///
+/// History: 1, first release.
+pub const RECIPE: u32 = 1;
+
+macro_rules! key_type {
+    ($name:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Digest);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::digest::NotADigest;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+key_type!(UnitKey, "Everything about a compile that is known before its sources are looked at.");
+key_type!(EntryKey, "A unit key plus the content of every input that a compile of the unit reads: names one result.");
+
+/// One named part of a key, as people see it in `kache why-miss`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// What the part is, for instance `flag -C opt-level` or `extern serde`.
+    pub name: String,
+    /// Its value; for file contents a digest.
+    pub value: String,
+}
+
+/// Collects key fields: hashes them and, where wanted, keeps them for the explanation.
+pub struct KeyWriter {
+    hasher: blake3::Hasher,
+    fields: Vec<Field>,
+}
+
+impl KeyWriter {
+    /// Starts a key of the given kind; the kind separates unit keys from entry keys.
+    pub fn new(kind: &str) -> Self {
+        let mut writer = Self { hasher: blake3::Hasher::new(), fields: Vec::new() };
+        writer.frame(kind.as_bytes());
+        writer.frame(&RECIPE.to_le_bytes());
+        writer
+    }
+
+    fn frame(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    /// Adds a field with a printable value.
+    pub fn text(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let field = Field { name: name.into(), value: value.into() };
+        self.frame(field.name.as_bytes());
+        self.frame(field.value.as_bytes());
+        self.fields.push(field);
+    }
+
+    /// Adds a field whose value is the content of something.
+    pub fn digest(&mut self, name: impl Into<String>, digest: Digest) {
+        self.text(name, digest.to_string());
+    }
+
+    /// The digest and the fields that made it.
+    pub fn finish(self) -> (Digest, Vec<Field>) {
+        (Digest::from_bytes(*self.hasher.finalize().as_bytes()), self.fields)
+    }
+}
+
+/// What rendering the messages of a compile depends on, besides its inputs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// `--diagnostic-width`, `--color` and the like, as given.
+    pub flags: Vec<String>,
+}
+
+/// The key of the result that `record` leads to, given what its inputs look like now. `observed` must have one
+/// value for each of `record.inputs`, in order.
+pub fn derive_entry_key(
+    unit: &UnitKey,
+    record: &InputRecord,
+    observed: &[Observed],
+    roots: &Roots,
+    rendering: &Rendering,
+) -> (EntryKey, Vec<Field>) {
+    let mut key = KeyWriter::new("entry");
+    key.text("unit", unit.to_string());
+    for root in Root::ALL {
+        if record.baked.contains(&root) {
+            key.text(format!("baked path {}", root.name_prefix()), roots.get(root).unwrap_or("-"));
+        }
+    }
+    if record.rendered {
+        for flag in &rendering.flags {
+            key.text("rendering", flag.clone());
+        }
+    }
+    debug_assert_eq!(record.inputs.len(), observed.len());
+    for (input, value) in record.inputs.iter().zip(observed) {
+        key.text(input_field(input), value.to_string());
+    }
+    let (digest, fields) = key.finish();
+    (EntryKey(digest), fields)
+}
+
+fn input_field(input: &Input) -> String {
+    match input {
+        Input::File(name) => format!("file {name}"),
+        Input::Dir(name) => format!("directory {name}"),
+        Input::Env(name) => format!("env {name}"),
+        Input::MacroEnv(name) => format!("environment named in {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest_of(fields: &[(&str, &str)]) -> Digest {
+        let mut key = KeyWriter::new("test");
+        for (name, value) in fields {
+            key.text(*name, *value);
+        }
+        key.finish().0
+    }
+
+    #[test]
+    fn framing_keeps_fields_apart() {
+        let all = [
+            digest_of(&[("a", "bc")]),
+            digest_of(&[("ab", "c")]),
+            digest_of(&[("a", "b"), ("c", "")]),
+            digest_of(&[("c", ""), ("a", "b")]),
+            digest_of(&[]),
+        ];
+        for (i, x) in all.iter().enumerate() {
+            for (j, y) in all.iter().enumerate() {
+                assert_eq!(i == j, x == y);
+            }
+        }
+    }
+
+    #[test]
+    fn entry_key_tells_absent_unset_and_empty_apart_and_follows_baked_roots() {
+        let unit = UnitKey(Digest::of(b"u"));
+        let roots = |ws: &str| Roots::new([(Root::Workspace, ws.to_owned())]);
+        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], baked: vec![], rendered: false };
+        let plain = Rendering::default();
+        let wide = Rendering { flags: vec!["--diagnostic-width=99".into()] };
+        let key = |r: &InputRecord, v: Observed, ws: &str, rendering: &Rendering| {
+            derive_entry_key(&unit, r, &[v], &roots(ws), rendering).0
+        };
+        let unset = key(&record, Observed::Absent, "/a", &plain);
+        let empty = key(&record, Observed::Content(Digest::of(b"")), "/a", &plain);
+        assert_ne!(unset, empty);
+        assert_eq!(unset, key(&record, Observed::Absent, "/b", &wide));
+        record.baked = vec![Root::Workspace];
+        assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/b", &plain));
+        record.rendered = true;
+        assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/a", &wide));
+    }
+}

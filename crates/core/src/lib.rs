@@ -1,0 +1,26 @@
+//! Every rule of the cache: what is parsed, keyed, cached, placed and evicted, as pure functions over plain data.
+//!
+//! This crate does no I/O and reads neither clock nor environment: what the world looks like comes in as values
+//! (its `clippy.toml` enforces that), and what should happen goes out as plans that other crates apply.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod config;
+pub mod depinfo;
+pub mod diagnostics;
+pub mod digest;
+pub mod entry;
+pub mod event;
+pub mod flags;
+pub mod invocation;
+pub mod key;
+pub mod paths;
+pub mod plan;
+pub mod quantity;
+pub mod reason;
+pub mod record;
+pub mod remap;
+pub mod scan;
+pub mod tally;
+pub mod unit;

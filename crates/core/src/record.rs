@@ -1,0 +1,151 @@
+//! Input records: the names of what a past compile of a unit read, and the JSON form of a unit's records. Values
+//! are not part of a record; they are observed anew at every look-up.
+//!
+//! ```text
+//! {"version":1,"records":[{"inputs":[{"file":"{ws}/src/lib.rs"},{"env":"X"}],"baked":["target"],"rendered":true}]}
+//! ```
+//! Newest record first. A file is at most [`RECORDS_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::paths::Root;
+
+/// Version of the JSON form.
+pub const VERSION: u32 = 1;
+/// Longest record file that is read, in bytes.
+pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
+/// Most records kept for one unit; the oldest go first.
+pub const RECORDS_MAX: usize = 8;
+
+/// Something that a compile read, by its portable name (see [`crate::paths`]).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// A file's content, or its absence: `foo/mod.rs` beside `foo.rs` must stay absent.
+    File(String),
+    /// The names in a directory (not their contents).
+    Dir(String),
+    /// An environment variable reported by the compiler (`# env-dep:`).
+    Env(String),
+    /// All environment variables whose names occur in this proc-macro library: what it may read unreported.
+    MacroEnv(String),
+}
+
+/// What an input looks like now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// No such file, or the variable is unset.
+    Absent,
+    /// Digest of the content, of the sorted names, or of the (root-normalised) value.
+    Content(Digest),
+}
+
+impl fmt::Display for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Observed::Absent => f.write_str("absent"),
+            Observed::Content(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// The inputs of one past compile of a unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// Sorted, without repetition.
+    pub inputs: Vec<Input>,
+    /// Roots whose local path was found inside the outputs: the entry is valid only where they are the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baked: Vec<Root>,
+    /// The compile printed messages, so flags that only affect their rendering matter.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rendered: bool,
+}
+
+/// All records of a unit, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSet {
+    version: u32,
+    /// The records.
+    pub records: Vec<InputRecord>,
+}
+
+/// Why bytes are not a usable record set.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not the JSON form at all.
+    #[error("not an input record: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer kache; left alone.
+    #[error("input record of version {0}, newer than this kache")]
+    Newer(u32),
+}
+
+impl RecordSet {
+    /// Puts `record` in front, dropping an equal one and the oldest beyond [`RECORDS_MAX`]. Returns whether
+    /// anything changed.
+    pub fn add(&mut self, record: InputRecord) -> bool {
+        if self.records.first() == Some(&record) {
+            return false;
+        }
+        self.records.retain(|r| *r != record);
+        self.records.insert(0, record);
+        self.records.truncate(RECORDS_MAX);
+        true
+    }
+
+    /// The JSON form.
+    pub fn encode(&self) -> Vec<u8> {
+        let set = RecordSet { version: VERSION, records: self.records.clone() };
+        serde_json::to_vec(&set).unwrap_or_default()
+    }
+
+    /// Reads the JSON form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut set: RecordSet = serde_json::from_slice(bytes)?;
+        if set.version > VERSION {
+            return Err(RecordError::Newer(set.version));
+        }
+        set.records.truncate(RECORDS_MAX);
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str) -> InputRecord {
+        InputRecord { inputs: vec![Input::File(name.into())], ..InputRecord::default() }
+    }
+
+    #[test]
+    fn newest_first_without_repetition_and_bounded() {
+        let mut set = RecordSet::default();
+        for i in 0..20 {
+            assert!(set.add(record(&i.to_string())));
+        }
+        assert_eq!(set.records.len(), RECORDS_MAX);
+        assert!(!set.add(record("19")));
+        assert!(set.add(record("15")));
+        assert_eq!(set.records[0], record("15"));
+        assert_eq!(set.records.len(), RECORDS_MAX);
+        let back = RecordSet::decode(&set.encode()).expect("own output");
+        assert_eq!(back.records, set.records);
+    }
+
+    #[test]
+    fn a_newer_version_is_ignored() {
+        assert!(matches!(RecordSet::decode(br#"{"version":99,"records":[]}"#), Err(RecordError::Newer(99))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = RecordSet::decode(&bytes);
+        }
+    }
+}
