@@ -230,8 +230,11 @@ impl Part {
     }
 
     fn merge(&mut self, other: &Self) {
-        self.first_ms =
-            if self.outcomes.total() == 0 { other.first_ms } else { self.first_ms.min(other.first_ms) };
+        self.first_ms = match (self.outcomes.total(), other.outcomes.total()) {
+            (0, _) => other.first_ms,
+            (_, 0) => self.first_ms,
+            _ => self.first_ms.min(other.first_ms),
+        };
         self.last_ms = self.last_ms.max(other.last_ms);
         self.outcomes.merge(&other.outcomes);
         self.times.saved_us += other.times.saved_us;
