@@ -1,0 +1,136 @@
+//! The command line: what can be typed, with its help. What each command does is in the module of its name.
+
+mod completions;
+mod diff;
+mod init;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::{ColorChoice, Ui};
+
+/// Exit code of a check that found something to do; errors have theirs in `error`.
+const EXIT_FOUND: u8 = 3;
+
+/// Build cache for Rust: compiles once, then puts the outputs into any target directory
+#[derive(Parser)]
+#[command(
+    name = "kache",
+    bin_name = "kache",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    after_help = "\
+Getting started:
+  kache init            use kache for every build of this user
+  cargo build           build as always
+  kache stats           see what came from the cache
+
+For one build only, without `kache init`:
+  RUSTC_WRAPPER=kache cargo build
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something to do"
+)]
+struct Cli {
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Completions(completions::Args),
+}
+
+/// Runs the command line `args`, without the program's name; the exit code to end with.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let color = color_of(&args);
+    let typed = std::iter::once(OsString::from("kache")).chain(args);
+    let parsed = command().color(color.into()).try_get_matches_from(typed);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap; a reader that went away is nothing to tell anybody about.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let ui = Ui::new(cli.color);
+    match dispatch(cli.command, &ui) {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Found) => ExitCode::from(EXIT_FOUND),
+        Err(error) => error.present(&ui),
+    }
+}
+
+fn dispatch(command: Command, ui: &Ui) -> Outcome {
+    match command {
+        Command::Init(args) => init::run(&args, ui),
+        Command::Completions(args) => completions::run(&args, ui),
+    }
+}
+
+/// The whole command line, for parsing and for completions.
+fn command() -> clap::Command {
+    let styles = Styles::styled()
+        .header(AnsiColor::Green.on_default().bold())
+        .usage(AnsiColor::Green.on_default().bold())
+        .literal(AnsiColor::Cyan.on_default().bold())
+        .placeholder(AnsiColor::Cyan.on_default());
+    Cli::command().styles(styles)
+}
+
+/// The value of `--color`, needed before parsing because help and errors are coloured too.
+fn color_of(args: &[OsString]) -> ColorChoice {
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let joined = words.iter().rev().find_map(|word| word.strip_prefix("--color="));
+    let apart = words.windows(2).rev().find(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    match joined.or(apart) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+impl From<ColorChoice> for clap::ColorChoice {
+    fn from(choice: ColorChoice) -> Self {
+        match choice {
+            ColorChoice::Auto => Self::Auto,
+            ColorChoice::Always => Self::Always,
+            ColorChoice::Never => Self::Never,
+        }
+    }
+}
+
+/// The directory the user is in.
+fn current_dir() -> Result<PathBuf, CliError> {
+    std::env::current_dir()
+        .map_err(|error| CliError::failure("there is no current directory").because(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn colour_is_known_before_parsing() {
+        let choice = |words: &[&str]| color_of(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice(&["stats", "--color", "never"]), ColorChoice::Never);
+        assert_eq!(choice(&["--color=always", "stats"]), ColorChoice::Always);
+        assert_eq!(choice(&["stats"]), ColorChoice::Auto);
+    }
+}
