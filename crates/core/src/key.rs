@@ -39,7 +39,10 @@ macro_rules! key_type {
 }
 
 key_type!(UnitKey, "Everything about a compile that is known before its sources are looked at.");
-key_type!(EntryKey, "A unit key plus the content of every input that a compile of the unit reads: names one result.");
+key_type!(
+    EntryKey,
+    "A unit key plus the content of every input that a compile of the unit reads: names one result."
+);
 
 /// One named part of a key, as people see it in `kache why-miss`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +180,10 @@ mod tests {
         assert_ne!(unset, empty);
         assert_eq!(unset, key(&record, Observed::Absent, "/b", &wide));
         record.baked = vec![Root::Workspace];
-        assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/b", &plain));
+        assert_ne!(
+            key(&record, Observed::Absent, "/a", &plain),
+            key(&record, Observed::Absent, "/b", &plain)
+        );
         record.rendered = true;
         assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/a", &wide));
     }
