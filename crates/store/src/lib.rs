@@ -1,1 +1,24 @@
-//! placeholder
+//! The local disk: a content-addressed store in which the file system is the database. Everything becomes visible by
+//! link or rename, nothing is written in place, and no failure leaves more than a file under a temporary name.
+//!
+//! This crate knows where things are and how they stay whole. It does not know why a compile is cacheable, and prints
+//! nothing. It needs Unix; what only Linux has (syncing one file system, reflinks by `ioctl`) has its substitute
+//! beside it.
+
+pub mod blobs;
+pub mod clock;
+pub mod entries;
+pub mod error;
+mod files;
+pub mod hashing;
+mod inode_memo;
+pub mod journal;
+pub mod layout;
+pub mod link;
+pub mod lock;
+pub mod memo;
+pub mod records;
+pub mod usage;
+
+pub use error::Error;
+pub use layout::Store;
