@@ -3,13 +3,20 @@
 mod completions;
 mod diff;
 mod init;
+mod list;
+mod stats;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kache_core::config::Settings;
+use kache_core::entry::Entry;
+use kache_core::quantity::{QuantityError, parse_duration};
+use kache_store::Store;
 
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{ColorChoice, Ui};
@@ -23,7 +30,6 @@ const EXIT_FOUND: u8 = 3;
     name = "kache",
     bin_name = "kache",
     version,
-    arg_required_else_help = true,
     disable_help_subcommand = true,
     subcommand_required = true,
     after_help = "\
@@ -48,12 +54,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Stats(stats::Args),
+    List(list::Args),
     Completions(completions::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let color = color_of(&args);
+    if args.is_empty() {
+        let _ = command().print_help();
+        return ExitCode::SUCCESS;
+    }
     let typed = std::iter::once(OsString::from("kache")).chain(args);
     let parsed = command().color(color.into()).try_get_matches_from(typed);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -75,6 +87,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 fn dispatch(command: Command, ui: &Ui) -> Outcome {
     match command {
         Command::Init(args) => init::run(&args, ui),
+        Command::Stats(args) => stats::run(&args, ui),
+        Command::List(args) => list::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }
@@ -115,6 +129,69 @@ impl From<ColorChoice> for clap::ColorChoice {
 fn current_dir() -> Result<PathBuf, CliError> {
     std::env::current_dir()
         .map_err(|error| CliError::failure("there is no current directory").because(&error))
+}
+
+/// The settings that hold in the current directory. The command line insists that all of them can be used.
+fn settings(ui: &Ui) -> Result<Settings, CliError> {
+    let (settings, warnings) = crate::settings::load(Some(&current_dir()?))?;
+    for warning in warnings {
+        ui.warn(&warning.to_string());
+    }
+    Ok(settings.checked()?)
+}
+
+/// The store; when there is none yet, says so.
+fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
+    let dir = settings.cache_dir()?;
+    match Store::open_existing(dir) {
+        Ok(store) => Ok(Some(store)),
+        Err(error) if error.is_missing() => {
+            let how = "run a build with kache (`kache init` sets it up)";
+            ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));
+            Ok(None)
+        }
+        Err(error) => Err(CliError::failure("the store can't be opened").because(&error)),
+    }
+}
+
+/// Whether an entry belongs to a crate or package; Cargo's `-` and the compiler's `_` are the same here.
+fn is_of(entry: &Entry, name: &str) -> bool {
+    let wanted = name.replace('-', "_");
+    entry.crate_name == wanted || entry.package.replace('-', "_") == wanted
+}
+
+/// Reads a duration argument.
+fn duration(text: &str) -> Result<Duration, QuantityError> {
+    parse_duration(text)
+}
+
+/// The time, in milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A while ago, in milliseconds since 1970.
+fn ms_ago(duration: Duration) -> u64 {
+    now_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Which part of the journal is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Period {
+    All,
+    Since(Duration),
+    LastBuild,
+}
+
+impl Period {
+    const fn word(self) -> &'static str {
+        match self {
+            Period::All => "all",
+            Period::Since(_) => "since",
+            Period::LastBuild => "last-build",
+        }
+    }
 }
 
 #[cfg(test)]
