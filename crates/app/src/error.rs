@@ -95,7 +95,7 @@ impl CliError {
     /// Shows the error; the exit code to end with.
     pub fn present(&self, ui: &Ui) -> ExitCode {
         if self.kind != Kind::Quiet {
-            ui.to_stderr(&self.render(ui));
+            ui.write_stderr(&self.render(ui));
         }
         match self.kind {
             Kind::Failure => ExitCode::from(1),

@@ -95,23 +95,23 @@ impl Ui {
     }
 
     /// Writes to standard error; nobody can be told when that fails.
-    pub fn to_stderr(&self, text: &str) {
+    pub fn write_stderr(&self, text: &str) {
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Says what happened, in a line on standard error.
     pub fn status(&self, text: &str) {
-        self.to_stderr(&format!("{text}\n"));
+        self.write_stderr(&format!("{text}\n"));
     }
 
     /// Warns, in a line on standard error.
     pub fn warn(&self, text: &str) {
-        self.to_stderr(&format!("{} {text}\n", self.err(Style::Warn, "warning:")));
+        self.write_stderr(&format!("{} {text}\n", self.err(Style::Warn, "warning:")));
     }
 
     /// Asks a question on standard error; only a clear yes is one.
     pub fn confirm(&self, question: &str) -> bool {
-        self.to_stderr(&format!("{question} [y/N] "));
+        self.write_stderr(&format!("{question} [y/N] "));
         let mut answer = String::new();
         let read = io::stdin().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

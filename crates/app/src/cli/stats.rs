@@ -90,7 +90,7 @@ fn tally(store: &Store, period: Period) -> Tally {
             let last =
                 store.events(None).filter(|event| !event.session.is_empty()).max_by_key(|event| event.at_ms);
             let session = last.map(|event| event.session).unwrap_or_default();
-            store.events(None).filter(|event| event.session == session).for_each(|event| add(event));
+            store.events(None).filter(|event| event.session == session).for_each(add);
         }
     }
     tally
