@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod clock;
 pub mod entries;
 pub mod error;
+pub mod evict;
 mod files;
 pub mod hashing;
 mod inode_memo;
@@ -18,7 +19,10 @@ pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
+pub mod survey;
+pub mod sweep;
 pub mod usage;
+pub mod verify;
 
 pub use error::Error;
 pub use layout::Store;
