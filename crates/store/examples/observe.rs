@@ -1,4 +1,4 @@
-//! Runs a command and prints what it and its descendants looked at: `observe [plain|uses|probes] COMMAND…`.
+//! Runs a command and prints what it and its descendants looked at: `observe plain|uses|probes|links COMMAND…`.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -14,8 +14,9 @@ fn main() -> io::Result<ExitCode> {
     let start = Instant::now();
     let (mut child, observer) = match mode.to_str() {
         Some("plain") => (command.spawn()?, None),
-        Some("uses") => spawn_observed(command, Scope { probes: Probes::Skip, ..Scope::default() })?,
-        _ => spawn_observed(command, Scope::default())?,
+        Some("uses") => spawn_observed(command, scope(Probes::Skip))?,
+        Some("probes") => spawn_observed(command, scope(Probes::Existence))?,
+        _ => spawn_observed(command, scope(Probes::ExistenceAndLinks))?,
     };
     let spawned = start.elapsed();
     let status = child.wait()?;
@@ -29,8 +30,13 @@ fn main() -> io::Result<ExitCode> {
         }
         let number = observation.accesses.len();
         let complete = observation.is_complete();
-        writeln!(out, "{number} paths, complete: {complete}, unreadable: {}", observation.unreadable)?;
+        let (calls, unreadable) = (observation.calls, observation.unreadable);
+        writeln!(out, "{number} paths, {calls} calls, complete: {complete}, unreadable: {unreadable}")?;
     }
     eprintln!("spawn {spawned:?}, wait {:?}, finish {:?}", waited - spawned, finished - waited);
     Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
+}
+
+fn scope(probes: Probes) -> Scope {
+    Scope { ignored: Vec::new(), probes }
 }

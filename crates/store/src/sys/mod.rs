@@ -48,7 +48,10 @@
 mod detach;
 mod record;
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))
+))]
 mod seccomp;
 #[cfg(not(all(
     target_os = "linux",

@@ -21,14 +21,18 @@ pub struct Scope {
     pub probes: Probes,
 }
 
-/// Whether `stat`, `access` and `readlink` on a path are observed, not only opens.
+/// Which calls that look at a path without opening it are observed. With a lib compile stopping some 100 times for
+/// opens, existence checks add about as many stops again, links three to five times as many: `realpath` reads one
+/// link per component, and rustc and gcc call it for every library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Probes {
     /// Only what is opened, listed or executed.
     Skip,
-    /// Existence checks as well: what a macro decides by `Path::exists`.
+    /// `stat` and `access` as well: what a macro decides by `Path::exists`.
     #[default]
-    Observe,
+    Existence,
+    /// `readlink` too: what it decides by `canonicalize` alone, without opening the file then.
+    ExistenceAndLinks,
 }
 
 /// How a path was used. An attempt counts whether or not it succeeded.
@@ -71,6 +75,8 @@ pub struct Observation {
     pub overflowed: bool,
     /// Accesses whose path could not be read.
     pub unreadable: u32,
+    /// How many calls were stopped: what the observation cost, at a few microseconds each.
+    pub calls: u64,
     /// A descendant was still running at the end; what it looks at from then on is not observed.
     pub outlived: bool,
 }
@@ -91,6 +97,7 @@ pub(super) struct Recorder {
     size_bytes: usize,
     overflowed: bool,
     unreadable: u32,
+    calls: u64,
 }
 
 impl Recorder {
@@ -120,6 +127,11 @@ impl Recorder {
         self.seen.insert(path, kind.bit());
     }
 
+    /// Counts one stopped call, whatever it was about.
+    pub(super) fn count_call(&mut self) {
+        self.calls += 1;
+    }
+
     /// Notes an access whose path is unknown.
     pub(super) fn add_unreadable(&mut self) {
         self.unreadable = self.unreadable.saturating_add(1);
@@ -131,7 +143,7 @@ impl Recorder {
     }
 
     pub(super) fn into_observation(self) -> Observation {
-        let Self { seen, overflowed, unreadable, .. } = self;
+        let Self { seen, overflowed, unreadable, calls, .. } = self;
         let mut accesses = Vec::with_capacity(seen.len());
         for (path, mut kinds) in seen {
             if kinds != AccessKind::Probe.bit() {
@@ -145,7 +157,7 @@ impl Recorder {
             }
         }
         accesses.sort_unstable();
-        Observation { accesses, overflowed, unreadable, outlived: false }
+        Observation { accesses, overflowed, unreadable, calls, outlived: false }
     }
 }
 
@@ -192,7 +204,8 @@ mod tests {
     use super::*;
 
     fn cleaned(path: &str, real_directories: &[&str]) -> String {
-        let clean = clean(path.as_bytes(), |path| real_directories.iter().any(|real| real.as_bytes() == path));
+        let clean =
+            clean(path.as_bytes(), |path| real_directories.iter().any(|real| real.as_bytes() == path));
         String::from_utf8(clean).expect("text in, text out")
     }
 
@@ -228,7 +241,15 @@ mod tests {
     #[test]
     fn a_path_is_listed_once_per_use_and_a_probe_only_by_itself() {
         use AccessKind::{Exec, List, Probe, Read};
-        let all = [("/b", Read), ("/a", Probe), ("/b", Probe), ("/b", Read), ("/b", Exec), ("/a", Probe), ("/c", List)];
+        let all = [
+            ("/b", Read),
+            ("/a", Probe),
+            ("/b", Probe),
+            ("/b", Read),
+            ("/b", Exec),
+            ("/a", Probe),
+            ("/c", List),
+        ];
         let expected = [("/a", Probe), ("/b", Read), ("/b", Exec), ("/c", List)];
         assert_eq!(recorded(&[], &all), expected.map(|(path, kind)| (path.to_owned(), kind)));
     }

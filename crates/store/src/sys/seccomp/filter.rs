@@ -78,12 +78,16 @@ const PROBES: &[Row] = &[
     Row::in_working(libc::SYS_lstat, Means::Probe),
     #[cfg(target_arch = "x86_64")]
     Row::in_working(libc::SYS_access, Means::Probe),
-    #[cfg(target_arch = "x86_64")]
-    Row::in_working(libc::SYS_readlink, Means::Probe),
     Row::at(libc::SYS_newfstatat, Means::Probe).passing(3, EMPTY_PATH),
     Row::at(libc::SYS_statx, Means::Probe).passing(2, EMPTY_PATH),
     Row::at(libc::SYS_faccessat, Means::Probe),
     Row::at(libc::SYS_faccessat2, Means::Probe).passing(3, EMPTY_PATH),
+];
+
+/// Reads of symbolic links, most of them by `realpath`.
+const LINKS: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_readlink, Means::Probe),
     Row::at(libc::SYS_readlinkat, Means::Probe),
 ];
 
@@ -92,14 +96,18 @@ const PROBES: &[Row] = &[
 /// No call outside the rows gets as far as a test of its arguments, so the kernel knows beforehand that it is
 /// allowed and doesn't run the program for it.
 pub(super) fn program(probes: Probes) -> Vec<sock_filter> {
-    let probed = if probes == Probes::Observe { PROBES } else { &[] };
+    let (checks, links) = match probes {
+        Probes::Skip => (&[][..], &[][..]),
+        Probes::Existence => (PROBES, &[][..]),
+        Probes::ExistenceAndLinks => (PROBES, LINKS),
+    };
     let mut program = vec![
         load(offset_of!(seccomp_data, arch)),
         jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
         answer(libc::SECCOMP_RET_ALLOW),
         load(offset_of!(seccomp_data, nr)),
     ];
-    for row in USES.iter().chain(probed) {
+    for row in USES.iter().chain(checks).chain(links) {
         let number = row.number as u32;
         if let Some((argument, bits)) = row.passed {
             program.extend([
@@ -152,7 +160,7 @@ pub(super) enum RequestKind {
 
 /// What a stopped call is about; nothing for a call that isn't in the table.
 pub(super) fn decode(call: &seccomp_data) -> Option<Request> {
-    let row = USES.iter().chain(PROBES).find(|row| row.number == c_long::from(call.nr))?;
+    let row = USES.iter().chain(PROBES).chain(LINKS).find(|row| row.number == c_long::from(call.nr))?;
     let argument = |index: usize| call.args.get(index).copied().unwrap_or(0);
     let kind = match row.means {
         Means::Open(flags) => RequestKind::Known(open_kind(argument(flags))?),
@@ -242,7 +250,7 @@ mod tests {
             ("write", libc::SYS_write, [9, 7, 0, 0, 0, 0], None),
         ] {
             let call = call(number, args);
-            let stops = verdict(&program(Probes::Observe), &call) == libc::SECCOMP_RET_USER_NOTIF;
+            let stops = verdict(&program(Probes::ExistenceAndLinks), &call) == libc::SECCOMP_RET_USER_NOTIF;
             assert_eq!(stops, expected.is_some(), "{name}");
             let expected = expected.map(|kind| Request { directory: 9, path_address: 7, kind });
             assert_eq!(decode(&call).filter(|_| stops), expected, "{name}");
@@ -254,10 +262,18 @@ mod tests {
 
     #[test]
     fn probes_pass_unless_asked_for() {
-        for row in PROBES {
-            let call = call(row.number, [9, 7, 0, 0, 0, 0]);
-            assert_eq!(verdict(&program(Probes::Skip), &call), libc::SECCOMP_RET_ALLOW);
-            assert_eq!(verdict(&program(Probes::Observe), &call), libc::SECCOMP_RET_USER_NOTIF);
+        for (rows, stopping) in [
+            (USES, &[Probes::Skip, Probes::Existence, Probes::ExistenceAndLinks][..]),
+            (PROBES, &[Probes::Existence, Probes::ExistenceAndLinks]),
+            (LINKS, &[Probes::ExistenceAndLinks]),
+        ] {
+            for row in rows {
+                for probes in [Probes::Skip, Probes::Existence, Probes::ExistenceAndLinks] {
+                    let stops =
+                        verdict(&program(probes), &call(row.number, [0; 6])) == libc::SECCOMP_RET_USER_NOTIF;
+                    assert_eq!(stops, stopping.contains(&probes), "{} {probes:?}", row.number);
+                }
+            }
         }
     }
 
@@ -265,6 +281,6 @@ mod tests {
     fn another_architecture_passes() {
         let mut call = call(libc::SYS_openat, [9, 7, READ, 0, 0, 0]);
         call.arch = 0x4000_0003;
-        assert_eq!(verdict(&program(Probes::Observe), &call), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(&program(Probes::ExistenceAndLinks), &call), libc::SECCOMP_RET_ALLOW);
     }
 }

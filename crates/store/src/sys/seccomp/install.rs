@@ -63,10 +63,8 @@ impl Installer {
 
     /// Installs the filter. Nothing where the kernel, a container or an outer filter doesn't let us.
     fn install(&self) -> Option<RawFd> {
-        let program = libc::sock_fprog {
-            len: self.program.len() as u16,
-            filter: self.program.as_ptr().cast_mut(),
-        };
+        let program =
+            libc::sock_fprog { len: self.program.len() as u16, filter: self.program.as_ptr().cast_mut() };
         // Without the second flag, kernels before 5.16 slow a filtered process down by turning off speculation.
         let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
         // SAFETY: `program` points to a filter of that length, which the kernel copies.
@@ -75,7 +73,8 @@ impl Installer {
                 return None;
             }
             let install = |flags: c_ulong| {
-                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) as c_int
+                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+                    as c_int
             };
             let mut listener = install(flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
             if listener < 0 && *libc::__errno_location() == libc::EINVAL {

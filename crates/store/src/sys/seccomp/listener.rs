@@ -110,8 +110,9 @@ impl Listener {
         };
         loop {
             // SAFETY: the structure is the one the request reads.
-            let status =
-                unsafe { libc::ioctl(self.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer) };
+            let status = unsafe {
+                libc::ioctl(self.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer)
+            };
             match (status, errno()) {
                 (0, _) => return Answer::Delivered,
                 (_, libc::EINTR) => {}
@@ -195,8 +196,9 @@ fn read_memory(process: u32, address: u64, buffer: &mut [u8]) -> Result<usize, R
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as usize as *mut c_void, iov_len: buffer.len() };
     // SAFETY: `local` is exactly `buffer`; `remote` is never used as a pointer in this process.
-    let read =
-        unsafe { libc::process_vm_readv(process as libc::pid_t, &raw const local, 1, &raw const remote, 1, 0) };
+    let read = unsafe {
+        libc::process_vm_readv(process as libc::pid_t, &raw const local, 1, &raw const remote, 1, 0)
+    };
     match (usize::try_from(read), errno()) {
         (Ok(read), _) => Ok(read),
         (Err(_), libc::EFAULT | libc::ESRCH) => Err(ReadError::Void),

@@ -77,7 +77,9 @@ impl Drop for Observer {
 /// # Errors
 /// When the command can't be spawned, observed or not.
 pub fn spawn_observed(mut command: Command, scope: Scope) -> io::Result<(Child, Option<Observer>)> {
-    let Some(preparation) = Preparation::new(&mut command, scope) else { return Ok((command.spawn()?, None)) };
+    let Some(preparation) = Preparation::new(&mut command, scope) else {
+        return Ok((command.spawn()?, None));
+    };
     let Preparation { observer, is_wanted, is_listening } = preparation;
     match command.spawn() {
         Ok(child) => {
@@ -146,7 +148,9 @@ fn kernel_tells_when_unused() -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_bytes();
     let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
-        digits.iter().fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+        digits
+            .iter()
+            .fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
     });
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 9)
 }
@@ -201,6 +205,7 @@ fn answer(listener: &Listener, recorder: &mut Recorder) {
     if listener.pass(&call) == Answer::Gone {
         return;
     }
+    recorder.count_call();
     match access {
         Ok(Some(Access { base: None, path, kind })) => recorder.add(path, kind),
         Ok(Some(Access { base: Some(mut base), path, kind })) => {
@@ -221,7 +226,10 @@ struct Access<'a> {
 }
 
 /// Reads what a stopped call is about to use. Nothing if that doesn't count.
-fn read_access<'a>(call: &libc::seccomp_notif, buffer: &'a mut [u8]) -> Result<Option<Access<'a>>, ReadError> {
+fn read_access<'a>(
+    call: &libc::seccomp_notif,
+    buffer: &'a mut [u8],
+) -> Result<Option<Access<'a>>, ReadError> {
     let Some(request) = filter::decode(&call.data) else { return Ok(None) };
     let kind = match request.kind {
         RequestKind::Known(kind) => kind,
