@@ -14,10 +14,12 @@ pub mod hashing;
 mod inode_memo;
 pub mod journal;
 pub mod layout;
+pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
+pub mod sys;
 pub mod usage;
 
 pub use error::Error;
