@@ -15,12 +15,14 @@ pub mod hashing;
 mod inode_memo;
 pub mod journal;
 pub mod layout;
+pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
 pub mod survey;
 pub mod sweep;
+pub mod sys;
 pub mod usage;
 pub mod verify;
 
