@@ -169,7 +169,7 @@ mod tests {
     fn entry_key_tells_absent_unset_and_empty_apart_and_follows_baked_roots() {
         let unit = UnitKey(Digest::of(b"u"));
         let roots = |ws: &str| Roots::new([(Root::Workspace, ws.to_owned())]);
-        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], baked: vec![], rendered: false };
+        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], ..InputRecord::default() };
         let plain = Rendering::default();
         let wide = Rendering { flags: vec!["--diagnostic-width=99".into()] };
         let key = |r: &InputRecord, v: Observed, ws: &str, rendering: &Rendering| {

@@ -153,7 +153,7 @@ impl ScriptRun {
                 return false;
             }
         }
-        kache_store::link::set_mtime(&self.output, to_s).is_ok()
+        kache_store::link::set_mtime_of(&self.output, to_s).is_ok()
     }
 }
 

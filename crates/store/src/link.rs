@@ -135,6 +135,15 @@ pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
     tmp.rename_to(dest)
 }
 
+/// Sets a file's mtime to whole seconds since 1970.
+///
+/// # Errors
+/// When the file can't be opened or isn't ours.
+pub fn set_mtime_of(path: &Path, seconds: i64) -> Result<(), Error> {
+    let file = File::open(path).doing("open", path)?;
+    set_mtime(&file, seconds).doing("set the time of", path)
+}
+
 /// Removes a file that has other names too, so that nobody who writes to this name writes through to them. Returns
 /// whether it did.
 ///
