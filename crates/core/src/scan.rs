@@ -30,7 +30,8 @@ impl Scanner {
             patterns.push(path.as_bytes().to_vec());
             owners.push(root);
             for piece in path.as_bytes().chunks_exact(PIECE) {
-                let elsewhere = others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
+                let elsewhere =
+                    others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
                 let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
                 if !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some()) {
                     patterns.push(piece.to_vec());
@@ -74,7 +75,8 @@ mod tests {
             (Root::Workspace, "/home/user/projects/demo".to_owned()),
             (Root::Target, "/home/user/projects/demo/target".to_owned()),
         ]);
-        Scanner::new(&roots, &["/home/user/.cargo", "/home/user/.rustup/toolchains/stable"]).mentions(text.as_bytes())
+        Scanner::new(&roots, &["/home/user/.cargo", "/home/user/.rustup/toolchains/stable"])
+            .mentions(text.as_bytes())
     }
 
     #[test]

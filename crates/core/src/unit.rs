@@ -297,7 +297,9 @@ impl Draft {
         match arg.flag.role {
             Role::Query => return Err(Bypass::Query),
             Role::Uncacheable => return Err(uncacheable()),
-            Role::Rendering => self.unit.rendering.flags.push(format!("{}={}", arg.display_name(), arg.text())),
+            Role::Rendering => {
+                self.unit.rendering.flags.push(format!("{}={}", arg.display_name(), arg.text()))
+            }
             Role::KeyNoFile if arg.text().contains('/') => return Err(uncacheable()),
             Role::Key | Role::KeyNoFile => self.key(arg),
             Role::KeyPath => self.key_path(arg),
@@ -370,7 +372,8 @@ impl Draft {
                 self.key(arg);
             }
             "instrument-coverage" => {
-                self.unit.coverage |= !matches!(arg.value.as_deref(), Some("off" | "no" | "n" | "0" | "false"));
+                self.unit.coverage |=
+                    !matches!(arg.value.as_deref(), Some("off" | "no" | "n" | "0" | "false"));
                 self.key(arg);
             }
             "link-arg" => self.unit.link_args.push(value.to_owned()),
@@ -480,12 +483,17 @@ mod tests {
         .expect("a unit");
         assert_eq!(unit.dep_info_name(), "a-2.d");
         assert_eq!((unit.mode, unit.kind(), unit.runs_linker()), (Mode::Build, "lib", false));
-        assert_eq!(unit.externs[0], Extern { name: "priv:b".into(), path: Some("/t/debug/deps/libb-3.rmeta".into()) });
+        assert_eq!(
+            unit.externs[0],
+            Extern { name: "priv:b".into(), path: Some("/t/debug/deps/libb-3.rmeta".into()) }
+        );
         assert_eq!(unit.externs[1].path, None);
         assert_eq!(unit.search_paths[1], SearchPath { kind: "native".into(), path: "/n".into() });
         assert_eq!(unit.rendering.flags, ["--diagnostic-width=80"]);
         assert_eq!(unit.incremental.as_deref(), Some("/t/debug/incremental"));
-        assert!(!unit.key_args.iter().any(|arg| arg.name.contains("incremental") || arg.name.contains("out-dir")));
+        assert!(
+            !unit.key_args.iter().any(|arg| arg.name.contains("incremental") || arg.name.contains("out-dir"))
+        );
     }
 
     #[test]
@@ -503,7 +511,10 @@ mod tests {
             (&linked.replace("bin", "proc-macro"), "proc-macro", Mode::Build, true, false),
         ] {
             let unit = Unit::parse(&call(args)).expect(args);
-            assert_eq!((unit.kind(), unit.mode, unit.runs_linker(), unit.is_executable()), (kind, mode, linker, executable));
+            assert_eq!(
+                (unit.kind(), unit.mode, unit.runs_linker(), unit.is_executable()),
+                (kind, mode, linker, executable)
+            );
         }
     }
 
@@ -548,7 +559,9 @@ mod tests {
         assert!(with("-C instrument-coverage").coverage && with("--cfg tarpaulin").coverage);
         assert!(!with("-C instrument-coverage=off").coverage);
         assert!(with("-C target-cpu=native").native_cpu && !with("-C target-cpu=x86-64-v3").native_cpu);
-        for (flag, lto) in [("-C lto", Lto::CrossCrate), ("-C lto=off", Lto::Local), ("-Clto=thin", Lto::CrossCrate)] {
+        for (flag, lto) in
+            [("-C lto", Lto::CrossCrate), ("-C lto=off", Lto::Local), ("-Clto=thin", Lto::CrossCrate)]
+        {
             assert_eq!(with(flag).lto, lto);
         }
         assert_eq!(with("-C split-debuginfo=off").split_debuginfo, None);

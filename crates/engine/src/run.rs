@@ -300,6 +300,11 @@ fn is_self(path: &str) -> bool {
     matches!((ours, std::fs::canonicalize(PathBuf::from(path))), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
+/// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.
+pub fn refuse(argv: &[OsString], settings: &Settings, bypass: &Bypass) -> End {
+    pass_through(argv, settings, bypass, Instant::now())
+}
+
 /// For callers that have an invocation but no settings: becomes the compiler.
 pub fn without_settings(argv: &[OsString]) -> End {
     let Some((program, args)) = argv.split_first() else { return End::Code(2) };

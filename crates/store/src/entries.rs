@@ -1,7 +1,7 @@
 //! Entries and their evidence: published by rename after their blobs, dropped before them. Does not look at blobs,
 //! except to settle an entry that a power cut may have hurt.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -111,24 +111,16 @@ impl Store {
         }
     }
 
-    /// All entries, in no order. What can't be listed is left out.
-    pub fn entries(&self) -> impl Iterator<Item = EntryStat> {
-        self.shelf_files(Shelf::Entries).map(|(digest, meta)| EntryStat {
+    /// All entries, in no order.
+    ///
+    /// # Errors
+    /// When a folder can't be listed: a part of the entries would be worse than none.
+    pub fn entries(&self) -> Result<impl Iterator<Item = EntryStat> + use<>, Error> {
+        Ok(self.shelf_files(Shelf::Entries)?.into_iter().map(|(digest, meta)| EntryStat {
             key: EntryKey(digest),
             file_bytes: meta.len(),
             used: FileTime::modified(&meta),
-        })
-    }
-
-    /// The files of one shelf whose names are digests.
-    pub(crate) fn shelf_files(&self, shelf: Shelf) -> impl Iterator<Item = (Digest, fs::Metadata)> + use<> {
-        let folders = fs::read_dir(self.shelf_dir(shelf)).into_iter().flatten().flatten();
-        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        files.filter_map(|file| {
-            let digest = file.file_name().to_str()?.parse().ok()?;
-            let meta = file.metadata().ok()?;
-            meta.is_file().then_some((digest, meta))
-        })
+        }))
     }
 
     /// Checks an entry that was written under another boot and may have lost blobs to a power cut: reads them all

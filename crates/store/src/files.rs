@@ -1,12 +1,14 @@
 //! Small files: read whole up to a cap, written whole by way of a temporary name. Does not know what they contain.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirEntry, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use kache_core::digest::Digest;
+
 use crate::error::{Doing, Error, is_absent, unless_absent};
-use crate::layout::{Store, with_folder};
+use crate::layout::{Shelf, Store, with_folder};
 
 /// What a capped read found.
 #[derive(Debug)]
@@ -107,6 +109,33 @@ impl Store {
         file.write_all(bytes).doing("write", tmp.path())?;
         file.set_permissions(Permissions::from_mode(0o600)).doing("set permissions of", tmp.path())?;
         tmp.rename_to(dest)
+    }
+}
+
+impl Store {
+    /// The files of one shelf whose names are digests. Others are not the store's.
+    pub(crate) fn shelf_files(&self, shelf: Shelf) -> Result<Vec<(Digest, Metadata)>, Error> {
+        let mut files = Vec::new();
+        for folder in list(&self.shelf_dir(shelf))? {
+            for item in list(&folder.path())? {
+                let Some(digest) = item.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
+                match unless_absent(item.metadata()).doing("look at", &item.path())? {
+                    Some(meta) if meta.is_file() => files.push((digest, meta)),
+                    Some(_) | None => {}
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// What is in a folder; nothing where there is none.
+fn list(dir: &Path) -> Result<Vec<DirEntry>, Error> {
+    match unless_absent(fs::read_dir(dir)).doing("list", dir)? {
+        Some(items) => items.collect::<io::Result<_>>().doing("list", dir),
+        None => Ok(Vec::new()),
     }
 }
 

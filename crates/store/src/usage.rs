@@ -31,6 +31,16 @@ pub struct Usage {
     pub counted_s: u64,
 }
 
+/// A store is counted anew when this old, since removed target directories make what they held count; in seconds.
+const COUNT_EVERY_S: u64 = 86_400;
+
+impl Usage {
+    /// Whether a sweep is worth its time: over the limit, or not counted for a day. `now_s` is in seconds since 1970.
+    pub fn is_sweep_due(&self, limit_bytes: u64, now_s: u64) -> bool {
+        self.bytes > limit_bytes || now_s.saturating_sub(self.counted_s) > COUNT_EVERY_S
+    }
+}
+
 impl Store {
     /// The estimated size. Reads one small file.
     ///
