@@ -18,6 +18,7 @@ const PIECE: usize = 8;
 pub struct Scanner {
     automaton: Option<AhoCorasick>,
     owners: Vec<Root>,
+    overlap_bytes: usize,
 }
 
 impl Scanner {
@@ -41,7 +42,13 @@ impl Scanner {
         // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
         // is right for a root below another root and harmless for pieces.
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok();
-        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners }
+        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1) - 1;
+        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners, overlap_bytes }
+    }
+
+    /// How much of one piece of a file has to be looked at again together with the next, in bytes.
+    pub fn overlap_bytes(&self) -> usize {
+        self.overlap_bytes
     }
 
     /// The roots that `bytes` mention, in key order.

@@ -163,6 +163,10 @@ impl Unit {
     pub fn parse(call: &Invocation) -> Result<Self, Bypass> {
         check_driver(call)?;
         check_environment(call)?;
+        // `- --crate-name ___` is how Cargo asks for the target's properties.
+        if call.args.iter().any(|arg| arg == "___" || arg == "--crate-name=___") {
+            return Err(Bypass::Query);
+        }
         let line = args::parse(&call.args)?;
         let mut draft = Draft::new(call);
         for arg in &line.flags {
@@ -406,9 +410,6 @@ impl Draft {
         let [source] = <[String; 1]>::try_from(sources).map_err(|_| Bypass::Source)?;
         self.unit.source = source;
         self.unit.crate_name = self.crate_name.take().ok_or(Bypass::NotFromCargo("--crate-name"))?;
-        if self.unit.crate_name == "___" {
-            return Err(Bypass::Query);
-        }
         self.unit.out_dir = self.out_dir.take().ok_or(Bypass::NotFromCargo("--out-dir"))?;
         if !self.unit.out_dir.starts_with('/') {
             self.unit.out_dir = crate::paths::absolute(&call.cwd, &self.unit.out_dir);
