@@ -23,6 +23,8 @@ pub mod records;
 pub mod survey;
 pub mod sweep;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod usage;
 pub mod verify;
 
