@@ -125,7 +125,10 @@ mod tests {
             (&["--crate-name=a"], "--crate-name=a"),
             (&["-C", "opt-level=3", "-Copt_level=0", "-Clto"], "-C opt-level=3 -C opt-level=0 -C lto=~"),
             (&["-Ldependency=/d", "-L", "/e"], "--search-path=dependency=/d --search-path=/e"),
-            (&["-Wunused", "-W", "x", "--warn", "y", "--cap-lints=warn"], "--warn=unused --warn=x --warn=y --cap-lints=warn"),
+            (
+                &["-Wunused", "-W", "x", "--warn", "y", "--cap-lints=warn"],
+                "--warn=unused --warn=x --warn=y --cap-lints=warn",
+            ),
             (&["-g", "-O", "--test"], "--g=~ --O=~ --test=~"),
             (&["--cfg", "feature=\"a=b\""], "--cfg=feature=\"a=b\""),
             (&["--", "-x.rs"], "-x.rs"),

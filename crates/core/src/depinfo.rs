@@ -204,7 +204,11 @@ mod tests {
     fn maps_and_adds() {
         let info = DepInfo::parse(SAMPLE).expect("valid");
         let moved = info.map(|text| Some(text.replace("/t/", "/other place/"))).expect("total");
-        assert!(moved.render().starts_with("/other\\ place/a-1.d: src/lib.rs /other\\ place/a\\ dir$x/g\\ h.rs\n"));
+        assert!(
+            moved
+                .render()
+                .starts_with("/other\\ place/a-1.d: src/lib.rs /other\\ place/a\\ dir$x/g\\ h.rs\n")
+        );
         let mut more = info.clone();
         more.add_inputs(&["x.sql".to_owned(), "src/lib.rs".to_owned()]);
         assert_eq!(more.inputs(), ["src/lib.rs", "/t/a dir$x/g h.rs", "x.sql"]);
@@ -213,7 +217,16 @@ mod tests {
 
     #[test]
     fn refuses_what_it_would_not_write_back() {
-        for bad in ["", "\n", "a b\n", "# checksum:blake3=1 file_len:1 x\n", "a: b", "a:\n", "# env-dep:X=\\q\na: b\n", "a:  b\n"] {
+        for bad in [
+            "",
+            "\n",
+            "a b\n",
+            "# checksum:blake3=1 file_len:1 x\n",
+            "a: b",
+            "a:\n",
+            "# env-dep:X=\\q\na: b\n",
+            "a:  b\n",
+        ] {
             let outcome = DepInfo::parse(bad);
             assert!(outcome.is_err() || outcome.is_ok_and(|info| info.render() == bad), "{bad:?}");
         }

@@ -35,7 +35,9 @@ pub fn classify(line: &[u8]) -> Line {
         return Line::Message;
     }
     match serde_json::from_slice::<Notification>(line) {
-        Ok(Notification { message_type, artifact: Some(path), emit: Some(emit) }) if message_type == "artifact" => {
+        Ok(Notification { message_type, artifact: Some(path), emit: Some(emit) })
+            if message_type == "artifact" =>
+        {
             Line::Artifact { path, emit }
         }
         _ => Line::Message,
@@ -43,8 +45,12 @@ pub fn classify(line: &[u8]) -> Line {
 }
 
 /// Messages by which rustc says that a helper program failed and that it went on with a lesser result.
-const DEGRADED: &[&str] =
-    &["stripping debug info with", "unable to run `rust-objcopy", "failed to connect to jobserver", "No space left on device"];
+const DEGRADED: &[&str] = &[
+    "stripping debug info with",
+    "unable to run `rust-objcopy",
+    "failed to connect to jobserver",
+    "No space left on device",
+];
 
 /// The sign of a degraded result in a message, if there is one.
 pub fn degraded(line: &[u8]) -> Option<&'static str> {
@@ -107,7 +113,9 @@ mod tests {
 
     #[test]
     fn degraded_results_are_noticed() {
-        assert!(degraded(b"warning: stripping debug info with `rust-objcopy` failed: exit status: 127").is_some());
+        assert!(
+            degraded(b"warning: stripping debug info with `rust-objcopy` failed: exit status: 127").is_some()
+        );
         assert_eq!(degraded(b"warning: unused variable"), None);
     }
 }

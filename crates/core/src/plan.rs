@@ -87,7 +87,8 @@ pub fn place_unit(
     newest_dependency_ns: i128,
 ) -> Placement {
     let shareable = kinds.iter().all(|kind| may_share(*kind));
-    let in_order = is_canonical(oldest_blob_s) && newest_dependency_ns <= i128::from(oldest_blob_s) * 1_000_000_000;
+    let in_order =
+        is_canonical(oldest_blob_s) && newest_dependency_ns <= i128::from(oldest_blob_s) * 1_000_000_000;
     if !shareable || !in_order {
         return Placement::Private;
     }
@@ -130,13 +131,48 @@ mod tests {
         for (what, kinds, place, blob_s, dependency_ns, want) in [
             ("first build", RLIB, FRESH, t, older, Placement::Shared),
             ("equal times are fresh", RLIB, FRESH, t, older + 1_000_000_000, Placement::Shared),
-            ("same inode", RLIB, Place { marked: true, occupant: Occupant::SameInode, ..FRESH }, t, older, Placement::Keep),
-            ("other content", RLIB, Place { marked: true, occupant: Occupant::Other, ..FRESH }, t, older, Placement::Private),
+            (
+                "same inode",
+                RLIB,
+                Place { marked: true, occupant: Occupant::SameInode, ..FRESH },
+                t,
+                older,
+                Placement::Keep,
+            ),
+            (
+                "other content",
+                RLIB,
+                Place { marked: true, occupant: Occupant::Other, ..FRESH },
+                t,
+                older,
+                Placement::Private,
+            ),
             ("cleaned", RLIB, Place { marked: true, ..FRESH }, t, older, Placement::Private),
-            ("foreign file", RLIB, Place { occupant: Occupant::Other, ..FRESH }, t, older, Placement::Private),
-            ("foreign directory", RLIB, Place { known_from_birth: false, ..FRESH }, t, older, Placement::Private),
+            (
+                "foreign file",
+                RLIB,
+                Place { occupant: Occupant::Other, ..FRESH },
+                t,
+                older,
+                Placement::Private,
+            ),
+            (
+                "foreign directory",
+                RLIB,
+                Place { known_from_birth: false, ..FRESH },
+                t,
+                older,
+                Placement::Private,
+            ),
             ("newer dependency", RLIB, FRESH, t, newer, Placement::Private),
-            ("newer dependency, same inode", RLIB, Place { occupant: Occupant::SameInode, ..FRESH }, t, newer, Placement::Private),
+            (
+                "newer dependency, same inode",
+                RLIB,
+                Place { occupant: Occupant::SameInode, ..FRESH },
+                t,
+                newer,
+                Placement::Private,
+            ),
             ("check metadata", &[OutputKind::CheckMetadata], FRESH, t, older, Placement::Private),
             ("executable", &[OutputKind::Linked], FRESH, t, older, Placement::Private),
             ("not a canonical blob", RLIB, FRESH, 1_900_000_000, older, Placement::Private),

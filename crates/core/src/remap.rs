@@ -27,7 +27,8 @@ pub fn remapped_roots(unit: &Unit, roots: &Roots) -> Vec<Root> {
 /// own rules keep their effect; of ours the longest path comes last.
 pub fn adjust(args: &[String], roots: &Roots, adjustments: &Adjustments) -> Vec<String> {
     let mut out = Vec::with_capacity(args.len() + 4);
-    let rules: Vec<(Root, &str)> = roots.iter().filter(|(root, _)| adjustments.remapped.contains(root)).collect();
+    let rules: Vec<(Root, &str)> =
+        roots.iter().filter(|(root, _)| adjustments.remapped.contains(root)).collect();
     for (root, path) in rules.into_iter().rev() {
         out.push(format!("--remap-path-prefix={path}={}", root.remap_target()));
     }
@@ -58,10 +59,17 @@ mod tests {
     #[test]
     fn rules_come_first_and_incremental_goes() {
         let roots = Roots::new([(Root::Workspace, "/w".to_owned()), (Root::Target, "/w/target".to_owned())]);
-        let args: Vec<String> =
-            ["a.rs", "-C", "incremental=/i", "-Cincremental=/i", "-C", "opt-level=1", "--remap-path-prefix=/w=/x"]
-                .map(str::to_owned)
-                .into();
+        let args: Vec<String> = [
+            "a.rs",
+            "-C",
+            "incremental=/i",
+            "-Cincremental=/i",
+            "-C",
+            "opt-level=1",
+            "--remap-path-prefix=/w=/x",
+        ]
+        .map(str::to_owned)
+        .into();
         let adjustments = Adjustments {
             remapped: vec![Root::Target, Root::Workspace],
             keeps_incremental: false,
@@ -79,6 +87,9 @@ mod tests {
                 "-Clink-arg=-Wl,--dependency-file=/tmp/l",
             ]
         );
-        assert_eq!(adjust(&args, &roots, &Adjustments { keeps_incremental: true, ..Adjustments::default() }), args);
+        assert_eq!(
+            adjust(&args, &roots, &Adjustments { keeps_incremental: true, ..Adjustments::default() }),
+            args
+        );
     }
 }

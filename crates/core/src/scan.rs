@@ -18,6 +18,7 @@ const PIECE: usize = 8;
 pub struct Scanner {
     automaton: Option<AhoCorasick>,
     owners: Vec<Root>,
+    overlap_bytes: usize,
 }
 
 impl Scanner {
@@ -29,7 +30,8 @@ impl Scanner {
             patterns.push(path.as_bytes().to_vec());
             owners.push(root);
             for piece in path.as_bytes().chunks_exact(PIECE) {
-                let elsewhere = others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
+                let elsewhere =
+                    others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
                 let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
                 if !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some()) {
                     patterns.push(piece.to_vec());
@@ -40,7 +42,13 @@ impl Scanner {
         // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
         // is right for a root below another root and harmless for pieces.
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok();
-        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners }
+        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1) - 1;
+        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners, overlap_bytes }
+    }
+
+    /// How much of one piece of a file has to be looked at again together with the next, in bytes.
+    pub fn overlap_bytes(&self) -> usize {
+        self.overlap_bytes
     }
 
     /// The roots that `bytes` mention, in key order.
@@ -67,7 +75,8 @@ mod tests {
             (Root::Workspace, "/home/user/projects/demo".to_owned()),
             (Root::Target, "/home/user/projects/demo/target".to_owned()),
         ]);
-        Scanner::new(&roots, &["/home/user/.cargo", "/home/user/.rustup/toolchains/stable"]).mentions(text.as_bytes())
+        Scanner::new(&roots, &["/home/user/.cargo", "/home/user/.rustup/toolchains/stable"])
+            .mentions(text.as_bytes())
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Unit {
     pub fn parse(call: &Invocation) -> Result<Self, Bypass> {
         check_driver(call)?;
         check_environment(call)?;
+        // `- --crate-name ___` is how Cargo asks for the target's properties.
+        if call.args.iter().any(|arg| arg == "___" || arg == "--crate-name=___") {
+            return Err(Bypass::Query);
+        }
         let line = args::parse(&call.args)?;
         let mut draft = Draft::new(call);
         for arg in &line.flags {
@@ -297,7 +301,9 @@ impl Draft {
         match arg.flag.role {
             Role::Query => return Err(Bypass::Query),
             Role::Uncacheable => return Err(uncacheable()),
-            Role::Rendering => self.unit.rendering.flags.push(format!("{}={}", arg.display_name(), arg.text())),
+            Role::Rendering => {
+                self.unit.rendering.flags.push(format!("{}={}", arg.display_name(), arg.text()))
+            }
             Role::KeyNoFile if arg.text().contains('/') => return Err(uncacheable()),
             Role::Key | Role::KeyNoFile => self.key(arg),
             Role::KeyPath => self.key_path(arg),
@@ -370,7 +376,8 @@ impl Draft {
                 self.key(arg);
             }
             "instrument-coverage" => {
-                self.unit.coverage |= !matches!(arg.value.as_deref(), Some("off" | "no" | "n" | "0" | "false"));
+                self.unit.coverage |=
+                    !matches!(arg.value.as_deref(), Some("off" | "no" | "n" | "0" | "false"));
                 self.key(arg);
             }
             "link-arg" => self.unit.link_args.push(value.to_owned()),
@@ -403,9 +410,6 @@ impl Draft {
         let [source] = <[String; 1]>::try_from(sources).map_err(|_| Bypass::Source)?;
         self.unit.source = source;
         self.unit.crate_name = self.crate_name.take().ok_or(Bypass::NotFromCargo("--crate-name"))?;
-        if self.unit.crate_name == "___" {
-            return Err(Bypass::Query);
-        }
         self.unit.out_dir = self.out_dir.take().ok_or(Bypass::NotFromCargo("--out-dir"))?;
         if !self.unit.out_dir.starts_with('/') {
             self.unit.out_dir = crate::paths::absolute(&call.cwd, &self.unit.out_dir);
@@ -480,12 +484,17 @@ mod tests {
         .expect("a unit");
         assert_eq!(unit.dep_info_name(), "a-2.d");
         assert_eq!((unit.mode, unit.kind(), unit.runs_linker()), (Mode::Build, "lib", false));
-        assert_eq!(unit.externs[0], Extern { name: "priv:b".into(), path: Some("/t/debug/deps/libb-3.rmeta".into()) });
+        assert_eq!(
+            unit.externs[0],
+            Extern { name: "priv:b".into(), path: Some("/t/debug/deps/libb-3.rmeta".into()) }
+        );
         assert_eq!(unit.externs[1].path, None);
         assert_eq!(unit.search_paths[1], SearchPath { kind: "native".into(), path: "/n".into() });
         assert_eq!(unit.rendering.flags, ["--diagnostic-width=80"]);
         assert_eq!(unit.incremental.as_deref(), Some("/t/debug/incremental"));
-        assert!(!unit.key_args.iter().any(|arg| arg.name.contains("incremental") || arg.name.contains("out-dir")));
+        assert!(
+            !unit.key_args.iter().any(|arg| arg.name.contains("incremental") || arg.name.contains("out-dir"))
+        );
     }
 
     #[test]
@@ -503,7 +512,10 @@ mod tests {
             (&linked.replace("bin", "proc-macro"), "proc-macro", Mode::Build, true, false),
         ] {
             let unit = Unit::parse(&call(args)).expect(args);
-            assert_eq!((unit.kind(), unit.mode, unit.runs_linker(), unit.is_executable()), (kind, mode, linker, executable));
+            assert_eq!(
+                (unit.kind(), unit.mode, unit.runs_linker(), unit.is_executable()),
+                (kind, mode, linker, executable)
+            );
         }
     }
 
@@ -548,7 +560,9 @@ mod tests {
         assert!(with("-C instrument-coverage").coverage && with("--cfg tarpaulin").coverage);
         assert!(!with("-C instrument-coverage=off").coverage);
         assert!(with("-C target-cpu=native").native_cpu && !with("-C target-cpu=x86-64-v3").native_cpu);
-        for (flag, lto) in [("-C lto", Lto::CrossCrate), ("-C lto=off", Lto::Local), ("-Clto=thin", Lto::CrossCrate)] {
+        for (flag, lto) in
+            [("-C lto", Lto::CrossCrate), ("-C lto=off", Lto::Local), ("-Clto=thin", Lto::CrossCrate)]
+        {
             assert_eq!(with(flag).lto, lto);
         }
         assert_eq!(with("-C split-debuginfo=off").split_debuginfo, None);

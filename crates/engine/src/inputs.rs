@@ -46,11 +46,6 @@ impl<'a> Observer<'a> {
         observed
     }
 
-    /// Forgets what was seen: time has passed.
-    pub fn forget(&self) {
-        self.seen.borrow_mut().clear();
-    }
-
     fn look(&self, input: &Input) -> Option<Observed> {
         let content = |digest: Option<Digest>| digest.map_or(Observed::Absent, Observed::Content);
         let memo = DigestMemo::new(self.store);

@@ -17,6 +17,7 @@ mod macro_env;
 mod native;
 mod outputs;
 mod placement;
+mod reads;
 mod report;
 mod restore;
 mod toolchain;

@@ -11,6 +11,8 @@ use kache_core::plan::{self, EPOCH_S, Place, Placement};
 use kache_core::unit::Unit;
 use kache_core::entry::OutputKind;
 use kache_core::plan::Occupant;
+use kache_store::Store;
+use kache_store::hashing::DigestMemo;
 use kache_store::ledger::{Ledger, mark_in};
 
 use crate::world::TargetLayout;
@@ -49,7 +51,7 @@ impl Standing {
             let mark = artifact_mark(&ledger, layout, path).filter(|s| plan::is_canonical(*s));
             depths.push(mark.map_or(mtime, |s| i128::from(s) * SECOND_NS));
         }
-        let run = script_run(call);
+        let run = script_run(call, layout);
         if let Some(run) = &run {
             depths.push(run.newest_script_ns);
         }
@@ -88,6 +90,18 @@ impl Standing {
         if recorded { placement } else { Placement::Private }
     }
 
+    /// The metadata is complete and Cargo is about to hear of it: dependents start at once and look at its time and
+    /// content, so both are settled now. Failing to costs sharing, nothing else.
+    pub fn announce(&self, store: &Store, unit: &Unit, metadata: &Path) {
+        let kind = if unit.emits_link { OutputKind::Metadata } else { OutputKind::CheckMetadata };
+        if self.decide(&[kind], Occupant::Nothing, self.canonical_s) == Placement::Shared
+            && kache_store::link::set_mtime_of(metadata, self.canonical_s).is_ok()
+            && let Ok(hashed) = kache_store::hashing::hash_file(metadata)
+        {
+            let _ = DigestMemo::new(store).bless(metadata, &hashed.digest);
+        }
+    }
+
     /// Puts the unit on record without placing anything: it is about to be compiled here.
     pub fn mark(&self) {
         if !self.marked {
@@ -115,26 +129,33 @@ fn artifact_mark(ledger: &Ledger, layout: &TargetLayout, path: &Path) -> Option<
     if profile_dir == layout.profile_dir { ledger.mark_of(id) } else { mark_in(profile_dir, id) }
 }
 
+/// Times of the build-script executables of a package.
+fn script_times(build_dir: &Path, package: &str) -> Vec<i128> {
+    let is_ours = |name: &str| name.rsplit_once('-').is_some_and(|(p, _)| p == package);
+    let dirs = fs::read_dir(build_dir).into_iter().flatten().flatten();
+    let dirs = dirs.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+    let files = dirs.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten());
+    let is_script = |name: &str| name.starts_with("build_script_") && !name.contains('.');
+    files
+        .filter(|file| file.file_name().to_str().is_some_and(is_script))
+        .map(|file| mtime_ns(&file.path()).unwrap_or(i128::MAX))
+        .collect()
+}
+
 /// The build script's run that the unit depends on, if any: Cargo says so by setting `OUT_DIR`.
-fn script_run(call: &Invocation) -> Option<ScriptRun> {
+fn script_run(call: &Invocation, layout: &TargetLayout) -> Option<ScriptRun> {
     let run_dir = Path::new(call.env.text("OUT_DIR")?).parent()?;
     let name = run_dir.file_name()?.to_str()?;
     let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
     // The executable lies in another directory of the same package, and which one Cargo doesn't say: all count.
     let mut newest_script_ns = i128::from(EPOCH_S) * SECOND_NS;
-    for entry in fs::read_dir(run_dir.parent()?).ok()?.flatten() {
-        let sibling = entry.file_name();
-        let sibling = sibling.to_string_lossy();
-        if sibling.rsplit_once('-').is_some_and(|(p, _)| p == package) {
-            for file in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                let name = file.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with("build_script_") && !name.contains('.') {
-                    newest_script_ns = newest_script_ns.max(mtime_ns(&file.path()).unwrap_or(i128::MAX));
-                }
-            }
-        }
+    let mut scripts = script_times(run_dir.parent()?, package);
+    if scripts.is_empty() {
+        // Cross build: scripts are built for the host, one directory of targets further up.
+        let profile = layout.profile_dir.file_name()?;
+        scripts = script_times(&layout.target_dir.join(profile).join("build"), package);
     }
+    newest_script_ns = newest_script_ns.max(scripts.into_iter().max().unwrap_or(i128::MAX));
     let package_dir = PathBuf::from(call.env.text("CARGO_MANIFEST_DIR")?);
     Some(ScriptRun { output: run_dir.join("output"), package_dir, newest_script_ns })
 }

@@ -94,7 +94,7 @@ fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Mem
     let mut key = KeyWriter::new("toolchain");
     key.text("version", text.clone());
     let memo = DigestMemo::new(store);
-    let mut content = |key: &mut KeyWriter, what: &str, path: &Path| match memo.digest(path) {
+    let content = |key: &mut KeyWriter, what: &str, path: &Path| match memo.digest(path) {
         Ok(Some(digest)) => {
             key.digest(what, digest);
             Ok(())

@@ -93,6 +93,27 @@ fn hash_open(mut file: &File, meta: &Metadata) -> std::io::Result<Hashed> {
     Ok(Hashed { digest: Digest::from_bytes(*hasher.finalize().as_bytes()), size })
 }
 
+/// Hashes content that is read piece by piece.
+#[derive(Debug, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Digest of all pieces.
+    pub fn finish(self) -> Digest {
+        Digest::from_bytes(*self.0.finalize().as_bytes())
+    }
+}
+
 /// Whether a digest was put down for later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blessing {
