@@ -118,6 +118,7 @@ impl Preparation {
             return None;
         }
         let (ours, theirs) = UnixStream::pair().ok()?;
+        let peer = ours.as_raw_fd();
         let (stopped, stop) = io::pipe().ok()?;
         let stopped = Arc::new(stopped);
         let seen_by_supervisor = Arc::clone(&stopped);
@@ -133,6 +134,7 @@ impl Preparation {
         let installer = Installer {
             program: filter::program(scope.probes),
             socket: theirs,
+            peer,
             is_wanted: Arc::clone(&is_wanted),
             parent: ParentDeath::of_this_thread(),
         };
