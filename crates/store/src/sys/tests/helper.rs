@@ -18,6 +18,7 @@ pub(super) const THREADS: usize = 8;
 pub(super) enum Role {
     Sightseer,
     Wrapper,
+    WrapperOfBusy,
     Victim,
     Alarmed,
     Unobserved,
@@ -43,6 +44,7 @@ fn play() {
     match role.as_str() {
         "Sightseer" => see_sights(),
         "Wrapper" => leave_one_behind(),
+        "WrapperOfBusy" => leave_a_busy_one_behind(),
         "Victim" => wait_to_be_killed(),
         "Alarmed" => open_among_alarms(),
         "Unobserved" => run_unobserved(),
@@ -125,6 +127,18 @@ fn leave_one_behind() {
     }
 }
 
+fn leave_a_busy_one_behind() {
+    // Ends with the sandbox, at the latest.
+    let script = "(while test -e go; do cat go > busy; done) < /dev/null > /dev/null 2>&1 & exit 3";
+    let (mut child, observer) = spawn_observed(shell(script), Scope::default()).expect("spawned");
+    assert_eq!(child.wait().expect("waited").code(), Some(3));
+    let Some(observer) = observer else { return };
+    fs::write("observed", "").expect("written");
+    let start = Instant::now();
+    assert!(observer.finish().outlived);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
 /// A wrapper that waits for its compiler on its main thread, which the forking one becomes.
 fn wait_to_be_killed() {
     // SAFETY: the other threads of this process wait for this one and hold no lock.
@@ -134,7 +148,7 @@ fn wait_to_be_killed() {
         unsafe { libc::waitpid(wrapper, std::ptr::null_mut(), 0) };
         return;
     }
-    let (mut child, observer) = spawn_observed(shell("sleep 600"), Scope::default()).expect("spawned");
+    let (mut child, observer) = spawn_observed(shell("exec sleep 600"), Scope::default()).expect("spawned");
     fs::write("new", format!("{} {} {}", std::process::id(), child.id(), observer.is_some()))
         .expect("written");
     fs::rename("new", "processes").expect("renamed");

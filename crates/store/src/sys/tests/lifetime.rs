@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::helper::{self, Role};
@@ -15,7 +16,7 @@ fn exit_codes_and_signals_pass_through() {
         ("exit 0", Some(0), None),
         ("exit 101", Some(101), None),
         ("kill -KILL $$", None, Some(libc::SIGKILL)),
-        ("kill -INT $$", None, Some(libc::SIGINT)),
+        ("kill -TERM $$", None, Some(libc::SIGTERM)),
         ("sh -c 'kill -SEGV $$'; exit 7", Some(7), None),
     ] {
         let mut command = shell(script);
@@ -65,38 +66,44 @@ fn a_descendant_that_stays_behind_finds_its_files_after_we_are_gone() {
     let (_guard, here) = sandbox();
     fs::write(here.join("input"), "still there").expect("written");
     let mut wrapper = helper::command(Role::Wrapper);
-    wrapper.current_dir(&here);
+    wrapper.current_dir(&here).env("KACHE_TEST_SANDBOX", &here);
     assert!(wrapper.status().expect("ran").success());
     eventually("the descendant reads its input", || {
         fs::read(here.join("output")).is_ok_and(|output| output == b"still there")
     });
-    eventually("the keepers end with the last process", || keepers() == 0);
-}
-
-/// Processes that answer for what this test binary left behind.
-fn keepers() -> usize {
-    let exe = std::env::current_exe().ok();
-    let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
-    let is_keeper = |process: &std::path::PathBuf| {
-        fs::read(process.join("comm")).is_ok_and(|name| name == b"kache-keeper\n")
-            && fs::read_link(process.join("exe")).ok() == exe
-    };
-    processes.filter(is_keeper).count()
+    eventually("the keeper ends with the last process", || keepers(&here) == 0);
 }
 
 #[test]
 fn finish_does_not_wait_for_a_busy_descendant() {
     let (_guard, here) = sandbox();
-    let mut command = shell("(until test -e stop; do cat busy; done) 2>/dev/null & exit 3");
-    command.current_dir(&here);
-    let Some((mut child, observer)) = spawn(command, Scope::default()) else { return };
-    assert_eq!(child.wait().expect("waited").code(), Some(3));
-    let start = Instant::now();
-    let observation = observer.finish();
-    assert!(observation.outlived && !observation.is_complete());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    fs::write(here.join("stop"), "").expect("written");
-    eventually("the keepers end with the last process", || keepers() == 0);
+    fs::write(here.join("go"), "").expect("written");
+    let mut wrapper = helper::command(Role::WrapperOfBusy);
+    wrapper.current_dir(&here).env("KACHE_TEST_SANDBOX", &here);
+    assert!(wrapper.status().expect("ran").success());
+    if !here.join("observed").exists() {
+        return;
+    }
+    eventually("a keeper takes over", || keepers(&here) == 1);
+    for _ in 0..3 {
+        fs::remove_file(here.join("busy")).expect("the descendant finds its files");
+        eventually("the descendant goes on", || here.join("busy").exists());
+    }
+    fs::remove_file(here.join("go")).expect("removed");
+    eventually("the keeper ends with the last process", || keepers(&here) == 0);
+}
+
+/// Processes that answer for what a wrapper in this sandbox left behind.
+fn keepers(sandbox: &Path) -> usize {
+    let sandbox = format!("KACHE_TEST_SANDBOX={}", sandbox.display());
+    let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+    let is_keeper = |process: &PathBuf| {
+        fs::read(process.join("comm")).is_ok_and(|name| name == b"kache-keeper\n")
+            && fs::read(process.join("environ")).is_ok_and(|environment| {
+                environment.split(|byte| *byte == 0).any(|variable| variable == sandbox.as_bytes())
+            })
+    };
+    processes.filter(is_keeper).count()
 }
 
 #[test]
