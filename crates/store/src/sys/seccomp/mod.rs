@@ -4,6 +4,7 @@ mod filter;
 mod handover;
 mod install;
 mod listener;
+mod recorder;
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use self::filter::RequestKind;
 use self::install::{Installer, ParentDeath};
 use self::listener::{Answer, Listener, ReadError, Wake};
-use super::record::{AccessKind, Observation, Recorder, Scope};
+use self::recorder::Recorder;
+use super::observation::{AccessKind, Observation, Scope};
 
 /// How long a descendant may take to exit after the command has.
 const GRACE: Duration = Duration::from_millis(20);
