@@ -65,8 +65,9 @@ fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
     let Ok(digest) = <[u8; 32]>::try_from(&head[1..33]) else { return Remembered::Nothing };
     let holds = match head[0] {
         VERSION => head[33..] == stamp(meta),
-        VERSION_REDATED => <[u8; 8]>::try_from(&head[33..41])
-            .is_ok_and(|ns| mtime_ns(meta) <= i64::from_le_bytes(ns) && head[41..] == stamp_without_time(meta)),
+        VERSION_REDATED => <[u8; 8]>::try_from(&head[33..41]).is_ok_and(|ns| {
+            mtime_ns(meta) <= i64::from_le_bytes(ns) && head[41..] == stamp_without_time(meta)
+        }),
         _ => false,
     };
     if !holds {
@@ -220,7 +221,11 @@ mod tests {
         assert!(remember_under("this boot", &file, &dated, &digest, Redating::Expected));
         for (seconds, trusted) in [(1_000_000, true), (999_999, true), (1_000_001, false)] {
             let (now, _) = set_mtime(seconds);
-            assert_eq!(recall_under("this boot", &path, &now) == Remembered::Trusted(digest), trusted, "{seconds}");
+            assert_eq!(
+                recall_under("this boot", &path, &now) == Remembered::Trusted(digest),
+                trusted,
+                "{seconds}"
+            );
         }
         let copy = dir.path().join("copy");
         std::fs::copy(&path, &copy).expect("copy");

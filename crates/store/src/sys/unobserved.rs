@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process::{Child, Command};
 
-use super::record::{Observation, Scope};
+use super::observation::{Observation, Scope};
 
 /// Never exists on this platform.
 #[derive(Debug)]

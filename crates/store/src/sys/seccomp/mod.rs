@@ -4,6 +4,7 @@ mod filter;
 mod handover;
 mod install;
 mod listener;
+mod recorder;
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use self::filter::RequestKind;
 use self::install::{Installer, ParentDeath};
 use self::listener::{Answer, Listener, ReadError, Wake};
-use super::record::{AccessKind, Observation, Recorder, Scope};
+use self::recorder::Recorder;
+use super::observation::{AccessKind, Observation, Scope};
 
 /// How long a descendant may take to exit after the command has.
 const GRACE: Duration = Duration::from_millis(20);
@@ -118,6 +120,7 @@ impl Preparation {
             return None;
         }
         let (ours, theirs) = UnixStream::pair().ok()?;
+        let peer = ours.as_raw_fd();
         let (stopped, stop) = io::pipe().ok()?;
         let stopped = Arc::new(stopped);
         let seen_by_supervisor = Arc::clone(&stopped);
@@ -133,6 +136,7 @@ impl Preparation {
         let installer = Installer {
             program: filter::program(scope.probes),
             socket: theirs,
+            peer,
             is_wanted: Arc::clone(&is_wanted),
             parent: ParentDeath::of_this_thread(),
         };
