@@ -109,6 +109,8 @@ class Kache(Wrapped):
                     outcome = event["outcome"]
                 except (ValueError, KeyError, TypeError):
                     continue  # A torn last line, or an event of another kind.
+                if event.get("reason") in ("probe", "stdin"):
+                    continue  # A build script tries what the compiler can do: no unit of Cargo's.
                 outcomes[outcome] += 1
                 if outcome != "hit":
                     reasons[f"{outcome}: {event.get('reason') or 'no reason'}"] += 1

@@ -85,6 +85,7 @@ class Counting(WithFolder):
         kache.start(self.folder / "home", {})
         (kache.cache / "journal").mkdir()
         events = [{"outcome": "hit"}, {"outcome": "miss", "reason": "new"}, {"outcome": "hit"}]
+        events.append({"outcome": "passthrough", "reason": "probe"})
         text = "\n".join(json.dumps(event) for event in events) + '\n{"outc'
         (kache.cache / "journal/1.jsonl").write_text(text)
         tally = kache.tally()
