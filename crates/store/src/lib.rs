@@ -20,6 +20,8 @@ pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
+#[cfg(test)]
+mod stress_tests;
 pub mod survey;
 pub mod sweep;
 pub mod sys;
