@@ -22,8 +22,7 @@ use crate::outputs::Made;
 
 /// Directories whose contents belong to the system or the machine's configuration. A proc macro that reads there is
 /// beyond what is tracked; the linker reports what it takes from there.
-const SYSTEM_DIRS: &[&str] =
-    &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+const SYSTEM_DIRS: &[&str] = &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
 /// Directories that are not worth observing for this unit.
 pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
@@ -58,9 +57,7 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
             }
         }
         None if needs_observation => {
-            return Err(NotStored::LinkInputs(
-                "the compiler itself reads the dependencies' objects".to_owned(),
-            ));
+            return Err(NotStored::LinkInputs("the compiler itself reads the dependencies' objects".to_owned()));
         }
         None => inputs.extend(declared_macros(done)),
     }
@@ -81,8 +78,7 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let refuse = |why: &str| NotStored::LinkInputs(why.to_owned());
     let report = compiled.link_report.as_ref().ok_or_else(|| refuse("no report was asked for"))?;
     let text = fs::read_to_string(report).map_err(|_| refuse("the linker wrote no report"))?;
-    let files =
-        link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
+    let files = link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
     let own_objects = format!("{}/{}{}.", done.unit.out_dir, done.unit.crate_name, done.unit.extra_filename);
     let own_temporary = format!("{}/rustc", done.unit.out_dir);
     let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
@@ -121,8 +117,7 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let exists = access.path.exists();
     if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
-        let bundled =
-            matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
+        let bundled = matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
         return match extension {
             "so" | "dylib" if is_file => vec![Input::File(name.clone()), Input::MacroEnv(name)],
             "a" if is_file => vec![Input::File(name)],
