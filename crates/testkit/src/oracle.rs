@@ -1,0 +1,142 @@
+//! The oracle: the same Cargo command once with the wrapper and once as a clean build without it, at the very same
+//! path, and what has to agree. Knows which of Cargo's lines tell progress rather than results.
+//!
+//! The clean build takes the real target directory's place: that one is renamed aside and put back afterwards
+//! (renaming changes no modification time inside), so that no path has to be normalised away in a comparison.
+
+use std::fs;
+
+use crate::cargo::{Cargo, Run};
+use crate::files::{remove_tree, settle};
+use crate::project::Project;
+
+/// What Cargo says while it works; no part of the result.
+const PROGRESS: &[&str] = &[
+    "Adding", "Blocking", "Building", "Checking", "Compiling", "Created", "Dirty", "Doc-tests", "Documenting",
+    "Executable", "Finished", "Fresh", "Fixed", "Generated", "Locking", "Removed", "Running", "Updating",
+];
+
+impl Cargo<'_> {
+    /// Runs with the wrapper, then as a clean build without it; panics unless exit code, standard output and
+    /// messages agree. Returns the run with the wrapper.
+    pub fn same(&self) -> Run {
+        let cached = self.run();
+        let clean = self.clean();
+        assert_eq!(
+            cached.status.code(),
+            clean.status.code(),
+            "exit codes differ\n=== with the cache\n{cached}\n=== clean build without it\n{clean}"
+        );
+        for (what, left, right) in [
+            ("standard output", results(&cached.stdout), results(&clean.stdout)),
+            ("messages", messages(&cached.stderr), messages(&clean.stderr)),
+        ] {
+            assert!(
+                left == right,
+                "{what} differ\n=== with the cache\n{left}\n=== clean build without it\n{right}\n=== in full\n{cached}"
+            );
+        }
+        cached
+    }
+
+    /// The clean build without the wrapper, in place of the project's target directory.
+    pub fn clean(&self) -> Run {
+        let target = self.project().target();
+        let mut aside = target.as_os_str().to_owned();
+        aside.push(".aside");
+        let was_there = target.symlink_metadata().is_ok();
+        if was_there {
+            fs::rename(target, &aside).expect("move the target directory aside");
+        }
+        let run = self.clone().plain().run();
+        remove_tree(target);
+        if was_there {
+            fs::rename(&aside, target).expect("put the target directory back");
+        }
+        settle();
+        run
+    }
+}
+
+impl Project<'_> {
+    /// Panics unless Cargo finds every unit fresh: no compiler, no build script, no call of the wrapper. `args` as for
+    /// [`Project::cargo`]; only commands that build (`build`, `check`, `clippy`, `test --no-run`).
+    pub fn nothing_to_do(&self, args: &str) {
+        nothing_to_do(&self.cargo(args));
+    }
+}
+
+/// See [`Project::nothing_to_do`].
+pub fn nothing_to_do(cargo: &Cargo<'_>) {
+    let run = cargo.clone().arg("-v").ok();
+    let busy = run.stderr.lines().any(|line| {
+        let verb = line.split_whitespace().next().unwrap_or_default();
+        line.starts_with(' ') && ["Compiling", "Checking", "Dirty", "Running"].contains(&verb)
+    });
+    assert!(!busy && run.events.is_empty(), "{run}\nexpected every unit to be fresh");
+}
+
+impl Cargo<'_> {
+    /// See [`Project::nothing_to_do`]; for commands with an environment of their own.
+    pub fn nothing_to_do(&self) {
+        nothing_to_do(self);
+    }
+}
+
+/// Standard output without what differs between two runs of the same tests.
+fn results(stdout: &str) -> String {
+    let line = |line: &str| match line.split_once("; finished in ") {
+        Some((result, _)) => result.to_owned(),
+        None => line.to_owned(),
+    };
+    stdout.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The messages in Cargo's standard error: blocks that start at a `warning` or `error`, in sorted order, because
+/// independent units report in any order.
+fn messages(stderr: &str) -> String {
+    let mut blocks: Vec<String> = Vec::new();
+    let mut in_block = false;
+    for line in stderr.lines() {
+        let verb = line.split_whitespace().next().unwrap_or_default();
+        let indent = line.len() - line.trim_start().len();
+        if indent > 0 && indent + verb.len() == 12 && PROGRESS.contains(&verb) {
+            in_block = false;
+            continue;
+        }
+        if line.starts_with("warning: build failed, waiting") {
+            continue;
+        }
+        let starts = ["warning", "error", "note", "help"].iter().any(|word| line.starts_with(word));
+        if line.is_empty() {
+            in_block = false;
+        } else if starts || !in_block || blocks.is_empty() {
+            blocks.push(line.to_owned());
+            in_block = true;
+        } else if let Some(block) = blocks.last_mut() {
+            block.push('\n');
+            block.push_str(line);
+        }
+    }
+    blocks.sort();
+    blocks.join("\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_and_order_do_not_matter() {
+        let one = "   Compiling a v0.1.0 (/x/a)\nwarning: unused\n --> a.rs:1\n\nwarning: `a` (lib) generated 1 warning\n\
+                   error: bad\n\n    Finished `dev` profile in 0.1s\n";
+        let two = "error: bad\n\nwarning: `a` (lib) generated 1 warning\nwarning: unused\n --> a.rs:1\n\n     Running `x`\n";
+        assert_eq!(messages(one), messages(two));
+        assert_ne!(messages(one), messages("error: bad\n"));
+    }
+
+    #[test]
+    fn test_times_do_not_matter() {
+        assert_eq!(results("ok. 1 passed; finished in 0.01s"), results("ok. 1 passed; finished in 0.02s"));
+    }
+}
