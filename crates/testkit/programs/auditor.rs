@@ -114,7 +114,8 @@ fn digest(file: &Path) -> Option<u64> {
 }
 
 fn violation(dir: &Path, text: &str) {
-    let mut file = OpenOptions::new().create(true).append(true).open(dir.join("violations")).expect("open violations");
+    let mut file =
+        OpenOptions::new().create(true).append(true).open(dir.join("violations")).expect("open violations");
     writeln!(file, "{text}").expect("write a violation");
 }
 

@@ -28,7 +28,8 @@ fn main() {
     }
     log(&home, "calls", &args.join(" "));
     let scripts = home.join("script");
-    let script = [unit.name.as_str(), "default"].iter().find_map(|name| fs::read_to_string(scripts.join(name)).ok());
+    let script =
+        [unit.name.as_str(), "default"].iter().find_map(|name| fs::read_to_string(scripts.join(name)).ok());
     let mut job = Job { unit, deps: Vec::new(), env_deps: Vec::new() };
     for line in script.as_deref().unwrap_or(DEFAULT).lines() {
         let line = line.trim();
@@ -43,7 +44,9 @@ fn expand(args: Vec<String>) -> Vec<String> {
     let mut all = Vec::new();
     for arg in args {
         match arg.strip_prefix('@') {
-            Some(file) => all.extend(fs::read_to_string(file).expect("argument file").lines().map(str::to_owned)),
+            Some(file) => {
+                all.extend(fs::read_to_string(file).expect("argument file").lines().map(str::to_owned))
+            }
             None => all.push(arg),
         }
     }
@@ -93,9 +96,23 @@ impl Unit {
                         unit.extra = extra.to_owned();
                     }
                 }
-                "-L" | "-l" | "--extern" | "--cfg" | "--check-cfg" | "--edition" | "--cap-lints" | "-A" | "-W"
-                | "-D" | "-F" | "--target" | "--error-format" | "--remap-path-prefix" | "--remap-path-scope"
-                | "--diagnostic-width" | "--sysroot" => {}
+                "-L"
+                | "-l"
+                | "--extern"
+                | "--cfg"
+                | "--check-cfg"
+                | "--edition"
+                | "--cap-lints"
+                | "-A"
+                | "-W"
+                | "-D"
+                | "-F"
+                | "--target"
+                | "--error-format"
+                | "--remap-path-prefix"
+                | "--remap-path-scope"
+                | "--diagnostic-width"
+                | "--sysroot" => {}
                 _ => {
                     if !arg.starts_with('-') || arg == "-" {
                         unit.source = PathBuf::from(arg);

@@ -46,7 +46,8 @@ impl Audit {
 
     /// The compile calls so far, in order of their start.
     pub fn calls(&self) -> Vec<Call> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.dir).expect("list").flatten().map(|e| e.path()).collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(&self.dir).expect("list").flatten().map(|e| e.path()).collect();
         files.retain(|file| file.extension().is_some_and(|e| e == "call"));
         files.sort();
         files.iter().map(|file| Call::read(file)).collect()

@@ -115,7 +115,8 @@ impl<'p> Cargo<'p> {
         let sandbox = self.project.sandbox();
         let mark = sandbox.mark();
         let mut command = self.command();
-        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
+        let output =
+            command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
         Run {
             what: self.to_string(),
             status: output.status,

@@ -57,7 +57,8 @@ impl FakeRustc {
 
     /// Content of the driver library: a compiler that was rebuilt has another one.
     pub fn set_driver(&self, content: &str) {
-        fs::write(self.home.join("lib/librustc_driver-0123456789abcdef.so"), content).expect("set the driver");
+        fs::write(self.home.join("lib/librustc_driver-0123456789abcdef.so"), content)
+            .expect("set the driver");
     }
 
     /// What to do for a crate; `default` is for crates without a script.
@@ -84,10 +85,18 @@ impl FakeRustc {
     pub fn library(&self, name: &str, source: &str, out_dir: &Path) -> Vec<OsString> {
         let mut args = vec![self.rustc().into_os_string()];
         args.extend(["--crate-name", name, "--edition=2024", source].map(OsString::from));
-        args.extend(["--error-format=json", "--json=diagnostic-rendered-ansi,artifacts,future-incompat"].map(Into::into));
-        args.extend(["--crate-type", "lib", "--emit=dep-info,metadata,link", "-C", "embed-bitcode=no"].map(Into::into));
+        args.extend(
+            ["--error-format=json", "--json=diagnostic-rendered-ansi,artifacts,future-incompat"]
+                .map(Into::into),
+        );
+        args.extend(
+            ["--crate-type", "lib", "--emit=dep-info,metadata,link", "-C", "embed-bitcode=no"]
+                .map(Into::into),
+        );
         args.extend(["-C", "debuginfo=2", "--check-cfg", "cfg(docsrs,test)"].map(Into::into));
-        args.extend(["-C", "metadata=0123456789abcdef", "-C", "extra-filename=-fedcba9876543210"].map(Into::into));
+        args.extend(
+            ["-C", "metadata=0123456789abcdef", "-C", "extra-filename=-fedcba9876543210"].map(Into::into),
+        );
         args.extend([OsString::from("--out-dir"), out_dir.into()]);
         args.push("-L".into());
         args.push(format!("dependency={}", out_dir.display()).into());

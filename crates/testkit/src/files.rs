@@ -78,7 +78,8 @@ pub fn copy_tree(from: &Path, to: &Path, without: &[&str]) {
 
 /// Removes a file or a tree; what isn't there needs no removal.
 pub fn remove_tree(path: &Path) {
-    let result = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let result =
+        if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match result {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("remove {}: {e}", path.display()),
         _ => {}
@@ -99,7 +100,8 @@ impl Artifacts {
         for file in walk(target) {
             let name = file.strip_prefix(target).expect("below target").to_path_buf();
             let text = name.to_string_lossy().into_owned();
-            let compiled = text.contains("/deps/") || text.contains("/build_script_") && !text.contains("/out/");
+            let compiled =
+                text.contains("/deps/") || text.contains("/build_script_") && !text.contains("/out/");
             if compiled && !text.ends_with(".d") {
                 let bytes = fs::read(&file).unwrap_or_default();
                 let mut hasher = DefaultHasher::new();
@@ -118,18 +120,26 @@ impl Artifacts {
     /// Panics unless `other` has the same files with the same bytes, apart from names that `except` accepts.
     pub fn assert_same(&self, other: &Self, except: impl Fn(&str) -> bool) {
         let keep = |all: &Self| -> BTreeMap<PathBuf, (u64, u64)> {
-            all.by_name.iter().filter(|(n, _)| !except(&n.to_string_lossy())).map(|(n, v)| (n.clone(), *v)).collect()
+            all.by_name
+                .iter()
+                .filter(|(n, _)| !except(&n.to_string_lossy()))
+                .map(|(n, v)| (n.clone(), *v))
+                .collect()
         };
         let (left, right) = (keep(self), keep(other));
         let mut differing: Vec<String> = Vec::new();
         for (name, value) in &left {
             match right.get(name) {
                 None => differing.push(format!("{}: missing", name.display())),
-                Some(v) if v != value => differing.push(format!("{}: {} and {} bytes", name.display(), value.0, v.0)),
+                Some(v) if v != value => {
+                    differing.push(format!("{}: {} and {} bytes", name.display(), value.0, v.0))
+                }
                 Some(_) => {}
             }
         }
-        differing.extend(right.keys().filter(|n| !left.contains_key(*n)).map(|n| format!("{}: extra", n.display())));
+        differing.extend(
+            right.keys().filter(|n| !left.contains_key(*n)).map(|n| format!("{}: extra", n.display())),
+        );
         assert!(differing.is_empty(), "artifacts differ:\n{}", differing.join("\n"));
     }
 }

@@ -4,22 +4,62 @@
 //! The clean build takes the real target directory's place: that one is renamed aside and put back afterwards
 //! (renaming changes no modification time inside), so that no path has to be normalised away in a comparison.
 
+use std::collections::HashMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::cargo::{Cargo, Run};
 use crate::files::{remove_tree, settle};
 use crate::project::Project;
 
+/// Results of clean builds, by everything they can depend on inside the sandbox.
+pub(crate) type Memo = HashMap<u64, Run>;
+
+/// Files up to this size count with their content in the memo's key, larger ones with size, inode and time.
+const CONTENT_BYTES_MAX: u64 = 256 << 10;
+
 /// What Cargo says while it works; no part of the result.
 const PROGRESS: &[&str] = &[
-    "Adding", "Blocking", "Building", "Checking", "Compiling", "Created", "Dirty", "Doc-tests", "Documenting",
-    "Executable", "Finished", "Fresh", "Fixed", "Generated", "Locking", "Removed", "Running", "Updating",
+    "Adding",
+    "Blocking",
+    "Building",
+    "Checking",
+    "Compiling",
+    "Created",
+    "Dirty",
+    "Doc-tests",
+    "Documenting",
+    "Executable",
+    "Finished",
+    "Fresh",
+    "Fixed",
+    "Generated",
+    "Locking",
+    "Removed",
+    "Running",
+    "Updating",
 ];
 
 impl Cargo<'_> {
-    /// Runs with the wrapper, then as a clean build without it; panics unless exit code, standard output and
-    /// messages agree. Returns the run with the wrapper.
+    /// Runs with the wrapper, then as a clean build without it; panics unless both succeed with the same standard
+    /// output and messages. Returns the run with the wrapper.
     pub fn same(&self) -> Run {
+        let cached = self.same_outcome();
+        assert!(cached.status.success(), "{cached}\nexpected success");
+        cached
+    }
+
+    /// [`Cargo::same`] for a build that fails.
+    pub fn same_failure(&self) -> Run {
+        let cached = self.same_outcome();
+        assert!(!cached.status.success(), "{cached}\nexpected failure");
+        cached
+    }
+
+    /// [`Cargo::same`] for a build that may succeed or fail, as long as both do.
+    pub fn same_outcome(&self) -> Run {
         let cached = self.run();
         let clean = self.clean();
         assert_eq!(
@@ -39,8 +79,31 @@ impl Cargo<'_> {
         cached
     }
 
-    /// The clean build without the wrapper, in place of the project's target directory.
+    /// What a clean build without the wrapper gives. Nothing in the sandbox has changed since the last time: the
+    /// result of that time.
     pub fn clean(&self) -> Run {
+        let memo = self.project().sandbox().memo();
+        let key = self.state();
+        if let Some(known) = memo.borrow().get(&key) {
+            return known.clone();
+        }
+        let run = self.clean_build();
+        memo.borrow_mut().insert(key, run.clone());
+        run
+    }
+
+    /// Everything in the sandbox that a build can see, and the command itself.
+    fn state(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let command = self.clone().plain().command();
+        format!("{command:?}").hash(&mut hasher);
+        let sandbox = self.project().sandbox();
+        let hidden = [self.project().target(), sandbox.cache_dir(), &sandbox.root().join("tmp")];
+        hash_tree(&sandbox.root(), &hidden, &mut hasher);
+        hasher.finish()
+    }
+
+    fn clean_build(&self) -> Run {
         let target = self.project().target();
         let mut aside = target.as_os_str().to_owned();
         aside.push(".aside");
@@ -83,6 +146,27 @@ impl Cargo<'_> {
     }
 }
 
+fn hash_tree(dir: &Path, hidden: &[&Path], hasher: &mut DefaultHasher) {
+    let mut names: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    names.sort();
+    for path in names {
+        let Ok(data) = path.symlink_metadata() else { continue };
+        if hidden.contains(&path.as_path()) || path.file_name().is_some_and(|n| n == "target") {
+            continue;
+        }
+        (&path, data.mode()).hash(hasher);
+        if data.is_symlink() {
+            fs::read_link(&path).ok().hash(hasher);
+        } else if data.is_dir() {
+            hash_tree(&path, hidden, hasher);
+        } else if data.len() <= CONTENT_BYTES_MAX {
+            fs::read(&path).unwrap_or_default().hash(hasher);
+        } else {
+            (data.len(), data.ino(), data.mtime(), data.mtime_nsec()).hash(hasher);
+        }
+    }
+}
+
 /// Standard output without what differs between two runs of the same tests.
 fn results(stdout: &str) -> String {
     let line = |line: &str| match line.split_once("; finished in ") {
@@ -104,7 +188,9 @@ fn messages(stderr: &str) -> String {
             in_block = false;
             continue;
         }
-        if line.starts_with("warning: build failed, waiting") {
+        // The linker's command line names a random temporary directory, and the cache may add to it.
+        if line.starts_with("warning: build failed, waiting") || line.trim_start().starts_with("= note:  \"")
+        {
             continue;
         }
         let starts = ["warning", "error", "note", "help"].iter().any(|word| line.starts_with(word));

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::files::remove_tree;
 use crate::journal::{Event, Mark, read_journal};
+use crate::oracle::Memo;
 use crate::project::Project;
 use crate::toolchain::toolchain;
 
@@ -22,6 +23,7 @@ pub struct Sandbox {
     path: OsString,
     cache_dir: PathBuf,
     env: RefCell<Vec<(OsString, OsString)>>,
+    memo: RefCell<Memo>,
 }
 
 impl Sandbox {
@@ -33,7 +35,14 @@ impl Sandbox {
         paths.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
         let path = env::join_paths(paths).expect("PATH");
         let cache_dir = root.join("cache");
-        let sandbox = Self { dir, wrapper: wrapper.into(), path, cache_dir, env: RefCell::default() };
+        let sandbox = Self {
+            dir,
+            wrapper: wrapper.into(),
+            path,
+            cache_dir,
+            env: RefCell::default(),
+            memo: RefCell::default(),
+        };
         for name in ["home", "tmp"] {
             fs::create_dir(root.join(name)).expect("make a sandbox directory");
         }
@@ -106,6 +115,10 @@ impl Sandbox {
     pub fn cli(&self, args: &[&str]) -> std::process::Output {
         let mut command = self.command(&self.wrapper);
         command.args(args).output().unwrap_or_else(|e| panic!("start {}: {e}", self.wrapper.display()))
+    }
+
+    pub(crate) fn memo(&self) -> &RefCell<Memo> {
+        &self.memo
     }
 
     /// Writes a project with `files` (path, content) at `name` below the root.

@@ -1,0 +1,12 @@
+//! End-to-end tests: the real kache under the real Cargo in sealed sandboxes, compared with clean builds without it.
+//! `HAZARDS.md` beside this file says which test answers which known hazard.
+
+mod build_scripts;
+mod depinfo;
+mod fixtures;
+mod keys;
+mod macros;
+mod native;
+mod outputs;
+mod paths;
+mod support;
