@@ -39,7 +39,10 @@ macro_rules! key_type {
 }
 
 key_type!(UnitKey, "Everything about a compile that is known before its sources are looked at.");
-key_type!(EntryKey, "A unit key plus the content of every input that a compile of the unit reads: names one result.");
+key_type!(
+    EntryKey,
+    "A unit key plus the content of every input that a compile of the unit reads: names one result."
+);
 
 /// One named part of a key, as people see it in `kache why-miss`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +169,7 @@ mod tests {
     fn entry_key_tells_absent_unset_and_empty_apart_and_follows_baked_roots() {
         let unit = UnitKey(Digest::of(b"u"));
         let roots = |ws: &str| Roots::new([(Root::Workspace, ws.to_owned())]);
-        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], baked: vec![], rendered: false };
+        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], ..InputRecord::default() };
         let plain = Rendering::default();
         let wide = Rendering { flags: vec!["--diagnostic-width=99".into()] };
         let key = |r: &InputRecord, v: Observed, ws: &str, rendering: &Rendering| {
@@ -177,7 +180,10 @@ mod tests {
         assert_ne!(unset, empty);
         assert_eq!(unset, key(&record, Observed::Absent, "/b", &wide));
         record.baked = vec![Root::Workspace];
-        assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/b", &plain));
+        assert_ne!(
+            key(&record, Observed::Absent, "/a", &plain),
+            key(&record, Observed::Absent, "/b", &plain)
+        );
         record.rendered = true;
         assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/a", &wide));
     }

@@ -24,3 +24,4 @@ pub mod remap;
 pub mod scan;
 pub mod tally;
 pub mod unit;
+pub mod unit_key;

@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn absolute_paths_are_lexically_clean() {
-        for (path, want) in [("src/lib.rs", "/c/src/lib.rs"), ("./a//b/.", "/c/a/b"), ("/x/../y", "/x/../y"), ("/", "/")] {
+        for (path, want) in
+            [("src/lib.rs", "/c/src/lib.rs"), ("./a//b/.", "/c/a/b"), ("/x/../y", "/x/../y"), ("/", "/")]
+        {
             assert_eq!(absolute("/c", path), want);
         }
     }

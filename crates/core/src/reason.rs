@@ -206,7 +206,9 @@ impl fmt::Display for NotStored {
             NotStored::InputChanged(what) => write!(f, "{what} changed while the compiler ran"),
             NotStored::Incremental => f.write_str("compiled incrementally: the crate is being edited here"),
             NotStored::Outputs(why) => write!(f, "the outputs can't be captured: {why}"),
-            NotStored::UnattributedNative(what) => write!(f, "bundles native object {what} of unknown origin"),
+            NotStored::UnattributedNative(what) => {
+                write!(f, "bundles native object {what} of unknown origin")
+            }
             NotStored::DepInfo(why) => write!(f, "unusable dep-info: {why}"),
             NotStored::LinkInputs(why) => write!(f, "the linker's inputs are not known: {why}"),
             NotStored::Text => f.write_str("messages contain characters that can't be stored"),

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::key::EntryKey;
 use crate::paths::Root;
 
 /// Version of the JSON form.
@@ -63,6 +64,16 @@ pub struct InputRecord {
     /// The compile printed messages, so flags that only affect their rendering matter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rendered: bool,
+    /// The entry that was stored under this record last: what a miss is compared with. Not part of what a record is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<EntryKey>,
+}
+
+impl InputRecord {
+    /// Whether both name the same inputs in the same way.
+    pub fn is_same(&self, other: &InputRecord) -> bool {
+        (&self.inputs, &self.baked, self.rendered) == (&other.inputs, &other.baked, other.rendered)
+    }
 }
 
 /// All records of a unit, newest first.
@@ -91,7 +102,7 @@ impl RecordSet {
         if self.records.first() == Some(&record) {
             return false;
         }
-        self.records.retain(|r| *r != record);
+        self.records.retain(|r| !r.is_same(&record));
         self.records.insert(0, record);
         self.records.truncate(RECORDS_MAX);
         true

@@ -1,1 +1,97 @@
-//! (written next)
+//! Proves that an output doesn't contain a local path: looks for every local root in its bytes, whole or in pieces.
+//! Does not know what the output is or who asked.
+//!
+//! Whole paths are found wherever a string constant was kept as it is. Optimised code may not keep it: copying a
+//! short constant becomes stores of 8-byte immediates and loads of 16- or 32-byte constants, whose pieces start at
+//! multiples of eight from the beginning of the string. So each 8-byte piece of a root at such an offset counts as
+//! a mention too, unless another well-known directory (`CARGO_HOME`, the toolchain, another root) has the same
+//! piece. What this can't see: a path that was taken apart, hashed, measured or compressed at compile time.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use crate::paths::{Root, Roots};
+
+/// Length of the pieces, in bytes.
+const PIECE: usize = 8;
+
+/// Looks for roots in bytes.
+pub struct Scanner {
+    automaton: Option<AhoCorasick>,
+    owners: Vec<Root>,
+    overlap_bytes: usize,
+}
+
+impl Scanner {
+    /// A scanner for `roots`. `others` are directories that may be mentioned freely.
+    pub fn new(roots: &Roots, others: &[&str]) -> Self {
+        let mut patterns: Vec<Vec<u8>> = Vec::new();
+        let mut owners = Vec::new();
+        for (root, path) in roots.iter() {
+            patterns.push(path.as_bytes().to_vec());
+            owners.push(root);
+            for piece in path.as_bytes().chunks_exact(PIECE) {
+                let elsewhere =
+                    others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
+                let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
+                if !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some()) {
+                    patterns.push(piece.to_vec());
+                    owners.push(root);
+                }
+            }
+        }
+        // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
+        // is right for a root below another root and harmless for pieces.
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok();
+        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1) - 1;
+        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners, overlap_bytes }
+    }
+
+    /// How much of one piece of a file has to be looked at again together with the next, in bytes.
+    pub fn overlap_bytes(&self) -> usize {
+        self.overlap_bytes
+    }
+
+    /// The roots that `bytes` mention, in key order.
+    pub fn mentions(&self, bytes: &[u8]) -> Vec<Root> {
+        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let mut found: Vec<Root> = Vec::new();
+        for hit in automaton.find_iter(bytes) {
+            let root = self.owners[hit.pattern().as_usize()];
+            if !found.contains(&root) {
+                found.push(root);
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mentions(text: &str) -> Vec<Root> {
+        let roots = Roots::new([
+            (Root::Workspace, "/home/user/projects/demo".to_owned()),
+            (Root::Target, "/home/user/projects/demo/target".to_owned()),
+        ]);
+        Scanner::new(&roots, &["/home/user/.cargo", "/home/user/.rustup/toolchains/stable"])
+            .mentions(text.as_bytes())
+    }
+
+    #[test]
+    fn finds_whole_roots_and_pieces_but_not_shared_ones() {
+        for (text, want) in [
+            ("nothing here", &[][..]),
+            ("..\0/home/user/projects/demo/src\0", &[Root::Workspace]),
+            ("/home/user/projects/demo/target/debug", &[Root::Target]),
+            ("/home/user/.cargo/registry", &[]),
+            ("mov er/proje,x", &[Root::Workspace]),
+            ("/home/us er/.carg", &[]),
+            ("/home/user/projects/demo /home/user/projects/demo/target", &[Root::Target, Root::Workspace]),
+        ] {
+            assert_eq!(mentions(text), want, "{text}");
+        }
+        assert!(Scanner::new(&Roots::default(), &[]).mentions(b"x").is_empty());
+    }
+}

@@ -1,1 +1,383 @@
-//! (written next)
+//! Sums over events: what `kache stats` and `kache report` show. Knows nothing about the journal or about rendering.
+//!
+//! Tallies merge, so parts of a journal can be summed apart. The hit rate counts only invocations that were looked
+//! up and succeeded: hits over hits, dups and misses. Passthroughs and compile errors are counted beside it, so a
+//! project that bypasses the cache can't look well served.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Moved, Outcome, Source};
+
+/// How often each outcome occurred.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Served from the cache.
+    pub hit: u64,
+    /// Compiled, with nothing new in the result.
+    pub dup: u64,
+    /// Compiled.
+    pub miss: u64,
+    /// Handed to the compiler without a look-up.
+    pub passthrough: u64,
+    /// The compile failed.
+    pub error: u64,
+}
+
+impl Outcomes {
+    /// Every outcome with its count, in the order in which people see them.
+    pub fn iter(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        [
+            (Outcome::Hit, self.hit),
+            (Outcome::Dup, self.dup),
+            (Outcome::Miss, self.miss),
+            (Outcome::Passthrough, self.passthrough),
+            (Outcome::Error, self.error),
+        ]
+        .into_iter()
+    }
+
+    /// All invocations.
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Hits per successful look-up, from 0 to 1; `None` when nothing was looked up.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let looked_up = self.hit + self.dup + self.miss;
+        (looked_up > 0).then(|| self.hit as f64 / looked_up as f64)
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Hit => &mut self.hit,
+            Outcome::Dup => &mut self.dup,
+            Outcome::Miss => &mut self.miss,
+            Outcome::Passthrough => &mut self.passthrough,
+            Outcome::Error => &mut self.error,
+        } += 1;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.hit += other.hit;
+        self.dup += other.dup;
+        self.miss += other.miss;
+        self.passthrough += other.passthrough;
+        self.error += other.error;
+    }
+}
+
+/// Where hits came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// The local store.
+    pub local: u64,
+    /// The local store, because the daemon had fetched the entry in time.
+    pub prefetch: u64,
+    /// The remote, on demand.
+    pub remote: u64,
+}
+
+/// One reason and how often it was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// How often.
+    pub count: u64,
+    /// The latest occurrence in words, with the crate it concerned.
+    pub example: String,
+}
+
+/// Reasons by their stable code.
+pub type Reasons = BTreeMap<String, ReasonCount>;
+
+/// Where the time went, in microseconds, summed over processes that ran side by side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeSums {
+    /// Compiles that hits made unnecessary.
+    pub saved_us: u64,
+    /// The compiler.
+    pub compile_us: u64,
+    /// Everything that hits took.
+    pub hit_us: u64,
+    /// What misses took beyond the compiler: keys, look-ups, storing.
+    pub miss_overhead_us: u64,
+    /// Waiting for another process that compiled the same unit.
+    pub wait_us: u64,
+}
+
+/// The sums over a crate's or a build's events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// How the invocations ended.
+    pub outcomes: Outcomes,
+    /// Where the time went.
+    pub times: TimeSums,
+    /// When the first of them ended, in milliseconds since 1970.
+    pub first_ms: u64,
+    /// When the last of them ended, in milliseconds since 1970.
+    pub last_ms: u64,
+}
+
+/// One Cargo invocation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Directory in which Cargo was started.
+    pub project: String,
+    /// Its sums.
+    pub part: Part,
+}
+
+/// Sums over any number of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Over all events.
+    pub all: Part,
+    /// Where hits came from.
+    pub sources: Sources,
+    /// Bytes moved.
+    pub moved: Moved,
+    /// Why look-ups missed.
+    pub misses: Reasons,
+    /// Why invocations were handed on.
+    pub passthroughs: Reasons,
+    /// Why results weren't stored.
+    pub not_stored: Reasons,
+    /// Degradations of hits and errors: everything else that carries a reason.
+    pub notes: Reasons,
+    /// By crate name.
+    pub crates: BTreeMap<String, Part>,
+    /// By session.
+    pub builds: BTreeMap<String, Build>,
+}
+
+impl Tally {
+    /// The sums over some events.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut tally = Self::default();
+        for event in events {
+            tally.add(event);
+        }
+        tally
+    }
+
+    /// Counts one event.
+    pub fn add(&mut self, event: &Event) {
+        self.all.add(event);
+        with(&mut self.crates, &event.crate_name, |part| part.add(event));
+        if !event.session.is_empty() {
+            with(&mut self.builds, &event.session, |build: &mut Build| {
+                build.part.add(event);
+                build.project.clone_from(&event.project);
+            });
+        }
+        match event.source {
+            Some(Source::Local) => self.sources.local += 1,
+            Some(Source::Prefetch) => self.sources.prefetch += 1,
+            Some(Source::Remote) => self.sources.remote += 1,
+            None => {}
+        }
+        add_moved(&mut self.moved, &event.moved);
+        let reasons = match event.outcome {
+            Outcome::Miss | Outcome::Dup => &mut self.misses,
+            Outcome::Passthrough => &mut self.passthroughs,
+            Outcome::Hit | Outcome::Error => &mut self.notes,
+        };
+        if let Some(code) = &event.reason {
+            give(reasons, code, event, event.detail.as_deref());
+        }
+        if let Some(code) = &event.not_stored {
+            give(&mut self.not_stored, code, event, None);
+        }
+    }
+
+    /// Adds the sums over other, later events.
+    pub fn merge(&mut self, later: Self) {
+        self.all.merge(&later.all);
+        for (name, part) in &later.crates {
+            with(&mut self.crates, name, |mine| mine.merge(part));
+        }
+        for (session, build) in later.builds {
+            with(&mut self.builds, &session, |mine: &mut Build| {
+                mine.part.merge(&build.part);
+                mine.project = build.project;
+            });
+        }
+        self.sources.local += later.sources.local;
+        self.sources.prefetch += later.sources.prefetch;
+        self.sources.remote += later.sources.remote;
+        add_moved(&mut self.moved, &later.moved);
+        merge_reasons(&mut self.misses, later.misses);
+        merge_reasons(&mut self.passthroughs, later.passthroughs);
+        merge_reasons(&mut self.not_stored, later.not_stored);
+        merge_reasons(&mut self.notes, later.notes);
+    }
+
+    /// The session whose events are the latest.
+    pub fn last_session(&self) -> Option<&str> {
+        let last = self.builds.iter().max_by_key(|(_, build)| build.part.last_ms);
+        last.map(|(session, _)| session.as_str())
+    }
+}
+
+impl Part {
+    fn add(&mut self, event: &Event) {
+        let mut outcomes = Outcomes::default();
+        outcomes.count(event.outcome);
+        let times = TimeSums::of(event);
+        self.merge(&Self { outcomes, times, first_ms: event.at_ms, last_ms: event.at_ms });
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.first_ms = match (self.outcomes.total(), other.outcomes.total()) {
+            (0, _) => other.first_ms,
+            (_, 0) => self.first_ms,
+            _ => self.first_ms.min(other.first_ms),
+        };
+        self.last_ms = self.last_ms.max(other.last_ms);
+        self.outcomes.merge(&other.outcomes);
+        self.times.saved_us += other.times.saved_us;
+        self.times.compile_us += other.times.compile_us;
+        self.times.hit_us += other.times.hit_us;
+        self.times.miss_overhead_us += other.times.miss_overhead_us;
+        self.times.wait_us += other.times.wait_us;
+    }
+}
+
+impl TimeSums {
+    fn of(event: &Event) -> Self {
+        let times = &event.times;
+        let is_hit = event.outcome == Outcome::Hit;
+        let looked_up = matches!(event.outcome, Outcome::Miss | Outcome::Dup | Outcome::Error);
+        let beyond = times.total_us.saturating_sub(times.compile_us).saturating_sub(times.wait_us);
+        Self {
+            saved_us: if is_hit { event.saved_ms.saturating_mul(1000) } else { 0 },
+            compile_us: times.compile_us,
+            hit_us: if is_hit { times.total_us } else { 0 },
+            miss_overhead_us: if looked_up { beyond } else { 0 },
+            wait_us: times.wait_us,
+        }
+    }
+
+    /// Compiles that hits made unnecessary.
+    pub fn saved(&self) -> Duration {
+        Duration::from_micros(self.saved_us)
+    }
+
+    /// The compiler's time.
+    pub fn compile(&self) -> Duration {
+        Duration::from_micros(self.compile_us)
+    }
+}
+
+/// Changes the value at `key`, made when missing. Allocates the key only then: this runs for every event.
+fn with<T: Default>(map: &mut BTreeMap<String, T>, key: &str, change: impl FnOnce(&mut T)) {
+    match map.get_mut(key) {
+        Some(value) => change(value),
+        None => change(map.entry(key.to_owned()).or_default()),
+    }
+}
+
+fn give(reasons: &mut Reasons, code: &str, event: &Event, detail: Option<&str>) {
+    with(reasons, code, |reason: &mut ReasonCount| {
+        reason.count += 1;
+        reason.example.clone_from(&event.crate_name);
+        if let Some(detail) = detail {
+            reason.example.push_str(": ");
+            reason.example.push_str(detail);
+        }
+    });
+}
+
+fn merge_reasons(mine: &mut Reasons, later: Reasons) {
+    for (code, reason) in later {
+        with(mine, &code, |mine: &mut ReasonCount| {
+            mine.count += reason.count;
+            mine.example = reason.example;
+        });
+    }
+}
+
+fn add_moved(sum: &mut Moved, moved: &Moved) {
+    sum.linked_bytes += moved.linked_bytes;
+    sum.reflinked_bytes += moved.reflinked_bytes;
+    sum.copied_bytes += moved.copied_bytes;
+    sum.kept_bytes += moved.kept_bytes;
+    sum.stored_bytes += moved.stored_bytes;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &str, outcome: Outcome, at_ms: u64, session: &str) -> Event {
+        let mut event = Event::new(name, outcome);
+        event.at_ms = at_ms;
+        event.session = session.to_owned();
+        event.project = format!("/p/{session}");
+        event.times.total_us = 1000;
+        match outcome {
+            Outcome::Hit => {
+                event.source = Some(Source::Local);
+                event.saved_ms = 500;
+                event.moved.linked_bytes = 10;
+            }
+            Outcome::Miss => {
+                event.times.compile_us = 700;
+                event.times.wait_us = 100;
+                event.reason = Some("unit-unknown".into());
+                event.not_stored = Some("incremental".into());
+            }
+            _ => {
+                event.reason = Some("stdin".into());
+                event.detail = Some("from standard input".into());
+            }
+        }
+        event
+    }
+
+    fn sample() -> Vec<Event> {
+        vec![
+            event("a", Outcome::Hit, 10, "1"),
+            event("a", Outcome::Miss, 20, "1"),
+            event("b", Outcome::Hit, 30, "2"),
+            event("b", Outcome::Passthrough, 5, "2"),
+            event("c", Outcome::Error, 40, "2"),
+        ]
+    }
+
+    #[test]
+    fn sums() {
+        let tally = Tally::of(&sample());
+        let Part { outcomes, times, first_ms, last_ms } = &tally.all;
+        assert_eq!(*outcomes, Outcomes { hit: 2, dup: 0, miss: 1, passthrough: 1, error: 1 });
+        assert_eq!((outcomes.total(), outcomes.hit_rate()), (5, Some(2.0 / 3.0)));
+        assert_eq!((times.saved_us, times.compile_us, times.hit_us), (1_000_000, 700, 2000));
+        assert_eq!((times.miss_overhead_us, times.wait_us), (1200, 100));
+        assert_eq!((*first_ms, *last_ms), (5, 40));
+        assert_eq!((tally.sources.local, tally.moved.linked_bytes), (2, 20));
+        assert_eq!(tally.misses["unit-unknown"], ReasonCount { count: 1, example: "a".into() });
+        assert_eq!(tally.passthroughs["stdin"].example, "b: from standard input");
+        assert_eq!((tally.not_stored["incremental"].count, tally.notes["stdin"].count), (1, 1));
+        assert_eq!(tally.crates["b"].outcomes.total(), 2);
+        assert_eq!(tally.last_session(), Some("2"));
+        assert_eq!((tally.builds["2"].project.as_str(), tally.builds["2"].part.first_ms), ("/p/2", 5));
+    }
+
+    #[test]
+    fn parts_of_a_journal_sum_to_the_whole() {
+        let events = sample();
+        for cut in 0..=events.len() {
+            let mut first = Tally::of(&events[..cut]);
+            first.merge(Tally::of(&events[cut..]));
+            assert_eq!(first, Tally::of(&events), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn nothing_looked_up_has_no_hit_rate() {
+        assert_eq!(Tally::default().all.outcomes.hit_rate(), None);
+        assert_eq!(Tally::default().last_session(), None);
+    }
+}

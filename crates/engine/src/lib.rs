@@ -1,1 +1,24 @@
-//! placeholder
+//! One compiler invocation, start to finish: look, decide, restore or compile, store, report. Synchronous; knows no
+//! network and no daemon beyond the bytes of a socket, and takes its settings as a value.
+//!
+//! [`run`](run::run) is the whole story on one screen; the other modules are its steps.
+
+#![forbid(unsafe_code)]
+
+pub mod run;
+
+mod compile;
+mod facts;
+mod ingest;
+mod inputs;
+mod link_inputs;
+mod lookup;
+mod macro_env;
+mod native;
+mod outputs;
+mod placement;
+mod reads;
+mod report;
+mod restore;
+mod toolchain;
+mod world;

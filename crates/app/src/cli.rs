@@ -1,0 +1,213 @@
+//! The command line: what can be typed, with its help. What each command does is in the module of its name.
+
+mod completions;
+mod diff;
+mod init;
+mod list;
+mod stats;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kache_core::config::Settings;
+use kache_core::entry::Entry;
+use kache_core::quantity::{QuantityError, parse_duration};
+use kache_store::Store;
+
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::{ColorChoice, Ui};
+
+/// Exit code of a check that found something to do; errors have theirs in `error`.
+const EXIT_FOUND: u8 = 3;
+
+/// Build cache for Rust: compiles once, then puts the outputs into any target directory
+#[derive(Parser)]
+#[command(
+    name = "kache",
+    bin_name = "kache",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    after_help = "\
+Getting started:
+  kache init            use kache for every build of this user
+  cargo build           build as always
+  kache stats           see what came from the cache
+
+For one build only, without `kache init`:
+  RUSTC_WRAPPER=kache cargo build
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something to do"
+)]
+struct Cli {
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: ColorChoice,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Stats(stats::Args),
+    List(list::Args),
+    Completions(completions::Args),
+}
+
+/// Runs the command line `args`, without the program's name; the exit code to end with.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let color = color_of(&args);
+    if args.is_empty() {
+        let _ = command().print_help();
+        return ExitCode::SUCCESS;
+    }
+    let typed = std::iter::once(OsString::from("kache")).chain(args);
+    let parsed = command().color(color.into()).try_get_matches_from(typed);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap; a reader that went away is nothing to tell anybody about.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let ui = Ui::new(cli.color);
+    match dispatch(cli.command, &ui) {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Found) => ExitCode::from(EXIT_FOUND),
+        Err(error) => error.present(&ui),
+    }
+}
+
+fn dispatch(command: Command, ui: &Ui) -> Outcome {
+    match command {
+        Command::Init(args) => init::run(&args, ui),
+        Command::Stats(args) => stats::run(&args, ui),
+        Command::List(args) => list::run(&args, ui),
+        Command::Completions(args) => completions::run(&args, ui),
+    }
+}
+
+/// The whole command line, for parsing and for completions.
+fn command() -> clap::Command {
+    let styles = Styles::styled()
+        .header(AnsiColor::Green.on_default().bold())
+        .usage(AnsiColor::Green.on_default().bold())
+        .literal(AnsiColor::Cyan.on_default().bold())
+        .placeholder(AnsiColor::Cyan.on_default());
+    Cli::command().styles(styles)
+}
+
+/// The value of `--color`, needed before parsing because help and errors are coloured too.
+fn color_of(args: &[OsString]) -> ColorChoice {
+    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let joined = words.iter().rev().find_map(|word| word.strip_prefix("--color="));
+    let apart = words.windows(2).rev().find(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    match joined.or(apart) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+impl From<ColorChoice> for clap::ColorChoice {
+    fn from(choice: ColorChoice) -> Self {
+        match choice {
+            ColorChoice::Auto => Self::Auto,
+            ColorChoice::Always => Self::Always,
+            ColorChoice::Never => Self::Never,
+        }
+    }
+}
+
+/// The directory the user is in.
+fn current_dir() -> Result<PathBuf, CliError> {
+    std::env::current_dir()
+        .map_err(|error| CliError::failure("there is no current directory").because(&error))
+}
+
+/// The settings that hold in the current directory. The command line insists that all of them can be used.
+fn settings(ui: &Ui) -> Result<Settings, CliError> {
+    let (settings, warnings) = crate::settings::load(Some(&current_dir()?))?;
+    for warning in warnings {
+        ui.warn(&warning.to_string());
+    }
+    Ok(settings.checked()?)
+}
+
+/// The store; when there is none yet, says so.
+fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
+    let dir = settings.cache_dir()?;
+    match Store::open_existing(dir) {
+        Ok(store) => Ok(Some(store)),
+        Err(error) if error.is_missing() => {
+            let how = "run a build with kache (`kache init` sets it up)";
+            ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));
+            Ok(None)
+        }
+        Err(error) => Err(CliError::failure("the store can't be opened").because(&error)),
+    }
+}
+
+/// Whether an entry belongs to a crate or package; Cargo's `-` and the compiler's `_` are the same here.
+fn is_of(entry: &Entry, name: &str) -> bool {
+    let wanted = name.replace('-', "_");
+    entry.crate_name == wanted || entry.package.replace('-', "_") == wanted
+}
+
+/// Reads a duration argument.
+fn duration(text: &str) -> Result<Duration, QuantityError> {
+    parse_duration(text)
+}
+
+/// The time, in milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A while ago, in milliseconds since 1970.
+fn ms_ago(duration: Duration) -> u64 {
+    now_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Which part of the journal is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Period {
+    All,
+    Since(Duration),
+    LastBuild,
+}
+
+impl Period {
+    const fn word(self) -> &'static str {
+        match self {
+            Period::All => "all",
+            Period::Since(_) => "since",
+            Period::LastBuild => "last-build",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn colour_is_known_before_parsing() {
+        let choice = |words: &[&str]| color_of(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(choice(&["stats", "--color", "never"]), ColorChoice::Never);
+        assert_eq!(choice(&["--color=always", "stats"]), ColorChoice::Always);
+        assert_eq!(choice(&["stats"]), ColorChoice::Auto);
+    }
+}

@@ -1,0 +1,150 @@
+//! `kache init`: makes kache the compiler wrapper in the user's Cargo configuration. Shows the change, asks, writes;
+//! what the change is, is decided in `edit`.
+
+mod edit;
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+
+use kache_core::config::env;
+
+use super::{current_dir, diff};
+use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, find_program, is_named};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::{Style, Ui};
+
+/// Use kache for every build: sets `build.rustc-wrapper` in Cargo's configuration
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache init            show the change, ask, make it
+  kache init -y         make it without asking
+  kache init --check    only show it; exit code 3 when there is something to change
+
+The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept.
+Running it again changes nothing. To undo it, remove the line `rustc-wrapper`.")]
+pub struct Args {
+    /// Make the change without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// Only set up Cargo; install no background service
+    ///
+    /// This version has no background service, so there is none to leave out.
+    #[arg(long)]
+    no_service: bool,
+    /// Show the change and touch nothing
+    #[arg(long, conflicts_with = "yes")]
+    check: bool,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let config = CargoConfig::observe(&current_dir()?, |name| std::env::var_os(name))?;
+    let wanted = wrapper_to_write(&config)?;
+    let edit = edit::set_wrapper(&config.user_text, &wanted).map_err(|error| {
+        CliError::usage(format!("{} can't be edited", config.user_file.display()))
+            .because(&error)
+            .hint("correct the file first; `cargo` itself can't read it either")
+    })?;
+    let Some(new_text) = edit.text else {
+        ui.status(&format!("Cargo already uses kache ({}).", config.user_file.display()));
+        return finish(&config, ui, Status::Done);
+    };
+    ui.print(&format!("{}\n", ui.out(Style::Bold, &config.user_file.display().to_string())))?;
+    ui.print(&diff::render(&config.user_text, &new_text, ui))?;
+    if let Some(previous) = &edit.previous {
+        ui.status(&replacing(previous));
+    }
+    if args.check {
+        return finish(&config, ui, Status::Found);
+    }
+    if !args.yes && !agreed(ui)? {
+        ui.status("Nothing was changed.");
+        return Ok(Status::Done);
+    }
+    replace_file(&config.user_file, &new_text)
+        .map_err(|error| CliError::file("write", &config.user_file, &error))?;
+    ui.status("Done. Build as always; `kache stats` shows what came from the cache.");
+    finish(&config, ui, Status::Done)
+}
+
+/// Warns of what would override the user's file.
+fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
+    for setting in overriding(&config.wrappers) {
+        ui.warn(&format!(
+            "{} sets the wrapper to {:?}, which overrides the user's configuration here",
+            setting.place,
+            setting.value.display().to_string()
+        ));
+    }
+    Ok(status)
+}
+
+/// The settings of other wrappers, or of none, that come before the user's file.
+fn overriding(wrappers: &[WrapperSetting]) -> impl Iterator<Item = &WrapperSetting> {
+    let others = |setting: &&WrapperSetting| !matches!(setting.place, WrapperPlace::User(_));
+    wrappers.iter().filter(others).take(1).filter(|setting| !setting.is_kache())
+}
+
+fn replacing(previous: &str) -> String {
+    if is_named(OsStr::new(previous), "sccache") {
+        "This moves from sccache to kache. What sccache has stored stays where it is; `sccache --stop-server` ends \
+         its server."
+            .to_owned()
+    } else {
+        format!("This replaces the wrapper {previous:?}.")
+    }
+}
+
+fn agreed(ui: &Ui) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        return Err(CliError::usage("there is nobody to ask: standard input is not a terminal")
+            .hint("`kache init -y` makes the change, `kache init --check` only shows it"));
+    }
+    Ok(ui.confirm("Make this change?"))
+}
+
+/// The wrapper's name as Cargo should have it: what is there if it already leads to this program, plain `kache`
+/// where that is found through PATH (it survives reinstallation), else the full path.
+fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
+    let path = std::env::var_os(env::PATH);
+    let me = std::env::current_exe()
+        .and_then(|me| me.canonicalize())
+        .map_err(|error| CliError::failure("this program's own path is unknown").because(&error))?;
+    let is_me = |name: &OsStr| {
+        let found = find_program(name, path.as_deref()).and_then(|file| file.canonicalize().ok());
+        found.is_some_and(|file| file == me)
+    };
+    let present = config.wrappers.iter().find(|setting| matches!(setting.place, WrapperPlace::User(_)));
+    if let Some(present) = present.filter(|setting| setting.is_kache() && is_me(&setting.value)) {
+        return Ok(present.value.to_string_lossy().into_owned());
+    }
+    if is_me(OsStr::new("kache")) {
+        return Ok("kache".to_owned());
+    }
+    let text = me.to_str().ok_or_else(|| CliError::failure("this program's own path is not UTF-8"))?;
+    Ok(text.to_owned())
+}
+
+/// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
+/// keeping its permissions.
+fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+    let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let dir = target.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let tmp = dir.join(format!(".config.toml.kache-{}", std::process::id()));
+    let written = write_new(&tmp, &target, text).and_then(|()| std::fs::rename(&tmp, &target));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&tmp);
+    }
+    written
+}
+
+fn write_new(tmp: &Path, like: &Path, text: &str) -> io::Result<()> {
+    let mut file = std::fs::File::create_new(tmp)?;
+    if let Ok(meta) = std::fs::metadata(like) {
+        file.set_permissions(meta.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

@@ -1,0 +1,218 @@
+//! `kache list`: the entries of the store, one line each.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use kache_core::entry::{Entry, OutputKind};
+use kache_core::event::Outcome as EventOutcome;
+use kache_core::key::EntryKey;
+use kache_core::quantity::{format_duration, format_size};
+use kache_store::Store;
+use serde_json::json;
+
+use super::{open_store, settings};
+use crate::error::{Outcome, Status};
+use crate::ui::{Align, Table, Ui};
+
+/// List what the store holds
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache list                   everything, by name
+  kache list serde             the entries of one crate or package
+  kache list --sort size       the largest first
+  kache list --json | jq -r '.entries[].key'")]
+pub struct Args {
+    /// Name of a crate or package
+    #[arg(value_name = "CRATE")]
+    name: Option<String>,
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t)]
+    sort: Sort,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An order of entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Sort {
+    /// Name, then version
+    #[default]
+    Name,
+    /// Largest first
+    Size,
+    /// Most often used first
+    Hits,
+    /// Newest first
+    Age,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    key: EntryKey,
+    name: String,
+    version: String,
+    kind: &'static str,
+    target: String,
+    bytes: u64,
+    hits: u64,
+    compile_ms: u64,
+    created_s: u64,
+    used_s: u64,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = settings(ui)?;
+    let store = open_store(&settings, ui)?;
+    let mut rows = store.as_ref().map(|store| rows(store, args.name.as_deref())).unwrap_or_default();
+    sort(&mut rows, args.sort);
+    if args.json {
+        ui.print(&json(&rows))?;
+        return Ok(Status::Done);
+    }
+    match (&args.name, rows.is_empty()) {
+        (Some(name), true) if store.is_some() => ui.status(&format!("The store has no entry of {name}.")),
+        (None, true) if store.is_some() => ui.status("The store is empty."),
+        (_, true) => {}
+        _ => ui.print(&text(&rows, ui, super::now_ms() / 1000))?,
+    }
+    Ok(Status::Done)
+}
+
+fn rows(store: &Store, name: Option<&str>) -> Vec<Row> {
+    let mut hits: HashMap<EntryKey, u64> = HashMap::new();
+    for event in store.events(None).filter(|event| event.outcome == EventOutcome::Hit) {
+        if let Some(key) = event.entry_key {
+            *hits.entry(key).or_default() += 1;
+        }
+    }
+    // An entry that can't be read is none; `kache doctor --verify` tells about it.
+    let read = store.entries().into_iter().flatten().filter_map(|stat| Some((stat, store.peek_entry(&stat.key).ok()??)));
+    read.filter(|(_, entry)| name.is_none_or(|name| super::is_of(entry, name)))
+        .map(|(stat, entry)| Row {
+            key: stat.key,
+            kind: kind(&entry),
+            bytes: entry.size_bytes(),
+            hits: hits.get(&stat.key).copied().unwrap_or_default(),
+            compile_ms: entry.compile_ms,
+            created_s: entry.created_s,
+            used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
+            name: entry.crate_name,
+            version: entry.package_version,
+            target: entry.target,
+        })
+        .collect()
+}
+
+/// What the entry is, judged by its outputs.
+fn kind(entry: &Entry) -> &'static str {
+    let has = |kind| entry.outputs.iter().any(|output| output.kind == kind);
+    match () {
+        () if has(OutputKind::ProcMacro) => "proc-macro",
+        () if has(OutputKind::BuildScript) => "build-script",
+        () if has(OutputKind::Linked) => "linked",
+        () if has(OutputKind::Rlib) => "lib",
+        () => "check",
+    }
+}
+
+fn sort(rows: &mut [Row], sort: Sort) {
+    rows.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.version.cmp(&b.version)).then(a.key.cmp(&b.key)));
+    match sort {
+        Sort::Name => {}
+        Sort::Size => rows.sort_by_key(|row| Reverse(row.bytes)),
+        Sort::Hits => rows.sort_by_key(|row| Reverse(row.hits)),
+        Sort::Age => rows.sort_by_key(|row| Reverse(row.created_s)),
+    }
+}
+
+fn text(rows: &[Row], ui: &Ui, now_s: u64) -> String {
+    let mut table = Table::new(&[
+        ("crate", Align::Left),
+        ("version", Align::Left),
+        ("kind", Align::Left),
+        ("size", Align::Right),
+        ("hits", Align::Right),
+        ("compiled in", Align::Right),
+        ("age", Align::Right),
+        ("used", Align::Right),
+        ("key", Align::Left),
+    ]);
+    let ago = |then_s: u64| format_duration(Duration::from_secs(now_s.saturating_sub(then_s)));
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            row.version.clone(),
+            row.kind.to_owned(),
+            format_size(row.bytes),
+            row.hits.to_string(),
+            format_duration(Duration::from_millis(row.compile_ms)),
+            ago(row.created_s),
+            ago(row.used_s),
+            row.key.0.short(),
+        ]);
+    }
+    table.render(ui)
+}
+
+fn json(rows: &[Row]) -> String {
+    let entry = |row: &Row| {
+        json!({
+            "key": row.key, "crate": row.name, "version": row.version, "kind": row.kind, "target": row.target,
+            "size_bytes": row.bytes, "hits": row.hits, "compile_ms": row.compile_ms,
+            "created_s": row.created_s, "used_s": row.used_s,
+        })
+    };
+    format!("{:#}\n", json!({ "version": 1, "entries": rows.iter().map(entry).collect::<Vec<_>>() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::digest::Digest;
+
+    fn row(name: &str, bytes: u64, hits: u64, created_s: u64) -> Row {
+        let key = EntryKey(Digest::of(name.as_bytes()));
+        let (version, target) = ("1.0.0".to_owned(), String::new());
+        let name = name.to_owned();
+        Row {
+            key,
+            name,
+            version,
+            kind: "lib",
+            target,
+            bytes,
+            hits,
+            compile_ms: 1500,
+            created_s,
+            used_s: created_s,
+        }
+    }
+
+    #[test]
+    fn orders() {
+        let mut rows = vec![row("b", 10, 3, 100), row("a", 20, 1, 300), row("c", 5, 2, 200)];
+        for (by, want) in [(Sort::Name, "abc"), (Sort::Size, "abc"), (Sort::Hits, "bca"), (Sort::Age, "acb")]
+        {
+            sort(&mut rows, by);
+            assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<String>(), want, "{by:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_a_table() {
+        let text = text(&[row("serde", 2 << 20, 7, 3600)], &Ui::plain(), 7200);
+        assert!(
+            text.starts_with("crate  version  kind      size  hits  compiled in     age    used  key\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("serde  1.0.0    lib   2.00 MiB     7         1.5s  1h 00m  1h 00m  "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! `kache stats`: what the journal says, summed up. Gathering, the text and the JSON are apart, so that the text can
+//! be tested without a store.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kache_core::event::Event;
+use kache_core::quantity::{format_duration, format_size};
+use kache_core::tally::{Reasons, Tally};
+use kache_store::Store;
+use serde_json::json;
+
+use super::{Period, open_store, settings};
+use crate::error::{Outcome, Status};
+use crate::ui::{Style, Ui};
+
+/// Version of the JSON form; rises when a field changes its meaning.
+const JSON_VERSION: u32 = 1;
+/// Reasons shown per group.
+const REASONS_MAX: usize = 8;
+
+/// Show what came from the cache, what didn't and why
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache stats                  everything the journal remembers
+  kache stats --since 24h      the last day (30m, 24h, 7d, or bare hours)
+  kache stats --last-build     the latest `cargo` run only
+  kache stats --json           for scripts
+
+A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough
+went to the compiler without a look-up. The hit rate is hits per look-up; passthroughs and failed compiles are not in it.")]
+pub struct Args {
+    /// Only what happened since this long ago
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    since: Option<Duration>,
+    /// Only the latest build
+    #[arg(long, conflicts_with = "since")]
+    last_build: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is shown.
+struct View {
+    tally: Tally,
+    period: Period,
+    store: StoreView,
+}
+
+struct StoreView {
+    dir: PathBuf,
+    bytes: u64,
+    bytes_max: u64,
+    entries: usize,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = settings(ui)?;
+    let store = open_store(&settings, ui)?;
+    let period = match (args.since, args.last_build) {
+        (_, true) => Period::LastBuild,
+        (Some(duration), false) => Period::Since(duration),
+        (None, false) => Period::All,
+    };
+    let view = View {
+        tally: store.as_ref().map(|store| tally(store, period)).unwrap_or_default(),
+        period,
+        store: StoreView {
+            dir: settings.cache_dir()?.to_owned(),
+            bytes: store.as_ref().and_then(|store| store.usage_estimate().ok()).unwrap_or_default().bytes,
+            bytes_max: *settings.local_size_bytes_max,
+            entries: store.as_ref().map(|store| store.entries().map_or(0, Iterator::count)).unwrap_or_default(),
+        },
+    };
+    ui.print(&if args.json { view.json() } else { view.text(ui, super::now_ms()) })?;
+    Ok(Status::Done)
+}
+
+/// The sums over the events of a period.
+fn tally(store: &Store, period: Period) -> Tally {
+    let mut tally = Tally::default();
+    let mut add = |event: Event| tally.add(&event);
+    match period {
+        Period::All => store.events(None).for_each(add),
+        Period::Since(duration) => store.events(Some(super::ms_ago(duration))).for_each(add),
+        Period::LastBuild => {
+            let last =
+                store.events(None).filter(|event| !event.session.is_empty()).max_by_key(|event| event.at_ms);
+            let session = last.map(|event| event.session).unwrap_or_default();
+            store.events(None).filter(|event| event.session == session).for_each(add);
+        }
+    }
+    tally
+}
+
+impl View {
+    fn json(&self) -> String {
+        let outcomes = &self.tally.all.outcomes;
+        let value = json!({
+            "version": JSON_VERSION,
+            "kache": env!("CARGO_PKG_VERSION"),
+            "period": self.period.word(),
+            "hit_rate": outcomes.hit_rate(),
+            "total": outcomes.total(),
+            "tally": self.tally,
+            "store": {
+                "dir": self.store.dir,
+                "bytes_estimate": self.store.bytes,
+                "bytes_max": self.store.bytes_max,
+                "entries": self.store.entries,
+            },
+        });
+        format!("{value:#}\n")
+    }
+
+    fn text(&self, ui: &Ui, now_ms: u64) -> String {
+        let mut text = String::new();
+        self.outcomes(&mut text, ui, now_ms);
+        self.savings(&mut text);
+        self.disk(&mut text, ui);
+        reasons(&mut text, ui, "Why there was no hit", &self.tally.misses);
+        reasons(&mut text, ui, "Why the compiler was called without a look-up", &self.tally.passthroughs);
+        reasons(&mut text, ui, "Why results were not stored", &self.tally.not_stored);
+        reasons(&mut text, ui, "Worth knowing", &self.tally.notes);
+        text
+    }
+
+    fn outcomes(&self, text: &mut String, ui: &Ui, now_ms: u64) {
+        let all = &self.tally.all;
+        let total = all.outcomes.total();
+        let heading = match self.period {
+            Period::LastBuild => "The latest build".to_owned(),
+            Period::Since(duration) => format!("The last {}", format_duration(duration)),
+            Period::All => "Everything on record".to_owned(),
+        };
+        let _ = writeln!(text, "{}", ui.out(Style::Bold, &heading));
+        if total == 0 {
+            let _ = writeln!(text, "  no compiler calls");
+            return;
+        }
+        let ago = format_duration(Duration::from_millis(now_ms.saturating_sub(all.first_ms)));
+        let builds = self.tally.builds.len();
+        let _ = writeln!(
+            text,
+            "  {:<22}{total:>9}   in {builds} build(s), the first call {ago} ago",
+            "compiler calls"
+        );
+        for (outcome, count) in all.outcomes.iter().filter(|(_, count)| *count > 0) {
+            let percent = count as f64 * 100.0 / total as f64;
+            let _ = writeln!(text, "    {:<20}{count:>9}   {percent:.1} %", outcome.word());
+        }
+        if let Some(rate) = all.outcomes.hit_rate() {
+            let rate = format!("{:.1} %", rate * 100.0);
+            let _ = writeln!(text, "  {:<22}{:>9}", "hit rate", ui.out(Style::Good, &format!("{rate:>9}")));
+        }
+    }
+
+    fn savings(&self, text: &mut String) {
+        let Tally { all, sources, .. } = &self.tally;
+        let hits = all.outcomes.hit;
+        if hits > 0 {
+            let saved = format_duration(all.times.saved());
+            let per_hit_ms = all.times.hit_us as f64 / 1000.0 / hits as f64;
+            let _ = writeln!(text, "  {:<22}{saved:>9}   {per_hit_ms:.1} ms per hit", "compile time saved");
+        }
+        if sources.prefetch + sources.remote > 0 {
+            let (local, fetched) = (sources.local, sources.prefetch);
+            let _ = writeln!(
+                text,
+                "  {:<22}{local} local, {fetched} prefetched, {} remote",
+                "hits from", sources.remote
+            );
+        }
+        if all.times.compile_us > 0 {
+            let spent = format_duration(all.times.compile());
+            let _ = writeln!(text, "  {:<22}{spent:>9}", "compile time spent");
+        }
+        if all.times.wait_us > 0 {
+            let waited = format_duration(Duration::from_micros(all.times.wait_us));
+            let _ = writeln!(text, "  {:<22}{waited:>9}   for another process compiling the same", "waited");
+        }
+    }
+
+    fn disk(&self, text: &mut String, ui: &Ui) {
+        let moved = &self.tally.moved;
+        let _ = writeln!(text, "{}", ui.out(Style::Bold, "Disk"));
+        for (label, bytes, meaning) in [
+            ("hard-linked", moved.linked_bytes, "no bytes used"),
+            ("cloned", moved.reflinked_bytes, "no bytes used until changed"),
+            ("copied", moved.copied_bytes, ""),
+            ("left in place", moved.kept_bytes, "the very file was there"),
+            ("added to the store", moved.stored_bytes, ""),
+        ] {
+            if bytes > 0 {
+                let line = format!("  {label:<22}{:>9}   {meaning}", format_size(bytes));
+                let _ = writeln!(text, "{}", line.trim_end());
+            }
+        }
+        let StoreView { dir, bytes, bytes_max, entries } = &self.store;
+        let (bytes, bytes_max) = (format_size(*bytes), format_size(*bytes_max));
+        let _ = writeln!(
+            text,
+            "  {:<22}{bytes:>9}   of {bytes_max}, {entries} entries in {}",
+            "store",
+            dir.display()
+        );
+    }
+}
+
+/// A group of reasons, the most frequent first.
+fn reasons(text: &mut String, ui: &Ui, heading: &str, reasons: &Reasons) {
+    if reasons.is_empty() {
+        return;
+    }
+    let mut sorted: Vec<_> = reasons.iter().collect();
+    sorted.sort_by(|a, b| b.1.count.cmp(&a.1.count).then(a.0.cmp(b.0)));
+    let _ = writeln!(text, "{}", ui.out(Style::Bold, heading));
+    for (code, reason) in sorted.iter().take(REASONS_MAX) {
+        let example = ui.out(Style::Dim, &format!("last: {}", reason.example));
+        let _ = writeln!(text, "  {code:<22}{:>9}   {example}", reason.count);
+    }
+    if sorted.len() > REASONS_MAX {
+        let _ = writeln!(text, "  and {} more, in `kache stats --json`", sorted.len() - REASONS_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::event::{Outcome, Source};
+
+    fn view(period: Period) -> View {
+        let mut hit = Event::new("serde", Outcome::Hit);
+        hit.at_ms = 1_000_000;
+        hit.session = "1".into();
+        hit.source = Some(Source::Local);
+        hit.saved_ms = 12_300;
+        hit.times.total_us = 900;
+        hit.moved.linked_bytes = 10 << 20;
+        let mut miss = Event::new("app", Outcome::Miss);
+        miss.at_ms = 1_060_000;
+        miss.session = "1".into();
+        miss.times.total_us = 2_010_000;
+        miss.times.compile_us = 2_000_000;
+        miss.reason = Some("inputs-changed".into());
+        miss.detail = Some("file {ws}/src/main.rs".into());
+        miss.not_stored = Some("incremental".into());
+        let store = StoreView { dir: "/cache".into(), bytes: 3 << 30, bytes_max: 50 << 30, entries: 42 };
+        View { tally: Tally::of(&[hit, miss]), period, store }
+    }
+
+    #[test]
+    fn the_text_has_outcomes_savings_disk_and_reasons() {
+        let text = view(Period::Since(Duration::from_secs(7 * 86_400))).text(&Ui::plain(), 1_120_000);
+        let expected = "\
+The last 7d 0h
+  compiler calls                2   in 1 build(s), the first call 2m 00s ago
+    hit                         1   50.0 %
+    miss                        1   50.0 %
+  hit rate                 50.0 %
+  compile time saved        12.3s   0.9 ms per hit
+  compile time spent         2.0s
+Disk
+  hard-linked            10.0 MiB   no bytes used
+  store                  3.00 GiB   of 50.0 GiB, 42 entries in /cache
+Why there was no hit
+  inputs-changed                1   last: app: file {ws}/src/main.rs
+Why results were not stored
+  incremental                   1   last: app
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_empty_period_says_so() {
+        let mut view = view(Period::LastBuild);
+        view.tally = Tally::default();
+        assert!(view.text(&Ui::plain(), 0).starts_with("The latest build\n  no compiler calls\nDisk\n"));
+    }
+
+    #[test]
+    fn the_json_form_is_versioned_and_carries_the_sums() {
+        let value: serde_json::Value = serde_json::from_str(&view(Period::All).json()).expect("JSON");
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["period"], "all");
+        assert_eq!(value["hit_rate"], 0.5);
+        assert_eq!(value["tally"]["all"]["outcomes"]["hit"], 1);
+        assert_eq!(value["tally"]["misses"]["inputs-changed"]["count"], 1);
+        assert_eq!(value["store"]["entries"], 42);
+    }
+}

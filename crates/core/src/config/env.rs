@@ -1,0 +1,72 @@
+//! The one table of environment variables that kache itself reads. Knows names and meanings, reads nothing.
+//!
+//! Variables that belong to a compile (what `env!` sees, what Cargo passes to rustc) are not settings and are not
+//! listed: they are part of a unit's inputs.
+
+/// One environment variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+}
+
+macro_rules! variables {
+    ($($constant:ident, $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $constant: &str = stringify!($constant);)*
+        /// Every variable, in the order of the documentation.
+        pub const ALL: &[Variable] = &[$(Variable { name: stringify!($constant), meaning: $meaning }),*];
+    };
+}
+
+variables! {
+    KACHE_CONFIG, "settings file to use in place of the nearest `.kache.toml` or the user's own";
+    KACHE_CACHE_DIR, "directory of the local store";
+    KACHE_MAX_SIZE, "size limit of the local store";
+    KACHE_CACHE_EXECUTABLES, "whether executables are cached";
+    KACHE_KEY_SALT, "text mixed into every key";
+    KACHE_DISABLED, "hands every call straight to the compiler";
+    KACHE_LOCAL_ONLY, "no remote, no network";
+    KACHE_FALLBACK, "another wrapper for what kache passes through";
+    KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
+    KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
+    KACHE_VERIFY, "compiles on a hit as well and compares";
+    KACHE_PROGRESS, "one line on standard error per crate";
+    KACHE_LOG, "log filter";
+    KACHE_LOG_FILE, "file that the log goes to";
+    KACHE_DAEMON_IDLE_TIMEOUT, "seconds after which an idle daemon ends";
+    KACHE_S3_BUCKET, "bucket of the remote";
+    KACHE_S3_ENDPOINT, "address of an S3-compatible server";
+    KACHE_S3_REGION, "region of the bucket";
+    KACHE_S3_PREFIX, "what every object's name starts with";
+    KACHE_S3_PROFILE, "named AWS profile";
+    KACHE_S3_ACCESS_KEY, "explicit access key";
+    KACHE_S3_SECRET_KEY, "explicit secret key";
+    KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
+    HOME, "the user's home directory";
+    XDG_CACHE_HOME, "where caches are kept";
+    XDG_CONFIG_HOME, "where settings are kept";
+    CARGO_HOME, "Cargo's home directory";
+    RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
+    CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
+    NO_COLOR, "no colour in output";
+    CLICOLOR_FORCE, "colour even when the output is not a terminal";
+    TERM, "kind of terminal";
+    PATH, "where programs are looked for";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_listed_once() {
+        let mut names: Vec<_> = ALL.iter().map(|variable| variable.name).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

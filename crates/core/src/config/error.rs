@@ -1,0 +1,134 @@
+//! What can be wrong with a setting, always with the place and the value. Does not know who presents it.
+
+use std::fmt;
+
+use crate::quantity::QuantityError;
+
+/// Where a setting was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// An environment variable.
+    Variable(&'static str),
+    /// A key of a settings file.
+    Key {
+        /// The file.
+        file: String,
+        /// The key, with its sections.
+        key: String,
+    },
+    /// A settings file as a whole.
+    File(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Variable(name) => f.write_str(name),
+            Place::Key { file, key } => write!(f, "{file}: {key}"),
+            Place::File(file) => f.write_str(file),
+        }
+    }
+}
+
+/// A setting that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ConfigError {
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The file is not TOML; the parser's message has line and column.
+    #[error("not valid TOML: {0}")]
+    Syntax(String),
+    /// No setting has this name.
+    #[error("unknown setting{}", suggestion(.0.as_deref()))]
+    UnknownKey(Option<String>),
+    /// A value of another type.
+    #[error("{value} is {found}, but this setting is {expected}")]
+    Type {
+        /// The value as written.
+        value: String,
+        /// Its type.
+        found: &'static str,
+        /// The type it should have.
+        expected: &'static str,
+    },
+    /// A value that is out of the question.
+    #[error("{value:?} {why}")]
+    Value {
+        /// The value as written.
+        value: String,
+        /// Why it can't be used.
+        why: &'static str,
+    },
+    /// A size or duration that doesn't parse.
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    /// A variable that is not UTF-8; its value may be a secret and isn't shown.
+    #[error("the value is not UTF-8")]
+    NotUtf8,
+    /// A setting that others need is missing.
+    #[error("is missing, and {0}")]
+    Missing(&'static str),
+    /// Neither a cache directory nor a home directory is known.
+    #[error("not set (nor `cache.local_store`, XDG_CACHE_HOME or HOME), so there is no place for the store")]
+    NoCacheDir,
+    /// The file can't be read.
+    #[error("can't be read: {0}")]
+    Unreadable(String),
+}
+
+fn suggestion(near: Option<&str>) -> String {
+    near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
+/// Something odd that doesn't keep a setting from being used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// Only one half of the explicit credentials is set; the standard chain is used.
+    LoneCredential {
+        /// The variable that is set.
+        set: &'static str,
+        /// The one that isn't.
+        unset: &'static str,
+    },
+    /// Plain http to another machine: anybody on the way can read and change what is transferred.
+    PlainHttp(String),
+    /// Remote settings without a bucket: there is no remote.
+    NoBucket(&'static str),
+    /// A compression level outside the range was clamped.
+    Clamped {
+        /// Where it is.
+        place: String,
+        /// As written.
+        given: i64,
+        /// As used.
+        used: i64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::LoneCredential { set, unset } => {
+                write!(
+                    f,
+                    "{set} is set but {unset} is not; the pair is ignored and the standard AWS chain is used"
+                )
+            }
+            Warning::PlainHttp(endpoint) => {
+                write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")
+            }
+            Warning::NoBucket(name) => write!(f, "{name} is set but no bucket is, so there is no remote"),
+            Warning::Clamped { place, given, used } => {
+                write!(f, "{place}: {given} is out of range, {used} is used")
+            }
+        }
+    }
+}

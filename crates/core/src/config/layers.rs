@@ -1,0 +1,206 @@
+//! Typed look-up of one setting through its layers: the variable, then the file. Knows neither the list of
+//! settings nor their defaults.
+
+use std::ffi::OsString;
+
+use toml::{Table, Value};
+
+use super::error::{ConfigError, Place, Problem};
+use super::{Origin, Setting};
+
+/// The two layers above the defaults.
+pub(super) struct Layers<'a, E> {
+    pub env: E,
+    /// Path and content of the settings file.
+    pub file: Option<(&'a str, Table)>,
+}
+
+type Found<T> = Result<Option<Setting<T>>, ConfigError>;
+
+impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
+    pub fn new(file: Option<(&'a str, &str)>, env: E) -> Result<Self, ConfigError> {
+        let file = match file {
+            None => None,
+            Some((path, text)) => Some((path, parse(path, text)?)),
+        };
+        Ok(Self { env, file })
+    }
+
+    /// A variable that is set and not empty.
+    pub fn os_variable(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    fn variable(&self, name: Option<&'static str>) -> Result<Option<String>, ConfigError> {
+        let Some(name) = name else { return Ok(None) };
+        match self.os_variable(name).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(ConfigError { place: Place::Variable(name), problem: Problem::NotUtf8 }),
+        }
+    }
+
+    /// The value at a dotted key of the file.
+    fn value(&self, key: Option<&str>) -> Option<(&Value, Place)> {
+        let (file, table) = self.file.as_ref()?;
+        let key = key?;
+        let (sections, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut table = table;
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            table = table.get(section)?.as_table()?;
+        }
+        let place = Place::Key { file: (*file).to_owned(), key: key.to_owned() };
+        table.get(last).map(|value| (value, place))
+    }
+
+    /// Looks a setting up: `from_text` reads the variable, `from_value` the file's value.
+    fn find<T>(
+        &self,
+        variable: Option<&'static str>,
+        key: Option<&str>,
+        from_text: impl Fn(&str) -> Result<T, Problem>,
+        from_value: impl Fn(&Value) -> Result<T, Problem>,
+    ) -> Found<T> {
+        if let Some(text) = self.variable(variable)? {
+            let place = Place::Variable(variable.unwrap_or_default());
+            let value = from_text(&text).map_err(|problem| ConfigError { place, problem })?;
+            return Ok(Some(Setting { value, origin: Origin::Environment }));
+        }
+        let Some((value, place)) = self.value(key) else { return Ok(None) };
+        let value = from_value(value).map_err(|problem| ConfigError { place, problem })?;
+        Ok(Some(Setting { value, origin: Origin::File }))
+    }
+
+    /// A setting whose text `read` understands; in the file it is a string.
+    pub fn text<T>(
+        &self,
+        variable: Option<&'static str>,
+        key: Option<&str>,
+        read: impl Fn(&str) -> Result<T, Problem>,
+    ) -> Found<T> {
+        self.find(variable, key, &read, |value| {
+            read(value.as_str().ok_or_else(|| wrong_type(value, "a string"))?)
+        })
+    }
+
+    /// A switch: true or false in the file; 1, true, yes, on and their opposites in the environment.
+    pub fn switch(&self, variable: Option<&'static str>, key: Option<&str>) -> Found<bool> {
+        let from_text = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Ok(true),
+            "0" | "false" | "no" | "off" => Ok(false),
+            _ => Err(Problem::Value { value: text.to_owned(), why: "is neither 1/true nor 0/false" }),
+        };
+        self.find(variable, key, from_text, |value| {
+            value.as_bool().ok_or_else(|| wrong_type(value, "true or false"))
+        })
+    }
+
+    /// A whole number that `check` accepts or changes.
+    pub fn integer<T>(
+        &self,
+        variable: Option<&'static str>,
+        key: Option<&str>,
+        check: impl Fn(i64) -> Result<T, Problem>,
+    ) -> Found<T> {
+        let from_text = |text: &str| {
+            let not = || Problem::Value { value: text.to_owned(), why: "is not a whole number" };
+            check(text.trim().parse().map_err(|_| not())?)
+        };
+        self.find(variable, key, from_text, |value| {
+            check(value.as_integer().ok_or_else(|| wrong_type(value, "a whole number"))?)
+        })
+    }
+
+    /// A list of strings of the file.
+    pub fn list(&self, key: &str) -> Found<Vec<String>> {
+        self.find(None, Some(key), |_| Ok(Vec::new()), strings)
+    }
+
+    /// Every key of the file that is neither in `known` nor a section that holds one of them.
+    pub fn unknown_keys(&self, known: &[&str]) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        if let Some((file, table)) = &self.file {
+            collect_unknown(file, table, "", known, &mut errors);
+        }
+        errors
+    }
+}
+
+/// The strings of an array; none may be empty.
+pub(super) fn strings(value: &Value) -> Result<Vec<String>, Problem> {
+    let items = value.as_array().ok_or_else(|| wrong_type(value, "a list of strings"))?;
+    items
+        .iter()
+        .map(|item| match item.as_str() {
+            Some("") => Err(Problem::Value { value: String::new(), why: "is an empty pattern" }),
+            Some(text) => Ok(text.to_owned()),
+            None => Err(wrong_type(item, "a list of strings")),
+        })
+        .collect()
+}
+
+pub(super) fn parse(path: &str, text: &str) -> Result<Table, ConfigError> {
+    text.parse::<Table>().map_err(|error| ConfigError {
+        place: Place::File(path.to_owned()),
+        problem: Problem::Syntax(error.to_string().trim_end().to_owned()),
+    })
+}
+
+pub(super) fn wrong_type(value: &Value, expected: &'static str) -> Problem {
+    let found = match value {
+        Value::String(_) => "a string",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a decimal number",
+        Value::Boolean(_) => "a switch",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a section",
+    };
+    Problem::Type { value: value.to_string(), found, expected }
+}
+
+fn collect_unknown(file: &str, table: &Table, prefix: &str, known: &[&str], errors: &mut Vec<ConfigError>) {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        let section = format!("{key}.");
+        if known.contains(&key.as_str()) {
+            continue;
+        }
+        let place = || Place::Key { file: file.to_owned(), key: key.clone() };
+        match value {
+            Value::Table(inner) if known.iter().any(|known| known.starts_with(&section)) => {
+                collect_unknown(file, inner, &section, known, errors);
+            }
+            _ if known.iter().any(|known| known.starts_with(&section)) => {
+                errors.push(ConfigError { place: place(), problem: wrong_type(value, "a section") });
+            }
+            _ => errors
+                .push(ConfigError { place: place(), problem: Problem::UnknownKey(nearest(&key, known)) }),
+        }
+    }
+}
+
+/// The known key that a typing mistake most likely meant.
+pub(super) fn nearest(key: &str, known: &[&str]) -> Option<String> {
+    known
+        .iter()
+        .map(|known| (edit_distance(key, known), *known))
+        .filter(|(distance, known)| *distance <= 2 || known.rsplit('.').next() == Some(key))
+        .min()
+        .map(|(_, known)| known.to_owned())
+}
+
+/// Levenshtein distance, by bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,199 @@
+//! Settings of the S3 remote: what `[cache.remote]` and the `KACHE_S3_*` variables say. Knows nothing about
+//! connecting, nor where credentials come from when they aren't given explicitly.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use super::error::{ConfigError, Place, Problem, Warning};
+use super::layers::Layers;
+use super::{Setting, env};
+
+/// Region when none is given.
+pub const REGION: &str = "us-east-1";
+/// Prefix when none is given.
+pub const PREFIX: &str = "artifacts";
+
+/// A remote that is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The bucket.
+    pub bucket: Setting<String>,
+    /// Address of an S3-compatible server, without trailing slash; AWS when absent.
+    pub endpoint: Option<Setting<String>>,
+    /// Region.
+    pub region: Setting<String>,
+    /// What every object's name starts with, without slashes at its ends.
+    pub prefix: Setting<String>,
+    /// Named AWS profile.
+    pub profile: Option<Setting<String>>,
+    /// The explicit pair of credentials, when both halves are set.
+    pub credentials: Option<Credentials>,
+}
+
+/// The explicit pair. Its debug form never shows the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret key.
+    pub secret_key: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(hidden)")
+    }
+}
+
+/// The remote that the layers configure, if any.
+pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Remote>, ConfigError> {
+    layers.text(None, Some("cache.remote.type"), |text| match text {
+        "s3" => Ok(()),
+        _ => Err(value(text, "is not a kind of remote that kache knows (only \"s3\")")),
+    })?;
+    let bucket = layers.text(Some(env::KACHE_S3_BUCKET), Some("cache.remote.bucket"), bucket_name)?;
+    let endpoint = layers.text(Some(env::KACHE_S3_ENDPOINT), Some("cache.remote.endpoint"), endpoint_url)?;
+    let region = layers.text(Some(env::KACHE_S3_REGION), Some("cache.remote.region"), word)?;
+    let prefix = layers.text(Some(env::KACHE_S3_PREFIX), Some("cache.remote.prefix"), object_prefix)?;
+    let profile = layers.text(Some(env::KACHE_S3_PROFILE), Some("cache.remote.profile"), word)?;
+
+    let Some(bucket) = bucket else {
+        return missing_bucket(layers, warnings);
+    };
+    if let Some(endpoint) = &endpoint
+        && is_plain_http_to_another_machine(&endpoint.value)
+    {
+        warnings.push(Warning::PlainHttp(endpoint.value.clone()));
+    }
+    Ok(Some(Remote {
+        bucket,
+        endpoint,
+        region: region.unwrap_or_else(|| Setting::default_of(REGION.to_owned())),
+        prefix: prefix.unwrap_or_else(|| Setting::default_of(PREFIX.to_owned())),
+        profile,
+        credentials: credentials(layers, warnings)?,
+    }))
+}
+
+fn missing_bucket<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Remote>, ConfigError> {
+    let section = layers.file.as_ref().and_then(|(file, table)| {
+        let remote = table.get("cache")?.get("remote")?;
+        Some(((*file).to_owned(), remote.as_table()?.is_empty()))
+    });
+    match section {
+        Some((file, false)) => Err(ConfigError {
+            place: Place::Key { file, key: "cache.remote.bucket".to_owned() },
+            problem: Problem::Missing("the other settings of the remote need it"),
+        }),
+        _ => {
+            let variables = [env::KACHE_S3_ENDPOINT, env::KACHE_S3_PREFIX, env::KACHE_S3_ACCESS_KEY];
+            let stray = variables.into_iter().find(|name| layers.os_variable(name).is_some());
+            warnings.extend(stray.map(Warning::NoBucket));
+            Ok(None)
+        }
+    }
+}
+
+fn credentials<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Credentials>, ConfigError> {
+    let read = |name| layers.text(Some(name), None, |text| Ok(text.to_owned()));
+    let (access, secret) = (read(env::KACHE_S3_ACCESS_KEY)?, read(env::KACHE_S3_SECRET_KEY)?);
+    let lone = |set, unset| Warning::LoneCredential { set, unset };
+    match (access, secret) {
+        (Some(access), Some(secret)) => {
+            return Ok(Some(Credentials { access_key: access.value, secret_key: secret.value }));
+        }
+        (Some(_), None) => warnings.push(lone(env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY)),
+        (None, Some(_)) => warnings.push(lone(env::KACHE_S3_SECRET_KEY, env::KACHE_S3_ACCESS_KEY)),
+        (None, None) => {}
+    }
+    Ok(None)
+}
+
+fn value(text: &str, why: &'static str) -> Problem {
+    Problem::Value { value: text.to_owned(), why }
+}
+
+fn word(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(value(text, "is empty"));
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(value(text, "contains white space"));
+    }
+    Ok(text.to_owned())
+}
+
+fn bucket_name(text: &str) -> Result<String, Problem> {
+    let name = word(text)?;
+    let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if !fits || name.len() > 255 || name.bytes().all(|b| b == b'.') {
+        return Err(value(
+            text,
+            "is not a bucket name (letters, digits, `.`, `-`, `_`; no address and no path)",
+        ));
+    }
+    Ok(name)
+}
+
+fn object_prefix(text: &str) -> Result<String, Problem> {
+    let prefix = text.trim().trim_matches('/');
+    if prefix.is_empty() {
+        return Err(value(text, "is empty"));
+    }
+    if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) || prefix.chars().any(char::is_control) {
+        return Err(value(text, "is not a prefix of object names"));
+    }
+    Ok(prefix.to_owned())
+}
+
+/// Checks the address of a server: scheme, host, optional port and path; returns it without trailing slash.
+fn endpoint_url(text: &str) -> Result<String, Problem> {
+    let bad = |why| Err(value(text, why));
+    let url = text.trim().trim_end_matches('/');
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return bad("is not an address that starts with https:// or http://");
+    };
+    if url.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '\\')) {
+        return bad("contains a character that no address has");
+    }
+    if url.contains(['?', '#']) {
+        return bad("has a query or fragment, which no S3 endpoint has");
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(value("…@…", "has a user name in it; credentials don't belong into an address"));
+    }
+    let (host, port) = match authority.rfind(':') {
+        Some(at) if !authority[at..].contains(']') => (&authority[..at], Some(&authority[at + 1..])),
+        _ => (authority, None),
+    };
+    if host.is_empty() || (host.starts_with('[') != host.ends_with(']')) {
+        return bad("has no host name");
+    }
+    if port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n == 0) || port.parse::<u16>().is_err()) {
+        return bad("has a port that is not a number from 1 to 65535");
+    }
+    Ok(url.to_owned())
+}
+
+/// Whether what is transferred could be read on the way.
+fn is_plain_http_to_another_machine(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("http://") else { return false };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.strip_prefix('[').and_then(|v6| v6.split(']').next());
+    let host = host.unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
+    let loopback = host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    !loopback
+}

@@ -1,0 +1,116 @@
+//! Every setting as one row: key, variable, meaning, and its value as text with its origin. Serves listings and the
+//! check for unknown keys; resolving is done elsewhere.
+
+use super::{Origin, Progress, Setting, Settings, env};
+use crate::quantity::format_size;
+
+/// One setting of a process, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Key in the settings file.
+    pub key: Option<&'static str>,
+    /// Environment variable.
+    pub variable: Option<&'static str>,
+    /// The value in use; absent when there is none.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Keys of the settings file and their variables; the order of listings.
+const KEYS: &[(Option<&str>, Option<&str>)] = &[
+    (Some("cache.local_store"), Some(env::KACHE_CACHE_DIR)),
+    (Some("cache.local_max_size"), Some(env::KACHE_MAX_SIZE)),
+    (Some("cache.cache_executables"), Some(env::KACHE_CACHE_EXECUTABLES)),
+    (Some("cache.key_salt"), Some(env::KACHE_KEY_SALT)),
+    (Some("cache.exclude"), None),
+    (Some("cache.fallback"), Some(env::KACHE_FALLBACK)),
+    (Some("cache.local_only"), Some(env::KACHE_LOCAL_ONLY)),
+    (Some("cache.portable_paths"), Some(env::KACHE_PORTABLE_PATHS)),
+    (Some("cache.seed"), Some(env::KACHE_SEED)),
+    (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
+    (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
+    (Some("cache.compression_level"), Some(env::KACHE_COMPRESSION_LEVEL)),
+    (Some("cache.remote.type"), None),
+    (Some("cache.remote.bucket"), Some(env::KACHE_S3_BUCKET)),
+    (Some("cache.remote.endpoint"), Some(env::KACHE_S3_ENDPOINT)),
+    (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
+    (Some("cache.remote.prefix"), Some(env::KACHE_S3_PREFIX)),
+    (Some("cache.remote.profile"), Some(env::KACHE_S3_PROFILE)),
+    (None, Some(env::KACHE_DISABLED)),
+    (None, Some(env::KACHE_VERIFY)),
+    (None, Some(env::KACHE_PROGRESS)),
+    (None, Some(env::KACHE_LOG)),
+    (None, Some(env::KACHE_LOG_FILE)),
+];
+
+/// Keys that a settings file may have.
+pub(super) fn known_keys() -> Vec<&'static str> {
+    KEYS.iter().filter_map(|(key, _)| *key).collect()
+}
+
+impl Settings {
+    /// Every setting in use, in a fixed order.
+    pub fn rows(&self) -> Vec<Row> {
+        KEYS.iter()
+            .map(|&(key, variable)| {
+                let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
+                Row { key, variable, value, origin }
+            })
+            .collect()
+    }
+
+    /// The value of one setting as text.
+    fn shown(&self, name: &str) -> (Option<String>, Origin) {
+        let remote = self.remote.as_ref();
+        match name {
+            "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
+            "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
+            "cache.cache_executables" => always(&self.cache_executables, bool::to_string),
+            "cache.key_salt" => optional(self.key_salt.as_ref(), String::clone),
+            "cache.exclude" => always(&self.exclude, |globs| format!("{globs:?}")),
+            "cache.fallback" => optional(self.fallback.as_ref(), String::clone),
+            "cache.local_only" => always(&self.local_only, bool::to_string),
+            "cache.portable_paths" => always(&self.portable_paths, bool::to_string),
+            "cache.seed" => always(&self.seed, bool::to_string),
+            "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),
+            "cache.s3_concurrency" => always(&self.s3_concurrency, u32::to_string),
+            "cache.compression_level" => always(&self.compression_level, i32::to_string),
+            "cache.remote.type" => (remote.map(|_| "s3".to_owned()), Origin::Default),
+            "cache.remote.bucket" => optional(remote.map(|remote| &remote.bucket), String::clone),
+            "cache.remote.endpoint" => {
+                optional(remote.and_then(|remote| remote.endpoint.as_ref()), String::clone)
+            }
+            "cache.remote.region" => optional(remote.map(|remote| &remote.region), String::clone),
+            "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
+            "cache.remote.profile" => {
+                optional(remote.and_then(|remote| remote.profile.as_ref()), String::clone)
+            }
+            env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
+            env::KACHE_VERIFY => always(&self.verify, bool::to_string),
+            env::KACHE_PROGRESS => always(&self.progress, |progress| progress.word().to_owned()),
+            env::KACHE_LOG => optional(self.log.as_ref(), String::clone),
+            env::KACHE_LOG_FILE => optional(self.log_file.as_ref(), |file| file.display().to_string()),
+            _ => (None, Origin::Default),
+        }
+    }
+}
+
+impl Progress {
+    /// The word that sets it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Progress::Off => "off",
+            Progress::Hits => "hits",
+            Progress::All => "all",
+        }
+    }
+}
+
+fn always<T>(setting: &Setting<T>, show: impl Fn(&T) -> String) -> (Option<String>, Origin) {
+    (Some(show(&setting.value)), setting.origin)
+}
+
+fn optional<T>(setting: Option<&Setting<T>>, show: impl Fn(&T) -> String) -> (Option<String>, Origin) {
+    setting.map_or((None, Origin::Default), |setting| always(setting, show))
+}

@@ -1,0 +1,237 @@
+//! Tables of cases for the layers, their precedence and their errors.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::*;
+
+const FILE: &str = "/etc/kache/config.toml";
+
+fn resolve(toml: &str, env: &[(&str, &str)]) -> Result<(Settings, Vec<Warning>), ConfigError> {
+    let env: HashMap<String, OsString> =
+        env.iter().map(|(k, v)| ((*k).to_owned(), OsString::from(v))).collect();
+    Settings::resolve((!toml.is_empty()).then_some((FILE, toml)), |name| env.get(name).cloned())
+}
+
+fn settings(toml: &str, env: &[(&str, &str)]) -> Settings {
+    resolve(toml, env).and_then(|(settings, _)| settings.checked()).expect("usable settings")
+}
+
+fn error(toml: &str, env: &[(&str, &str)]) -> String {
+    let result = resolve(toml, env).and_then(|(settings, _)| settings.checked());
+    result.expect_err("an error").to_string()
+}
+
+#[test]
+fn defaults_need_nothing_but_a_home() {
+    let settings = settings("", &[("HOME", "/home/u")]);
+    assert_eq!(settings.cache_dir(), Ok(Path::new("/home/u/.cache/kache")));
+    assert_eq!(settings.local_size_bytes_max, Setting::default_of(50 << 30));
+    assert_eq!((*settings.s3_concurrency, *settings.compression_level), (16, 3));
+    assert_eq!(*settings.daemon_idle_timeout_s, 600);
+    assert!(
+        *settings.cache_executables && *settings.seed && !*settings.disabled && !*settings.portable_paths
+    );
+    assert_eq!(settings.remote(), None);
+}
+
+#[test]
+fn the_store_is_where_the_nearest_layer_says() {
+    let file = "[cache]\nlocal_store = 'FROM_FILE'";
+    for (store, env, want) in [
+        ("", &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")][..], "/x/kache"),
+        ("", &[("HOME", "/h"), ("XDG_CACHE_HOME", "relative")], "/h/.cache/kache"),
+        ("/s", &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/s"),
+        ("~/s", &[("HOME", "/h")], "/h/s"),
+        ("s", &[], "/etc/kache/s"),
+        ("/s", &[("KACHE_CACHE_DIR", "/e")], "/e"),
+        ("/s", &[("KACHE_CACHE_DIR", "")], "/s"),
+    ] {
+        let text = if store.is_empty() { String::new() } else { file.replace("FROM_FILE", store) };
+        assert_eq!(settings(&text, env).cache_dir(), Ok(Path::new(want)), "{store} {env:?}");
+    }
+    let (homeless, _) = resolve("", &[]).expect("no error yet");
+    assert!(homeless.cache_dir().is_err_and(|error| error.to_string().contains("HOME")));
+    assert!(error("", &[("KACHE_CACHE_DIR", "here")]).contains("\"here\" is not an absolute path"));
+    assert!(error("cache.local_store = '~'", &[]).contains("cache.local_store"));
+}
+
+#[test]
+fn environment_wins_over_file_and_each_value_knows_its_origin() {
+    let toml = "[cache]\nlocal_max_size = '10GB'\nkey_salt = 'file'\ncompression_level = 9\nexclude = ['gen/**']\n\
+                cache_executables = false";
+    let settings =
+        settings(toml, &[("KACHE_MAX_SIZE", "1GiB"), ("KACHE_SEED", "0"), ("KACHE_PROGRESS", "verbose")]);
+    assert_eq!(settings.local_size_bytes_max, Setting { value: 1 << 30, origin: Origin::Environment });
+    assert_eq!(settings.key_salt, Some(Setting { value: "file".into(), origin: Origin::File }));
+    assert_eq!(settings.compression_level, Setting { value: 9, origin: Origin::File });
+    assert_eq!(settings.exclude, Setting { value: vec!["gen/**".into()], origin: Origin::File });
+    assert_eq!(settings.seed, Setting { value: false, origin: Origin::Environment });
+    assert_eq!(*settings.progress, Progress::All);
+    let rows = settings.rows();
+    let row = rows.iter().find(|row| row.key == Some("cache.cache_executables")).expect("listed");
+    assert_eq!((row.value.as_deref(), row.origin), (Some("false"), Origin::File));
+}
+
+#[test]
+fn what_cannot_be_used_is_an_error_that_names_place_key_and_value() {
+    for (toml, env, want) in [
+        ("", &[("KACHE_MAX_SIZE", "big")][..], "KACHE_MAX_SIZE: \"big\" is not a size"),
+        ("", &[("KACHE_DISABLED", "maybe")], "KACHE_DISABLED: \"maybe\" is neither"),
+        ("", &[("KACHE_S3_CONCURRENCY", "0")], "KACHE_S3_CONCURRENCY: \"0\" is not between"),
+        ("", &[("KACHE_S3_CONCURRENCY", "x")], "KACHE_S3_CONCURRENCY: \"x\" is not a whole number"),
+        ("", &[("KACHE_PROGRESS", "loud")], "KACHE_PROGRESS: \"loud\" is none of"),
+        (
+            "cache.local_max_size = 5",
+            &[],
+            "/etc/kache/config.toml: cache.local_max_size: 5 is a whole number",
+        ),
+        ("cache.local_max_size = '5'", &[], "cache.local_max_size: \"5\" is not a size"),
+        ("cache.daemon_idle_timeout_secs = -1", &[], "cache.daemon_idle_timeout_secs: \"-1\""),
+        ("cache.local_only = 'yes'", &[], "cache.local_only: \"yes\" is a string"),
+        ("cache.exclude = 'x'", &[], "cache.exclude: \"x\" is a string"),
+        ("cache.exclude = ['a', '']", &[], "cache.exclude: \"\" is an empty pattern"),
+        ("[cache]\nlocal_max_siez = '1GB'", &[], "did you mean `cache.local_max_size`?"),
+        ("local_max_size = '1GB'", &[], "did you mean `cache.local_max_size`?"),
+        (
+            "cache = 3",
+            &[],
+            "/etc/kache/config.toml: cache: 3 is a whole number, but this setting is a section",
+        ),
+        ("[cache", &[], "/etc/kache/config.toml: not valid TOML"),
+    ] {
+        let got = error(toml, env);
+        assert!(got.contains(want), "{toml} {env:?}: {got}");
+    }
+}
+
+#[test]
+fn a_bucket_alone_is_a_remote_with_the_documented_defaults() {
+    for (toml, env, origin) in [
+        ("[cache.remote]\ntype = 's3'\nbucket = 'b.c'", &[][..], Origin::File),
+        ("", &[("KACHE_S3_BUCKET", "b.c")], Origin::Environment),
+        ("[cache.remote]\nbucket = 'other'", &[("KACHE_S3_BUCKET", "b.c")], Origin::Environment),
+    ] {
+        let settings = settings(toml, env);
+        let remote = settings.remote().expect("a remote");
+        assert_eq!(remote.bucket, Setting { value: "b.c".into(), origin });
+        assert_eq!((remote.region.as_str(), remote.prefix.as_str()), ("us-east-1", "artifacts"));
+        assert_eq!((&remote.endpoint, &remote.profile, &remote.credentials), (&None, &None, &None));
+        assert!(*settings.portable_paths);
+    }
+    let settings = settings("cache.local_only = true\ncache.remote.bucket = 'b'", &[]);
+    assert!(settings.remote().is_none() && !*settings.portable_paths);
+}
+
+#[test]
+fn trouble_with_the_remote_leaves_the_local_settings_usable() {
+    for (toml, env, want) in [
+        ("bucket = ''", &[][..], "cache.remote.bucket: \"\" is empty"),
+        ("bucket = 'https://b'", &[], "cache.remote.bucket: \"https://b\" is not a bucket name"),
+        ("region = 'r'", &[], "cache.remote.bucket: is missing"),
+        ("type = 'gcs'\nbucket = 'b'", &[], "cache.remote.type: \"gcs\" is not a kind"),
+        ("bucket = 7", &[], "cache.remote.bucket: 7 is a whole number"),
+        ("bucket = 'b'\nbukket = 'c'", &[], "unknown setting (did you mean `cache.remote.bucket`?)"),
+        ("bucket = 'b'\nprefix = '/'", &[], "cache.remote.prefix: \"/\" is empty"),
+        ("bucket = 'b'\nprefix = 'a/../b'", &[], "is not a prefix"),
+        (
+            "bucket = 'b'",
+            &[("KACHE_S3_ENDPOINT", "s3.example.com")],
+            "KACHE_S3_ENDPOINT: \"s3.example.com\" is not an address",
+        ),
+    ] {
+        let text = format!("[cache.remote]\n{toml}");
+        let (settings, _) = resolve(&text, env).expect("local settings are fine");
+        assert_eq!(settings.remote().is_some(), toml.contains("bukket"), "{toml}");
+        let got = settings.checked().expect_err("a problem").to_string();
+        assert!(got.contains(want), "{toml}: {got}");
+    }
+}
+
+#[test]
+fn endpoints() {
+    let endpoint = |text: &str| {
+        let settings = settings("cache.remote.bucket = 'b'", &[("KACHE_S3_ENDPOINT", text)]);
+        settings.remote().and_then(|remote| remote.endpoint.clone()).expect("an endpoint").value
+    };
+    for (given, used) in [
+        ("https://s3.example.com", "https://s3.example.com"),
+        ("https://s3.example.com/", "https://s3.example.com"),
+        ("http://127.0.0.1:9000/base/", "http://127.0.0.1:9000/base"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+    ] {
+        assert_eq!(endpoint(given), used);
+    }
+    for bad in [
+        "ftp://x",
+        "https://",
+        "https:///x",
+        "https://a b",
+        "https://a:b",
+        "https://a:0",
+        "https://a:70000",
+        "https://a?x",
+        "https://user:pw@host",
+        "https://<account-id>.example.com",
+        "https://[::1",
+    ] {
+        let got = error("cache.remote.bucket = 'b'", &[("KACHE_S3_ENDPOINT", bad)]);
+        assert!(got.starts_with("KACHE_S3_ENDPOINT: ") && !got.contains("pw"), "{bad}: {got}");
+    }
+}
+
+#[test]
+fn warnings() {
+    let warnings = |toml: &str, env: &[(&str, &str)]| resolve(toml, env).expect("usable").1;
+    let remote = "cache.remote.bucket = 'b'";
+    let lone = Warning::LoneCredential { set: "KACHE_S3_SECRET_KEY", unset: "KACHE_S3_ACCESS_KEY" };
+    assert_eq!(warnings(remote, &[("KACHE_S3_SECRET_KEY", "hush")]), [lone]);
+    let http = |address: &str| warnings(remote, &[("KACHE_S3_ENDPOINT", address)]).len();
+    assert_eq!(
+        ["http://10.0.0.1:9000", "http://localhost:1", "http://127.0.0.9", "http://[::1]:9"].map(http),
+        [1, 0, 0, 0]
+    );
+    assert_eq!(warnings("", &[("KACHE_S3_ENDPOINT", "https://x")]), [Warning::NoBucket("KACHE_S3_ENDPOINT")]);
+    let clamped = Warning::Clamped { place: "cache.compression_level".into(), given: 99, used: 22 };
+    assert_eq!(warnings("cache.compression_level = 99", &[]), [clamped]);
+    assert_eq!(*settings("", &[("KACHE_COMPRESSION_LEVEL", "-5")]).compression_level, 1);
+}
+
+#[test]
+fn both_halves_make_explicit_credentials_that_never_show() {
+    let env = [("KACHE_S3_BUCKET", "b"), ("KACHE_S3_ACCESS_KEY", "id"), ("KACHE_S3_SECRET_KEY", "hush")];
+    let settings = settings("", &env);
+    let credentials = settings.remote().and_then(|remote| remote.credentials.clone()).expect("a pair");
+    assert_eq!((credentials.access_key.as_str(), credentials.secret_key.as_str()), ("id", "hush"));
+    assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
+}
+
+#[test]
+fn crate_files_hold_extra_inputs_and_nothing_else() {
+    let parse = |text: &str| CrateFile::parse("/w/kache.toml", text).map_err(|error| error.to_string());
+    let globs = parse("extra_inputs = ['migrations/**/*.sql', 'x']").expect("fine").extra_inputs;
+    assert_eq!(globs, ["migrations/**/*.sql", "x"]);
+    assert_eq!(parse(""), Ok(CrateFile::default()));
+    for (text, want) in [
+        ("extra_input = []", "/w/kache.toml: extra_input: unknown setting (did you mean `extra_inputs`?)"),
+        ("[cache]\n", "/w/kache.toml: cache: unknown setting"),
+        (
+            "extra_inputs = 'x'",
+            "/w/kache.toml: extra_inputs: \"x\" is a string, but this setting is a list of strings",
+        ),
+        ("extra_inputs = [1]", "/w/kache.toml: extra_inputs: 1 is a whole number"),
+        ("extra_inputs = [''", "/w/kache.toml: not valid TOML"),
+    ] {
+        assert!(parse(text).is_err_and(|got| got.starts_with(want)), "{text}");
+    }
+}
+
+#[test]
+fn rows_cover_every_variable_of_the_settings() {
+    let listed: Vec<_> = settings("", &[]).rows().into_iter().filter_map(|row| row.variable).collect();
+    let elsewhere = [env::KACHE_CONFIG, env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY];
+    for variable in env::ALL.iter().filter(|variable| variable.name.starts_with("KACHE_")) {
+        assert!(listed.contains(&variable.name) || elsewhere.contains(&variable.name), "{}", variable.name);
+    }
+}

@@ -1,0 +1,194 @@
+//! Derives the unit key: everything about a compile that is known before its sources are looked at. The contents
+//! (dependencies, compiler, linker) arrive as digests; where they come from is the engine's business.
+
+use crate::digest::Digest;
+use crate::key::{Field, KeyWriter, UnitKey};
+use crate::paths::{Root, Roots, absolute};
+use crate::unit::Unit;
+
+/// What the engine found out about the world for a unit's key.
+#[derive(Debug, Clone, Default)]
+pub struct KeyInputs {
+    /// Local roots.
+    pub roots: Roots,
+    /// Working directory.
+    pub cwd: String,
+    /// Roots that the compile remaps.
+    pub remapped: Vec<Root>,
+    /// Identity of the compiler (and of the driver, where there is one).
+    pub toolchain: Option<Digest>,
+    /// One digest for each of the unit's externs; `None` where no file is named.
+    pub externs: Vec<Option<Digest>>,
+    /// Everything else, already named: salt, CPU, linker, target specification, configuration files.
+    pub facts: Vec<Field>,
+}
+
+/// The unit key and the fields that made it, for `why-miss`.
+pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
+    let roots = &inputs.roots;
+    let mut key = KeyWriter::new("unit");
+    key.text("compiler", inputs.toolchain.map(|digest| digest.to_string()).unwrap_or_default());
+    key.text("mode", unit.mode.word());
+    key.text("crate name", unit.crate_name.clone());
+    for kind in &unit.crate_types {
+        key.text("crate type", kind.name());
+    }
+    key.text("test", unit.is_test.to_string());
+    key.text("emit", format!("metadata={} link={}", unit.emits_metadata, unit.emits_link));
+    key.text("source", roots.name_of(&absolute(&inputs.cwd, &unit.source)));
+    key.text("working directory", roots.name_of(&inputs.cwd));
+    key.text("target", unit.target.clone().unwrap_or_default());
+    if unit.coverage {
+        for (root, path) in roots.iter() {
+            key.text(format!("exact path {}", root.name_prefix()), path);
+        }
+    }
+    for root in &inputs.remapped {
+        key.text("remapped", root.name_prefix());
+    }
+    for arg in &unit.key_args {
+        let value = match &arg.value {
+            Some(value) if arg.is_path => portable(roots, value),
+            Some(value) => value.clone(),
+            None => String::new(),
+        };
+        key.text(format!("flag {}", arg.name), value);
+    }
+    for path in &unit.search_paths {
+        key.text(format!("flag -L {}", path.kind), roots.name_of(&absolute(&inputs.cwd, &path.path)));
+    }
+    for library in &unit.libraries {
+        key.text("flag -l", library.clone());
+    }
+    for arg in &unit.link_args {
+        key.text("flag -C link-arg", portable(roots, arg));
+    }
+    for (dependency, digest) in unit.externs.iter().zip(&inputs.externs) {
+        let file = dependency.path.as_deref().map(file_name).unwrap_or_default();
+        let digest = digest.map(|digest| digest.to_string()).unwrap_or_default();
+        key.text(format!("extern {}", dependency.name), format!("{file} {digest}"));
+    }
+    for fact in &inputs.facts {
+        key.text(fact.name.clone(), fact.value.clone());
+    }
+    let (digest, fields) = key.finish();
+    (UnitKey(digest), fields)
+}
+
+/// A flag value with local roots replaced, or as it is where that is impossible.
+fn portable(roots: &Roots, value: &str) -> String {
+    roots.tokenize(value).unwrap_or_else(|| value.to_owned())
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::Invocation;
+
+    const ARGS: &str = "--crate-name a --edition=2021 src/lib.rs --error-format=json --json=artifacts --crate-type lib \
+        --emit=dep-info,metadata,link -C opt-level=0 -C metadata=1 -C extra-filename=-2 --out-dir /w/target/debug/deps \
+        -L dependency=/w/target/debug/deps -L native=/w/target/n -l static=z --extern b=/w/target/debug/deps/libb-3.rmeta \
+        --cfg x --cfg y --check-cfg cfg(x) --cap-lints allow -A p -D q -C link-arg=-L/w/native --target t";
+
+    fn key(cwd: &str, args: &str, change: impl Fn(&mut KeyInputs)) -> UnitKey {
+        let call = Invocation {
+            compiler: "/tc/bin/rustc".into(),
+            args: args.replace("/w/", &format!("{cwd}/")).split_whitespace().map(str::to_owned).collect(),
+            cwd: cwd.to_owned(),
+            ..Invocation::default()
+        };
+        let unit = Unit::parse(&call).expect("a unit");
+        let mut inputs = KeyInputs {
+            roots: Roots::new([(Root::Workspace, cwd.to_owned()), (Root::Target, format!("{cwd}/target"))]),
+            cwd: cwd.to_owned(),
+            remapped: vec![Root::Workspace],
+            toolchain: Some(Digest::of(b"rustc")),
+            externs: vec![Some(Digest::of(b"b"))],
+            facts: vec![],
+        };
+        change(&mut inputs);
+        derive(&unit, &inputs).0
+    }
+
+    #[test]
+    fn the_checkout_does_not_matter() {
+        assert_eq!(key("/w", ARGS, |_| {}), key("/somewhere/else", ARGS, |_| {}));
+    }
+
+    #[test]
+    fn what_only_places_or_renders_does_not_matter() {
+        let base = key("/w", ARGS, |_| {});
+        for (from, to) in [
+            ("--out-dir /w/target/debug/deps", "--out-dir /w/target/other/deps"),
+            ("--cfg x", "--cfg x --diagnostic-width=70"),
+            ("--cfg x", "--cfg x --color=always"),
+            ("--cfg x", "--cfg x -C incremental=/w/target/debug/incremental"),
+        ] {
+            assert_eq!(base, key("/w", &ARGS.replace(from, to), |_| {}), "{to}");
+        }
+    }
+
+    #[test]
+    fn every_field_flips_the_key() {
+        let mut keys = vec![key("/w", ARGS, |_| {})];
+        for (from, to) in [
+            ("--crate-name a", "--crate-name c"),
+            ("--edition=2021", "--edition=2024"),
+            ("src/lib.rs", "src/main.rs"),
+            ("--json=artifacts", "--json=artifacts,future-incompat"),
+            ("--crate-type lib", "--crate-type lib --crate-type cdylib"),
+            ("--crate-type lib", "--crate-type lib --test"),
+            ("metadata,link", "metadata"),
+            ("metadata,link", "link"),
+            ("opt-level=0", "opt-level=1"),
+            ("opt-level=0", "opt-level=0 -C opt-level=1"),
+            ("opt-level=0", "opt-level=1 -C opt-level=0"),
+            ("metadata=1", "metadata=9"),
+            ("extra-filename=-2", "extra-filename=-9"),
+            ("-L native=/w/target/n", "-L native=/w/target/o"),
+            ("-L native=/w/target/n", ""),
+            ("-l static=z", "-l dylib=z"),
+            ("libb-3.rmeta", "libb-4.rmeta"),
+            ("--extern b=", "--extern priv:b="),
+            ("--cfg x --cfg y", "--cfg y --cfg x"),
+            ("--check-cfg cfg(x)", "--check-cfg cfg(x,y)"),
+            ("--check-cfg cfg(x)", ""),
+            ("--cap-lints allow", "--cap-lints warn"),
+            ("-A p -D q", "-D q -A p"),
+            ("-A p", "-W p"),
+            ("-C link-arg=-L/w/native", "-C link-arg=-L/w/nativf"),
+            ("--target t", "--target u"),
+            ("--cfg x", "--cfg x --remap-path-prefix=/a=/b"),
+            ("--cfg x", "--cfg x -C lto=thin"),
+            ("--cfg x", "--cfg x -C target-cpu=native"),
+            ("--cfg x", "--cfg x -C split-debuginfo=packed"),
+            ("--cfg x", "--cfg x -C instrument-coverage"),
+            ("--cfg x", "--cfg x -g"),
+            ("--cfg x", "--cfg x -C strip=symbols"),
+        ] {
+            let args = ARGS.replace(from, to);
+            assert_ne!(args, ARGS, "{from}");
+            keys.push(key("/w", &args, |_| {}));
+        }
+        keys.push(key("/w", ARGS, |inputs| inputs.toolchain = Some(Digest::of(b"rebuilt"))));
+        keys.push(key("/w", ARGS, |inputs| inputs.externs = vec![Some(Digest::of(b"c"))]));
+        keys.push(key("/w", ARGS, |inputs| inputs.remapped.clear()));
+        keys.push(key("/w", ARGS, |inputs| {
+            inputs.facts.push(Field { name: "RUSTC_BOOTSTRAP".into(), value: "1".into() });
+        }));
+        let count = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
+
+    #[test]
+    fn coverage_builds_keep_their_checkout() {
+        let args = ARGS.replace("--cfg x", "-C instrument-coverage");
+        assert_ne!(key("/w", &args, |_| {}), key("/v", &args, |_| {}));
+    }
+}

@@ -1,0 +1,192 @@
+//! Runs the real compiler for a unit: passes its messages on as they come, so that Cargo starts dependents when the
+//! metadata is announced, and keeps a copy. Does not know whether the result will be stored.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kache_core::diagnostics::{self, Line};
+use kache_core::invocation::Invocation;
+use kache_core::paths::{Root, Roots};
+use kache_core::remap::{self, Adjustments};
+use kache_store::clock::FileTime;
+use kache_store::sys::{self, Observation, Probes, Scope};
+
+/// Most bytes of messages that are kept for storing; longer ones are passed on all the same.
+const MESSAGES_BYTES_MAX: usize = 64 << 20;
+
+/// A finished compile.
+pub struct Compiled {
+    /// How the compiler ended.
+    pub status: ExitStatus,
+    /// Standard error with real paths, as it was passed on; `None` when it was too long to keep.
+    pub stderr: Option<Vec<u8>>,
+    /// Standard output, likewise.
+    pub stdout: Option<Vec<u8>>,
+    /// Outputs in the order of their announcement: path and emit kind.
+    pub artifacts: Vec<(String, String)>,
+    /// Whether anything but announcements was printed.
+    pub printed: bool,
+    /// Sign that the compiler went on with a lesser result.
+    pub degraded: Option<&'static str>,
+    /// The kernel's coarse clock just before the start.
+    pub started: FileTime,
+    /// Wall time.
+    pub elapsed: Duration,
+    /// What the compiler and its children looked at, where that could be observed.
+    pub observation: Option<Observation>,
+    /// The linker's report, where one was asked for.
+    pub link_report: Option<tempfile::TempPath>,
+}
+
+/// What to run and how.
+pub struct Job<'a> {
+    /// The invocation.
+    pub call: &'a Invocation,
+    /// Local roots.
+    pub roots: &'a Roots,
+    /// Roots that the outputs must not name.
+    pub remapped: Vec<Root>,
+    /// Compile as asked, with `-C incremental`.
+    pub keeps_incremental: bool,
+    /// Ask the linker for a report.
+    pub wants_link_report: bool,
+    /// Observe file accesses, ignoring those below these directories.
+    pub observed_scope: Option<Vec<PathBuf>>,
+}
+
+/// Runs the job. `on_artifact` is called when an output is complete and before Cargo hears of it.
+pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Compiled> {
+    let link_report = match job.wants_link_report {
+        true => Some(tempfile::Builder::new().prefix("kache-link-").tempfile()?.into_temp_path()),
+        false => None,
+    };
+    let adjustments = Adjustments {
+        remapped: job.remapped.clone(),
+        keeps_incremental: job.keeps_incremental,
+        link_report: link_report.as_ref().map(|path| path.to_string_lossy().into_owned()),
+    };
+    let command = command(job, &adjustments)?;
+    let started = FileTime::now_coarse();
+    let clock = Instant::now();
+    let (mut child, observer) = match &job.observed_scope {
+        Some(ignored) => sys::spawn_observed(command.0, Scope { ignored: ignored.clone(), probes: Probes::Existence })?,
+        None => {
+            let mut command = command.0;
+            (command.spawn()?, None)
+        }
+    };
+    let stdout = tee_stdout(&mut child);
+    let messages = pass_messages(&mut child, job, on_artifact);
+    let status = child.wait()?;
+    let stdout = stdout.and_then(|reader| reader.join().ok()).unwrap_or(Some(Vec::new()));
+    let observation = observer.map(sys::Observer::finish);
+    drop(command.1);
+    let messages = messages?;
+    Ok(Compiled {
+        status,
+        printed: messages.printed || stdout.as_ref().is_none_or(|bytes| !bytes.is_empty()),
+        stderr: messages.kept,
+        stdout,
+        artifacts: messages.artifacts,
+        degraded: messages.degraded,
+        started,
+        elapsed: clock.elapsed(),
+        observation,
+        link_report,
+    })
+}
+
+/// The command, and the response file that it may need to stay alive. Arguments are passed on in a response file
+/// where Cargo had to use one: they don't fit into an argument list.
+fn command(job: &Job<'_>, adjustments: &Adjustments) -> io::Result<(Command, Option<tempfile::TempPath>)> {
+    let args = remap::adjust(&job.call.args, job.roots, adjustments);
+    let mut command = match &job.call.driver {
+        Some(driver) => Command::new(driver),
+        None => Command::new(&job.call.compiler),
+    };
+    if job.call.driver.is_some() {
+        command.arg(&job.call.compiler);
+    }
+    let mut response_file = None;
+    let fits = args.iter().all(|arg| arg.len() < 100 << 10) && args.iter().map(String::len).sum::<usize>() < 1 << 20;
+    if fits {
+        command.args(&args);
+    } else {
+        let mut file = tempfile::Builder::new().prefix("kache-args-").tempfile()?;
+        file.write_all(args.join("\n").as_bytes())?;
+        let path = file.into_temp_path();
+        command.arg(format!("@{}", path.display()));
+        response_file = Some(path);
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok((command, response_file))
+}
+
+/// Proc macros may print; what they print is passed on and kept.
+fn tee_stdout(child: &mut Child) -> Option<thread::JoinHandle<Option<Vec<u8>>>> {
+    let mut from = child.stdout.take()?;
+    Some(thread::spawn(move || {
+        let mut kept = Some(Vec::new());
+        let mut buffer = vec![0u8; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let mut out = io::stdout().lock();
+            // When Cargo has gone there is nobody to tell.
+            let _ = out.write_all(&buffer[..count]).and_then(|()| out.flush());
+            keep(&mut kept, &buffer[..count]);
+        }
+        kept
+    }))
+}
+
+#[derive(Default)]
+struct Messages {
+    kept: Option<Vec<u8>>,
+    artifacts: Vec<(String, String)>,
+    printed: bool,
+    degraded: Option<&'static str>,
+}
+
+fn pass_messages(
+    child: &mut Child,
+    job: &Job<'_>,
+    mut on_artifact: impl FnMut(&Path, &str),
+) -> io::Result<Messages> {
+    let mut messages = Messages { kept: Some(Vec::new()), ..Messages::default() };
+    let Some(from) = child.stderr.take() else { return Ok(messages) };
+    let mut from = BufReader::with_capacity(64 << 10, from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if from.read_until(b'\n', &mut line)? == 0 {
+            return Ok(messages);
+        }
+        match diagnostics::classify(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            Line::Artifact { path, emit } => {
+                on_artifact(Path::new(&path), &emit);
+                messages.artifacts.push((path, emit));
+            }
+            Line::Message => {
+                messages.printed = true;
+                messages.degraded = messages.degraded.or_else(|| diagnostics::degraded(&line));
+                if let Some(real) = diagnostics::unmap(&line, job.roots, &job.remapped) {
+                    line = real;
+                }
+            }
+        }
+        let mut out = io::stderr().lock();
+        let _ = out.write_all(&line).and_then(|()| out.flush());
+        keep(&mut messages.kept, &line);
+    }
+}
+
+fn keep(kept: &mut Option<Vec<u8>>, bytes: &[u8]) {
+    if let Some(text) = kept {
+        text.extend_from_slice(bytes);
+        if text.len() > MESSAGES_BYTES_MAX {
+            *kept = None;
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Stores the result of a compile: works out what the compile read, makes sure that none of it changed meanwhile,
+//! proves which local paths are in the outputs, takes the files over. Every doubt is a reason not to store.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kache_core::depinfo::DepInfo;
+use kache_core::digest::Digest;
+use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, Text};
+use kache_core::invocation::Invocation;
+use kache_core::key::{EntryKey, Field, UnitKey, derive_entry_key};
+use kache_core::paths::{Root, Roots, absolute};
+use kache_core::plan::{Occupant, Placement};
+use kache_core::reason::NotStored;
+use kache_core::record::InputRecord;
+use kache_core::scan::Scanner;
+use kache_core::unit::Unit;
+use kache_store::Store;
+use kache_store::blobs::{IngestHow, Stored};
+use kache_store::clock::{FileTime, boot_id};
+use kache_store::hashing::DigestMemo;
+use kache_store::link::{self, Permission};
+
+use crate::compile::Compiled;
+use crate::facts;
+use crate::inputs::Observer;
+use crate::outputs::{self, Made};
+use crate::placement::Standing;
+use crate::reads;
+use crate::toolchain::Toolchain;
+
+/// What there is to know about a unit when its compile has ended.
+pub struct Finished<'a> {
+    /// The invocation.
+    pub call: &'a Invocation,
+    /// The unit.
+    pub unit: &'a Unit,
+    /// Its key and the fields that made it.
+    pub key: (UnitKey, &'a [Field]),
+    /// Digests of the externs before the compile.
+    pub externs: &'a [Option<Digest>],
+    /// Local roots.
+    pub roots: &'a Roots,
+    /// The compiler.
+    pub toolchain: &'a Toolchain,
+    /// The target directory's view.
+    pub standing: &'a Standing,
+}
+
+/// What storing came to.
+pub struct Ingested {
+    /// The entry's key.
+    pub key: EntryKey,
+    /// Bytes that the store didn't have.
+    pub new_bytes: u64,
+}
+
+/// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then.
+fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
+    let path = Path::new(&done.unit.out_dir).join(done.unit.dep_info_name());
+    let text = fs::read_to_string(&path).map_err(|error| NotStored::DepInfo(error.to_string()))?;
+    let mut info = DepInfo::parse(&text).map_err(NotStored::DepInfo)?;
+    let extra = facts::extra_input_files(done.call).unwrap_or_default();
+    if !extra.is_empty() && !crate::world::is_foreign(done.call) {
+        info.add_inputs(&extra);
+        link::place_bytes(info.render().as_bytes(), &path).map_err(|error| NotStored::Store(error.to_string()))?;
+    }
+    Ok(info)
+}
+
+/// Stores a successful compile.
+pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result<Ingested, NotStored> {
+    let info = dep_info(done)?;
+    if let Some(sign) = compiled.degraded {
+        return Err(NotStored::Degraded(sign.to_owned()));
+    }
+    let made = outputs::collect(done.unit, &compiled.artifacts)?;
+    reads::check_bundled(done, &made, compiled)?;
+    let inputs = reads::inputs(done, &info, compiled)?;
+    let (digests, baked) = examine(done, &made)?;
+    let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
+    reads::check_unchanged(store, done, &record, compiled)?;
+    let observer = Observer::new(store, &done.call.env, done.roots);
+    let observed = observer.observe_all(&record.inputs);
+    let observed = observed.map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
+    let (entry_key, entry_fields) =
+        derive_entry_key(&done.key.0, &record, &observed, done.roots, &done.unit.rendering);
+
+    let mut entry = describe(store, done, compiled, &info)?;
+    let mut new_bytes = 0;
+    let placement = done.standing.decide(
+        &made.iter().map(|output| output.kind).collect::<Vec<_>>(),
+        Occupant::Nothing,
+        done.standing.canonical_s,
+    );
+    for (output, digest) in made.iter().zip(&digests) {
+        let stored = take_over(store, output, digest, placement, done.standing.canonical_s)?;
+        if let Stored::New(stat) = stored {
+            new_bytes += stat.size;
+        }
+        entry.outputs.push(Output {
+            name: output.name.clone(),
+            kind: output.kind,
+            digest: *digest,
+            size: stored.stat().size,
+            mtime_s: stored.stat().mtime_s,
+            executable: output.executable,
+        });
+    }
+    publish(store, done, &entry_key, &entry, Evidence {
+        crate_name: done.unit.crate_name.clone(),
+        unit_fields: done.key.1.to_vec(),
+        entry_fields,
+        record: record.clone(),
+    })?;
+    Ok(Ingested { key: entry_key, new_bytes })
+}
+
+fn publish(
+    store: &Store,
+    done: &Finished<'_>,
+    key: &EntryKey,
+    entry: &Entry,
+    evidence: Evidence,
+) -> Result<(), NotStored> {
+    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
+    let record = InputRecord { last: Some(*key), ..evidence.record.clone() };
+    store.publish(key, entry, &evidence).map_err(refused)?;
+    store.add_record(&done.key.0, record).map_err(refused)
+}
+
+/// The blob becomes the target's own inode where outputs are shared; elsewhere it gets its own.
+fn take_over(
+    store: &Store,
+    output: &Made,
+    digest: &Digest,
+    placement: Placement,
+    canonical_s: i64,
+) -> Result<Stored, NotStored> {
+    let how = if placement == Placement::Shared { IngestHow::Link } else { IngestHow::Clone };
+    let permission = Permission::executable(output.executable);
+    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
+    let stored = store.ingest(digest, &output.path, how, canonical_s, permission).map_err(refused)?;
+    if placement == Placement::Shared {
+        // Also where the store had the content already, or could only clone: the unit's time here is canonical.
+        link::set_mtime_of(&output.path, stored.stat().mtime_s).map_err(refused)?;
+    }
+    // Only a memo: dependents that look at the file don't have to read it.
+    let _ = DigestMemo::new(store).bless(&output.path, digest);
+    Ok(stored)
+}
+
+fn describe(
+    store: &Store,
+    done: &Finished<'_>,
+    compiled: &Compiled,
+    info: &DepInfo,
+) -> Result<Entry, NotStored> {
+    let portable = |text: &str| done.roots.tokenize(text).ok_or(NotStored::Text);
+    let stream = |bytes: &Option<Vec<u8>>| -> Result<Text, NotStored> {
+        let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(NotStored::Text)?;
+        text_of(store, portable(text)?)
+    };
+    let info = info.map(|text| done.roots.tokenize(text)).ok_or(NotStored::Text)?;
+    let env = |name: &str| done.call.env.text(name).unwrap_or_default().to_owned();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut entry = Entry::new(done.key.0, &done.unit.crate_name);
+    entry.package = env("CARGO_PKG_NAME");
+    entry.package_version = env("CARGO_PKG_VERSION");
+    entry.target = done.unit.target.clone().unwrap_or_default();
+    entry.dep_info = text_of(store, info.render())?;
+    entry.dep_info_name = done.unit.dep_info_name();
+    entry.stderr = stream(&compiled.stderr)?;
+    entry.stdout = stream(&compiled.stdout)?;
+    entry.compile_ms = u64::try_from(compiled.elapsed.as_millis()).unwrap_or(u64::MAX);
+    entry.created_s = now.as_secs();
+    entry.boot = boot_id();
+    Ok(entry)
+}
+
+fn text_of(store: &Store, text: String) -> Result<Text, NotStored> {
+    if text.len() <= INLINE_BYTES_MAX {
+        return Ok(Text::Inline(text));
+    }
+    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
+    store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
+}
+
+/// Digests of the outputs, and the roots that they mention: one pass over the bytes.
+fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>), NotStored> {
+    let home = crate::world::cargo_home(&done.call.env).unwrap_or_default();
+    let sysroot = done.toolchain.sysroot.to_string_lossy();
+    let scanner = Scanner::new(done.roots, &[&home, &sysroot]);
+    let mut digests = Vec::new();
+    let mut baked: Vec<Root> = Vec::new();
+    for output in made {
+        let failed = |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
+        let mut file = fs::File::open(&output.path).map_err(failed)?;
+        let mut bytes = vec![0u8; 1 << 20];
+        let mut hasher = kache_store::hashing::Hasher::new();
+        let mut kept = 0;
+        loop {
+            // The end of the previous piece stays in front, so that nothing hides across the border.
+            let count = file.read(&mut bytes[kept..]).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&bytes[kept..kept + count]);
+            let filled = kept + count;
+            for root in scanner.mentions(&bytes[..filled]) {
+                if !baked.contains(&root) {
+                    baked.push(root);
+                }
+            }
+            kept = filled.min(scanner.overlap_bytes());
+            bytes.copy_within(filled - kept..filled, 0);
+        }
+        digests.push(hasher.finish());
+    }
+    baked.sort_unstable();
+    Ok((digests, baked))
+}
+
+/// Absolute form of a path that the compiler named.
+pub fn compiler_path(call: &Invocation, path: &str) -> String {
+    absolute(&call.cwd, path)
+}
+
+/// Whether a file may have changed since `started`: nobody can set a ctime.
+pub fn changed_since(path: &Path, started: FileTime) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
+        Err(_) => false,
+    }
+}

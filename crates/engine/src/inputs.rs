@@ -1,0 +1,96 @@
+//! Observes the inputs that a record names: digests of files and directories, values of variables. Each input is
+//! looked at once in an invocation. Does not decide anything.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use kache_core::digest::Digest;
+use kache_core::invocation::Env;
+use kache_core::key::KeyWriter;
+use kache_core::paths::Roots;
+use kache_core::record::{Input, Observed};
+use kache_store::hashing::DigestMemo;
+use kache_store::layout::Store;
+
+use crate::macro_env;
+
+/// Looks inputs up and remembers what it saw.
+pub struct Observer<'a> {
+    store: &'a Store,
+    env: &'a Env,
+    roots: &'a Roots,
+    seen: RefCell<HashMap<Input, Option<Observed>>>,
+}
+
+impl<'a> Observer<'a> {
+    /// An observer for one invocation.
+    pub fn new(store: &'a Store, env: &'a Env, roots: &'a Roots) -> Self {
+        Self { store, env, roots, seen: RefCell::default() }
+    }
+
+    /// What all inputs look like; `Err` names the first that can't be looked at here.
+    pub fn observe_all<'i>(&self, inputs: &'i [Input]) -> Result<Vec<Observed>, &'i Input> {
+        inputs.iter().map(|input| self.observe(input).ok_or(input)).collect()
+    }
+
+    /// What one input looks like; `None` when that can't be known here.
+    pub fn observe(&self, input: &Input) -> Option<Observed> {
+        if let Some(seen) = self.seen.borrow().get(input) {
+            return *seen;
+        }
+        let observed = self.look(input);
+        self.seen.borrow_mut().insert(input.clone(), observed);
+        observed
+    }
+
+    fn look(&self, input: &Input) -> Option<Observed> {
+        let content = |digest: Option<Digest>| digest.map_or(Observed::Absent, Observed::Content);
+        let memo = DigestMemo::new(self.store);
+        match input {
+            Input::File(name) => {
+                let path = self.roots.path_of(name)?;
+                match memo.digest(Path::new(&path)) {
+                    Ok(digest) => Some(content(digest)),
+                    // A directory where a file was read is neither that file nor its absence.
+                    Err(_) => Path::new(&path).is_dir().then(|| Observed::Content(Digest::of(b"a directory"))),
+                }
+            }
+            Input::Dir(name) => Some(content(listing_digest(Path::new(&self.roots.path_of(name)?)))),
+            Input::Env(name) => Some(content(self.env.get(name).map(|value| value_digest(value, self.roots)))),
+            Input::MacroEnv(name) => {
+                let path = self.roots.path_of(name)?;
+                let digest = memo.digest(Path::new(&path)).ok()??;
+                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest).map(Observed::Content)
+            }
+        }
+    }
+}
+
+/// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.
+pub fn value_digest(value: &OsStr, roots: &Roots) -> Digest {
+    match value.to_str().and_then(|text| roots.tokenize(text)) {
+        Some(portable) => Digest::of(portable.as_bytes()),
+        None => Digest::of(value.as_encoded_bytes()),
+    }
+}
+
+/// Digest of the names in a directory, and of what kind each is.
+fn listing_digest(dir: &Path) -> Option<Digest> {
+    let mut names: Vec<(Vec<u8>, bool)> = fs::read_dir(dir)
+        .ok()?
+        .flatten()
+        .map(|entry| {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            (entry.file_name().as_encoded_bytes().to_vec(), is_dir)
+        })
+        .collect();
+    names.sort();
+    let mut key = KeyWriter::new("listing");
+    for (name, is_dir) in names {
+        key.digest(if is_dir { "dir" } else { "file" }, Digest::of(&name));
+    }
+    Some(key.finish().0)
+}

@@ -1,0 +1,199 @@
+//! What a linker reads: who it is, whether it can report its inputs, and the report. Linkers that are driven like a
+//! C compiler and understand `--dependency-file` (GNU ld 2.35, lld, gold, mold) are known; for others linked
+//! outputs are not cached. Linux and other ELF systems only: Apple's linker has no such report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use kache_core::invocation::{Env, Invocation};
+use kache_core::key::{Field, KeyWriter};
+use kache_core::paths::absolute;
+use kache_core::reason::Bypass;
+use kache_core::unit::Unit;
+use kache_store::hashing::DigestMemo;
+use kache_store::layout::Store;
+
+/// Variables that change where a C compiler driver and its linker look.
+const LINKER_ENV: &[&str] = &["COMPILER_PATH", "GCC_EXEC_PREFIX", "LD_RUN_PATH", "LIBRARY_PATH", "LD_PRELOAD"];
+
+/// Key fields that identify the linker of a unit, or why its inputs can't be known.
+pub fn identify(call: &Invocation, unit: &Unit, host: &str, store: &Store) -> Result<Vec<Field>, Bypass> {
+    if let Some(flavor) = &unit.linker_flavor
+        && !matches!(flavor.as_str(), "gcc" | "gnu-cc" | "gnu-lld-cc")
+    {
+        return Err(Bypass::Linker(format!("linker flavour {flavor}")));
+    }
+    let target = unit.target.as_deref().unwrap_or(host);
+    if !target.contains("-linux-") && unit.linker.is_none() {
+        return Err(Bypass::Linker(format!("the default linker of {target}")));
+    }
+    let name = unit.linker.as_deref().unwrap_or("cc");
+    let stem = Path::new(name).file_name().and_then(|file| file.to_str()).unwrap_or(name);
+    if !is_compiler_driver(stem) {
+        return Err(Bypass::Linker(format!("unknown linker {name}")));
+    }
+    let driver = find_program(&call.env, &call.cwd, name);
+    let driver = driver.ok_or_else(|| Bypass::Linker(format!("{name} is not on PATH")))?;
+    let mut fields = vec![program_field("linker", &driver, store)?];
+    for linker in chosen_linkers(unit) {
+        if let Some(path) = find_program(&call.env, &call.cwd, &linker) {
+            fields.push(program_field(&linker, &path, store)?);
+        }
+    }
+    for name in LINKER_ENV {
+        if let Some(value) = call.env.get(name) {
+            let value = String::from_utf8_lossy(value.as_encoded_bytes()).into_owned();
+            fields.push(Field { name: format!("env {name}"), value });
+        }
+    }
+    fields.extend(argument_files(call, unit, store));
+    require_report(&driver, unit, &fields, store)?;
+    Ok(fields)
+}
+
+/// `cc`, `gcc-12`, `clang`, `x86_64-linux-gnu-gcc`, `c++`, …
+fn is_compiler_driver(name: &str) -> bool {
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    ["cc", "gcc", "clang", "c++", "g++", "clang++"].iter().any(|known| {
+        base == *known || base.strip_suffix(known).is_some_and(|prefix| prefix.ends_with('-'))
+    })
+}
+
+/// The linkers that the driver may start: the one asked for, and the default one.
+fn chosen_linkers(unit: &Unit) -> Vec<String> {
+    let mut linkers = vec!["ld".to_owned()];
+    for arg in &unit.link_args {
+        if let Some(name) = arg.strip_prefix("-fuse-ld=") {
+            linkers.push(if name.contains('/') { name.to_owned() } else { format!("ld.{name}") });
+        } else if let Some(path) = arg.strip_prefix("--ld-path=") {
+            linkers.push(path.to_owned());
+        }
+    }
+    linkers
+}
+
+fn find_program(env: &Env, cwd: &str, name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return fs::canonicalize(Path::new(cwd).join(name)).ok();
+    }
+    let path = env.get("PATH")?;
+    std::env::split_paths(path).map(|dir| Path::new(cwd).join(dir).join(name)).find_map(|candidate| {
+        candidate.is_file().then(|| fs::canonicalize(&candidate).ok()).flatten()
+    })
+}
+
+fn program_field(what: &str, path: &Path, store: &Store) -> Result<Field, Bypass> {
+    match DigestMemo::new(store).digest(path) {
+        Ok(Some(digest)) => Ok(Field { name: format!("program {what}"), value: digest.to_string() }),
+        _ => Err(Bypass::Linker(format!("can't read {}", path.display()))),
+    }
+}
+
+/// Contents of files that link arguments name: version scripts, linker scripts, objects. The linker's report doesn't
+/// list all of them.
+fn argument_files(call: &Invocation, unit: &Unit, store: &Store) -> Vec<Field> {
+    let memo = DigestMemo::new(store);
+    let mut fields = Vec::new();
+    for piece in unit.link_args.iter().flat_map(|arg| arg.split([',', '='])) {
+        let path = absolute(&call.cwd, piece.trim_start_matches("-T").trim_start_matches('@'));
+        if !piece.is_empty() && let Ok(Some(digest)) = memo.digest(Path::new(&path)) {
+            fields.push(Field { name: format!("link argument file {}", fields.len()), value: digest.to_string() });
+        }
+    }
+    fields
+}
+
+/// Tries once, for each linker, whether it writes the report; the answer is remembered.
+fn require_report(driver: &Path, unit: &Unit, fields: &[Field], store: &Store) -> Result<(), Bypass> {
+    let mut key = KeyWriter::new("link report");
+    for field in fields.iter().filter(|field| field.name.starts_with("program ")) {
+        key.text(field.name.clone(), field.value.clone());
+    }
+    let chosen: Vec<&String> = unit
+        .link_args
+        .iter()
+        .filter(|arg| arg.starts_with("-fuse-ld=") || arg.starts_with("--ld-path=") || arg.starts_with("-B"))
+        .collect();
+    for arg in &chosen {
+        key.text("argument", (*arg).clone());
+    }
+    let key = key.finish().0;
+    let answer = match store.memo_get("link-report", &key) {
+        Some(answer) => answer,
+        None => {
+            let answer: &[u8] = if reports(driver, &chosen) { b"yes" } else { b"no" };
+            let _ = store.memo_put("link-report", &key, answer);
+            answer.to_vec()
+        }
+    };
+    if answer == b"yes" {
+        Ok(())
+    } else {
+        Err(Bypass::Linker(format!("{} doesn't report its inputs", driver.display())))
+    }
+}
+
+/// Links nothing (an empty linker script) into a shared library and looks for the report.
+fn reports(driver: &Path, chosen: &[&String]) -> bool {
+    let Ok(dir) = tempfile::tempdir() else { return false };
+    let report = dir.path().join("report.d");
+    let script = dir.path().join("empty.ld");
+    if fs::write(&script, "").is_err() {
+        return false;
+    }
+    let status = Command::new(driver)
+        .args(chosen)
+        .args(["-shared", "-nostdlib", "-o"])
+        .arg(dir.path().join("out.so"))
+        .arg(format!("-Wl,--dependency-file={}", report.display()))
+        .arg(&script)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success()) && report.exists()
+}
+
+/// The files of a report, absolute: Makefile rules, spaces escaped by a backslash, lines continued by one, `$` doubled.
+pub fn parse_report(text: &str, cwd: &str) -> Option<Vec<String>> {
+    let joined = text.replace("\\\n", " ");
+    let rule = joined.lines().next()?;
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut chars = rule.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.peek().is_some_and(|next| matches!(next, ' ' | '#' | '\\')) => word.extend(chars.next()),
+            '$' if chars.peek() == Some(&'$') => word.extend(chars.next()),
+            ' ' | '\t' => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+            c => word.push(c),
+        }
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    let colon = words.iter().position(|word| word.ends_with(':'))?;
+    Some(words[colon + 1..].iter().map(|word| absolute(cwd, word)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read() {
+        let text = "out\\ put: \\\n /usr/lib/crt1.o \\\n  a\\ b.o /c$$d.o\n\n/usr/lib/crt1.o:\n";
+        let files = parse_report(text, "/w").expect("a rule");
+        assert_eq!(files, ["/usr/lib/crt1.o", "/w/a b.o", "/c$d.o"]);
+        assert_eq!(parse_report("nothing", "/w"), None);
+    }
+
+    #[test]
+    fn drivers_are_recognised() {
+        for known in ["cc", "gcc", "gcc-12", "clang-16", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "c++"] {
+            assert!(is_compiler_driver(known), "{known}");
+        }
+        for unknown in ["ld", "rust-lld", "link.exe", "emcc", "my-wrapper", "wasm-ld", "mold"] {
+            assert!(!is_compiler_driver(unknown), "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Looks for an entry: reads the unit's records, observes what they name, and opens the entry under the key that
+//! follows. Starts no process and asks nobody.
+
+use kache_core::entry::Entry;
+use kache_core::key::{EntryKey, Field, UnitKey, derive_entry_key};
+use kache_core::paths::Roots;
+use kache_core::reason::Miss;
+use kache_core::record::{InputRecord, Observed};
+use kache_core::unit::Unit;
+use kache_store::Store;
+use kache_store::entries::Settled;
+
+use crate::inputs::Observer;
+
+/// What a look-up came to.
+pub enum Found {
+    /// There is an entry.
+    Hit(EntryKey, Box<Entry>),
+    /// There is none, and why.
+    Miss(Miss),
+}
+
+/// Looks for an entry of the unit.
+pub fn lookup(
+    store: &Store,
+    unit: &Unit,
+    key: &UnitKey,
+    roots: &Roots,
+    observer: &Observer<'_>,
+) -> Result<Found, kache_store::Error> {
+    let records = store.records(key)?.records;
+    for record in &records {
+        let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
+        let (entry_key, _) = derive_entry_key(key, record, &observed, roots, &unit.rendering);
+        let Some(entry) = store.entry(&entry_key)? else { continue };
+        return Ok(match store.settle(&entry_key, &entry)? {
+            Settled::Trusted => Found::Hit(entry_key, Box::new(entry)),
+            Settled::Broken(digest) => {
+                store.heal(&digest)?;
+                store.drop_entry(&entry_key)?;
+                Found::Miss(Miss::Broken("lost in a power cut".to_owned()))
+            }
+        });
+    }
+    Ok(Found::Miss(match records.first() {
+        None => Miss::UnitUnknown,
+        Some(record) => explain(store, unit, key, record, roots, observer),
+    }))
+}
+
+/// Names what differs from the entry that was stored under the newest record.
+fn explain(
+    store: &Store,
+    unit: &Unit,
+    key: &UnitKey,
+    record: &InputRecord,
+    roots: &Roots,
+    observer: &Observer<'_>,
+) -> Miss {
+    let observed = match observer.observe_all(&record.inputs) {
+        Ok(observed) => observed,
+        Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")),
+    };
+    let (_, now) = derive_entry_key(key, record, &observed, roots, &unit.rendering);
+    let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
+    match first_difference(&before.unwrap_or_default(), &now) {
+        Some(Field { name, value }) if name.starts_with("baked path ") => {
+            let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
+            root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(*root))
+        }
+        Some(field) if field.value == Observed::Absent.to_string() => {
+            Miss::InputsChanged(format!("{} is gone", field.name))
+        }
+        Some(field) => Miss::InputsChanged(field.name.clone()),
+        None => Miss::InputsChanged("the entry was evicted".to_owned()),
+    }
+}
+
+fn first_difference<'a>(before: &[Field], now: &'a [Field]) -> Option<&'a Field> {
+    now.iter().find(|field| !before.contains(field)).filter(|_| !before.is_empty())
+}

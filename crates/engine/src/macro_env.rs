@@ -1,0 +1,67 @@
+//! Environment variables that a proc macro may read behind the compiler's back: those whose names occur in its
+//! library. Which names occur is remembered for each library's content. Knows nothing about keys.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kache_core::digest::Digest;
+use kache_core::invocation::Env;
+use kache_core::key::KeyWriter;
+use kache_core::paths::Roots;
+use kache_store::layout::Store;
+use serde::{Deserialize, Serialize};
+
+/// Variables of the session, not of the build: they differ from shell to shell, the standard library itself names
+/// some of them, and a macro whose expansion depends on them is broken anyway.
+const IGNORED: &[&str] = &[
+    "CARGO_MAKEFLAGS", "COLORTERM", "COLUMNS", "DISPLAY", "HOME", "HOSTNAME", "LANG", "LD_LIBRARY_PATH", "LINES",
+    "LOGNAME", "LS_COLORS", "MAKEFLAGS", "NUM_JOBS", "OLDPWD", "PATH", "PWD", "RUSTC", "RUSTC_WRAPPER",
+    "RUST_BACKTRACE", "RUST_LIB_BACKTRACE", "RUST_MIN_STACK", "RUST_RECURSION_COUNT", "SHELL", "SHLVL", "TERM",
+    "TMPDIR", "TZ", "USER", "_",
+];
+/// Prefixes of such variables.
+const IGNORED_PREFIXES: &[&str] = &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
+
+#[derive(Default, Serialize, Deserialize)]
+struct Names {
+    tested: BTreeSet<String>,
+    found: BTreeSet<String>,
+}
+
+/// Digest over the variables (name, and value with local roots replaced) that the library may read. `library` is
+/// its path, `digest` its content. `None` when the library can't be read.
+pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &Digest) -> Option<Digest> {
+    let mut names: Names = store
+        .memo_get("macro-env", digest)
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
+    if relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
+        let bytes = std::fs::read(library).ok()?;
+        for (name, _) in &relevant {
+            if names.tested.insert((*name).to_owned()) && occurs(&bytes, name) {
+                names.found.insert((*name).to_owned());
+            }
+        }
+        if let Ok(memo) = serde_json::to_vec(&names) {
+            // Losing the memo means searching again.
+            let _ = store.memo_put("macro-env", digest, &memo);
+        }
+    }
+    let mut key = KeyWriter::new("macro environment");
+    for (name, value) in relevant {
+        if names.found.contains(name) {
+            key.digest(name, super::inputs::value_digest(value, roots));
+        }
+    }
+    Some(key.finish().0)
+}
+
+fn is_ignored(name: &str) -> bool {
+    IGNORED.contains(&name) || IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Constants of a Rust library are not delimited, so any occurrence counts.
+fn occurs(library: &[u8], name: &str) -> bool {
+    memchr::memmem::find(library, name.as_bytes()).is_some()
+}

@@ -1,0 +1,197 @@
+//! Whether a unit's outputs may share inodes with the store in this target directory: gathers the facts that
+//! `kache_core::plan` decides from. Does not move files, except that it sets back the time of a build script's
+//! `output` where that is provably harmless.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use kache_core::invocation::Invocation;
+use kache_core::plan::{self, EPOCH_S, Place, Placement};
+use kache_core::unit::Unit;
+use kache_core::entry::OutputKind;
+use kache_core::plan::Occupant;
+use kache_store::Store;
+use kache_store::hashing::DigestMemo;
+use kache_store::ledger::{Ledger, mark_in};
+
+use crate::world::TargetLayout;
+
+const SECOND_NS: i128 = 1_000_000_000;
+
+/// A unit's standing in its profile directory.
+pub struct Standing {
+    ledger: Ledger,
+    unit_id: String,
+    /// The canonical time that the unit's outputs get when they are stored, in seconds since 1970.
+    pub canonical_s: i64,
+    known_from_birth: bool,
+    marked: bool,
+    newest_extern_ns: i128,
+    run: Option<ScriptRun>,
+}
+
+/// The run of the package's build script.
+struct ScriptRun {
+    output: PathBuf,
+    package_dir: PathBuf,
+    newest_script_ns: i128,
+}
+
+impl Standing {
+    /// Looks at the ledger and at the times of everything that Cargo will compare the unit's outputs with.
+    pub fn observe(call: &Invocation, unit: &Unit, layout: &TargetLayout, session: &str) -> Self {
+        let ledger = Ledger::open(&layout.profile_dir, session);
+        let unit_id = format!("{}{}", unit.crate_name, unit.extra_filename);
+        let mut newest_extern_ns = 0;
+        let mut depths = Vec::new();
+        for path in unit.externs.iter().filter_map(|dependency| dependency.path.as_deref().map(Path::new)) {
+            let mtime = mtime_ns(path).unwrap_or(i128::MAX);
+            newest_extern_ns = newest_extern_ns.max(mtime);
+            let mark = artifact_mark(&ledger, layout, path).filter(|s| plan::is_canonical(*s));
+            depths.push(mark.map_or(mtime, |s| i128::from(s) * SECOND_NS));
+        }
+        let run = script_run(call, layout);
+        if let Some(run) = &run {
+            depths.push(run.newest_script_ns);
+        }
+        let marked = ledger.mark_of(&unit_id);
+        Self {
+            known_from_birth: ledger.known_from_birth() && is_known_layout(unit, layout),
+            marked: marked.is_some(),
+            canonical_s: plan::canonical_time(depths),
+            ledger,
+            unit_id,
+            newest_extern_ns,
+            run,
+        }
+    }
+
+    /// Whether the unit was placed or compiled in this directory before.
+    pub fn is_known_here(&self) -> bool {
+        self.marked
+    }
+
+    /// Decides how outputs of these kinds, whose blobs carry `blob_s`, go into the directory, and puts the unit on
+    /// record. A build script's `output` is set back when that is what it takes and nothing can have seen it yet.
+    pub fn decide(&self, kinds: &[OutputKind], occupant: Occupant, blob_s: i64) -> Placement {
+        let place = Place { known_from_birth: self.known_from_birth, marked: self.marked, occupant };
+        let newest = |run_ns: i128| self.newest_extern_ns.max(run_ns);
+        let run_ns = self.run.as_ref().map_or(0, |run| mtime_ns(&run.output).unwrap_or(0).max(run.newest_script_ns));
+        let mut placement = plan::place_unit(kinds, place, blob_s, newest(run_ns));
+        if placement == Placement::Private
+            && let Some(run) = &self.run
+            && plan::place_unit(kinds, place, blob_s, newest(run.newest_script_ns)) != Placement::Private
+            && run.set_back(blob_s)
+        {
+            placement = plan::place_unit(kinds, place, blob_s, newest(run.newest_script_ns));
+        }
+        let recorded = self.marked || self.ledger.mark(&self.unit_id, blob_s).is_ok();
+        if recorded { placement } else { Placement::Private }
+    }
+
+    /// The metadata is complete and Cargo is about to hear of it: dependents start at once and look at its time and
+    /// content, so both are settled now. Failing to costs sharing, nothing else.
+    pub fn announce(&self, store: &Store, unit: &Unit, metadata: &Path) {
+        let kind = if unit.emits_link { OutputKind::Metadata } else { OutputKind::CheckMetadata };
+        if self.decide(&[kind], Occupant::Nothing, self.canonical_s) == Placement::Shared
+            && kache_store::link::set_mtime_of(metadata, self.canonical_s).is_ok()
+            && let Ok(hashed) = kache_store::hashing::hash_file(metadata)
+        {
+            let _ = DigestMemo::new(store).bless(metadata, &hashed.digest);
+        }
+    }
+
+    /// Puts the unit on record without placing anything: it is about to be compiled here.
+    pub fn mark(&self) {
+        if !self.marked {
+            // An unmarked unit in a known directory would be taken for its first build: see `decide`, which then
+            // finds the file. The next session finds it as foreign.
+            let _ = self.ledger.mark(&self.unit_id, self.canonical_s);
+        }
+    }
+}
+
+/// Only where outputs lie as Cargo's classic layout has them does the ledger see every artifact.
+fn is_known_layout(unit: &Unit, layout: &TargetLayout) -> bool {
+    let out_dir = Path::new(&unit.out_dir);
+    let below = out_dir.strip_prefix(&layout.profile_dir).map(|rest| rest.components().count());
+    let first = out_dir.strip_prefix(&layout.profile_dir).ok().and_then(|rest| rest.components().next());
+    let first = first.map(|part| part.as_os_str().to_string_lossy().into_owned());
+    matches!((first.as_deref(), below), (Some("deps" | "examples"), Ok(1)) | (Some("build"), Ok(2)))
+}
+
+/// The mark of the unit that made a dependency's file, in the ledger of the profile directory that it lies in.
+fn artifact_mark(ledger: &Ledger, layout: &TargetLayout, path: &Path) -> Option<i64> {
+    let stem = path.file_stem()?.to_str()?;
+    let id = stem.strip_prefix("lib").unwrap_or(stem);
+    let profile_dir = path.parent()?.parent()?;
+    if profile_dir == layout.profile_dir { ledger.mark_of(id) } else { mark_in(profile_dir, id) }
+}
+
+/// Times of the build-script executables of a package.
+fn script_times(build_dir: &Path, package: &str) -> Vec<i128> {
+    let is_ours = |name: &str| name.rsplit_once('-').is_some_and(|(p, _)| p == package);
+    let dirs = fs::read_dir(build_dir).into_iter().flatten().flatten();
+    let dirs = dirs.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+    let files = dirs.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten());
+    let is_script = |name: &str| name.starts_with("build_script_") && !name.contains('.');
+    files
+        .filter(|file| file.file_name().to_str().is_some_and(is_script))
+        .map(|file| mtime_ns(&file.path()).unwrap_or(i128::MAX))
+        .collect()
+}
+
+/// The build script's run that the unit depends on, if any: Cargo says so by setting `OUT_DIR`.
+fn script_run(call: &Invocation, layout: &TargetLayout) -> Option<ScriptRun> {
+    let run_dir = Path::new(call.env.text("OUT_DIR")?).parent()?;
+    let name = run_dir.file_name()?.to_str()?;
+    let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
+    // The executable lies in another directory of the same package, and which one Cargo doesn't say: all count.
+    let mut newest_script_ns = i128::from(EPOCH_S) * SECOND_NS;
+    let mut scripts = script_times(run_dir.parent()?, package);
+    if scripts.is_empty() {
+        // Cross build: scripts are built for the host, one directory of targets further up.
+        let profile = layout.profile_dir.file_name()?;
+        scripts = script_times(&layout.target_dir.join(profile).join("build"), package);
+    }
+    newest_script_ns = newest_script_ns.max(scripts.into_iter().max().unwrap_or(i128::MAX));
+    let package_dir = PathBuf::from(call.env.text("CARGO_MANIFEST_DIR")?);
+    Some(ScriptRun { output: run_dir.join("output"), package_dir, newest_script_ns })
+}
+
+impl ScriptRun {
+    /// Sets the time of `output` back to `to_s`, unless Cargo would then see a `rerun-if-changed` path as newer
+    /// (`src/cargo/core/compiler/fingerprint/mod.rs`, `find_stale_file`, 1.95).
+    fn set_back(&self, to_s: i64) -> bool {
+        let Ok(text) = fs::read_to_string(&self.output) else { return false };
+        let to_ns = i128::from(to_s) * SECOND_NS;
+        for line in text.lines() {
+            let path = line.strip_prefix("cargo:rerun-if-changed=").or(line.strip_prefix("cargo::rerun-if-changed="));
+            if let Some(path) = path
+                && newest_below(&self.package_dir.join(path.trim()), 0) > to_ns
+            {
+                return false;
+            }
+        }
+        kache_store::link::set_mtime_of(&self.output, to_s).is_ok()
+    }
+}
+
+/// The newest time of a path and, for a directory, of everything below it; the far future for what can't be looked
+/// at, is missing, or is too deep.
+fn newest_below(path: &Path, depth: usize) -> i128 {
+    let Some(own) = mtime_ns(path).filter(|_| depth < 32) else { return i128::MAX };
+    if !path.is_dir() {
+        return own;
+    }
+    let Ok(entries) = fs::read_dir(path) else { return i128::MAX };
+    entries.fold(own, |newest, entry| {
+        newest.max(entry.map_or(i128::MAX, |entry| newest_below(&entry.path(), depth + 1)))
+    })
+}
+
+fn mtime_ns(path: &Path) -> Option<i128> {
+    let meta = fs::metadata(path).ok()?;
+    Some(i128::from(meta.mtime()) * SECOND_NS + i128::from(meta.mtime_nsec()))
+}

@@ -1,0 +1,213 @@
+//! What a compile read: from the dep-info, the linker's report, and the observation of its file accesses; and
+//! whether any of it changed while the compiler ran. Names only; contents are observed elsewhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use kache_core::depinfo::DepInfo;
+use kache_core::entry::OutputKind;
+use kache_core::reason::NotStored;
+use kache_core::record::{Input, InputRecord};
+use kache_core::unit::{CrateType, Lto};
+use kache_store::Store;
+use kache_store::hashing::DigestMemo;
+use kache_store::sys::{AccessKind, ObservedAccess};
+
+use crate::compile::Compiled;
+use crate::ingest::{Finished, changed_since, compiler_path};
+use crate::link_inputs;
+use crate::native;
+use crate::outputs::Made;
+
+/// Directories whose contents belong to the system or the machine's configuration. A proc macro that reads there is
+/// beyond what is tracked; the linker reports what it takes from there.
+const SYSTEM_DIRS: &[&str] = &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+
+/// Directories that are not worth observing for this unit.
+pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
+    SYSTEM_DIRS.iter().map(std::path::PathBuf::from).chain([sysroot.to_owned()]).collect()
+}
+
+/// The inputs of the compile, sorted.
+pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Result<Vec<Input>, NotStored> {
+    let mut inputs = BTreeSet::new();
+    let name = |path: &str| done.roots.name_of(path);
+    for path in info.inputs() {
+        let path = compiler_path(done.call, path);
+        if let Some(shadow) = module_shadow(&path, &done.unit.source) {
+            inputs.insert(Input::File(name(&shadow)));
+        }
+        inputs.insert(Input::File(name(&path)));
+    }
+    inputs.extend(info.env().map(|(name, _)| Input::Env(name.to_owned())));
+    if done.unit.runs_linker() {
+        inputs.extend(linked_files(done, compiled)?.iter().map(|path| Input::File(name(path))));
+    }
+    let needs_observation = done.unit.emits_link
+        && (done.unit.crate_types.contains(&CrateType::Staticlib)
+            || (done.unit.lto == Lto::CrossCrate && done.unit.bundles_dependencies()));
+    match &compiled.observation {
+        Some(seen) if !seen.is_complete() => {
+            return Err(NotStored::LinkInputs("not every file access could be observed".to_owned()));
+        }
+        Some(seen) => {
+            for access in &seen.accesses {
+                inputs.extend(observed_inputs(done, access));
+            }
+        }
+        None if needs_observation => {
+            return Err(NotStored::LinkInputs("the compiler itself reads the dependencies' objects".to_owned()));
+        }
+        None => inputs.extend(declared_macros(done)),
+    }
+    Ok(inputs.into_iter().collect())
+}
+
+/// `foo/mod.rs` for `foo.rs`, and the reverse: if both exist, rustc refuses to choose. The crate root has none.
+fn module_shadow(path: &str, crate_root: &str) -> Option<String> {
+    let stem = path.strip_suffix(".rs").filter(|_| !path.ends_with(crate_root))?;
+    match stem.strip_suffix("/mod") {
+        Some(dir) => Some(format!("{dir}.rs")),
+        None => Some(format!("{stem}/mod.rs")),
+    }
+}
+
+/// What the linker took in, less what is this compile's own or the toolchain's.
+fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>, NotStored> {
+    let refuse = |why: &str| NotStored::LinkInputs(why.to_owned());
+    let report = compiled.link_report.as_ref().ok_or_else(|| refuse("no report was asked for"))?;
+    let text = fs::read_to_string(report).map_err(|_| refuse("the linker wrote no report"))?;
+    let files = link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
+    let own_objects = format!("{}/{}{}.", done.unit.out_dir, done.unit.crate_name, done.unit.extra_filename);
+    let own_temporary = format!("{}/rustc", done.unit.out_dir);
+    let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
+    let mut kept = Vec::new();
+    for file in files {
+        if file.starts_with(&own_objects) || file.starts_with(&sysroot) {
+            continue;
+        }
+        if Path::new(&file).exists() {
+            kept.push(file);
+        } else if !file.starts_with(&own_temporary) && !is_temporary(&file) {
+            return Err(NotStored::LinkInputs(format!("{file} is gone")));
+        }
+    }
+    if kept.is_empty() && done.unit.linker.is_none() {
+        return Err(refuse("the report names no system files"));
+    }
+    Ok(kept)
+}
+
+/// Objects that the compiler driver makes and removes.
+fn is_temporary(path: &str) -> bool {
+    let dir = std::env::temp_dir();
+    Path::new(path).starts_with(dir)
+}
+
+/// What one observed access says about the compile's inputs. The compiler's own reads of dependencies are covered by
+/// the externs' digests, so below the target directory only build-script outputs, proc macros and what is bundled
+/// count.
+fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
+    let Some(path) = access.path.to_str() else { return Vec::new() };
+    let name = done.roots.name_of(path);
+    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
+    let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let is_read = access.kind == AccessKind::Read;
+    let exists = access.path.exists();
+    if Path::new(path).starts_with(target) && !is_script_output(path) {
+        let is_file = is_read && exists;
+        let bundled = matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
+        return match extension {
+            "so" | "dylib" if is_file => vec![Input::File(name.clone()), Input::MacroEnv(name)],
+            "a" if is_file => vec![Input::File(name)],
+            _ if is_file && bundled => vec![Input::File(name)],
+            _ => Vec::new(),
+        };
+    }
+    if !exists && is_temporary(path) && !path.starts_with(done.call.cwd.as_str()) {
+        return Vec::new();
+    }
+    match access.kind {
+        AccessKind::Exec => Vec::new(),
+        AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
+        AccessKind::Read | AccessKind::List | AccessKind::Probe => vec![Input::File(name)],
+    }
+}
+
+/// Files below a build script's `OUT_DIR` are inputs like sources.
+fn is_script_output(path: &str) -> bool {
+    path.contains("/build/") && path.contains("/out/")
+}
+
+/// Without observation: the proc macros that are named, for the variables that they may read.
+fn declared_macros(done: &Finished<'_>) -> Vec<Input> {
+    let paths = done.unit.externs.iter().filter_map(|dependency| dependency.path.as_deref());
+    let libraries = paths.filter(|path| path.ends_with(".so") || path.ends_with(".dylib"));
+    libraries.map(|path| Input::MacroEnv(done.roots.name_of(&compiler_path(done.call, path)))).collect()
+}
+
+/// A static library may go into an rlib unannounced. Where accesses were not observed, every member that the
+/// compiler didn't make must come from an archive that the key names.
+pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) -> Result<(), NotStored> {
+    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
+    let unnamed = native::may_bundle_unnamed(done.unit, Path::new(&done.call.cwd), Path::new(target));
+    if compiled.observation.is_some() || !unnamed {
+        return Ok(());
+    }
+    for output in made.iter().filter(|output| output.kind == OutputKind::Rlib) {
+        match native::foreign_member(&output.path) {
+            Ok(None) => {}
+            Ok(Some(member)) => return Err(NotStored::UnattributedNative(member)),
+            Err(error) => return Err(NotStored::Outputs(format!("{}: {error}", output.path.display()))),
+        }
+    }
+    Ok(())
+}
+
+/// Nothing that went into the key may have changed while the compiler ran. Sources are judged by their times;
+/// dependencies, whose times and link counts the cache itself changes, by their content.
+pub fn check_unchanged(
+    store: &Store,
+    done: &Finished<'_>,
+    record: &InputRecord,
+    compiled: &Compiled,
+) -> Result<(), NotStored> {
+    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0").to_owned();
+    for input in &record.inputs {
+        let (Input::File(name) | Input::Dir(name)) = input else { continue };
+        let Some(path) = done.roots.path_of(name) else { continue };
+        let is_artifact = path.starts_with(&target) && !is_script_output(&path);
+        // A directory of which only the existence counts is written to all the time.
+        let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
+        if !is_artifact && counts && changed_since(Path::new(&path), compiled.started) {
+            return Err(NotStored::InputChanged(path));
+        }
+    }
+    let memo = DigestMemo::new(store);
+    for (dependency, before) in done.unit.externs.iter().zip(done.externs) {
+        let Some(path) = &dependency.path else { continue };
+        let now = memo.digest(Path::new(&compiler_path(done.call, path))).ok().flatten();
+        if now != *before {
+            return Err(NotStored::InputChanged(path.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn module_shadows() {
+        for (path, want) in [
+            ("/w/src/foo.rs", Some("/w/src/foo/mod.rs")),
+            ("/w/src/foo/mod.rs", Some("/w/src/foo.rs")),
+            ("/w/src/lib.rs", None),
+            ("/w/src/data.txt", None),
+        ] {
+            assert_eq!(module_shadow(path, "src/lib.rs").as_deref(), want);
+        }
+    }
+}

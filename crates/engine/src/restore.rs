@@ -1,0 +1,153 @@
+//! Puts an entry's outputs into the target directory and replays its messages. Every output is complete before the
+//! first line is written, so that Cargo never hears of a file that isn't there. Decides nothing about sharing.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use kache_core::depinfo::{DEP_INFO_BYTES_MAX, DepInfo};
+use kache_core::entry::{Entry, Text};
+use kache_core::event::Moved;
+use kache_core::paths::Roots;
+use kache_core::plan::{Occupant, Placement};
+use kache_core::unit::Unit;
+use kache_store::Store;
+use kache_store::blobs::BlobState;
+use kache_store::hashing::DigestMemo;
+use kache_store::link::{self, Mode, Permission, Sharing, Stamp};
+
+use crate::placement::Standing;
+
+/// Longest stored message text that is replayed, in bytes.
+const TEXT_BYTES_MAX: u64 = 128 << 20;
+
+/// Why an entry could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is not what it was when it was stored; it has to go.
+    #[error("{0}")]
+    Broken(String),
+    /// The target directory or the store refused; nothing is wrong with the entry.
+    #[error(transparent)]
+    Refused(#[from] kache_store::Error),
+}
+
+/// Texts of an entry with this checkout's paths.
+pub struct Texts {
+    dep_info: String,
+    stderr: String,
+    stdout: String,
+}
+
+/// Checks that all of an entry is there, before anything in the target directory is touched.
+pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, RestoreError> {
+    for output in &entry.outputs {
+        match store.check_blob(output)? {
+            BlobState::Present => {}
+            BlobState::Missing => return Err(RestoreError::Broken(format!("the content of {} is gone", output.name))),
+            BlobState::Altered => {
+                store.heal(&output.digest)?;
+                return Err(RestoreError::Broken(format!("the content of {} was changed in place", output.name)));
+            }
+        }
+    }
+    let local = |text: &Text, bytes_max: u64| -> Result<String, RestoreError> {
+        let stored = match text {
+            Text::Inline(text) => text.clone(),
+            Text::Blob(digest) => {
+                let bytes = store.read_blob(digest, bytes_max)?;
+                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+                text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))?
+            }
+        };
+        roots.detokenize(&stored).ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
+    };
+    let dep_info = match &entry.dep_info {
+        Text::Inline(text) => text.clone(),
+        text @ Text::Blob(_) => local(text, DEP_INFO_BYTES_MAX)?,
+    };
+    let dep_info = DepInfo::parse(&dep_info)
+        .ok()
+        .and_then(|info| info.map(|text| roots.detokenize(text)))
+        .ok_or_else(|| RestoreError::Broken("the stored dep-info is damaged".to_owned()))?
+        .render();
+    Ok(Texts {
+        dep_info,
+        stderr: local(&entry.stderr, TEXT_BYTES_MAX)?,
+        stdout: local(&entry.stdout, TEXT_BYTES_MAX)?,
+    })
+}
+
+/// Puts the outputs and the `.d` file into place.
+pub fn apply(
+    store: &Store,
+    entry: &Entry,
+    unit: &Unit,
+    texts: &Texts,
+    standing: &Standing,
+) -> Result<Moved, RestoreError> {
+    let out_dir = Path::new(&unit.out_dir);
+    let kinds: Vec<_> = entry.outputs.iter().map(|output| output.kind).collect();
+    let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+    let placement = standing.decide(&kinds, occupant(store, entry, out_dir), oldest_s);
+    let mut moved = Moved::default();
+    for output in &entry.outputs {
+        let dest = out_dir.join(&output.name);
+        let blob = store.blob_path(&output.digest);
+        let permission = Permission::executable(output.executable);
+        let sharing = match placement {
+            Placement::Keep => {
+                moved.kept_bytes += output.size;
+                continue;
+            }
+            Placement::Shared => Sharing::Shared,
+            Placement::Private => Sharing::Private(Stamp::Now),
+        };
+        let mode = link::place(&blob, &dest, sharing, permission)?;
+        match mode {
+            Mode::Reflink => moved.reflinked_bytes += output.size,
+            Mode::HardLink => moved.linked_bytes += output.size,
+            Mode::Copy => moved.copied_bytes += output.size,
+        }
+        if mode != Mode::HardLink {
+            // Only a memo: dependents that look at the file don't have to read it.
+            let _ = DigestMemo::new(store).bless(&dest, &output.digest);
+        }
+    }
+    link::place_bytes(texts.dep_info.as_bytes(), &out_dir.join(&entry.dep_info_name))?;
+    Ok(moved)
+}
+
+/// What lies where the outputs go: the blobs' own inodes, nothing, or anything else.
+fn occupant(store: &Store, entry: &Entry, out_dir: &Path) -> Occupant {
+    let mut occupant = None;
+    for output in &entry.outputs {
+        let here = match fs::symlink_metadata(out_dir.join(&output.name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Occupant::Nothing,
+            Err(_) => Occupant::Other,
+            Ok(meta) => match fs::symlink_metadata(store.blob_path(&output.digest)) {
+                Ok(blob) if (blob.dev(), blob.ino()) == (meta.dev(), meta.ino()) => Occupant::SameInode,
+                _ => Occupant::Other,
+            },
+        };
+        match occupant {
+            None => occupant = Some(here),
+            Some(before) if before == here => {}
+            Some(_) => return Occupant::Other,
+        }
+    }
+    occupant.unwrap_or(Occupant::Nothing)
+}
+
+/// Writes what the compile had written. When nobody listens any more there is nobody to tell.
+pub fn replay(texts: &Texts) {
+    for (text, mut stream) in [
+        (&texts.stdout, Box::new(io::stdout().lock()) as Box<dyn Write>),
+        (&texts.stderr, Box::new(io::stderr().lock())),
+    ] {
+        if !text.is_empty() {
+            let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The story of one invocation, top to bottom. Each step is a module of its own; this one knows only their order and
+//! the single place where the cache fails open.
+
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use kache_core::config::Settings;
+use kache_core::digest::Digest;
+use kache_core::entry::Entry;
+use kache_core::event::{Event, Outcome, Source};
+use kache_core::invocation::Invocation;
+use kache_core::key::{EntryKey, Field, UnitKey};
+use kache_core::paths::Roots;
+use kache_core::reason::{Bypass, Miss, NotStored};
+use kache_core::remap;
+use kache_core::unit::Unit;
+use kache_core::unit_key;
+use kache_store::Store;
+use kache_store::lock::{Lock, Locking};
+
+use crate::ingest::{Finished, ingest};
+use crate::inputs::Observer;
+use crate::lookup::{Found, lookup};
+use crate::placement::Standing;
+use crate::restore::{self, RestoreError};
+use crate::toolchain::{self, Toolchain};
+use crate::world::{self, Session};
+use crate::{compile, facts, outputs, reads, report};
+
+/// Longest wait for another process that compiles the same unit; then both compile.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
+/// Shortest time between two background sweeps.
+const SWEEP_PAUSE_S: u64 = 60;
+
+/// How the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this code.
+    Code(i32),
+    /// By this signal, like the compiler.
+    Signal(i32),
+}
+
+impl From<ExitStatus> for End {
+    fn from(status: ExitStatus) -> Self {
+        status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(9)), End::Code)
+    }
+}
+
+/// Serves the invocation `argv` (compiler first) from the cache, or has the compiler do it. Returns only when this
+/// process has to end by itself; what is not for the cache becomes the compiler.
+pub fn run(argv: &[OsString], settings: &Settings) -> End {
+    let started = Instant::now();
+    match serve(argv, settings, started) {
+        Ok(end) => end,
+        Err(bypass) => pass_through(argv, settings, &bypass, started),
+    }
+}
+
+fn serve(argv: &[OsString], settings: &Settings, started: Instant) -> Result<End, Bypass> {
+    if settings.disabled.value {
+        return Err(Bypass::Disabled);
+    }
+    let call = world::invocation(argv)?;
+    let unit = Unit::parse(&call)?;
+    let mut case = Case::open(&call, &unit, settings)?;
+    case.event.times.key_us = report::micros(started.elapsed());
+
+    let mut why = match case.try_cache() {
+        Ok(()) => return Ok(case.close(started, End::Code(0))),
+        Err(why) => why,
+    };
+    let editing = unit.incremental.is_some() && case.standing.is_known_here();
+    let _lock: Option<Lock>;
+    if !editing {
+        let (lock, waited) = case.wait_for_others();
+        _lock = lock;
+        if waited && case.try_cache().map_err(|again| why = again).is_ok() {
+            return Ok(case.close(started, End::Code(0)));
+        }
+    }
+    case.event.reason = Some(why.code().to_owned());
+    case.event.detail = Some(why.to_string());
+    let end = case.compile(editing).map_err(|error| Bypass::Toolchain(error.to_string()))?;
+    Ok(case.close(started, end))
+}
+
+/// Everything about the unit at hand.
+struct Case<'a> {
+    call: &'a Invocation,
+    unit: &'a Unit,
+    settings: &'a Settings,
+    store: Store,
+    roots: Roots,
+    toolchain: Toolchain,
+    standing: Standing,
+    key: UnitKey,
+    fields: Vec<Field>,
+    externs: Vec<Option<Digest>>,
+    event: Event,
+}
+
+impl<'a> Case<'a> {
+    /// Looks at the surroundings and derives the unit key.
+    fn open(call: &'a Invocation, unit: &'a Unit, settings: &'a Settings) -> Result<Self, Bypass> {
+        if unit.is_executable() && !settings.cache_executables.value {
+            return Err(Bypass::Executable);
+        }
+        check_excluded(call, unit, settings)?;
+        let layout = world::target_layout(unit)?;
+        let store = open_store(settings)?;
+        let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
+        let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
+        let roots = world::roots(call, &layout, portable)?;
+        let inputs = facts::gather(call, unit, settings, &store, (&layout, &roots, &toolchain))?;
+        let session = world::session();
+        let standing = Standing::observe(call, unit, &layout, &session.id);
+        let (key, fields) = unit_key::derive(unit, &inputs);
+        let mut event = report::about(call, unit, &session);
+        event.unit_key = Some(key);
+        let externs = inputs.externs;
+        Ok(Self { call, unit, settings, store, roots, toolchain, standing, key, fields, externs, event })
+    }
+
+    /// Serves the unit from the store, or says why not.
+    fn try_cache(&mut self) -> Result<(), Miss> {
+        let clock = Instant::now();
+        let observer = Observer::new(&self.store, &self.call.env, &self.roots);
+        let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
+        self.event.times.lookup_us += report::micros(clock.elapsed());
+        match found {
+            Ok(Found::Hit(key, entry)) => self.restore(key, &entry),
+            Ok(Found::Miss(why)) => Err(why),
+            Err(error) => Err(Miss::Broken(error.to_string())),
+        }
+    }
+
+    fn restore(&mut self, key: EntryKey, entry: &Entry) -> Result<(), Miss> {
+        let clock = Instant::now();
+        let outcome = restore::check(&self.store, entry, &self.roots).and_then(|texts| {
+            let moved = restore::apply(&self.store, entry, self.unit, &texts, &self.standing)?;
+            restore::replay(&texts);
+            Ok(moved)
+        });
+        match outcome {
+            Ok(moved) => {
+                self.event.outcome = Outcome::Hit;
+                self.event.source = Some(Source::Local);
+                self.event.entry_key = Some(key);
+                self.event.moved = moved;
+                self.event.saved_ms = entry.compile_ms;
+                self.event.times.restore_us = report::micros(clock.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, RestoreError::Broken(_))
+                    && let Err(error) = self.store.drop_entry(&key)
+                {
+                    tracing::warn!(%error, "a broken entry stays");
+                }
+                Err(Miss::Broken(error.to_string()))
+            }
+        }
+    }
+
+    /// Takes the right to compile the unit; `true` when somebody else had it meanwhile, so that another look pays.
+    fn wait_for_others(&mut self) -> (Option<Lock>, bool) {
+        if let Ok(Locking::Locked(lock)) = self.store.lock_unit(&self.key, Duration::ZERO) {
+            return (Some(lock), false);
+        }
+        let clock = Instant::now();
+        let lock = self.store.lock_unit(&self.key, LOCK_WAIT_MAX);
+        self.event.times.wait_us = report::micros(clock.elapsed());
+        (if let Ok(Locking::Locked(lock)) = lock { Some(lock) } else { None }, true)
+    }
+
+    /// Runs the compiler, and stores the result unless someone is editing the crate.
+    fn compile(&mut self, editing: bool) -> std::io::Result<End> {
+        outputs::clear(self.unit);
+        self.standing.mark();
+        let job = compile::Job {
+            call: self.call,
+            roots: &self.roots,
+            remapped: if editing { Vec::new() } else { remap::remapped_roots(self.unit, &self.roots) },
+            keeps_incremental: editing,
+            wants_link_report: self.unit.runs_linker() && !editing,
+            observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
+        };
+        let (store, standing) = (&self.store, &self.standing);
+        let compiled = compile::run(&job, |path, emit| {
+            if emit == "metadata" && !editing {
+                standing.announce(store, self.unit, path);
+            }
+        })?;
+        self.event.times.compile_us = report::micros(compiled.elapsed);
+        self.event.exit_code = compiled.status.code();
+        let clock = Instant::now();
+        let stored = if !compiled.status.success() {
+            self.event.outcome = Outcome::Error;
+            Err(NotStored::Failed)
+        } else if editing {
+            Err(NotStored::Incremental)
+        } else {
+            let done = Finished {
+                call: self.call,
+                unit: self.unit,
+                key: (self.key, &self.fields),
+                externs: &self.externs,
+                roots: &self.roots,
+                toolchain: &self.toolchain,
+                standing: &self.standing,
+            };
+            ingest(&self.store, &done, &compiled)
+        };
+        match stored {
+            Ok(stored) => {
+                self.event.entry_key = Some(stored.key);
+                self.event.moved.stored_bytes = stored.new_bytes;
+                self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
+                self.sweep_if_full();
+            }
+            Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
+        }
+        self.event.times.store_us = report::micros(clock.elapsed());
+        Ok(compiled.status.into())
+    }
+
+    /// Starts a sweep in the background when the store has outgrown its limit.
+    fn sweep_if_full(&self) {
+        let Ok(usage) = self.store.usage_estimate() else { return };
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if usage.bytes > self.settings.local_size_bytes_max.value
+            && usage.counted_s + SWEEP_PAUSE_S < now_s
+            && let Ok(program) = std::env::current_exe()
+        {
+            let mut command = Command::new(program);
+            command.args(["gc", "--auto"]);
+            if let Err(error) = kache_store::sys::detach_and_spawn(command) {
+                tracing::warn!(%error, "no background sweep");
+            }
+        }
+    }
+
+    fn close(self, started: Instant, end: End) -> End {
+        report::emit(self.event, started, Some(&self.store), self.settings);
+        end
+    }
+}
+
+fn open_store(settings: &Settings) -> Result<Store, Bypass> {
+    let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
+    Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
+}
+
+/// `cache.exclude`: globs over the absolute path of the crate root.
+fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result<(), Bypass> {
+    if settings.exclude.value.is_empty() {
+        return Ok(());
+    }
+    let source = kache_core::paths::absolute(&call.cwd, &unit.source);
+    for pattern in &settings.exclude.value {
+        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
+        if glob.compile_matcher().is_match(Path::new(&source)) {
+            return Err(Bypass::Excluded(pattern.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the compiler, or the wrapper that the user named for this: same arguments, standard streams, environment
+/// and process.
+fn pass_through(argv: &[OsString], settings: &Settings, bypass: &Bypass, started: Instant) -> End {
+    if bypass.is_counted()
+        && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
+    {
+        let event = report::passed(&call, &world::session(), bypass);
+        report::emit(event, started, open_store(settings).ok().as_ref(), settings);
+    }
+    let mut words = argv.to_vec();
+    if let Some(fallback) = settings.fallback.as_ref().filter(|path| !is_self(&path.value)) {
+        words.insert(0, OsString::from(&fallback.value));
+    }
+    let Some((program, args)) = words.split_first() else { return End::Code(2) };
+    let error = Command::new(program).args(args).exec();
+    eprintln!("kache: can't run {}: {error}", program.to_string_lossy());
+    End::Code(127)
+}
+
+fn unexpanded(argv: &[OsString]) -> Result<Invocation, Bypass> {
+    let text: Vec<OsString> = argv.iter().map(|arg| arg.to_string_lossy().into_owned().into()).collect();
+    Invocation::split(&text, std::ffi::OsStr::new("/"), kache_core::invocation::Env::default())
+}
+
+/// A wrapper that calls itself would never end.
+fn is_self(path: &str) -> bool {
+    let ours = std::env::current_exe().and_then(std::fs::canonicalize);
+    matches!((ours, std::fs::canonicalize(PathBuf::from(path))), (Ok(ours), Ok(theirs)) if ours == theirs)
+}
+
+/// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.
+pub fn refuse(argv: &[OsString], settings: &Settings, bypass: &Bypass) -> End {
+    pass_through(argv, settings, bypass, Instant::now())
+}
+
+/// For callers that have an invocation but no settings: becomes the compiler.
+pub fn without_settings(argv: &[OsString]) -> End {
+    let Some((program, args)) = argv.split_first() else { return End::Code(2) };
+    let error = Command::new(program).args(args).exec();
+    eprintln!("kache: can't run {}: {error}", program.to_string_lossy());
+    End::Code(127)
+}
+
+/// Session of the calling Cargo, for callers that start from the same place.
+pub fn session() -> Session {
+    world::session()
+}

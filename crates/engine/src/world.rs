@@ -1,0 +1,113 @@
+//! What one invocation sees of its surroundings, looked at once: where it runs, which directories are roots, who
+//! called it. Knows nothing about keys or the store.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kache_core::invocation::{Env, Invocation};
+use kache_core::paths::{Root, Roots};
+use kache_core::reason::Bypass;
+use kache_core::unit::Unit;
+
+/// A unit's place in Cargo's target directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetLayout {
+    /// The target (or build) directory itself.
+    pub target_dir: PathBuf,
+    /// `target/debug`, `target/<triple>/release`, …: one build lock, one ledger.
+    pub profile_dir: PathBuf,
+}
+
+/// The calling Cargo process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Process id and start time: one build.
+    pub id: String,
+    /// The directory it was started in.
+    pub project: Option<PathBuf>,
+}
+
+/// The calling process. Its start time and directory are known on Linux only; elsewhere a session is a process id.
+pub fn session() -> Session {
+    let Some(parent) = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid) else {
+        return Session::default();
+    };
+    // Field 22 of /proc/PID/stat, counted behind the parenthesised name, is the start time in clock ticks.
+    let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).unwrap_or("0");
+    let project = fs::read_link(format!("/proc/{parent}/cwd")).ok();
+    Session { id: format!("{parent}-{start}"), project }
+}
+
+/// The invocation from the process's own arguments (without the program's name), working directory and environment,
+/// with response files expanded (`@path`, one argument a line; Cargo retries like this when the kernel refuses the
+/// argument list, `crates/cargo-util/src/process_builder.rs`, 1.95).
+pub fn invocation(argv: &[OsString]) -> Result<Invocation, Bypass> {
+    let cwd = std::env::current_dir().map_err(|_| Bypass::NotUtf8)?;
+    let mut call = Invocation::split(argv, cwd.as_os_str(), Env::new(std::env::vars_os()))?;
+    if call.args.iter().any(|arg| arg.starts_with('@')) {
+        let mut args = Vec::new();
+        for arg in &call.args {
+            match arg.strip_prefix('@') {
+                Some(path) => args.extend(response_file(path)?),
+                None => args.push(arg.clone()),
+            }
+        }
+        call.args = args;
+    }
+    Ok(call)
+}
+
+fn response_file(path: &str) -> Result<Vec<String>, Bypass> {
+    let text = fs::read_to_string(path).map_err(|_| Bypass::ResponseFile(path.to_owned()))?;
+    // rustc reads the lines of a response file as they are, without quoting (`rustc_driver_impl/src/args.rs`).
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Where the unit's outputs lie. The profile directory is the nearest one above with Cargo's build lock; with
+/// `--target` it lies in a directory named after the target.
+pub fn target_layout(unit: &Unit) -> Result<TargetLayout, Bypass> {
+    let out_dir = Path::new(&unit.out_dir);
+    let has_lock = |dir: &&Path| fs::symlink_metadata(dir.join(".cargo-lock")).is_ok();
+    let profile_dir = out_dir.ancestors().skip(1).take(5).find(has_lock).ok_or(Bypass::TargetDir)?;
+    let mut target_dir = profile_dir.parent().ok_or(Bypass::TargetDir)?;
+    if let Some(target) = &unit.target
+        && target_dir.file_name().is_some_and(|name| Some(name) == Path::new(target).file_stem())
+    {
+        target_dir = target_dir.parent().ok_or(Bypass::TargetDir)?;
+    }
+    Ok(TargetLayout { target_dir: target_dir.to_owned(), profile_dir: profile_dir.to_owned() })
+}
+
+/// Cargo's home, as Cargo finds it.
+pub fn cargo_home(env: &Env) -> Option<String> {
+    let home = env.text("CARGO_HOME").map(str::to_owned);
+    home.or_else(|| env.text("HOME").map(|home| format!("{home}/.cargo")))
+}
+
+/// Whether the unit comes from a registry or a git checkout: Cargo compiles those in their own directory.
+pub fn is_foreign(call: &Invocation) -> bool {
+    let sources = cargo_home(&call.env).map(|home| [format!("{home}/registry/"), format!("{home}/git/")]);
+    sources.is_some_and(|dirs| dirs.iter().any(|dir| call.cwd.starts_with(dir.as_str())))
+}
+
+/// The local roots. Members and path dependencies are compiled in their workspace's directory; for others the
+/// workspace is taken to be where the target directory lies.
+pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) -> Result<Roots, Bypass> {
+    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(Bypass::NotUtf8);
+    let target = text(&layout.target_dir)?;
+    let mut list = vec![(Root::Target, target)];
+    if !is_foreign(call) {
+        list.push((Root::Workspace, call.cwd.clone()));
+    } else if let Some(parent) = layout.target_dir.parent()
+        && parent.join("Cargo.toml").is_file()
+    {
+        list.push((Root::Workspace, text(parent)?));
+    }
+    if let Some(sysroot) = portable {
+        list.extend(cargo_home(&call.env).map(|home| (Root::CargoHome, home)));
+        list.push((Root::Sysroot, text(sysroot)?));
+    }
+    Ok(Roots::new(list))
+}

@@ -1,0 +1,42 @@
+//! Runs a command and prints what it and its descendants looked at: `observe plain|uses|probes|links COMMAND…`.
+
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use kache_store::sys::{Probes, Scope, spawn_observed};
+
+fn main() -> io::Result<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    let (Some(mode), Some(program)) = (words.next(), words.next()) else { return Ok(ExitCode::from(2)) };
+    let mut command = Command::new(program);
+    command.args(words);
+    let start = Instant::now();
+    let (mut child, observer) = match mode.to_str() {
+        Some("plain") => (command.spawn()?, None),
+        Some("uses") => spawn_observed(command, scope(Probes::Skip))?,
+        Some("probes") => spawn_observed(command, scope(Probes::Existence))?,
+        _ => spawn_observed(command, scope(Probes::ExistenceAndLinks))?,
+    };
+    let spawned = start.elapsed();
+    let status = child.wait()?;
+    let waited = start.elapsed();
+    let observation = observer.map(|observer| observer.finish());
+    let finished = start.elapsed();
+    if let Some(observation) = observation {
+        let mut out = io::stdout().lock();
+        for access in &observation.accesses {
+            writeln!(out, "{:?}\t{}", access.kind, access.path.display())?;
+        }
+        let number = observation.accesses.len();
+        let complete = observation.is_complete();
+        let (calls, unreadable) = (observation.calls, observation.unreadable);
+        writeln!(out, "{number} paths, {calls} calls, complete: {complete}, unreadable: {unreadable}")?;
+    }
+    eprintln!("spawn {spawned:?}, wait {:?}, finish {:?}", waited - spawned, finished - waited);
+    Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
+}
+
+fn scope(probes: Probes) -> Scope {
+    Scope { ignored: Vec::new(), probes }
+}

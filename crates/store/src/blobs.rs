@@ -1,0 +1,291 @@
+//! Blobs: contents named by their digest. They become visible complete, keep one mtime for life and are never written
+//! to again. Does not know which entries need them.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use kache_core::digest::Digest;
+use kache_core::entry::Output;
+use rustix::io::Errno;
+
+use crate::clock::{FileTime, set_mtime};
+use crate::error::{Doing, Error, unless_absent};
+use crate::files::{Content, TmpFile, read_capped, remove};
+use crate::hashing::hash_file;
+use crate::inode_memo::{self, Remembered};
+use crate::layout::{Store, with_folder};
+use crate::link::{Permission, clone_or_copy, is_link_refused};
+
+/// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
+const TEXT_MTIME_S: i64 = 1;
+
+/// Attempts to become or find the blob of a digest while others add and remove it.
+const ATTEMPTS: usize = 8;
+
+/// A blob's size and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobStat {
+    /// Length, in bytes.
+    pub size: u64,
+    /// Modification time, in seconds since 1970; the nanoseconds are zero.
+    pub mtime_s: i64,
+}
+
+/// What taking over a file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// The store didn't have the content.
+    New(BlobStat),
+    /// It did; this is the blob's stat, which is not what was asked for.
+    Known(BlobStat),
+}
+
+impl Stored {
+    /// Size and time of the blob.
+    pub fn stat(&self) -> BlobStat {
+        match self {
+            Stored::New(stat) | Stored::Known(stat) => *stat,
+        }
+    }
+}
+
+/// How a finished file is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IngestHow {
+    /// Blob and file become one inode, whose mtime and permissions become the blob's. For files that nobody writes to
+    /// again and nobody else holds. Where the file systems don't allow it, as [`IngestHow::Clone`].
+    Link,
+    /// The file stays as it is; the blob is a reflink or copy.
+    Clone,
+}
+
+/// Whether a blob is what an entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobState {
+    /// Size and mtime match.
+    Present,
+    /// There is none.
+    Missing,
+    /// Somebody wrote to it or re-dated it.
+    Altered,
+}
+
+impl Store {
+    /// Makes a finished file's content a blob with mtime `mtime_s`, unless there is one. `digest` is the content's.
+    ///
+    /// A blob that is there already is used as it is, never re-dated; one that was altered is replaced.
+    ///
+    /// # Errors
+    /// When the file can't be read or the blob can't be made. No blob is then visible that wasn't before.
+    pub fn ingest(
+        &self,
+        digest: &Digest,
+        file: &Path,
+        how: IngestHow,
+        mtime_s: i64,
+        permission: Permission,
+    ) -> Result<Stored, Error> {
+        let meta = fs::symlink_metadata(file).doing("look at", file)?;
+        if !meta.is_file() {
+            return Err(Error::new("store", file, Errno::INVAL));
+        }
+        if let Some(stat) = self.known_blob(digest, meta.len())? {
+            return Ok(Stored::Known(stat));
+        }
+        let linked = match how {
+            IngestHow::Link => self.link_tmp(file, &meta)?,
+            IngestHow::Clone => None,
+        };
+        let (tmp, open) = match linked {
+            Some(linked) => linked,
+            None => self.clone_tmp(file, &meta)?,
+        };
+        finish(&open, tmp.path(), digest, mtime_s, permission)?;
+        self.admit(&tmp, digest, BlobStat { size: meta.len(), mtime_s })
+    }
+
+    /// Makes bytes a blob: texts too long for an entry.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn ingest_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let digest = Digest::of(bytes);
+        let size = bytes.len() as u64;
+        if self.known_blob(&digest, size)?.is_none() {
+            let (tmp, mut file) = self.new_tmp()?;
+            file.write_all(bytes).doing("write", tmp.path())?;
+            finish(&file, tmp.path(), &digest, TEXT_MTIME_S, Permission::Plain)?;
+            self.admit(&tmp, &digest, BlobStat { size, mtime_s: TEXT_MTIME_S })?;
+        }
+        Ok(digest)
+    }
+
+    /// Whether the blob of an output is there as the entry recorded it. Looks at size and mtime, not at the content.
+    ///
+    /// # Errors
+    /// When that can't be found out.
+    pub fn check_blob(&self, output: &Output) -> Result<BlobState, Error> {
+        let path = self.blob_path(&output.digest);
+        let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
+            return Ok(BlobState::Missing);
+        };
+        let expected = (output.size, FileTime::from_parts(output.mtime_s, 0));
+        let same = meta.is_file() && (meta.len(), FileTime::modified(&meta)) == expected;
+        Ok(if same { BlobState::Present } else { BlobState::Altered })
+    }
+
+    /// Whether the blob is there and its content has the digest; reads all of it.
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn verify_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        match hash_file(&self.blob_path(digest)) {
+            Ok(hashed) => Ok(hashed.digest == *digest),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Store::verify_blob`], and remembers that it is right, so that the next one need not read it.
+    fn verify_anew(&self, digest: &Digest, meta: &Metadata) -> Result<bool, Error> {
+        let right = self.verify_blob(digest)?;
+        if right && let Ok(file) = File::open(self.blob_path(digest)) {
+            inode_memo::remember(&file, meta, digest);
+        }
+        Ok(right)
+    }
+
+    /// The content of a blob that holds a text of at most `bytes_max` bytes, checked against its digest; `None` when
+    /// it is missing or not what it should be.
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn read_blob(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+        match read_capped(&self.blob_path(digest), bytes_max)? {
+            Content::Whole(bytes, _) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
+            Content::Whole(..) | Content::Absent | Content::TooLong => Ok(None),
+        }
+    }
+
+    /// Removes a broken blob, so that the next compile brings a good one. Files linked to it stay as they are.
+    ///
+    /// # Errors
+    /// When it is there and can't be removed.
+    pub fn heal(&self, digest: &Digest) -> Result<(), Error> {
+        remove(&self.blob_path(digest)).map(drop)
+    }
+
+    /// The stat of a blob that is there and certainly right: by its memo, or else read once more. A wrong one is
+    /// removed. What is found counts as new for the sweep's period of grace, since an entry is about to need it.
+    fn known_blob(&self, digest: &Digest, size: u64) -> Result<Option<BlobStat>, Error> {
+        let path = self.blob_path(digest);
+        let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
+            return Ok(None);
+        };
+        let time = FileTime::modified(&meta);
+        let right = meta.is_file() && meta.len() == size && time.nanos() == 0 && {
+            inode_memo::recall(&path, &meta) == Remembered::Trusted(*digest)
+                || self.verify_anew(digest, &meta)?
+        };
+        if !right {
+            self.heal(digest)?;
+            return Ok(None);
+        }
+        // Setting the permissions that it has moves its ctime, the clock of the period of grace.
+        match unless_absent(fs::set_permissions(&path, meta.permissions())) {
+            Ok(Some(())) => Ok(Some(BlobStat { size, mtime_s: time.seconds() })),
+            Ok(None) => Ok(None),
+            Err(error) => Err(Error::new("renew blob", path, error)),
+        }
+    }
+
+    /// A second name for the file's inode; `None` where the file systems don't allow that.
+    fn link_tmp(&self, file: &Path, meta: &Metadata) -> Result<Option<(TmpFile, File)>, Error> {
+        let tmp = TmpFile::at(self.tmp_path());
+        match with_folder(tmp.path(), || fs::hard_link(file, tmp.path())) {
+            Ok(()) => {}
+            Err(error) if is_link_refused(&error) => return Ok(None),
+            Err(error) => return Err(Error::new("link into the store", file, error)),
+        }
+        let open = File::open(tmp.path()).doing("open", tmp.path())?;
+        let linked = open.metadata().doing("look at", tmp.path())?;
+        require_unchanged(file, meta, &linked)?;
+        Ok(Some((tmp, open)))
+    }
+
+    fn clone_tmp(&self, file: &Path, meta: &Metadata) -> Result<(TmpFile, File), Error> {
+        let source = File::open(file).doing("open", file)?;
+        let cloned = clone_or_copy(&source, meta, &self.tmp_path(), 0o600)?;
+        require_unchanged(file, meta, &source.metadata().doing("look at", file)?)?;
+        Ok(cloned)
+    }
+
+    /// Gives a finished file its place among the blobs, unless another process was faster with the same content.
+    fn admit(&self, tmp: &TmpFile, digest: &Digest, stat: BlobStat) -> Result<Stored, Error> {
+        let path = self.blob_path(digest);
+        for _ in 0..ATTEMPTS {
+            match with_folder(&path, || link_or_rename(tmp.path(), &path)) {
+                Ok(()) => {
+                    self.new_bytes.fetch_add(stat.size, Ordering::Relaxed);
+                    return Ok(Stored::New(stat));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    if let Some(known) = self.known_blob(digest, stat.size)? {
+                        return Ok(Stored::Known(known));
+                    }
+                }
+                Err(error) => return Err(Error::new("store blob", path, error)),
+            }
+        }
+        Err(Error::new("store blob", path, Errno::AGAIN))
+    }
+}
+
+/// Fails where a file was written to or replaced since it was first looked at.
+fn require_unchanged(file: &Path, before: &Metadata, now: &Metadata) -> Result<(), Error> {
+    let stamp = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), FileTime::modified(meta));
+    if stamp(before) == stamp(now) {
+        return Ok(());
+    }
+    Err(Error::new("store", file, std::io::Error::other("the file changed meanwhile")))
+}
+
+/// Permissions, mtime and memo of a blob, before it is visible.
+fn finish(
+    file: &File,
+    path: &Path,
+    digest: &Digest,
+    mtime_s: i64,
+    permission: Permission,
+) -> Result<(), Error> {
+    let mode = Permissions::from_mode(permission.blob_mode());
+    file.set_permissions(mode).doing("set permissions of", path)?;
+    set_mtime(file, mtime_s).doing("set the time of", path)?;
+    let meta = file.metadata().doing("look at", path)?;
+    // Where attributes are missing, digests of blobs are merely found more slowly.
+    inode_memo::remember(file, &meta, digest);
+    Ok(())
+}
+
+/// Gives a file a name that must be free. The file may keep its temporary name.
+fn link_or_rename(tmp: &Path, dest: &Path) -> std::io::Result<()> {
+    match fs::hard_link(tmp, dest) {
+        // No hard links here, or no more of them for this inode.
+        Err(error) if is_link_refused(&error) => rename_new(tmp, dest),
+        result => result,
+    }
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_new(tmp: &Path, dest: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, tmp, CWD, dest, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_new(tmp: &Path, dest: &Path) -> std::io::Result<()> {
+    fs::rename(tmp, dest)
+}

@@ -1,0 +1,195 @@
+//! Entries and their evidence: published by rename after their blobs, dropped before them. Does not look at blobs,
+//! except to settle an entry that a power cut may have hurt.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use kache_core::digest::Digest;
+use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
+use kache_core::key::EntryKey;
+
+use crate::clock::{FileTime, boot_id, set_mtime_now};
+use crate::error::{Doing, Error};
+use crate::files::{Content, read_capped, remove};
+use crate::layout::{Shelf, Store};
+
+/// Longest evidence file that is read, in bytes.
+const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
+
+/// An entry's last use is noted no more often than this, in seconds, so that hits stay cheap.
+const TOUCH_EVERY_S: i64 = 3600;
+
+/// What checking an entry of an earlier boot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Everything it names was read back and is right, or was written under this boot.
+    Trusted,
+    /// This blob is missing or has other content; the entry is of no use.
+    Broken(Digest),
+}
+
+/// An entry's file, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryStat {
+    /// Which entry.
+    pub key: EntryKey,
+    /// Size of the entry file itself, in bytes.
+    pub file_bytes: u64,
+    /// Last use to the hour.
+    pub used: FileTime,
+}
+
+/// What an entry's file holds.
+pub(crate) enum EntryFile {
+    Absent,
+    Usable(Box<Entry>, File),
+    /// Of a newer kache, with its bytes.
+    Newer(Vec<u8>),
+    Malformed,
+}
+
+impl Store {
+    /// The entry of this key, and notes its use. One that can't be understood is removed; one of a newer kache is
+    /// left alone.
+    ///
+    /// # Errors
+    /// When the file can't be read although it is there; this says nothing about the entry.
+    pub fn entry(&self, key: &EntryKey) -> Result<Option<Entry>, Error> {
+        let path = self.entry_path(key);
+        match read_entry(&path)? {
+            EntryFile::Usable(entry, file) => {
+                note_use(&file);
+                Ok(Some(*entry))
+            }
+            EntryFile::Malformed => self.drop_entry(key).map(|()| None),
+            EntryFile::Absent | EntryFile::Newer(_) => Ok(None),
+        }
+    }
+
+    /// The entry of this key, for looking at: neither notes a use nor removes anything.
+    ///
+    /// # Errors
+    /// When the file can't be read although it is there.
+    pub fn peek_entry(&self, key: &EntryKey) -> Result<Option<Entry>, Error> {
+        match read_entry(&self.entry_path(key))? {
+            EntryFile::Usable(entry, _) => Ok(Some(*entry)),
+            EntryFile::Absent | EntryFile::Newer(_) | EntryFile::Malformed => Ok(None),
+        }
+    }
+
+    /// Makes an entry visible, with its evidence. All its blobs must be in the store.
+    ///
+    /// # Errors
+    /// When a file can't be written; the entry is then not visible.
+    pub fn publish(&self, key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), Error> {
+        let json = serde_json::to_vec(evidence).unwrap_or_default();
+        self.publish_bytes(&self.evidence_path(key), &json)?;
+        self.publish_bytes(&self.entry_path(key), &entry.encode())?;
+        self.note_usage(self.new_bytes.swap(0, Ordering::Relaxed));
+        Ok(())
+    }
+
+    /// Removes an entry and its evidence; its blobs stay until a sweep. One that is gone is fine.
+    ///
+    /// # Errors
+    /// When a file is there and can't be removed.
+    pub fn drop_entry(&self, key: &EntryKey) -> Result<(), Error> {
+        remove(&self.entry_path(key))?;
+        remove(&self.evidence_path(key))?;
+        Ok(())
+    }
+
+    /// What made an entry's key, if that was kept.
+    ///
+    /// # Errors
+    /// When the file can't be read although it is there.
+    pub fn evidence(&self, key: &EntryKey) -> Result<Option<Evidence>, Error> {
+        match read_capped(&self.evidence_path(key), EVIDENCE_BYTES_MAX)? {
+            Content::Whole(bytes, _) => Ok(serde_json::from_slice(&bytes).ok()),
+            Content::Absent | Content::TooLong => Ok(None),
+        }
+    }
+
+    /// All entries, in no order.
+    ///
+    /// # Errors
+    /// When a folder can't be listed: a part of the entries would be worse than none.
+    pub fn entries(&self) -> Result<impl Iterator<Item = EntryStat> + use<>, Error> {
+        Ok(self.shelf_files(Shelf::Entries)?.into_iter().map(|(digest, meta)| EntryStat {
+            key: EntryKey(digest),
+            file_bytes: meta.len(),
+            used: FileTime::modified(&meta),
+        }))
+    }
+
+    /// Checks an entry that was written under another boot and may have lost blobs to a power cut: reads them all
+    /// back, and remembers the good news. Costs nothing for other entries.
+    ///
+    /// # Errors
+    /// When a blob can't be read although it is there.
+    pub fn settle(&self, key: &EntryKey, entry: &Entry) -> Result<Settled, Error> {
+        if entry.boot.is_empty() || entry.boot == boot_id() {
+            return Ok(Settled::Trusted);
+        }
+        for digest in entry.blobs() {
+            if !self.verify_blob(&digest)? {
+                return Ok(Settled::Broken(digest));
+            }
+        }
+        self.mark_durable(key, entry)?;
+        Ok(Settled::Trusted)
+    }
+
+    /// Writes everything the store holds to stable storage (Linux; elsewhere a no-op) and notes that for these
+    /// entries, so that they need no check after a power cut. Not for the compile path.
+    ///
+    /// # Errors
+    /// When the file system reports that it could not write, or an entry can't be rewritten.
+    pub fn make_durable(&self, keys: &[EntryKey]) -> Result<(), Error> {
+        if !cfg!(target_os = "linux") {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let root = File::open(self.root()).doing("open", self.root())?;
+            rustix::fs::syncfs(&root).doing("sync", self.root())?;
+        }
+        for key in keys {
+            if let Some(entry) = self.peek_entry(key)?
+                && entry.boot == boot_id()
+            {
+                self.mark_durable(key, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_durable(&self, key: &EntryKey, entry: &Entry) -> Result<(), Error> {
+        let mut durable = entry.clone();
+        durable.boot.clear();
+        self.publish_bytes(&self.entry_path(key), &durable.encode())
+    }
+}
+
+pub(crate) fn read_entry(path: &Path) -> Result<EntryFile, Error> {
+    let (bytes, file) = match read_capped(path, ENTRY_BYTES_MAX)? {
+        Content::Absent => return Ok(EntryFile::Absent),
+        Content::TooLong => return Ok(EntryFile::Malformed),
+        Content::Whole(bytes, file) => (bytes, file),
+    };
+    Ok(match Entry::decode(&bytes) {
+        Ok(entry) => EntryFile::Usable(Box::new(entry), file),
+        Err(EntryError::Newer(_)) => EntryFile::Newer(bytes),
+        Err(EntryError::Malformed(_) | EntryError::UnsafeName(_)) => EntryFile::Malformed,
+    })
+}
+
+/// A read-only store still serves hits, so failing to note one is nothing.
+fn note_use(file: &File) {
+    let Ok(meta) = file.metadata() else { return };
+    let age_s = FileTime::modified(&meta).age_s(FileTime::now_coarse());
+    if !(-TOUCH_EVERY_S..TOUCH_EVERY_S).contains(&age_s) {
+        let _ = set_mtime_now(file);
+    }
+}

@@ -1,0 +1,374 @@
+//! What a sweep removes and why: a plan made from a survey. Pure; does not look at the disk.
+//!
+//! Entries go first in the plan, blobs that nobody needs any more follow. What counts against the limit is what
+//! removing would free: bytes that only the store holds. A blob that a target directory has a hard link to costs
+//! nothing, and evicting it would gain nothing, so it doesn't count until that directory is gone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kache_core::digest::Digest;
+use kache_core::key::{EntryKey, UnitKey};
+
+use crate::clock::FileTime;
+use crate::survey::{EntryContent, Holding, Survey, SurveyedEntry, SurveyedFile};
+
+/// A file in the making that is this old has been left behind, in seconds.
+const TMP_AGE_S: i64 = 3600;
+/// Records of a unit without entries are kept this long, in seconds.
+const UNIT_AGE_S: i64 = 86_400;
+/// Memos are found out anew after this long, in seconds.
+const MEMO_AGE_S: i64 = 30 * 86_400;
+
+/// What to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweepOptions {
+    /// When the store is larger, entries go, least recently used first, down to nine tenths of this; in bytes.
+    pub limit_bytes: Option<u64>,
+    /// Entries not used for longer go.
+    pub age_max: Option<Duration>,
+    /// Entries that go whatever their age.
+    pub purge: Purge,
+    /// Blobs that changed and entries that were used more recently stay: a build may be about to need them.
+    pub grace: Duration,
+}
+
+impl Default for SweepOptions {
+    fn default() -> Self {
+        Self { limit_bytes: None, age_max: None, purge: Purge::Nothing, grace: Duration::from_secs(600) }
+    }
+}
+
+/// Entries that go whatever their age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purge {
+    /// None.
+    Nothing,
+    /// Those of the crate or package with this name; `-` and `_` are the same.
+    Crate(String),
+    /// All.
+    Everything,
+}
+
+/// Why an entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The user asked for it.
+    Purged,
+    /// It can't be understood.
+    Malformed,
+    /// A blob that it needs is missing.
+    Hole,
+    /// It wasn't used for longer than the maximum age.
+    TooOld,
+    /// The store is over its limit, and it is among the least recently used.
+    OverLimit,
+}
+
+impl Why {
+    /// A few words for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Why::Purged => "purged",
+            Why::Malformed => "malformed",
+            Why::Hole => "incomplete",
+            Why::TooOld => "too old",
+            Why::OverLimit => "over limit",
+        }
+    }
+}
+
+/// An entry that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eviction {
+    /// Which one.
+    pub key: EntryKey,
+    /// Its crate; empty where that isn't known.
+    pub crate_name: String,
+    /// Why.
+    pub why: Why,
+    /// Last use as surveyed: an entry that was used since stays.
+    pub used: FileTime,
+    /// Bytes of its outputs and texts, whoever else needs them.
+    pub blob_bytes: u64,
+}
+
+/// A blob that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobRemoval {
+    /// Which one.
+    pub digest: Digest,
+    /// Length, in bytes.
+    pub size: u64,
+    /// Its change time as surveyed: a blob that changed since stays.
+    pub changed: FileTime,
+    /// Whether removing it frees anything now.
+    pub holding: Holding,
+}
+
+/// Sizes of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of entries.
+    pub entries: u64,
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Bytes of all blobs, each counted once.
+    pub blob_bytes: u64,
+    /// Of these, bytes of blobs that a target directory holds too.
+    pub held_bytes: u64,
+    /// Bytes of entries, evidence and input records.
+    pub meta_bytes: u64,
+}
+
+impl Sizes {
+    /// What counts against the limit, in bytes.
+    pub fn counted_bytes(&self) -> u64 {
+        self.blob_bytes - self.held_bytes + self.meta_bytes
+    }
+}
+
+/// What a sweep will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EvictPlan {
+    /// Entries that go, in the order of removal.
+    pub entries: Vec<Eviction>,
+    /// Blobs that go once those entries are gone.
+    pub blobs: Vec<BlobRemoval>,
+    /// Evidence, records, memos and files in the making that nobody needs.
+    pub strays: Vec<PathBuf>,
+    /// Blobs of each entry that goes, in case one stays after all.
+    pub(crate) needs: HashMap<EntryKey, BTreeSet<Digest>>,
+    /// Sizes before.
+    pub before: Sizes,
+    /// Sizes after, if everything can be removed.
+    pub after: Sizes,
+}
+
+impl EvictPlan {
+    /// Bytes that are free afterwards and weren't before.
+    pub fn freed_bytes(&self) -> u64 {
+        self.blobs.iter().filter(|blob| blob.holding == Holding::StoreOnly).map(|blob| blob.size).sum()
+    }
+}
+
+impl Survey {
+    /// Sizes of everything surveyed.
+    pub fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes { entries: self.entries.len() as u64, ..Sizes::default() };
+        for blob in self.blobs.values() {
+            sizes.blobs += 1;
+            sizes.blob_bytes += blob.size;
+            if blob.holding == Holding::Shared {
+                sizes.held_bytes += blob.size;
+            }
+        }
+        let files = self.units.iter().map(|(_, file)| file).chain(self.evidence.iter().map(|(_, file)| file));
+        let entries = self.entries.iter().map(|entry| entry.file_bytes);
+        sizes.meta_bytes = files.map(|file| file.size).chain(entries).sum();
+        sizes
+    }
+}
+
+/// Decides what goes.
+pub fn plan(survey: &Survey, options: &SweepOptions) -> EvictPlan {
+    let grace_s = i64::try_from(options.grace.as_secs()).unwrap_or(i64::MAX);
+    let mut chosen = Chosen::new(survey, grace_s);
+    for (i, entry) in survey.entries.iter().enumerate() {
+        if let Some(why) = unconditional(survey, options, entry) {
+            chosen.evict(i, why);
+        }
+    }
+    if let Some(limit_bytes) = options.limit_bytes
+        && chosen.counted_bytes > limit_bytes
+    {
+        chosen.shrink_to(limit_bytes / 10 * 9);
+    }
+    chosen.into_plan(options)
+}
+
+/// Why an entry goes whatever the size of the store.
+fn unconditional(survey: &Survey, options: &SweepOptions, entry: &SurveyedEntry) -> Option<Why> {
+    let same = |a: &str, b: &str| a.replace('-', "_") == b.replace('-', "_");
+    let is_purged = match (&options.purge, &entry.content) {
+        (Purge::Everything, _) => true,
+        (Purge::Crate(name), EntryContent::Entry { crate_name, package, .. }) => {
+            same(name, crate_name) || same(name, package)
+        }
+        (Purge::Crate(_) | Purge::Nothing, _) => false,
+    };
+    let age_max_s = options.age_max.map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    match entry.content {
+        _ if is_purged => Some(Why::Purged),
+        EntryContent::Malformed => Some(Why::Malformed),
+        EntryContent::Entry { .. } if !entry.blobs.iter().all(|blob| survey.blobs.contains_key(blob)) => {
+            Some(Why::Hole)
+        }
+        _ if age_max_s.is_some_and(|max_s| entry.used.age_s(survey.now) > max_s) => Some(Why::TooOld),
+        EntryContent::Entry { .. } | EntryContent::Newer => None,
+    }
+}
+
+/// The choice in the making.
+struct Chosen<'a> {
+    survey: &'a Survey,
+    grace_s: i64,
+    /// For each entry of the survey, why it goes.
+    why: Vec<Option<Why>>,
+    /// How many of the remaining entries need a blob.
+    needed_by: HashMap<Digest, u32>,
+    /// What counts against the limit once everything chosen is gone.
+    counted_bytes: u64,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(survey: &'a Survey, grace_s: i64) -> Self {
+        let mut needed_by = HashMap::new();
+        for blob in survey.entries.iter().flat_map(|entry| &entry.blobs) {
+            *needed_by.entry(*blob).or_insert(0) += 1;
+        }
+        let why = vec![None; survey.entries.len()];
+        let counted_bytes = survey.sizes().counted_bytes();
+        let mut chosen = Self { survey, grace_s, why, needed_by, counted_bytes };
+        let orphans = survey.blobs.iter().filter(|(digest, _)| !chosen.needed_by.contains_key(digest));
+        let gone: u64 = orphans
+            .filter(|(_, blob)| blob.changed.age_s(survey.now) >= grace_s)
+            .map(|(digest, _)| chosen.counted_size(digest))
+            .sum();
+        chosen.counted_bytes -= gone;
+        chosen
+    }
+
+    /// Bytes of a blob that count against the limit.
+    fn counted_size(&self, digest: &Digest) -> u64 {
+        let blob = self.survey.blobs.get(digest);
+        blob.filter(|blob| blob.holding == Holding::StoreOnly).map_or(0, |blob| blob.size)
+    }
+
+    fn evict(&mut self, entry: usize, why: Why) {
+        self.why[entry] = Some(why);
+        for blob in &self.survey.entries[entry].blobs {
+            let needed_by = self.needed_by.entry(*blob).or_insert(1);
+            *needed_by -= 1;
+            if *needed_by == 0 {
+                self.counted_bytes -= self.counted_size(blob);
+            }
+        }
+        self.counted_bytes -= self.survey.entries[entry].file_bytes;
+    }
+
+    /// Evicts the least recently used, then takes back whatever frees nothing.
+    fn shrink_to(&mut self, target_bytes: u64) {
+        let entries = &self.survey.entries;
+        let mut by_use: Vec<usize> = (0..entries.len()).filter(|i| self.why[*i].is_none()).collect();
+        by_use.retain(|i| entries[*i].used.age_s(self.survey.now) >= self.grace_s);
+        by_use.sort_by_key(|i| (entries[*i].used, entries[*i].key));
+        let mut evicted = Vec::new();
+        for i in by_use {
+            if self.counted_bytes <= target_bytes {
+                break;
+            }
+            self.evict(i, Why::OverLimit);
+            evicted.push(i);
+        }
+        for i in evicted.into_iter().rev() {
+            let frees = |blob| self.needed_by.get(blob) == Some(&0) && self.counted_size(blob) > 0;
+            if !entries[i].blobs.iter().any(frees) {
+                self.reprieve(i);
+            }
+        }
+    }
+
+    fn reprieve(&mut self, entry: usize) {
+        self.why[entry] = None;
+        for blob in &self.survey.entries[entry].blobs {
+            *self.needed_by.entry(*blob).or_insert(0) += 1;
+        }
+        self.counted_bytes += self.survey.entries[entry].file_bytes;
+    }
+
+    fn into_plan(self, options: &SweepOptions) -> EvictPlan {
+        let survey = self.survey;
+        let is_past = |changed: FileTime, age_s: i64| changed.age_s(survey.now) >= age_s;
+        let mut plan = EvictPlan { before: survey.sizes(), after: survey.sizes(), ..EvictPlan::default() };
+        let mut evicted: Vec<(&SurveyedEntry, Why)> =
+            survey.entries.iter().zip(&self.why).filter_map(|(entry, why)| Some((entry, (*why)?))).collect();
+        evicted.sort_by_key(|(entry, _)| (entry.used, entry.key));
+        for (entry, why) in evicted {
+            plan.after.entries -= 1;
+            plan.after.meta_bytes -= entry.file_bytes;
+            plan.needs.insert(entry.key, entry.blobs.clone());
+            plan.entries.push(self.eviction(entry, why));
+        }
+        for (digest, blob) in &survey.blobs {
+            let is_needed = self.needed_by.get(digest).is_some_and(|needed_by| *needed_by > 0);
+            if !is_needed && is_past(blob.changed, self.grace_s) {
+                let (size, changed, holding) = (blob.size, blob.changed, blob.holding);
+                plan.blobs.push(BlobRemoval { digest: *digest, size, changed, holding });
+                plan.after.blobs -= 1;
+                plan.after.blob_bytes -= size;
+                plan.after.held_bytes -= if holding == Holding::Shared { size } else { 0 };
+            }
+        }
+        plan.blobs.sort_by_key(|blob| blob.digest);
+        let kept: HashSet<EntryKey> = self.kept().map(|entry| entry.key).collect();
+        let units = self.needed_units();
+        // A purge of everything takes the records along, whatever their age.
+        let unit_age_s = if options.purge == Purge::Everything { self.grace_s } else { UNIT_AGE_S };
+        let stray_units = survey
+            .units
+            .iter()
+            .filter(|(unit, file)| !units.contains(&unit.0) && is_past(file.changed, unit_age_s));
+        for (_, file) in stray_units {
+            plan.after.meta_bytes -= file.size;
+            plan.strays.push(file.path.clone());
+        }
+        for (key, file) in survey.evidence.iter().filter(|(key, _)| !kept.contains(key)) {
+            if plan.needs.contains_key(key) {
+                // Removed with its entry, or kept with it.
+                plan.after.meta_bytes -= file.size;
+            } else if is_past(file.changed, self.grace_s) {
+                plan.after.meta_bytes -= file.size;
+                plan.strays.push(file.path.clone());
+            }
+        }
+        let old = |files: &[SurveyedFile], age_s| {
+            let old = files.iter().filter(|file| is_past(file.changed, age_s));
+            old.map(|file| file.path.clone()).collect::<Vec<_>>()
+        };
+        plan.strays.extend(old(&survey.tmp, TMP_AGE_S));
+        plan.strays.extend(old(&survey.memos, MEMO_AGE_S));
+        plan
+    }
+
+    fn eviction(&self, entry: &SurveyedEntry, why: Why) -> Eviction {
+        let crate_name = match &entry.content {
+            EntryContent::Entry { crate_name, .. } => crate_name.clone(),
+            EntryContent::Newer | EntryContent::Malformed => String::new(),
+        };
+        let sizes = entry.blobs.iter().filter_map(|blob| self.survey.blobs.get(blob)).map(|blob| blob.size);
+        Eviction { key: entry.key, crate_name, why, used: entry.used, blob_bytes: sizes.sum() }
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &'a SurveyedEntry> {
+        self.survey.entries.iter().zip(&self.why).filter(|(_, why)| why.is_none()).map(|(entry, _)| entry)
+    }
+
+    /// Units of the entries that stay. Of an entry of a newer kache it isn't known which digest is its unit.
+    fn needed_units(&self) -> HashSet<Digest> {
+        let mut units = HashSet::new();
+        for entry in self.kept() {
+            match &entry.content {
+                EntryContent::Entry { unit: UnitKey(unit), .. } => units.extend([*unit]),
+                EntryContent::Newer => units.extend(&entry.blobs),
+                EntryContent::Malformed => {}
+            }
+        }
+        units
+    }
+}
+
+#[cfg(test)]
+#[path = "evict_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! A digest remembered on the inode it belongs to, in an extended attribute. Does not decide which inodes deserve
+//! one: only those that kache itself put there.
+//!
+//! ```text
+//! user.kache.digest = version:u8(1) digest:32 stamp:12 boot:8
+//! stamp = BLAKE3("size,mtime_s,mtime_ns,inode" as little-endian u64, i64, u32, u64)[..12]
+//! boot  = BLAKE3(boot id)[..8]
+//! ```
+//! 53 bytes, because ext4 keeps about 60 inside the inode and takes a whole block for more. It is trusted only while
+//! size and mtime match exactly, on the same inode (a copy made with attributes is another one), and under the boot
+//! that wrote it: after a power cut, size and mtime may have survived where the content did not.
+
+use std::fs::{File, Metadata};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use kache_core::digest::Digest;
+use rustix::fs::XattrFlags;
+
+use crate::clock::boot_id;
+
+const NAME: &str = "user.kache.digest";
+const VERSION: u8 = 1;
+const STAMP_BYTES: usize = 12;
+const BOOT_BYTES: usize = 8;
+const VALUE_BYTES: usize = 1 + 32 + STAMP_BYTES + BOOT_BYTES;
+
+/// What an inode's memo says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// Nothing usable.
+    Nothing,
+    /// This is the content.
+    Trusted(Digest),
+    /// This was the content before the machine was started anew, and nothing speaks against it.
+    EarlierBoot(Digest),
+}
+
+/// Reads the memo of the file at `path`, whose metadata is `meta`.
+pub(crate) fn recall(path: &Path, meta: &Metadata) -> Remembered {
+    let mut value = [MaybeUninit::uninit(); VALUE_BYTES];
+    match rustix::fs::getxattr(path, NAME, &mut value[..]) {
+        Ok((value, _)) => judge(value, meta, &boot_mark(&boot_id())),
+        // Unsupported, absent, or longer than ours and so of another version: all mean that there is no memo.
+        Err(_) => Remembered::Nothing,
+    }
+}
+
+fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
+    let Ok(value) = <&[u8; VALUE_BYTES]>::try_from(value) else { return Remembered::Nothing };
+    let (head, written_under) = value.split_at(VALUE_BYTES - BOOT_BYTES);
+    let Ok(digest) = <[u8; 32]>::try_from(&head[1..33]) else { return Remembered::Nothing };
+    if head[0] != VERSION || head[33..] != stamp(meta) {
+        return Remembered::Nothing;
+    }
+    let digest = Digest::from_bytes(digest);
+    if written_under == boot { Remembered::Trusted(digest) } else { Remembered::EarlierBoot(digest) }
+}
+
+/// Writes the memo. The file's size and mtime must be final. Returns whether the file system took it.
+pub(crate) fn remember(file: &File, meta: &Metadata, digest: &Digest) -> bool {
+    let value = encode(meta, digest, &boot_mark(&boot_id()));
+    rustix::fs::fsetxattr(file, NAME, &value, XattrFlags::empty()).is_ok()
+}
+
+fn encode(meta: &Metadata, digest: &Digest, boot: &[u8; BOOT_BYTES]) -> [u8; VALUE_BYTES] {
+    let mut value = [0; VALUE_BYTES];
+    value[0] = VERSION;
+    value[1..33].copy_from_slice(digest.as_bytes());
+    value[33..33 + STAMP_BYTES].copy_from_slice(&stamp(meta));
+    value[33 + STAMP_BYTES..].copy_from_slice(boot);
+    value
+}
+
+/// Removes a memo that turned out wrong. Where that fails, the boot in it still keeps it from being trusted.
+pub(crate) fn forget(path: &Path) {
+    let _ = rustix::fs::removexattr(path, NAME);
+}
+
+fn stamp(meta: &Metadata) -> [u8; STAMP_BYTES] {
+    let mut bytes = Vec::with_capacity(28);
+    bytes.extend_from_slice(&meta.size().to_le_bytes());
+    bytes.extend_from_slice(&meta.mtime().to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(meta.mtime_nsec()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&meta.ino().to_le_bytes());
+    first_bytes(&bytes)
+}
+
+fn boot_mark(boot: &str) -> [u8; BOOT_BYTES] {
+    first_bytes(boot.as_bytes())
+}
+
+fn first_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut first = [0; N];
+    first.copy_from_slice(&Digest::of(bytes).as_bytes()[..N]);
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memo_is_trusted_only_as_it_was_written() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("f");
+        std::fs::write(&path, "content").expect("write");
+        let meta = std::fs::metadata(&path).expect("stat");
+        let digest = Digest::of(b"content");
+        let boot = boot_mark("this boot");
+        let good = encode(&meta, &digest, &boot);
+        assert_eq!(judge(&good, &meta, &boot), Remembered::Trusted(digest));
+        assert_eq!(judge(&good, &meta, &boot_mark("another")), Remembered::EarlierBoot(digest));
+        assert_eq!(judge(&good[1..], &meta, &boot), Remembered::Nothing);
+        assert_eq!(judge(b"", &meta, &boot), Remembered::Nothing);
+        for at in [0, 33, VALUE_BYTES - BOOT_BYTES - 1] {
+            let mut bad = good;
+            bad[at] ^= 1;
+            assert_eq!(judge(&bad, &meta, &boot), Remembered::Nothing, "byte {at}");
+        }
+        let copy = dir.path().join("copy");
+        std::fs::copy(&path, &copy).expect("copy");
+        let file = File::options().write(true).open(&copy).expect("open");
+        file.set_modified(meta.modified().expect("mtime")).expect("utimes");
+        let copied = std::fs::metadata(&copy).expect("stat");
+        assert_eq!((copied.size(), copied.mtime_nsec()), (meta.size(), meta.mtime_nsec()));
+        assert_eq!(judge(&good, &copied, &boot), Remembered::Nothing, "another inode");
+    }
+}

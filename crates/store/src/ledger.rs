@@ -1,0 +1,190 @@
+//! The ledger of a profile directory: whether it was empty when kache first saw it, and which units were placed or
+//! compiled there since. It lies inside the directory, so that it vanishes with it. Knows nothing about why that
+//! matters; the argument is in `kache_core::plan`.
+//!
+//! ```text
+//! <profile dir>/.kache/birth      the directory held no artifacts at first sight; content: format version
+//! <profile dir>/.kache/foreign    it did, or someone has built there without kache since
+//! <profile dir>/.kache/session    the Cargo invocation that last checked for foreign artifacts
+//! <profile dir>/.kache/units/ID   one mark for each unit; content: its canonical time in seconds
+//! ```
+//! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Version of the format; another one makes the directory foreign.
+const VERSION: &str = "1\n";
+/// Longest mark that is read, in bytes.
+const MARK_BYTES_MAX: usize = 32;
+
+/// What is on record about one profile directory.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    dir: PathBuf,
+    known_from_birth: bool,
+}
+
+impl Ledger {
+    /// Opens the ledger of `profile_dir` for a unit of the Cargo invocation `session`, and settles once in each
+    /// session whether anyone has built there without kache.
+    pub fn open(profile_dir: &Path, session: &str) -> Self {
+        let dir = profile_dir.join(".kache");
+        let known_from_birth = settle(profile_dir, &dir, session).unwrap_or(false);
+        Self { dir, known_from_birth }
+    }
+
+    /// Whether every artifact in the directory since its first one is on record.
+    pub fn known_from_birth(&self) -> bool {
+        self.known_from_birth
+    }
+
+    /// The canonical time under which a unit was placed or compiled here, in seconds since 1970; `None` without mark.
+    pub fn mark_of(&self, unit: &str) -> Option<i64> {
+        let bytes = fs::read(self.dir.join("units").join(unit)).ok()?;
+        let text = std::str::from_utf8(bytes.get(..bytes.len().min(MARK_BYTES_MAX))?).ok()?;
+        Some(text.trim().parse().unwrap_or(0))
+    }
+
+    /// Puts a unit on record. Must succeed before anything of the unit is shared.
+    pub fn mark(&self, unit: &str, canonical_s: i64) -> io::Result<()> {
+        fs::write(self.dir.join("units").join(unit), format!("{canonical_s}\n"))
+    }
+}
+
+/// The canonical time on record for a unit in another profile directory (proc macros of a cross build).
+pub fn mark_in(profile_dir: &Path, unit: &str) -> Option<i64> {
+    Ledger { dir: profile_dir.join(".kache"), known_from_birth: false }.mark_of(unit)
+}
+
+fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
+    if dir.join("foreign").exists() {
+        return Ok(false);
+    }
+    if is_settled(dir, session) {
+        return Ok(true);
+    }
+    fs::create_dir_all(dir.join("units"))?;
+    let lock = File::create(dir.join("lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    if dir.join("foreign").exists() {
+        return Ok(false);
+    }
+    if is_settled(dir, session) {
+        return Ok(true);
+    }
+    let is_new = !dir.join("birth").exists();
+    let is_foreign = has_unmarked_artifacts(profile_dir, &dir.join("units"))?
+        || (!is_new && fs::read_to_string(dir.join("birth"))? != VERSION);
+    if is_foreign {
+        fs::write(dir.join("foreign"), VERSION)?;
+        return Ok(false);
+    }
+    if is_new {
+        fs::write(dir.join("birth"), VERSION)?;
+    }
+    fs::write(dir.join("session"), session)?;
+    Ok(true)
+}
+
+fn is_settled(dir: &Path, session: &str) -> bool {
+    fs::read_to_string(dir.join("session")).is_ok_and(|known| known == session) && dir.join("birth").exists()
+}
+
+/// Whether `deps/` or a build script's directory holds an artifact of a unit without mark.
+fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> {
+    let unmarked = |id: &str| !marks.join(id).exists();
+    for name in names(&profile_dir.join("deps"))? {
+        if artifact_unit(&name).is_some_and(unmarked) {
+            return Ok(true);
+        }
+    }
+    for package in names(&profile_dir.join("build"))? {
+        for name in names(&profile_dir.join("build").join(package))? {
+            // `build-script-build` is Cargo's second name for the executable.
+            if name.starts_with("build_script_") && !name.contains('.') && unmarked(&name) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The unit that a library file in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
+fn artifact_unit(name: &str) -> Option<&str> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    matches!(extension, "rlib" | "rmeta" | "so" | "dylib").then(|| stem.strip_prefix("lib").unwrap_or(stem))
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::create_dir_all(dir.path().join("deps")).expect("deps");
+        fs::create_dir_all(dir.path().join("build/p-1")).expect("build");
+        dir
+    }
+
+    fn put(dir: &tempfile::TempDir, name: &str) {
+        fs::write(dir.path().join(name), "x").expect("file");
+    }
+
+    #[test]
+    fn a_directory_stays_known_while_every_artifact_is_marked() {
+        let dir = profile();
+        put(&dir, "deps/a-1.d");
+        let ledger = Ledger::open(dir.path(), "1-1");
+        assert!(ledger.known_from_birth());
+        assert_eq!(ledger.mark_of("a-1"), None);
+        ledger.mark("a-1", 42).expect("mark");
+        put(&dir, "deps/liba-1.rlib");
+        let next = Ledger::open(dir.path(), "2-2");
+        assert!(next.known_from_birth());
+        assert_eq!(next.mark_of("a-1"), Some(42));
+        assert_eq!(mark_in(dir.path(), "a-1"), Some(42));
+    }
+
+    #[test]
+    fn foreign_artifacts_are_noticed_in_the_next_session_and_for_good() {
+        for name in ["deps/libb-2.rmeta", "deps/libm-3.so", "build/p-1/build_script_build-9"] {
+            let dir = profile();
+            assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
+            put(&dir, name);
+            assert!(Ledger::open(dir.path(), "1-1").known_from_birth(), "checked once in a session");
+            assert!(!Ledger::open(dir.path(), "2-2").known_from_birth(), "{name}");
+            fs::remove_file(dir.path().join(name)).expect("remove");
+            assert!(!Ledger::open(dir.path(), "3-3").known_from_birth(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_with_artifacts_at_first_sight_is_foreign() {
+        let dir = profile();
+        put(&dir, "deps/libb-2.rlib");
+        assert!(!Ledger::open(dir.path(), "1-1").known_from_birth());
+    }
+
+    #[test]
+    fn without_a_place_to_write_the_directory_counts_as_foreign() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        put(&dir, "file");
+        let ledger = Ledger::open(&dir.path().join("file"), "1-1");
+        assert!(!ledger.known_from_birth());
+        assert!(ledger.mark("a", 1).is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! Locks between processes: `flock` on a fixed set of files that are never removed. Does not know what the holder of
+//! a lock does; keys that share a file merely wait for each other.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use kache_core::key::UnitKey;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Error, is_absent};
+use crate::layout::{Store, with_folder};
+
+/// Shortest and longest pause between two attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// How long a change of a small file is waited for.
+const BRIEF: Duration = Duration::from_secs(5);
+
+/// A lock that is held until this is dropped (or the process ends, however it ends).
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// What came of waiting for a lock.
+#[derive(Debug)]
+pub enum Locking {
+    /// It is ours.
+    Locked(Lock),
+    /// Someone else held it all the time.
+    TimedOut,
+}
+
+impl Store {
+    /// Waits at most `timeout` for the right to compile a unit; zero tries once.
+    ///
+    /// # Errors
+    /// When the lock file can't be opened or the file system has no locks.
+    pub fn lock_unit(&self, unit: &UnitKey, timeout: Duration) -> Result<Locking, Error> {
+        self.lock(&format!("unit-{}", &unit.to_string()[..3]), timeout)
+    }
+
+    /// The lock under which a unit's records are changed. Apart from [`Store::lock_unit`], whose holder changes them.
+    pub(crate) fn lock_records(&self, unit: &UnitKey) -> Result<Locking, Error> {
+        self.lock(&format!("records-{}", &unit.to_string()[..2]), BRIEF)
+    }
+
+    /// Waits at most `timeout` for the lock of this name: lower-case letters, digits and `-`.
+    pub(crate) fn lock(&self, name: &str, timeout: Duration) -> Result<Locking, Error> {
+        let path = self.locks_dir().join(name);
+        let file = open(&path)?;
+        let start = Instant::now();
+        let mut pause = PAUSE_MIN;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Locking::Locked(Lock { _file: file })),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(errno) => return Err(Error::new("lock", path, errno)),
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(Locking::TimedOut);
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.open(path) {
+        Err(error) if is_absent(&error) => {
+            let create = || options.create(true).truncate(false).mode(0o600).open(path);
+            let file = with_folder(path, create).doing("create lock file", path)?;
+            file.set_permissions(Permissions::from_mode(0o600)).doing("set permissions of", path)?;
+            Ok(file)
+        }
+        result => result.doing("open lock file", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::digest::Digest;
+
+    #[test]
+    fn a_lock_excludes_until_it_is_dropped() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        let unit = UnitKey(Digest::of(b"u"));
+        let Ok(Locking::Locked(held)) = store.lock_unit(&unit, Duration::ZERO) else { panic!("free") };
+        assert!(matches!(store.lock_unit(&unit, Duration::ZERO), Ok(Locking::TimedOut)));
+        assert!(matches!(store.lock_unit(&unit, Duration::from_millis(20)), Ok(Locking::TimedOut)));
+        assert!(matches!(store.lock_records(&unit), Ok(Locking::Locked(_))), "its holder may add records");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| store.lock_unit(&unit, Duration::from_secs(20)));
+            std::thread::sleep(Duration::from_millis(30));
+            drop(held);
+            assert!(matches!(waiter.join().expect("no panic"), Ok(Locking::Locked(_))));
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! A tiny key-value memo on disk: facts that took long to find out and can be found out again. Does not know what
+//! keys and values mean; whatever decides about a fact's truth must be in the key.
+//!
+//! A value is one file `memo/<kind>/ab/<key>`, its bytes as they are, at most [`VALUE_BYTES_MAX`].
+
+use std::path::PathBuf;
+
+use kache_core::digest::Digest;
+use kache_core::entry::is_safe_name;
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::files::{Content, read_capped};
+use crate::layout::Store;
+
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: u64 = 1 << 20;
+
+impl Store {
+    /// The remembered value; `None` also where it can't be read.
+    pub fn memo_get(&self, kind: &str, key: &Digest) -> Option<Vec<u8>> {
+        match read_capped(&self.memo_path(kind, key), VALUE_BYTES_MAX) {
+            Ok(Content::Whole(bytes, _)) => Some(bytes),
+            Ok(Content::Absent | Content::TooLong) | Err(_) => None,
+        }
+    }
+
+    /// Remembers a value, in place of a former one. `kind` is a plain file name.
+    ///
+    /// # Errors
+    /// When it is too long or can't be written.
+    pub fn memo_put(&self, kind: &str, key: &Digest, value: &[u8]) -> Result<(), Error> {
+        let path = self.memo_path(kind, key);
+        if value.len() as u64 > VALUE_BYTES_MAX || !is_safe_name(kind) {
+            return Err(Error::new("remember", path, Errno::FBIG));
+        }
+        self.publish_bytes(&path, value)
+    }
+
+    fn memo_path(&self, kind: &str, key: &Digest) -> PathBuf {
+        let name = key.to_string();
+        let mut path = self.memo_dir();
+        path.push(kind);
+        path.push(&name[..2]);
+        path.push(name);
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_and_kinds_are_apart() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        let key = Digest::of(b"k");
+        assert_eq!(store.memo_get("toolchains", &key), None);
+        store.memo_put("toolchains", &key, b"one").expect("put");
+        store.memo_put("toolchains", &key, b"two").expect("put");
+        assert_eq!(store.memo_get("toolchains", &key).as_deref(), Some(&b"two"[..]));
+        assert_eq!(store.memo_get("linkers", &key), None);
+        let long = vec![0; usize::try_from(VALUE_BYTES_MAX).expect("fits") + 1];
+        store.memo_put("toolchains", &key, &long).expect_err("too long");
+        store.memo_put("../x", &key, b"").expect_err("not a plain name");
+        std::fs::write(store.memo_path("toolchains", &key), long).expect("write");
+        assert_eq!(store.memo_get("toolchains", &key), None);
+    }
+}

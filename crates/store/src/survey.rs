@@ -1,0 +1,187 @@
+//! A look at everything in the store, as plain data for the sweep, listings and checks. Changes nothing and decides
+//! nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use kache_core::digest::Digest;
+use kache_core::key::{EntryKey, UnitKey};
+
+use crate::clock::FileTime;
+use crate::entries::{EntryFile, read_entry};
+use crate::error::Error;
+use crate::layout::{Shelf, Store};
+
+/// An entry, as the sweep sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurveyedEntry {
+    /// Which one.
+    pub key: EntryKey,
+    /// What it holds.
+    pub content: EntryContent,
+    /// Last use, to the hour.
+    pub used: FileTime,
+    /// Size of the entry file, in bytes.
+    pub file_bytes: u64,
+    /// Every blob it needs, without repetition.
+    pub blobs: BTreeSet<Digest>,
+}
+
+/// What an entry's file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryContent {
+    /// A usable entry.
+    Entry {
+        /// `--crate-name`.
+        crate_name: String,
+        /// Cargo package.
+        package: String,
+        /// The unit that it is a result of.
+        unit: UnitKey,
+    },
+    /// An entry of a newer kache: every digest in it counts as a blob or unit that it needs.
+    Newer,
+    /// Nothing usable.
+    Malformed,
+}
+
+/// A blob, as the sweep sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SurveyedBlob {
+    /// Length, in bytes.
+    pub size: u64,
+    /// When the inode last changed: when it was stored, found again by a compile, or linked.
+    pub changed: FileTime,
+    /// Whether a target directory holds the same inode, so that removing the blob frees nothing now.
+    pub holding: Holding,
+}
+
+/// Who has a blob's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// The store alone.
+    StoreOnly,
+    /// A hard link somewhere else too.
+    Shared,
+}
+
+/// A file that isn't a blob or an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurveyedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Length, in bytes.
+    pub size: u64,
+    /// When the inode last changed.
+    pub changed: FileTime,
+}
+
+impl SurveyedFile {
+    fn new(path: PathBuf, meta: &Metadata) -> Self {
+        Self { path, size: meta.len(), changed: FileTime::changed(meta) }
+    }
+}
+
+/// Everything in the store at about one time. Entries were listed before blobs, so a blob that an entry needs and
+/// the survey lacks was really missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// When it was begun.
+    pub now: FileTime,
+    /// All entries.
+    pub entries: Vec<SurveyedEntry>,
+    /// All blobs.
+    pub blobs: HashMap<Digest, SurveyedBlob>,
+    /// Input records, by unit.
+    pub units: Vec<(UnitKey, SurveyedFile)>,
+    /// Evidence, by entry.
+    pub evidence: Vec<(EntryKey, SurveyedFile)>,
+    /// Files in the making.
+    pub tmp: Vec<SurveyedFile>,
+    /// Memos.
+    pub memos: Vec<SurveyedFile>,
+}
+
+impl Store {
+    /// Looks at everything. Reads every entry, and nothing else but metadata.
+    ///
+    /// # Errors
+    /// When a folder can't be listed or an entry can't be read, since blobs would look unneeded that are not.
+    pub fn survey(&self) -> Result<Survey, Error> {
+        let now = FileTime::now_coarse();
+        let mut entries = Vec::new();
+        for (digest, meta) in self.shelf_files(Shelf::Entries)? {
+            entries.extend(survey_entry(EntryKey(digest), &self.entry_path(&EntryKey(digest)), &meta)?);
+        }
+        let blobs = self.shelf_files(Shelf::Blobs)?.into_iter().map(|(digest, meta)| {
+            let holding = if meta.nlink() > 1 { Holding::Shared } else { Holding::StoreOnly };
+            (digest, SurveyedBlob { size: meta.len(), changed: FileTime::changed(&meta), holding })
+        });
+        let units = self.shelf_files(Shelf::Units)?.into_iter().map(|(digest, meta)| {
+            let unit = UnitKey(digest);
+            (unit, SurveyedFile::new(self.records_path(&unit), &meta))
+        });
+        let evidence = self.shelf_files(Shelf::Evidence)?.into_iter().map(|(digest, meta)| {
+            let key = EntryKey(digest);
+            (key, SurveyedFile::new(self.evidence_path(&key), &meta))
+        });
+        Ok(Survey {
+            now,
+            entries,
+            blobs: blobs.collect(),
+            units: units.collect(),
+            evidence: evidence.collect(),
+            tmp: files_below(&self.tmp_dir(), 1),
+            memos: files_below(&self.memo_dir(), 3),
+        })
+    }
+}
+
+fn survey_entry(key: EntryKey, path: &Path, meta: &Metadata) -> Result<Option<SurveyedEntry>, Error> {
+    let (content, blobs) = match read_entry(path)? {
+        EntryFile::Absent => return Ok(None),
+        EntryFile::Usable(entry, _) => {
+            let blobs = entry.blobs().collect();
+            let (crate_name, package, unit) = (entry.crate_name, entry.package, entry.unit);
+            (EntryContent::Entry { crate_name, package, unit }, blobs)
+        }
+        EntryFile::Newer(bytes) => (EntryContent::Newer, digests_in(&bytes)),
+        EntryFile::Malformed => (EntryContent::Malformed, BTreeSet::new()),
+    };
+    let (used, file_bytes) = (FileTime::modified(meta), meta.len());
+    Ok(Some(SurveyedEntry { key, content, used, file_bytes, blobs }))
+}
+
+/// Everything in an unknown form that reads like a digest.
+pub(crate) fn digests_in(bytes: &[u8]) -> BTreeSet<Digest> {
+    let words = bytes.split(|byte| !byte.is_ascii_alphanumeric());
+    words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).collect()
+}
+
+/// Files in a folder and at most `depth - 1` folders further down.
+fn files_below(dir: &Path, depth: usize) -> Vec<SurveyedFile> {
+    let mut found = Vec::new();
+    for item in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match item.metadata() {
+            Ok(meta) if meta.is_dir() && depth > 1 => found.extend(files_below(&item.path(), depth - 1)),
+            Ok(meta) if !meta.is_dir() => found.push(SurveyedFile::new(item.path(), &meta)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_whatever_form() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let text = format!("{{\"version\":9,\"x\":[\"{a}\",{{\"y\":\"blake3:{b}\"}}],\"z\":\"{a}0\"}}");
+        assert_eq!(digests_in(text.as_bytes()), BTreeSet::from([a, b]));
+        assert_eq!(digests_in(b"\xff\x00"), BTreeSet::new());
+    }
+}

@@ -1,0 +1,68 @@
+//! Owns what the standard library can't do about processes: observing what a compiler and its descendants
+//! look at, and starting background work. The only module with unsafe code; knows nothing about caching.
+//!
+//! # Observing a process tree
+//!
+//! A proc macro may read or list anything, and the compiler reports none of it. So the compiler is started
+//! under a seccomp *user notification* filter: the kernel stops each process of the tree at a system call that
+//! opens, lists, probes or executes a path, tells us, and goes on when we say so. Needs no privilege.
+//!
+//! ```text
+//! wrapper, main thread      supervisor thread                   child (after fork, before exec)
+//! spawn ─────────────────────────────────────────────────────►  no_new_privs, filter, gets listener fd
+//!   (blocked in spawn)      receives the listener  ◄─ socket ─  sends it (SCM_RIGHTS), closes its own
+//!                           answers "continue"     ◄─ kernel ─  execve
+//!   Child, Observer         reads the path out of the stopped process, answers, records
+//! wait
+//! finish ─── stop pipe ──►  ends; hands back the record
+//! ```
+//!
+//! The answer is always "continue": the kernel then carries out the call exactly as it would have. That the
+//! path might change between our look and the kernel's would matter for a sandbox; it doesn't for a record.
+//!
+//! ## Why it can't break a build
+//!
+//! A listener that closes while its filter is in use makes the filtered calls fail with `ENOSYS`: the one thing
+//! that must not happen, since a macro that tolerates unreadable files would then expand to something else.
+//!
+//! | Danger | Answer |
+//! |---|---|
+//! | Kernel, container or outer filter refuses | the child goes on unfiltered, `spawn_observed` returns `None` |
+//! | Filter installed but its listener lost (`EMFILE`, …) | `execve` is filtered, so it fails: `spawn` reports an error and we spawn again, unobserved |
+//! | A descendant outlives the compiler | a detached process (`handover`) inherits the listener and answers until the last one is gone |
+//! | The wrapper is killed while the compiler runs | the compiler has asked to be killed with it (`PR_SET_PDEATHSIG`), so it can't go on blind |
+//! | A signal meets a stopped call | `WAIT_KILLABLE_RECV` (5.19): only a fatal one interrupts; before that the call restarts |
+//! | The supervisor falls over | it indexes nothing, unwraps nothing, and remembers a bounded number of paths |
+//!
+//! ## Blind spots
+//!
+//! * What needs no path: inherited descriptors, sockets, `io_uring` opens, environment variables.
+//! * Programs of another architecture or ABI (32-bit, x32) pass unfiltered.
+//! * The kernel's own opens: a `#!` interpreter, the ELF loader.
+//! * Opens for writing are passed in the kernel: a file both written and read through one descriptor is unseen.
+//! * A process in its own mount namespace or `chroot` is recorded by the names it used there.
+//! * Memory we may not read (non-dumpable programs, `ptrace_scope` 2 and 3): counted as `unreadable`.
+//! * `PR_SET_NO_NEW_PRIVS` turns off set-user-ID programs in the tree.
+#![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
+
+mod detach;
+mod record;
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))
+))]
+mod seccomp;
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))
+)))]
+#[path = "unobserved.rs"]
+mod seccomp;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+pub use detach::detach_and_spawn;
+pub use record::{AccessKind, Observation, ObservedAccess, Probes, Scope};
+pub use seccomp::{Observer, spawn_observed};

@@ -1,0 +1,292 @@
+//! Owns the record of an observation: which paths count, in what form, and how many at most.
+//! Does not know how accesses come to light.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Distinct paths remembered before the record gives up.
+const PATHS_MAX: usize = 200_000;
+/// Bytes of paths remembered before the record gives up.
+const SIZE_BYTES_MAX: usize = 32 << 20;
+
+/// What an observation covers.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Absolute directories or files below which nothing is recorded.
+    pub ignored: Vec<PathBuf>,
+    /// Whether existence checks count.
+    pub probes: Probes,
+}
+
+/// Which calls that look at a path without opening it are observed. With a lib compile stopping some 100 times for
+/// opens, existence checks add about as many stops again, links three to five times as many: `realpath` reads one
+/// link per component, and rustc and gcc call it for every library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probes {
+    /// Only what is opened, listed or executed.
+    Skip,
+    /// `stat` and `access` as well: what a macro decides by `Path::exists`.
+    #[default]
+    Existence,
+    /// `readlink` too: what it decides by `canonicalize` alone, without opening the file then.
+    ExistenceAndLinks,
+}
+
+/// How a path was used. An attempt counts whether or not it succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccessKind {
+    /// Opened for reading. The path may be a directory: some programs list without saying so on opening.
+    Read,
+    /// Opened as a directory.
+    List,
+    /// Executed.
+    Exec,
+    /// Looked at without being opened. Left out where the path was used in another way too.
+    Probe,
+}
+
+impl AccessKind {
+    const ALL: [Self; 4] = [Self::Read, Self::List, Self::Exec, Self::Probe];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// One path and one way in which it was used by any process of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObservedAccess {
+    /// Absolute, without `.` and empty components. A `..` remains only after what isn't a real directory (a
+    /// symbolic link, a missing one), where leaving it out would name another file.
+    pub path: PathBuf,
+    /// How it was used.
+    pub kind: AccessKind,
+}
+
+/// Everything seen. It is all there was only when [`Observation::is_complete`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Sorted, without duplicates.
+    pub accesses: Vec<ObservedAccess>,
+    /// There were more paths than are remembered.
+    pub overflowed: bool,
+    /// Accesses whose path could not be read.
+    pub unreadable: u32,
+    /// How many calls were stopped: what the observation cost, at a few microseconds each.
+    pub calls: u64,
+    /// A descendant was still running at the end; what it looks at from then on is not observed.
+    pub outlived: bool,
+}
+
+impl Observation {
+    /// Whether every access (outside the ignored prefixes) is in the list.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.overflowed && self.unreadable == 0 && !self.outlived
+    }
+}
+
+/// Collects accesses, each path once.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    ignored: Vec<Vec<u8>>,
+    seen: HashMap<Vec<u8>, u8>,
+    size_bytes: usize,
+    overflowed: bool,
+    unreadable: u32,
+    calls: u64,
+}
+
+impl Recorder {
+    pub(super) fn new(ignored: &[PathBuf]) -> Self {
+        let ignored = ignored.iter().map(|path| clean(path.as_os_str().as_bytes(), |_| true)).collect();
+        Self { ignored, ..Self::default() }
+    }
+
+    /// Notes that `path`, which must be absolute, was used.
+    pub(super) fn add(&mut self, path: &[u8], kind: AccessKind) {
+        if self.overflowed {
+            return;
+        }
+        let path = clean(path, is_real_directory);
+        if self.ignored.iter().any(|prefix| is_at_or_below(&path, prefix)) {
+            return;
+        }
+        if let Some(kinds) = self.seen.get_mut(&path) {
+            *kinds |= kind.bit();
+            return;
+        }
+        if self.seen.len() >= PATHS_MAX || self.size_bytes + path.len() > SIZE_BYTES_MAX {
+            self.overflowed = true;
+            return;
+        }
+        self.size_bytes += path.len();
+        self.seen.insert(path, kind.bit());
+    }
+
+    /// Counts one stopped call, whatever it was about.
+    pub(super) fn count_call(&mut self) {
+        self.calls += 1;
+    }
+
+    /// Notes an access whose path is unknown.
+    pub(super) fn add_unreadable(&mut self) {
+        self.unreadable = self.unreadable.saturating_add(1);
+    }
+
+    /// Whether further accesses change nothing.
+    pub(super) fn is_full(&self) -> bool {
+        self.overflowed
+    }
+
+    pub(super) fn into_observation(self) -> Observation {
+        let Self { seen, overflowed, unreadable, calls, .. } = self;
+        let mut accesses = Vec::with_capacity(seen.len());
+        for (path, mut kinds) in seen {
+            if kinds != AccessKind::Probe.bit() {
+                kinds &= !AccessKind::Probe.bit();
+            }
+            let path = PathBuf::from(OsString::from_vec(path));
+            for kind in AccessKind::ALL {
+                if kinds & kind.bit() != 0 {
+                    accesses.push(ObservedAccess { path: path.clone(), kind });
+                }
+            }
+        }
+        accesses.sort_unstable();
+        Observation { accesses, overflowed, unreadable, calls, outlived: false }
+    }
+}
+
+/// Drops `.` and empty components, and each `..` together with the component before it if that one satisfies
+/// `is_real_directory`.
+fn clean(path: &[u8], is_real_directory: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut cleaned = Vec::with_capacity(path.len() + 1);
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if cleaned.is_empty() => {}
+            b".." if is_real_directory(&cleaned) => {
+                let parent = cleaned.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                cleaned.truncate(parent);
+            }
+            _ => {
+                cleaned.push(b'/');
+                cleaned.extend_from_slice(component);
+            }
+        }
+    }
+    if cleaned.is_empty() {
+        cleaned.push(b'/');
+    }
+    cleaned
+}
+
+fn is_real_directory(path: &[u8]) -> bool {
+    if path.ends_with(b"/..") {
+        return false;
+    }
+    fs::symlink_metadata(Path::new(std::ffi::OsStr::from_bytes(path))).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// A `..` that is still there may lead out of the prefix again, so it counts as outside.
+fn is_at_or_below(path: &[u8], prefix: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(prefix) else { return false };
+    let is_whole = rest.is_empty() || rest.first() == Some(&b'/') || prefix == b"/";
+    is_whole && !rest.split(|byte| *byte == b'/').any(|component| component == b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(path: &str, real_directories: &[&str]) -> String {
+        let clean =
+            clean(path.as_bytes(), |path| real_directories.iter().any(|real| real.as_bytes() == path));
+        String::from_utf8(clean).expect("text in, text out")
+    }
+
+    #[test]
+    fn paths_are_cleaned_without_changing_what_they_name() {
+        for (path, real_directories, expected) in [
+            ("/a/b", &[][..], "/a/b"),
+            ("//a/./b/", &[], "/a/b"),
+            ("/", &[], "/"),
+            ("/..", &[], "/"),
+            ("/../../a", &[], "/a"),
+            ("/a/b/../c", &["/a/b"], "/a/c"),
+            ("/a/link/../c", &[], "/a/link/../c"),
+            ("/a/link/../../c", &[], "/a/link/../../c"),
+            ("/a/link/../b/../c", &["/a/link/../b"], "/a/link/../c"),
+            ("/a/../b/../c", &["/a", "/b"], "/c"),
+            ("/a/.hidden/..c", &[], "/a/.hidden/..c"),
+        ] {
+            assert_eq!(cleaned(path, real_directories), expected, "{path}");
+        }
+    }
+
+    fn recorded(ignored: &[&str], accesses: &[(&str, AccessKind)]) -> Vec<(String, AccessKind)> {
+        let ignored: Vec<PathBuf> = ignored.iter().map(PathBuf::from).collect();
+        let mut recorder = Recorder::new(&ignored);
+        for (path, kind) in accesses {
+            recorder.add(path.as_bytes(), *kind);
+        }
+        let accesses = recorder.into_observation().accesses;
+        accesses.into_iter().map(|access| (access.path.display().to_string(), access.kind)).collect()
+    }
+
+    #[test]
+    fn a_path_is_listed_once_per_use_and_a_probe_only_by_itself() {
+        use AccessKind::{Exec, List, Probe, Read};
+        let all = [
+            ("/b", Read),
+            ("/a", Probe),
+            ("/b", Probe),
+            ("/b", Read),
+            ("/b", Exec),
+            ("/a", Probe),
+            ("/c", List),
+        ];
+        let expected = [("/a", Probe), ("/b", Read), ("/b", Exec), ("/c", List)];
+        assert_eq!(recorded(&[], &all), expected.map(|(path, kind)| (path.to_owned(), kind)));
+    }
+
+    #[test]
+    fn nothing_is_recorded_below_an_ignored_prefix() {
+        use AccessKind::Read;
+        for (prefix, path, is_recorded) in [
+            ("/proc", "/proc/self/maps", false),
+            ("/proc", "/proc", false),
+            ("/proc/", "/proc/self", false),
+            ("/proc", "/processes", true),
+            ("/a/b", "/a", true),
+            ("/", "/a", false),
+            ("/a", "/a/missing-here/../b", true),
+            ("/a", "/a/..b/c", false),
+        ] {
+            assert_eq!(!recorded(&[prefix], &[(path, Read)]).is_empty(), is_recorded, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn the_record_is_bounded() {
+        let mut recorder = Recorder::default();
+        for number in 0..=PATHS_MAX {
+            recorder.add(format!("/{number}").as_bytes(), AccessKind::Read);
+        }
+        assert!(recorder.is_full());
+        let observation = recorder.into_observation();
+        assert!(observation.overflowed && !observation.is_complete());
+        assert_eq!(observation.accesses.len(), PATHS_MAX);
+
+        let long = "x".repeat(4000);
+        let mut recorder = Recorder::default();
+        for number in 0..SIZE_BYTES_MAX / 4000 {
+            recorder.add(format!("/{number}/{long}").as_bytes(), AccessKind::Read);
+        }
+        assert!(recorder.is_full());
+    }
+}

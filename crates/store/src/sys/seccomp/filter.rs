@@ -1,0 +1,286 @@
+//! Owns the filter program: which system calls stop for the supervisor and what a stopped call is about.
+//! Pure; the table here is the only place that names system calls to observe.
+
+use std::mem::offset_of;
+
+use libc::{c_long, seccomp_data, sock_filter};
+
+use super::super::record::{AccessKind, Probes};
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
+
+const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
+const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
+
+/// One observed system call: where its arguments are and which of its calls are passed unseen.
+struct Row {
+    number: c_long,
+    directory: Directory,
+    path: usize,
+    /// Calls with one of these bits set in that argument don't stop.
+    passed: Option<(usize, u64)>,
+    means: Means,
+}
+
+/// What a relative path starts from.
+#[derive(Clone, Copy)]
+enum Directory {
+    Working,
+    Argument(usize),
+}
+
+/// What the call does with its path.
+#[derive(Clone, Copy)]
+enum Means {
+    /// Flags in this argument.
+    Open(usize),
+    /// Flags in the first word behind this argument.
+    OpenHow(usize),
+    Exec,
+    /// Flags, among them `AT_EMPTY_PATH`, in this argument.
+    ExecAt(usize),
+    Probe,
+}
+
+impl Row {
+    const fn in_working(number: c_long, means: Means) -> Self {
+        Self { number, directory: Directory::Working, path: 0, passed: None, means }
+    }
+
+    const fn at(number: c_long, means: Means) -> Self {
+        Self { number, directory: Directory::Argument(0), path: 1, passed: None, means }
+    }
+
+    const fn passing(mut self, argument: usize, bits: u64) -> Self {
+        self.passed = Some((argument, bits));
+        self
+    }
+}
+
+/// Always observed. `execve` has to be: a lost listener shows as a failed `exec` (see `install`).
+const USES: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_open, Means::Open(1)).passing(1, ACCESS_MODE),
+    Row::at(libc::SYS_openat, Means::Open(2)).passing(2, ACCESS_MODE),
+    Row::at(libc::SYS_openat2, Means::OpenHow(2)),
+    Row::in_working(libc::SYS_execve, Means::Exec),
+    Row::at(libc::SYS_execveat, Means::ExecAt(4)),
+];
+
+/// Existence checks. With an empty path they are about an open descriptor, whose path was seen when it was opened.
+const PROBES: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_stat, Means::Probe),
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_lstat, Means::Probe),
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_access, Means::Probe),
+    Row::at(libc::SYS_newfstatat, Means::Probe).passing(3, EMPTY_PATH),
+    Row::at(libc::SYS_statx, Means::Probe).passing(2, EMPTY_PATH),
+    Row::at(libc::SYS_faccessat, Means::Probe),
+    Row::at(libc::SYS_faccessat2, Means::Probe).passing(3, EMPTY_PATH),
+];
+
+/// Reads of symbolic links, most of them by `realpath`.
+const LINKS: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_readlink, Means::Probe),
+    Row::at(libc::SYS_readlinkat, Means::Probe),
+];
+
+/// The program: stop at the rows' calls, allow everything else.
+///
+/// No call outside the rows gets as far as a test of its arguments, so the kernel knows beforehand that it is
+/// allowed and doesn't run the program for it.
+pub(super) fn program(probes: Probes) -> Vec<sock_filter> {
+    let (checks, links) = match probes {
+        Probes::Skip => (&[][..], &[][..]),
+        Probes::Existence => (PROBES, &[][..]),
+        Probes::ExistenceAndLinks => (PROBES, LINKS),
+    };
+    let mut program = vec![
+        load(offset_of!(seccomp_data, arch)),
+        jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
+        answer(libc::SECCOMP_RET_ALLOW),
+        load(offset_of!(seccomp_data, nr)),
+    ];
+    for row in USES.iter().chain(checks).chain(links) {
+        let number = row.number as u32;
+        if let Some((argument, bits)) = row.passed {
+            program.extend([
+                jump(libc::BPF_JEQ, number, 0, 4),
+                // Little endian: the low word, which holds every flag, comes first.
+                load(offset_of!(seccomp_data, args) + size_of::<u64>() * argument),
+                jump(libc::BPF_JSET, bits as u32, 0, 1),
+                answer(libc::SECCOMP_RET_ALLOW),
+                answer(libc::SECCOMP_RET_USER_NOTIF),
+            ]);
+        } else {
+            program.extend([jump(libc::BPF_JEQ, number, 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)]);
+        }
+    }
+    program.push(answer(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn load(offset: usize) -> sock_filter {
+    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset as u32 }
+}
+
+fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | test | libc::BPF_K) as u16, jt: if_true, jf: if_false, k: value }
+}
+
+fn answer(action: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
+}
+
+/// A stopped call, in terms of the stopped process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Descriptor that a relative path starts from, or `AT_FDCWD`.
+    pub(super) directory: i32,
+    /// Where the path is in memory.
+    pub(super) path_address: u64,
+    pub(super) kind: RequestKind,
+}
+
+/// What is known of a stopped call's purpose without reading memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestKind {
+    Known(AccessKind),
+    /// `open` flags are at this address.
+    FlagsAt(u64),
+    /// Executes the descriptor itself where the path is empty.
+    ExecDescriptor,
+}
+
+/// What a stopped call is about; nothing for a call that isn't in the table.
+pub(super) fn decode(call: &seccomp_data) -> Option<Request> {
+    let row = USES.iter().chain(PROBES).chain(LINKS).find(|row| row.number == c_long::from(call.nr))?;
+    let argument = |index: usize| call.args.get(index).copied().unwrap_or(0);
+    let kind = match row.means {
+        Means::Open(flags) => RequestKind::Known(open_kind(argument(flags))?),
+        Means::OpenHow(how) => RequestKind::FlagsAt(argument(how)),
+        Means::ExecAt(flags) if argument(flags) & EMPTY_PATH != 0 => RequestKind::ExecDescriptor,
+        Means::Exec | Means::ExecAt(_) => RequestKind::Known(AccessKind::Exec),
+        Means::Probe => RequestKind::Known(AccessKind::Probe),
+    };
+    let directory = match row.directory {
+        Directory::Working => libc::AT_FDCWD,
+        Directory::Argument(index) => argument(index) as i32,
+    };
+    Some(Request { directory, path_address: argument(row.path), kind })
+}
+
+/// What an open with these flags does; nothing if it only writes.
+pub(super) fn open_kind(flags: u64) -> Option<AccessKind> {
+    let has = |bits: i32| flags & bits as u64 != 0;
+    if has(libc::O_PATH) {
+        Some(AccessKind::Probe)
+    } else if flags & ACCESS_MODE != libc::O_RDONLY as u64 {
+        None
+    } else if has(libc::O_DIRECTORY) {
+        Some(AccessKind::List)
+    } else {
+        Some(AccessKind::Read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would.
+    fn verdict(program: &[sock_filter], call: &seccomp_data) -> u32 {
+        let mut words = vec![call.nr as u32, call.arch, call.instruction_pointer as u32, 0];
+        words.extend(call.args.iter().flat_map(|argument| [*argument as u32, (*argument >> 32) as u32]));
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let instruction = &program[at];
+            at += 1;
+            let code = u32::from(instruction.code);
+            let holds = match code & 0xf0 {
+                _ if code & 0x07 == libc::BPF_LD => {
+                    accumulator = words[instruction.k as usize / 4];
+                    continue;
+                }
+                _ if code & 0x07 == libc::BPF_RET => return instruction.k,
+                libc::BPF_JEQ => accumulator == instruction.k,
+                libc::BPF_JSET => accumulator & instruction.k != 0,
+                other => panic!("unknown jump {other:#x}"),
+            };
+            at += usize::from(if holds { instruction.jt } else { instruction.jf });
+        }
+    }
+
+    fn call(number: c_long, args: [u64; 6]) -> seccomp_data {
+        seccomp_data { nr: number as i32, arch: ARCHITECTURE, instruction_pointer: 0, args }
+    }
+
+    const READ: u64 = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+    const LIST: u64 = (libc::O_RDONLY | libc::O_DIRECTORY) as u64;
+    const WRITE: u64 = (libc::O_WRONLY | libc::O_CREAT) as u64;
+    const UPDATE: u64 = libc::O_RDWR as u64;
+    const NO_OPEN: u64 = (libc::O_PATH | libc::O_DIRECTORY) as u64;
+
+    #[test]
+    fn calls_stop_only_where_they_look_at_something() {
+        use AccessKind::{Exec, List, Probe, Read};
+        let known = |kind| Some(RequestKind::Known(kind));
+        for (name, number, args, expected) in [
+            ("read", libc::SYS_openat, [9, 7, READ, 0, 0, 0], known(Read)),
+            ("list", libc::SYS_openat, [9, 7, LIST, 0, 0, 0], known(List)),
+            ("write", libc::SYS_openat, [9, 7, WRITE, 0, 0, 0], None),
+            ("update", libc::SYS_openat, [9, 7, UPDATE, 0, 0, 0], None),
+            ("name only", libc::SYS_openat, [9, 7, NO_OPEN, 0, 0, 0], known(Probe)),
+            ("how", libc::SYS_openat2, [9, 7, 8, 24, 0, 0], Some(RequestKind::FlagsAt(8))),
+            ("execveat", libc::SYS_execveat, [9, 7, 0, 0, 0, 0], known(Exec)),
+            ("fexecve", libc::SYS_execveat, [9, 7, 0, 0, EMPTY_PATH, 0], Some(RequestKind::ExecDescriptor)),
+            ("stat", libc::SYS_newfstatat, [9, 7, 0, 0, 0, 0], known(Probe)),
+            ("fstat", libc::SYS_newfstatat, [9, 7, 0, EMPTY_PATH, 0, 0], None),
+            ("statx", libc::SYS_statx, [9, 7, 0, 0, 0, 0], known(Probe)),
+            ("statx fd", libc::SYS_statx, [9, 7, EMPTY_PATH, 0, 0, 0], None),
+            ("access", libc::SYS_faccessat, [9, 7, 0, 0, 0, 0], known(Probe)),
+            ("readlink", libc::SYS_readlinkat, [9, 7, 0, 0, 0, 0], known(Probe)),
+            ("close", libc::SYS_close, [9, 7, 0, 0, 0, 0], None),
+            ("write", libc::SYS_write, [9, 7, 0, 0, 0, 0], None),
+        ] {
+            let call = call(number, args);
+            let stops = verdict(&program(Probes::ExistenceAndLinks), &call) == libc::SECCOMP_RET_USER_NOTIF;
+            assert_eq!(stops, expected.is_some(), "{name}");
+            let expected = expected.map(|kind| Request { directory: 9, path_address: 7, kind });
+            assert_eq!(decode(&call).filter(|_| stops), expected, "{name}");
+        }
+        let exec = call(libc::SYS_execve, [7, 0, 0, 0, 0, 0]);
+        assert_eq!(verdict(&program(Probes::Skip), &exec), libc::SECCOMP_RET_USER_NOTIF);
+        assert_eq!(decode(&exec).map(|request| request.directory), Some(libc::AT_FDCWD));
+    }
+
+    #[test]
+    fn probes_pass_unless_asked_for() {
+        for (rows, stopping) in [
+            (USES, &[Probes::Skip, Probes::Existence, Probes::ExistenceAndLinks][..]),
+            (PROBES, &[Probes::Existence, Probes::ExistenceAndLinks]),
+            (LINKS, &[Probes::ExistenceAndLinks]),
+        ] {
+            for row in rows {
+                for probes in [Probes::Skip, Probes::Existence, Probes::ExistenceAndLinks] {
+                    let stops =
+                        verdict(&program(probes), &call(row.number, [0; 6])) == libc::SECCOMP_RET_USER_NOTIF;
+                    assert_eq!(stops, stopping.contains(&probes), "{} {probes:?}", row.number);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_architecture_passes() {
+        let mut call = call(libc::SYS_openat, [9, 7, READ, 0, 0, 0]);
+        call.arch = 0x4000_0003;
+        assert_eq!(verdict(&program(Probes::ExistenceAndLinks), &call), libc::SECCOMP_RET_ALLOW);
+    }
+}

@@ -1,0 +1,249 @@
+//! Owns the course of an observation on Linux: spawn, supervise, finish.
+
+mod filter;
+mod handover;
+mod install;
+mod listener;
+
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use self::filter::RequestKind;
+use self::install::{Installer, ParentDeath};
+use self::listener::{Answer, Listener, ReadError, Wake};
+use super::record::{AccessKind, Observation, Recorder, Scope};
+
+/// How long a descendant may take to exit after the command has.
+const GRACE: Duration = Duration::from_millis(20);
+const STACK_SIZE_BYTES: usize = 256 << 10;
+const PATH_SIZE_BYTES_MAX: usize = libc::PATH_MAX as usize;
+
+/// Watches a command and its descendants until [`Observer::finish`].
+///
+/// It must live as long as the command runs. Dropping it passes the command on to a process that lets it go on
+/// unobserved, but a process that exits without dropping it leaves the command unable to open anything.
+#[derive(Debug)]
+pub struct Observer {
+    stop: PipeWriter,
+    /// Held here too, so that writing to `stop` never raises `SIGPIPE`.
+    _stopped: Arc<PipeReader>,
+    supervisor: Option<JoinHandle<Supervised>>,
+}
+
+/// What the supervisor hands back: the record, and the listener if processes still depend on it.
+type Supervised = (Recorder, Option<Listener>);
+
+impl Observer {
+    /// Ends the observation and returns what was seen. To be called after the command was waited for; never waits
+    /// for descendants that are left over, which go on unobserved.
+    #[must_use]
+    pub fn finish(mut self) -> Observation {
+        self.end()
+    }
+
+    fn end(&mut self) -> Observation {
+        let Some(supervisor) = self.supervisor.take() else { return Observation::default() };
+        // Can't fail while the supervisor reads, and it reads until it has ended.
+        drop(self.stop.write_all(b"."));
+        let Ok((recorder, listener)) = supervisor.join() else {
+            return Observation { unreadable: u32::MAX, ..Observation::default() };
+        };
+        let outlived = listener.is_some();
+        if let Some(listener) = listener {
+            handover::hand_over(listener);
+        }
+        Observation { outlived, ..recorder.into_observation() }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Spawns `command`, observed where that is possible. The command behaves as if it were not, except that
+/// set-user-ID programs have no effect in it, and that if it is spawned from the main thread it is killed when
+/// this process dies.
+///
+/// # Errors
+/// When the command can't be spawned, observed or not.
+pub fn spawn_observed(mut command: Command, scope: Scope) -> io::Result<(Child, Option<Observer>)> {
+    let Some(preparation) = Preparation::new(&mut command, scope) else {
+        return Ok((command.spawn()?, None));
+    };
+    let Preparation { observer, is_wanted, is_listening } = preparation;
+    match command.spawn() {
+        Ok(child) => {
+            let is_observed = is_listening.recv() == Ok(Listening::Yes);
+            Ok((child, is_observed.then_some(observer)))
+        }
+        // Perhaps because of the filter. Without it the command fails by itself, or not at all.
+        Err(_) => {
+            is_wanted.store(false, Ordering::Relaxed);
+            let child = command.spawn();
+            // Ends the supervisor's wait for a listener: the last other end of its socket is in the command.
+            drop(command);
+            Ok((child?, None))
+        }
+    }
+}
+
+/// Everything made ready before the fork.
+struct Preparation {
+    observer: Observer,
+    is_wanted: Arc<AtomicBool>,
+    is_listening: Receiver<Listening>,
+}
+
+/// Whether the child sent a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listening {
+    Yes,
+    No,
+}
+
+impl Preparation {
+    /// Nothing where observation is known to be impossible.
+    fn new(command: &mut Command, scope: Scope) -> Option<Self> {
+        if !Listener::is_supported() || !kernel_tells_when_unused() {
+            return None;
+        }
+        let (ours, theirs) = UnixStream::pair().ok()?;
+        let (stopped, stop) = io::pipe().ok()?;
+        let stopped = Arc::new(stopped);
+        let seen_by_supervisor = Arc::clone(&stopped);
+        let (listening, is_listening) = sync_channel(1);
+        let recorder = Recorder::new(&scope.ignored);
+        // Before the fork, because the child's `execve` is the first call that waits for an answer.
+        let supervisor = thread::Builder::new()
+            .name("kache-observer".to_owned())
+            .stack_size(STACK_SIZE_BYTES)
+            .spawn(move || supervise(&ours, &listening, &seen_by_supervisor, recorder))
+            .ok()?;
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let installer = Installer {
+            program: filter::program(scope.probes),
+            socket: theirs,
+            is_wanted: Arc::clone(&is_wanted),
+            parent: ParentDeath::of_this_thread(),
+        };
+        // SAFETY: `Installer::run` makes only async-signal-safe calls.
+        unsafe { command.pre_exec(move || installer.run()) };
+        let observer = Observer { stop, _stopped: stopped, supervisor: Some(supervisor) };
+        Some(Self { observer, is_wanted, is_listening })
+    }
+}
+
+/// Linux 5.9 and later report on the listener that no process uses the filter any more.
+fn kernel_tells_when_unused() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_bytes();
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+        digits
+            .iter()
+            .fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+    });
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 9)
+}
+
+/// The supervisor thread: answers and records until the filter is out of use or it is told to stop.
+fn supervise(
+    socket: &UnixStream,
+    listening: &SyncSender<Listening>,
+    stopped: &PipeReader,
+    mut recorder: Recorder,
+) -> Supervised {
+    block_signals();
+    let Some(listener) = Listener::receive(socket) else {
+        let _ = listening.send(Listening::No);
+        return (recorder, None);
+    };
+    let _ = listening.send(Listening::Yes);
+    let mut stop = Some(stopped.as_raw_fd());
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return (recorder, Some(listener));
+        }
+        match listener.wait(stop, left) {
+            Wake::Call => answer(&listener, &mut recorder),
+            Wake::Unused => return (recorder, None),
+            Wake::Stop => {
+                stop = None;
+                deadline = Some(Instant::now() + GRACE);
+            }
+            Wake::Timeout => {}
+        }
+    }
+}
+
+/// Signals are for the threads that expect them.
+fn block_signals() {
+    // SAFETY: the set is a local, filled before it is used.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Looks at one stopped call and lets it go on. What follows the answer runs beside the process again.
+fn answer(listener: &Listener, recorder: &mut Recorder) {
+    let Some(call) = listener.take() else { return };
+    let mut buffer = [0; PATH_SIZE_BYTES_MAX];
+    let access = if recorder.is_full() { Ok(None) } else { read_access(&call, &mut buffer) };
+    if listener.pass(&call) == Answer::Gone {
+        return;
+    }
+    recorder.count_call();
+    match access {
+        Ok(Some(Access { base: None, path, kind })) => recorder.add(path, kind),
+        Ok(Some(Access { base: Some(mut base), path, kind })) => {
+            base.push(b'/');
+            base.extend_from_slice(path);
+            recorder.add(&base, kind);
+        }
+        Ok(None) | Err(ReadError::Void) => {}
+        Err(ReadError::Forbidden) => recorder.add_unreadable(),
+    }
+}
+
+/// A path as the process gave it, and what it starts from if it is relative.
+struct Access<'a> {
+    base: Option<Vec<u8>>,
+    path: &'a [u8],
+    kind: AccessKind,
+}
+
+/// Reads what a stopped call is about to use. Nothing if that doesn't count.
+fn read_access<'a>(
+    call: &libc::seccomp_notif,
+    buffer: &'a mut [u8],
+) -> Result<Option<Access<'a>>, ReadError> {
+    let Some(request) = filter::decode(&call.data) else { return Ok(None) };
+    let kind = match request.kind {
+        RequestKind::Known(kind) => kind,
+        RequestKind::ExecDescriptor => AccessKind::Exec,
+        RequestKind::FlagsAt(address) => match filter::open_kind(listener::read_word(call.pid, address)?) {
+            Some(kind) => kind,
+            None => return Ok(None),
+        },
+    };
+    let path = listener::read_path(call.pid, request.path_address, buffer)?;
+    let base = match path.first() {
+        Some(b'/') => None,
+        None if request.kind != RequestKind::ExecDescriptor => return Ok(None),
+        _ => Some(listener::directory(call.pid, request.directory)?),
+    };
+    Ok(Some(Access { base, path, kind }))
+}

@@ -1,0 +1,27 @@
+//! Stands in for observation where the operating system or architecture has none.
+
+use std::convert::Infallible;
+use std::io;
+use std::process::{Child, Command};
+
+use super::record::{Observation, Scope};
+
+/// Never exists on this platform.
+#[derive(Debug)]
+pub struct Observer(Infallible);
+
+impl Observer {
+    /// Unreachable: there is no observer to finish.
+    #[must_use]
+    pub fn finish(self) -> Observation {
+        match self.0 {}
+    }
+}
+
+/// Spawns `command`, unobserved.
+///
+/// # Errors
+/// When the command can't be spawned.
+pub fn spawn_observed(mut command: Command, _scope: Scope) -> io::Result<(Child, Option<Observer>)> {
+    Ok((command.spawn()?, None))
+}

@@ -1,0 +1,205 @@
+//! Integrity: compares what entries say with what is there, and drops what is broken. Does not bring anything back;
+//! the next compile does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use kache_core::digest::Digest;
+use kache_core::entry::Entry;
+use kache_core::key::EntryKey;
+
+use crate::blobs::BlobState;
+use crate::clock::FileTime;
+use crate::entries::{EntryFile, read_entry};
+use crate::error::{Doing, Error, unless_absent};
+use crate::layout::{Shelf, Store};
+
+/// How far a check goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksums {
+    /// Sizes and times only.
+    Skip,
+    /// Every blob is read.
+    Read,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug)]
+pub enum Problem {
+    /// An entry that can't be understood.
+    MalformedEntry(EntryKey),
+    /// An entry needs a blob that is missing.
+    MissingBlob(EntryKey, Digest),
+    /// An entry's blob has another size or mtime than the entry recorded.
+    AlteredBlob(EntryKey, Digest),
+    /// A blob's content doesn't have its digest; with the entries that need it.
+    WrongContent(Digest, Vec<EntryKey>),
+    /// Nothing needs a blob of this many bytes. Not broken: the next sweep removes it.
+    OrphanBlob(Digest, u64),
+    /// Something could not be looked at, which says nothing about it.
+    Unreadable(Error),
+}
+
+impl Problem {
+    /// Whether a repair drops it.
+    pub const fn is_repairable(&self) -> bool {
+        !matches!(self, Problem::OrphanBlob(..) | Problem::Unreadable(_))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::MalformedEntry(key) => write!(f, "entry {key} can't be understood"),
+            Problem::MissingBlob(key, digest) => {
+                write!(f, "entry {key} needs blob {digest}, which is missing")
+            }
+            Problem::AlteredBlob(key, digest) => {
+                write!(f, "blob {digest} of entry {key} was changed: other size or time")
+            }
+            Problem::WrongContent(digest, keys) => {
+                write!(f, "blob {digest} has other content ({} entries need it)", keys.len())
+            }
+            Problem::OrphanBlob(digest, size) => write!(f, "no entry needs blob {digest} ({size} bytes)"),
+            Problem::Unreadable(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Verification {
+    /// Entries looked at.
+    pub entries: u64,
+    /// Blobs looked at.
+    pub blobs: u64,
+    /// Everything that is not as it should be.
+    pub problems: Vec<Problem>,
+}
+
+/// How far a check has come, for a progress display.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Blobs done.
+    pub done: u64,
+    /// Blobs in all.
+    pub total: u64,
+}
+
+/// A blob that changed more recently may belong to an entry that is about to be published.
+const ORPHAN_AGE: Duration = Duration::from_secs(600);
+
+impl Store {
+    /// Checks every entry and blob. Changes nothing. `progress` hears of every blob.
+    ///
+    /// # Errors
+    /// When a folder of the store can't be listed.
+    pub fn verify(
+        &self,
+        checksums: Checksums,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Verification, Error> {
+        let mut found = Verification::default();
+        let needed = self.verify_entries(&mut found)?;
+        let blobs = self.shelf_files(Shelf::Blobs)?;
+        let total = blobs.len() as u64;
+        let orphan_age_s = i64::try_from(ORPHAN_AGE.as_secs()).unwrap_or(i64::MAX);
+        for (digest, meta) in blobs {
+            found.blobs += 1;
+            let needing = needed.get(&digest);
+            if needing.is_none() && FileTime::changed(&meta).age_s(FileTime::now_coarse()) >= orphan_age_s {
+                found.problems.push(Problem::OrphanBlob(digest, meta.size()));
+            }
+            if checksums == Checksums::Read {
+                match self.verify_blob(&digest) {
+                    Ok(false) if self.blob_path(&digest).exists() => {
+                        let keys = needing.into_iter().flatten().copied().collect();
+                        found.problems.push(Problem::WrongContent(digest, keys));
+                    }
+                    Ok(_) => {}
+                    Err(error) => found.problems.push(Problem::Unreadable(error)),
+                }
+            }
+            progress(Progress { done: found.blobs, total });
+        }
+        Ok(found)
+    }
+
+    /// Checks the entries; gives what they need, and who needs it.
+    fn verify_entries(
+        &self,
+        found: &mut Verification,
+    ) -> Result<BTreeMap<Digest, BTreeSet<EntryKey>>, Error> {
+        let mut needed = BTreeMap::<_, BTreeSet<_>>::new();
+        for stat in self.entries()? {
+            let entry = match read_entry(&self.entry_path(&stat.key)) {
+                Ok(EntryFile::Usable(entry, _)) => entry,
+                Ok(EntryFile::Malformed) => {
+                    found.problems.push(Problem::MalformedEntry(stat.key));
+                    continue;
+                }
+                Ok(EntryFile::Newer(bytes)) => {
+                    for digest in crate::survey::digests_in(&bytes) {
+                        needed.entry(digest).or_default().insert(stat.key);
+                    }
+                    continue;
+                }
+                Ok(EntryFile::Absent) => continue,
+                Err(error) => {
+                    found.problems.push(Problem::Unreadable(error));
+                    continue;
+                }
+            };
+            found.entries += 1;
+            for digest in entry.blobs() {
+                needed.entry(digest).or_default().insert(stat.key);
+            }
+            if let Err(error) = self.verify_entry(stat.key, &entry, &mut found.problems) {
+                found.problems.push(Problem::Unreadable(error));
+            }
+        }
+        Ok(needed)
+    }
+
+    fn verify_entry(&self, key: EntryKey, entry: &Entry, problems: &mut Vec<Problem>) -> Result<(), Error> {
+        for output in &entry.outputs {
+            match self.check_blob(output)? {
+                BlobState::Present => {}
+                BlobState::Missing => problems.push(Problem::MissingBlob(key, output.digest)),
+                BlobState::Altered => problems.push(Problem::AlteredBlob(key, output.digest)),
+            }
+        }
+        for digest in entry.blobs().skip(entry.outputs.len()) {
+            let path = self.blob_path(&digest);
+            if unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)?.is_none() {
+                problems.push(Problem::MissingBlob(key, digest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what is broken: entries, and blobs that were changed. Orphans and what could not be read stay.
+    ///
+    /// # Errors
+    /// When something can't be removed; what came before it is.
+    pub fn repair(&self, problem: &Problem) -> Result<(), Error> {
+        match problem {
+            Problem::MalformedEntry(key) | Problem::MissingBlob(key, _) => self.drop_entry(key),
+            Problem::AlteredBlob(key, digest) => {
+                self.drop_entry(key)?;
+                // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
+                if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
+            }
+            Problem::WrongContent(digest, keys) => {
+                for key in keys {
+                    self.drop_entry(key)?;
+                }
+                self.heal(digest)
+            }
+            Problem::OrphanBlob(..) | Problem::Unreadable(_) => Ok(()),
+        }
+    }
+}
