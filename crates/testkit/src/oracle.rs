@@ -17,7 +17,7 @@ use crate::project::Project;
 /// Results of clean builds, by everything they can depend on inside the sandbox.
 pub(crate) type Memo = HashMap<u64, Run>;
 
-/// Files up to this size count with their content in the memo's key, larger ones with size, inode and time.
+/// Files up to this size count with their content in the memo's key, not only with size, inode and time.
 const CONTENT_BYTES_MAX: u64 = 256 << 10;
 
 /// What Cargo says while it works; no part of the result.
@@ -159,10 +159,11 @@ fn hash_tree(dir: &Path, hidden: &[&Path], hasher: &mut DefaultHasher) {
             fs::read_link(&path).ok().hash(hasher);
         } else if data.is_dir() {
             hash_tree(&path, hidden, hasher);
-        } else if data.len() <= CONTENT_BYTES_MAX {
-            fs::read(&path).unwrap_or_default().hash(hasher);
         } else {
             (data.len(), data.ino(), data.mtime(), data.mtime_nsec()).hash(hasher);
+            if data.len() <= CONTENT_BYTES_MAX {
+                fs::read(&path).unwrap_or_default().hash(hasher);
+            }
         }
     }
 }

@@ -7,17 +7,26 @@ use crate::fixtures::{PAIR, user_world};
 use crate::support::Build::{self, Fails, Works};
 use crate::support::{Outcomes, lean_lab};
 
-type Step<'a> = &'a dyn Fn(&Project<'_>);
+/// A file's new content; [`GONE`] removes it.
+type Edit<'a> = (&'a str, &'a str);
+
+const GONE: &str = "\0gone";
+
+fn apply(p: &Project<'_>, edits: &[Edit<'_>]) {
+    for (name, content) in edits {
+        if *content == GONE { p.remove(name) } else { p.write(name, content) }
+    }
+}
 
 /// `cargo ARGS` in a clean target directory, before and after each step and once more at the end, where everything
 /// is known.
-fn after_each(lib: &str, args: &str, prepare: Step<'_>, steps: &[(Build, Step<'_>)]) {
+fn after_each(lib: &str, args: &str, before: &[Edit<'_>], steps: &[(Build, &[Edit<'_>])]) {
     let lab = lean_lab();
     let p = user_world(&lab, "w", lib);
-    prepare(&p);
+    apply(&p, before);
     p.cargo(args).same();
-    for (build, step) in steps {
-        step(&p);
+    for (build, edits) in steps {
+        apply(&p, edits);
         p.wipe();
         build.check(&p.cargo(args));
     }
@@ -26,19 +35,25 @@ fn after_each(lib: &str, args: &str, prepare: Step<'_>, steps: &[(Build, Step<'_
     build.check(&p.cargo(args));
 }
 
+/// The manifest of `user` with something added.
+fn manifest(rest: &str) -> String {
+    format!("[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{rest}")
+}
+
 /// A19: the outcome of lints. Allowed, denied, allowed again.
 #[test]
 fn a19_lint_levels() {
-    let lints = |p: &Project<'_>, level: &str| {
-        p.write("user/Cargo.toml", format!(
-            "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lints.rust]\nunused = \"{level}\"\n"
-        ));
-    };
+    let [allow, deny, warn] =
+        ["allow", "deny", "warn"].map(|level| manifest(&format!("[lints.rust]\nunused = \"{level}\"\n")));
     after_each(
         "pub fn value() -> u32 {\n    let x = 1;\n    2\n}\n",
         "run",
-        &|p| lints(p, "allow"),
-        &[&|p| lints(p, "deny"), &|p| lints(p, "warn"), &|p| lints(p, "allow")],
+        &[("user/Cargo.toml", &allow)],
+        &[
+            (Fails, &[("user/Cargo.toml", &deny)]),
+            (Works, &[("user/Cargo.toml", &warn)]),
+            (Works, &[("user/Cargo.toml", &allow)]),
+        ],
     );
 }
 
@@ -47,41 +62,33 @@ fn a19_lint_levels() {
 fn a19_order_of_lint_flags() {
     let lab = lean_lab();
     let p = user_world(&lab, "w", "pub fn value() -> u32 {\n    let x = 1;\n    2\n}\n");
-    for flags in [
-        "-D unused -A unused",
-        "-A unused -D unused",
-        "-D unused -A unused",
-        "-F unused",
-        "--cap-lints warn -D unused",
+    for (build, flags) in [
+        (Works, "-D unused -A unused"),
+        (Fails, "-A unused -D unused"),
+        (Works, "-D unused -A unused"),
+        (Fails, "-F unused"),
+        (Works, "--cap-lints warn -D unused"),
     ] {
         p.wipe();
-        p.cargo("build").rustflags(flags).same();
+        build.check(&p.cargo("build").rustflags(flags));
     }
 }
 
 /// A20: `--check-cfg`: a feature is declared after a warning about it.
 #[test]
 fn a20_declared_features() {
-    let features = |p: &Project<'_>, text: &str| {
-        p.write(
-            "user/Cargo.toml",
-            format!("[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{text}"),
-        );
-    };
-    let lib = "#[cfg(feature = \"x\")]\npub fn extra() {}\npub fn value() -> u32 { 1 }\n";
+    let declared = manifest("[features]\nx = []\n");
+    let denied = manifest("[lints.rust]\nunexpected_cfgs = \"deny\"\n");
+    let known = "unexpected_cfgs = { level = \"deny\", check-cfg = ['cfg(feature, values(\"x\"))'] }";
+    let known = manifest(&format!("[lints.rust]\n{known}\n"));
     after_each(
-        lib,
+        "#[cfg(feature = \"x\")]\npub fn extra() {}\npub fn value() -> u32 { 1 }\n",
         "check",
-        &|_| {},
+        &[],
         &[
-            &|p| features(p, "[features]\nx = []\n"),
-            &|p| features(p, "[lints.rust]\nunexpected_cfgs = \"deny\"\n"),
-            &|p| {
-                features(
-                    p,
-                    "[lints.rust]\nunexpected_cfgs = { level = \"deny\", check-cfg = ['cfg(feature, values(\"x\"))'] }\n",
-                )
-            },
+            (Works, &[("user/Cargo.toml", &declared)]),
+            (Fails, &[("user/Cargo.toml", &denied)]),
+            (Works, &[("user/Cargo.toml", &known)]),
         ],
     );
 }
@@ -91,9 +98,19 @@ fn a20_declared_features() {
 fn a21_rustc_bootstrap() {
     let lab = lean_lab();
     let p = user_world(&lab, "w", "#![feature(never_type)]\npub fn value() -> Option<!> { None }\n");
-    for value in [Some("1"), None, Some("user"), Some("other"), Some("1"), Some("0"), Some("-1")] {
+    let table = [
+        (Works, "1"),
+        (Fails, "-"),
+        (Works, "user"),
+        (Fails, "other"),
+        (Works, "1"),
+        (Fails, "-1"),
+        (Fails, "-"),
+    ];
+    for (build, value) in table {
         p.wipe();
-        value.map_or(p.cargo("run"), |v| p.cargo("run").env("RUSTC_BOOTSTRAP", v)).same();
+        let cargo = p.cargo("run");
+        build.check(&if value == "-" { cargo } else { cargo.env("RUSTC_BOOTSTRAP", value) });
     }
 }
 
@@ -115,12 +132,12 @@ fn a24_module_file_appears_beside_another() {
     after_each(
         "mod foo;\npub fn value() -> u32 { foo::N }\n",
         "run",
-        &|p| p.write("user/src/foo.rs", "pub const N: u32 = 1;\n"),
+        &[("user/src/foo.rs", "pub const N: u32 = 1;\n")],
         &[
-            &|p| p.write("user/src/foo/mod.rs", "pub const N: u32 = 2;\n"),
-            &|p| p.remove("user/src/foo.rs"),
-            &|p| p.write("user/src/foo.rs", "pub const N: u32 = 3;\n"),
-            &|p| p.remove("user/src/foo/mod.rs"),
+            (Fails, &[("user/src/foo/mod.rs", "pub const N: u32 = 2;\n")]),
+            (Works, &[("user/src/foo.rs", GONE)]),
+            (Fails, &[("user/src/foo.rs", "pub const N: u32 = 3;\n")]),
+            (Works, &[("user/src/foo/mod.rs", GONE)]),
         ],
     );
 }
@@ -131,38 +148,36 @@ fn a24_nested_module_file_appears_beside_another() {
     after_each(
         "mod a { pub mod b; }\nmod c;\npub fn value() -> u32 { a::b::N + c::d::N }\n",
         "run",
-        &|p| {
-            p.write_all(&[
-                ("user/src/a/b.rs", "pub const N: u32 = 1;\n"),
-                ("user/src/c.rs", "pub mod d;\n"),
-                ("user/src/c/d.rs", "pub const N: u32 = 10;\n"),
-            ])
-        },
-        &[&|p| p.write("user/src/a/b/mod.rs", ""), &|p| p.remove("user/src/a/b/mod.rs"), &|p| {
-            p.write("user/src/c/d/mod.rs", "")
-        }],
+        &[
+            ("user/src/a/b.rs", "pub const N: u32 = 1;\n"),
+            ("user/src/c.rs", "pub mod d;\n"),
+            ("user/src/c/d.rs", "pub const N: u32 = 10;\n"),
+        ],
+        &[
+            (Fails, &[("user/src/a/b/mod.rs", "")]),
+            (Works, &[("user/src/a/b/mod.rs", GONE)]),
+            (Fails, &[("user/src/c/d/mod.rs", "")]),
+        ],
     );
 }
 
-/// A25: the set of inputs changes with the content of one of them: modules, includes, variables, features.
+/// A25: the set of inputs changes with the content of one of them: modules, includes, variables.
 #[test]
 fn a25_set_of_inputs_changes() {
-    let lib = |p: &Project<'_>, text: &str| p.write("user/src/lib.rs", text);
+    let include = "pub fn value() -> &'static str { include_str!(\"t.txt\") }\n";
     after_each(
         "pub fn value() -> u32 { 1 }\n",
         "run",
-        &|p| {
-            p.write_all(&[("user/src/b.rs", "pub const N: u32 = 2;\n"), ("user/src/t.txt", "abc")]);
-        },
+        &[("user/src/b.rs", "pub const N: u32 = 2;\n"), ("user/src/t.txt", "abc")],
         &[
-            &|p| lib(p, "mod b;\npub fn value() -> u32 { b::N }\n"),
-            &|p| p.write("user/src/b.rs", "pub const N: u32 = 3;\n"),
-            &|p| lib(p, "pub fn value() -> &'static str { include_str!(\"t.txt\") }\n"),
-            &|p| p.write("user/src/t.txt", "def"),
-            &|p| lib(p, "include!(\"inner.in\");\n"),
-            &|p| p.write("user/src/inner.in", "pub fn value() -> u32 { 4 }\n"),
-            &|p| p.write("user/src/inner.in", "pub fn value() -> &'static str { include_str!(\"t.txt\") }\n"),
-            &|p| p.write("user/src/t.txt", "ghi"),
+            (Works, &[("user/src/lib.rs", "mod b;\npub fn value() -> u32 { b::N }\n")]),
+            (Works, &[("user/src/b.rs", "pub const N: u32 = 3;\n")]),
+            (Works, &[("user/src/lib.rs", include)]),
+            (Works, &[("user/src/t.txt", "def")]),
+            (Fails, &[("user/src/lib.rs", "include!(\"inner.in\");\n")]),
+            (Works, &[("user/src/inner.in", "pub fn value() -> u32 { 4 }\n")]),
+            (Works, &[("user/src/inner.in", include)]),
+            (Works, &[("user/src/t.txt", "ghi")]),
         ],
     );
 }
@@ -191,18 +206,19 @@ fn a25_feature_switches_files() {
     p.cargo("run --features user/b").same();
 }
 
-/// A34: two modules swap their content; the multiset of contents stays the same. Then their names.
+/// A34: two modules swap their content; the multiset of contents stays the same.
 #[test]
 fn a34_modules_swap_their_content() {
-    let put = |p: &Project<'_>, a: &str, b: &str| {
-        p.write("user/src/a.rs", format!("pub const N: u32 = {a};\n"));
-        p.write("user/src/b.rs", format!("pub const N: u32 = {b};\n"));
-    };
+    let (one, two) = ("pub const N: u32 = 1;\n", "pub const N: u32 = 2;\n");
     after_each(
         "mod a;\nmod b;\npub fn value() -> u32 { a::N * 10 + b::N }\n",
         "run",
-        &|p| put(p, "1", "2"),
-        &[&|p| put(p, "2", "1"), &|p| put(p, "2", "2")],
+        &[("user/src/a.rs", one), ("user/src/b.rs", two)],
+        &[
+            (Works, &[("user/src/a.rs", two), ("user/src/b.rs", one)]),
+            (Works, &[("user/src/b.rs", two)]),
+            (Works, &[("user/src/a.rs", one)]),
+        ],
     );
 }
 
@@ -248,20 +264,17 @@ fn a37_unset_empty_and_set_variables() {
     }
 }
 
-/// A35, B15: variables that Cargo sets: version, authors, description with characters that need care.
+/// A35, B15: variables that Cargo sets, with characters that need care.
 #[test]
 fn a35_package_variables() {
-    let manifest = |p: &Project<'_>, version: &str, description: &str| {
-        p.write("user/Cargo.toml", format!(
-            "[package]\nname = \"user\"\nversion = \"{version}\"\nedition = \"2021\"\ndescription = {description:?}\n"
-        ));
-    };
-    let lib = "pub fn value() -> (&'static str, &'static str) { (env!(\"CARGO_PKG_VERSION\"), env!(\"CARGO_PKG_DESCRIPTION\")) }\n";
+    let version = manifest("description = \"a\"\n").replace("0.1.0", "0.1.1");
+    let odd = manifest("description = \"a\\nb = \\\"c\\\" \\\\ d\"\n");
     after_each(
-        lib,
+        "pub fn value() -> (&'static str, &'static str) {\n    \
+         (env!(\"CARGO_PKG_VERSION\"), env!(\"CARGO_PKG_DESCRIPTION\"))\n}\n",
         "run",
-        &|p| manifest(p, "0.1.0", "a"),
-        &[&|p| manifest(p, "0.1.1", "a"), &|p| manifest(p, "0.1.1", "a\nb = \"c\" \\ d")],
+        &[("user/Cargo.toml", &manifest("description = \"a\"\n"))],
+        &[(Works, &[("user/Cargo.toml", &version)]), (Works, &[("user/Cargo.toml", &odd)])],
     );
 }
 

@@ -60,8 +60,8 @@ fn a28_side_outputs_exist_after_every_build() {
     let p = user_world(&lab, "w", "pub fn value() -> u32 { 1 }\n");
     let side = lab.root().join("side");
     let table = [
-        ("app", format!("-Clink-arg=-Wl,-Map={}", side.display())),
-        ("user", format!("--print=native-static-libs={}", side.display())),
+        ("app --bin app", format!("-Clink-arg=-Wl,-Map={}", side.display())),
+        ("user --crate-type staticlib", format!("--print=native-static-libs={}", side.display())),
         ("user", format!("--emit=asm={}", side.display())),
         ("user", format!("--emit=llvm-ir={}", side.display())),
         ("user", format!("--emit=metadata={}", side.display())),
@@ -172,14 +172,14 @@ fn a54_failures_are_not_served() {
     let lab = lean_lab();
     let p = user_world(&lab, "w", "pub fn value() -> u32 { \"no number\" }\n");
     for _ in 0..2 {
-        p.cargo("run").same().outcome("user", "error");
+        p.cargo("run").same_failure().outcome("user", "error");
         p.wipe();
     }
     p.write("user/src/lib.rs", "pub fn value() -> u32 { 1 }\n");
     p.cargo("run").same();
     // The same program, without a linker at first.
     p.wipe();
-    p.cargo("run").env("PATH", "/nonexistent").run();
+    p.cargo("run").env("PATH", "/nonexistent").same_failure();
     p.wipe();
     p.cargo("run").same();
 }
