@@ -171,8 +171,9 @@ fn script_programs_are_served_and_run() {
     let two = one.checkout("two");
     let run = two.cargo("run").same();
     run.all_hit();
-    assert_eq!(run.one("build_script_build").outcome, "hit");
-    two.cargo("run").env("KNOB", "1").same().not_hit("user");
+    run.outcome("build_script_build", "hit");
+    lab.set_env("KNOB", "1");
+    two.cargo("run").same().not_hit("user");
     two.nothing_to_do("build");
 }
 

@@ -2,8 +2,11 @@
 //! `HAZARDS.md` beside this file says which test answers which known hazard.
 
 mod build_scripts;
+mod check_clippy;
 mod depinfo;
 mod fixtures;
+mod freshness;
+mod hits;
 mod keys;
 mod macros;
 mod native;

@@ -106,11 +106,6 @@ fn digest_in_name(file: &std::path::Path) -> Option<String> {
     (name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())).then(|| name.to_owned())
 }
 
-/// Kinds of units whose outputs are executables or libraries for other languages. They are served where the linker's
-/// inputs are known exactly, else handed to the compiler with one of [`LINK_BYPASSES`].
-const LINKED_KINDS: &[&str] = &["bin", "test", "bench", "example", "cdylib", "dylib", "staticlib"];
-const LINK_BYPASSES: &[&str] = &["linker", "executable", "crate-type"];
-
 /// What is expected of a build, with kache as without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
@@ -132,7 +127,7 @@ impl Build {
 
 /// Assertions about what the journal says of a run.
 pub trait Outcomes {
-    /// Every unit was served from the store; a linked unit may have been bypassed for its linking.
+    /// Every unit was served from the store, and there was one.
     fn all_hit(&self) -> &Self;
     /// Every event about `crate_name` has this outcome, and there is one.
     fn outcome(&self, crate_name: &str, outcome: &str) -> &Self;
@@ -151,12 +146,7 @@ impl Outcomes for Run {
         if trial() {
             return self;
         }
-        let by_link = |e: &kache_testkit::Event| {
-            LINKED_KINDS.contains(&e.kind.as_str())
-                && e.outcome == "passthrough"
-                && LINK_BYPASSES.contains(&e.reason.as_str())
-        };
-        let others = self.events.iter().filter(|e| e.outcome != "hit" && !by_link(e)).count();
+        let others = self.events.iter().filter(|e| e.outcome != "hit").count();
         assert!(others == 0 && self.tally().hits > 0, "{self}\nexpected nothing but hits");
         self
     }
