@@ -2,8 +2,11 @@
 
 mod completions;
 mod diff;
+mod doctor;
+mod gc;
 mod init;
 mod list;
+mod purge;
 mod stats;
 
 use std::ffi::OsString;
@@ -56,6 +59,9 @@ enum Command {
     Init(init::Args),
     Stats(stats::Args),
     List(list::Args),
+    Gc(gc::Args),
+    Purge(purge::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
 }
 
@@ -89,6 +95,9 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Init(args) => init::run(&args, ui),
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
+        Command::Gc(args) => gc::run(&args, ui),
+        Command::Purge(args) => purge::run(&args, ui),
+        Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }
@@ -150,7 +159,7 @@ fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
             ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));
             Ok(None)
         }
-        Err(error) => Err(CliError::failure("the store can't be opened").because(&error)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -66,7 +66,8 @@ impl CliError {
         let mut next = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
-            if self.causes.last() != Some(&text) {
+            // Many errors end with the text of their source.
+            if !self.causes.last().is_some_and(|cause| cause.ends_with(&text)) {
                 self.causes.push(text);
             }
             next = error.source();
@@ -127,6 +128,12 @@ impl From<ConfigError> for CliError {
         Self::usage("the settings can't be used")
             .because(&error)
             .hint("`kache doctor` shows every setting and its origin")
+    }
+}
+
+impl From<kache_store::Error> for CliError {
+    fn from(error: kache_store::Error) -> Self {
+        Self::failure("the store can't be used").because(&error).hint("`kache doctor` looks for the cause")
     }
 }
 

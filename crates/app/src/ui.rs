@@ -109,6 +109,13 @@ impl Ui {
         self.write_stderr(&format!("{} {text}\n", self.err(Style::Warn, "warning:")));
     }
 
+    /// Shows how far something has come, on a terminal only; the empty text takes the line away again.
+    pub fn progress(&self, text: &str) {
+        if io::stderr().is_terminal() {
+            self.write_stderr(&format!("\r\x1b[K{text}"));
+        }
+    }
+
     /// Asks a question on standard error; only a clear yes is one.
     pub fn confirm(&self, question: &str) -> bool {
         self.write_stderr(&format!("{question} [y/N] "));

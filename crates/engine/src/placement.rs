@@ -112,6 +112,23 @@ impl Standing {
     }
 }
 
+/// Puts a unit on record that the compiler makes without the cache, so that the directory stays known. Does nothing
+/// for calls that don't compile into a profile directory of Cargo's.
+pub fn mark_bypassed(call: &Invocation, session: &str) {
+    let option = |name: &str| {
+        let at = call.args.iter().position(|arg| arg == name)?;
+        call.args.get(at + 1).cloned()
+    };
+    let extra = call.args.iter().find_map(|arg| arg.trim_start_matches("-C").strip_prefix("extra-filename="));
+    let (Some(name), Some(out_dir)) = (option("--crate-name"), option("--out-dir")) else { return };
+    let out_dir = Path::new(&call.cwd).join(out_dir);
+    let profile_dir = out_dir.ancestors().skip(1).take(2).find(|dir| dir.join(".cargo-lock").exists());
+    if let Some(profile_dir) = profile_dir {
+        // Without the mark the directory counts as foreign from the next session on: more bytes, nothing else.
+        let _ = Ledger::open(profile_dir, session).mark(&format!("{name}{}", extra.unwrap_or_default()), 0);
+    }
+}
+
 /// Only where outputs lie as Cargo's classic layout has them does the ledger see every artifact.
 fn is_known_layout(unit: &Unit, layout: &TargetLayout) -> bool {
     let out_dir = Path::new(&unit.out_dir);

@@ -115,7 +115,7 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let is_read = access.kind == AccessKind::Read;
     let exists = access.path.exists();
-    if Path::new(path).starts_with(target) && !is_script_output(path) {
+    if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
         let bundled = matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
         return match extension {
@@ -133,6 +133,14 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
         AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
         AccessKind::Read | AccessKind::List | AccessKind::Probe => vec![Input::File(name)],
     }
+}
+
+/// Whether a path lies where Cargo and the compiler keep their own files: `<target>/[<triple>/]<profile>/deps` and its
+/// siblings.
+fn is_cargos_own(path: &str, target: &str) -> bool {
+    const DIRS: &[&str] = &["deps", "build", "incremental", "examples", ".fingerprint", ".kache"];
+    let below = path.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    below.is_some_and(|rest| rest.len() <= 1 || rest.split('/').skip(1).take(4).any(|part| DIRS.contains(&part)))
 }
 
 /// Files below a build script's `OUT_DIR` are inputs like sources.
@@ -177,7 +185,7 @@ pub fn check_unchanged(
     for input in &record.inputs {
         let (Input::File(name) | Input::Dir(name)) = input else { continue };
         let Some(path) = done.roots.path_of(name) else { continue };
-        let is_artifact = path.starts_with(&target) && !is_script_output(&path);
+        let is_artifact = is_cargos_own(&path, &target) && !is_script_output(&path);
         // A directory of which only the existence counts is written to all the time.
         let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
         if !is_artifact && counts && changed_since(Path::new(&path), compiled.started) {
@@ -198,6 +206,21 @@ pub fn check_unchanged(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cargo_keeps_is_told_from_what_others_put_into_the_target_directory() {
+        for (path, own) in [
+            ("/w/target", true),
+            ("/w/target/debug/deps/liba.rmeta", true),
+            ("/w/target/t/debug/incremental/x/y", true),
+            ("/w/target/sqlx/query.json", false),
+            ("/w/targets/debug/deps/x", false),
+            ("/w/src/deps/x.rs", false),
+        ] {
+            assert_eq!(is_cargos_own(path, "/w/target"), own, "{path}");
+        }
+        assert!(is_script_output("/w/target/debug/build/p-1/out/g.rs"));
+    }
 
     #[test]
     fn module_shadows() {

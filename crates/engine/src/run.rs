@@ -276,7 +276,9 @@ fn pass_through(argv: &[OsString], settings: &Settings, bypass: &Bypass, started
     if bypass.is_counted()
         && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
     {
-        let event = report::passed(&call, &world::session(), bypass);
+        let session = world::session();
+        crate::placement::mark_bypassed(&call, &session.id);
+        let event = report::passed(&call, &session, bypass);
         report::emit(event, started, open_store(settings).ok().as_ref(), settings);
     }
     let mut words = argv.to_vec();

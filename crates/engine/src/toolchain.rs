@@ -28,32 +28,29 @@ pub struct Toolchain {
     pub version: String,
 }
 
+/// A remembered answer: valid while the stamps of these files are the same.
 #[derive(Serialize, Deserialize)]
 struct Memo {
-    stamps: Vec<(PathBuf, Stamp)>,
+    dirs: Vec<(PathBuf, Vec<String>)>,
+    stamps: Digest,
     toolchain: Toolchain,
 }
 
-/// What changes when a file is replaced or rewritten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    size: u64,
-    mtime_ns: i128,
-    ctime_ns: i128,
-    inode: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
-        Some(Self {
-            size: if meta.is_dir() { 0 } else { meta.len() },
-            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
-            ctime_ns: ns(meta.ctime(), meta.ctime_nsec()),
-            inode: meta.ino(),
-        })
+/// What changes when one of the files is replaced or rewritten; `None` when one is gone.
+fn stamps(dirs: &[(PathBuf, Vec<String>)]) -> Option<Digest> {
+    let mut bytes = Vec::with_capacity(64 * 40);
+    for (dir, files) in dirs {
+        for file in files {
+            let meta = fs::metadata(dir.join(file)).ok()?;
+            let size = if meta.is_dir() { 0 } else { meta.len() };
+            for number in [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(&size.to_le_bytes());
+            bytes.extend_from_slice(&meta.ino().to_le_bytes());
+        }
     }
+    Some(Digest::of(&bytes))
 }
 
 /// Identifies the compiler of `call`, for a unit that is compiled for `target`.
@@ -71,7 +68,7 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     if rememberable
         && let Some(bytes) = store.memo_get("toolchain", &name)
         && let Ok(memo) = serde_json::from_slice::<Memo>(&bytes)
-        && memo.stamps.iter().all(|(path, stamp)| Stamp::of(path).as_ref() == Some(stamp))
+        && stamps(&memo.dirs) == Some(memo.stamps)
     {
         return Ok(memo.toolchain);
     }
@@ -90,7 +87,10 @@ fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Mem
     let host = line("host:").to_owned();
     let lib = sysroot.join("lib");
     let library = driver_library(&lib).ok_or_else(|| Bypass::Toolchain(format!("no compiler library in {}", lib.display())))?;
-    let mut stamped = vec![PathBuf::from(&call.compiler), library.clone(), lib.clone()];
+    let mut stamped = vec![
+        whole(Path::new(&call.compiler)),
+        (lib.clone(), vec![file_name(&library), ".".to_owned()]),
+    ];
     let mut key = KeyWriter::new("toolchain");
     key.text("version", text.clone());
     let memo = DigestMemo::new(store);
@@ -104,7 +104,7 @@ fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Mem
     content(&mut key, "compiler library", &library)?;
     if let Some(driver) = &call.driver {
         content(&mut key, "driver", Path::new(driver))?;
-        stamped.push(PathBuf::from(driver));
+        stamped.push(whole(Path::new(driver)));
     }
     let triple = target.filter(|target| !target.contains('/')).unwrap_or(&host);
     let mut triples = vec![host.as_str()];
@@ -112,22 +112,36 @@ fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Mem
         triples.push(triple);
     }
     for triple in triples {
-        let dir = lib.join("rustlib").join(triple).join("lib");
-        for (file, size) in listing(&dir) {
-            key.text(format!("library {triple}/{file}"), size.to_string());
-            stamped.push(dir.join(file));
+        for part in ["lib", "bin"] {
+            let dir = lib.join("rustlib").join(triple).join(part);
+            let mut files = vec![".".to_owned()];
+            for (file, size) in listing(&dir) {
+                key.text(format!("{part} {triple}/{file}"), size.to_string());
+                files.push(file);
+            }
+            if dir.is_dir() {
+                stamped.push((dir, files));
+            }
         }
-        stamped.push(dir);
     }
-    let stamps = stamped.into_iter().filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect();
+    let stamps = stamps(&stamped).ok_or_else(|| Bypass::Toolchain("it is being replaced".to_owned()))?;
     let version = text.lines().next().unwrap_or_default().to_owned();
-    Ok(Memo { stamps, toolchain: Toolchain { id: key.finish().0, sysroot, host, version } })
+    Ok(Memo { dirs: stamped, stamps, toolchain: Toolchain { id: key.finish().0, sysroot, host, version } })
 }
 
 /// `librustc_driver-<hash>.so` (or `.dylib`): the compiler proper.
 fn driver_library(lib: &Path) -> Option<PathBuf> {
     let names = fs::read_dir(lib).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with("librustc_driver-")).min().map(|name| lib.join(name))
+}
+
+/// A file as a directory and the one name in it.
+fn whole(path: &Path) -> (PathBuf, Vec<String>) {
+    (path.parent().unwrap_or(Path::new("/")).to_owned(), vec![file_name(path)])
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn listing(dir: &Path) -> Vec<(String, u64)> {

@@ -16,8 +16,8 @@ use crate::error::{Doing, Error, unless_absent};
 use crate::files::{Content, TmpFile, read_capped, remove};
 use crate::hashing::hash_file;
 use crate::inode_memo::{self, Remembered};
-use crate::layout::{Store, with_folder};
-use crate::link::{Permission, clone_or_copy, is_link_refused};
+use crate::layout::{Store, make_dir_and_above, with_folder};
+use crate::link::{Permission, clone_or_copy, is_link_refused, reflink, set_mtime_of};
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
 const TEXT_MTIME_S: i64 = 1;
@@ -55,8 +55,9 @@ impl Stored {
 /// How a finished file is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IngestHow {
-    /// Blob and file become one inode, whose mtime and permissions become the blob's. For files that nobody writes to
-    /// again and nobody else holds. Where the file systems don't allow it, as [`IngestHow::Clone`].
+    /// Blob and file share what they can, and the file gets the blob's mtime: a reflink, else one inode with the
+    /// blob's permissions, else a copy. For files that nobody writes to again and nobody else holds. A file whose
+    /// content is known already stays as it is.
     Link,
     /// The file stays as it is; the blob is a reflink or copy.
     Clone,
@@ -95,16 +96,18 @@ impl Store {
         if let Some(stat) = self.known_blob(digest, meta.len())? {
             return Ok(Stored::Known(stat));
         }
-        let linked = match how {
+        let (tmp, open) = match how {
             IngestHow::Link => self.link_tmp(file, &meta)?,
-            IngestHow::Clone => None,
-        };
-        let (tmp, open) = match linked {
-            Some(linked) => linked,
-            None => self.clone_tmp(file, &meta)?,
+            IngestHow::Clone => self.clone_tmp(file, &meta)?,
         };
         finish(&open, tmp.path(), digest, mtime_s, permission)?;
-        self.admit(&tmp, digest, BlobStat { size: meta.len(), mtime_s })
+        let stored = self.admit(&tmp, digest, BlobStat { size: meta.len(), mtime_s })?;
+        if how == IngestHow::Link && matches!(stored, Stored::New(_)) {
+            // For a file that became the blob's inode this says nothing new; for one that didn't, a failure leaves it
+            // with the time of its compile, which is always correct.
+            let _ = set_mtime_of(file, mtime_s);
+        }
+        Ok(stored)
     }
 
     /// Makes bytes a blob: texts too long for an entry.
@@ -202,25 +205,43 @@ impl Store {
         }
     }
 
-    /// A second name for the file's inode; `None` where the file systems don't allow that.
-    fn link_tmp(&self, file: &Path, meta: &Metadata) -> Result<Option<(TmpFile, File)>, Error> {
-        let tmp = TmpFile::at(self.tmp_path());
-        match with_folder(tmp.path(), || fs::hard_link(file, tmp.path())) {
+    /// A file in the making that shares what it can with `file`.
+    fn link_tmp(&self, file: &Path, meta: &Metadata) -> Result<(TmpFile, File), Error> {
+        let source = File::open(file).doing("open", file)?;
+        let path = self.tmp_path();
+        if let Some(cloned) = self.with_tmp_dir(|| reflink(&source, meta, &path, 0o600))? {
+            require_unchanged(file, meta, &source.metadata().doing("look at", file)?)?;
+            return Ok(cloned);
+        }
+        match fs::hard_link(file, &path) {
             Ok(()) => {}
-            Err(error) if is_link_refused(&error) => return Ok(None),
+            Err(error) if is_link_refused(&error) => return self.clone_tmp(file, meta),
             Err(error) => return Err(Error::new("link into the store", file, error)),
         }
+        let tmp = TmpFile::at(path);
         let open = File::open(tmp.path()).doing("open", tmp.path())?;
-        let linked = open.metadata().doing("look at", tmp.path())?;
-        require_unchanged(file, meta, &linked)?;
-        Ok(Some((tmp, open)))
+        require_unchanged(file, meta, &open.metadata().doing("look at", tmp.path())?)?;
+        Ok((tmp, open))
     }
 
     fn clone_tmp(&self, file: &Path, meta: &Metadata) -> Result<(TmpFile, File), Error> {
         let source = File::open(file).doing("open", file)?;
-        let cloned = clone_or_copy(&source, meta, &self.tmp_path(), 0o600)?;
+        let path = self.tmp_path();
+        let cloned = self.with_tmp_dir(|| clone_or_copy(&source, meta, &path, 0o600))?;
         require_unchanged(file, meta, &source.metadata().doing("look at", file)?)?;
         Ok(cloned)
+    }
+
+    /// Runs `act`, which makes a temporary file; where somebody removed their folder, makes it and runs `act` again.
+    fn with_tmp_dir<T>(&self, mut act: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        match act() {
+            Err(error) if error.is_missing() => {
+                let dir = self.tmp_dir();
+                make_dir_and_above(&dir).doing("create directory", &dir)?;
+                act()
+            }
+            result => result,
+        }
     }
 
     /// Gives a finished file its place among the blobs, unless another process was faster with the same content.
@@ -289,3 +310,7 @@ fn rename_new(tmp: &Path, dest: &Path) -> std::io::Result<()> {
 fn rename_new(tmp: &Path, dest: &Path) -> std::io::Result<()> {
     fs::rename(tmp, dest)
 }
+
+#[cfg(test)]
+#[path = "blobs_tests.rs"]
+mod tests;

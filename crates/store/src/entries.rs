@@ -193,3 +193,7 @@ fn note_use(file: &File) {
         let _ = set_mtime_now(file);
     }
 }
+
+#[cfg(test)]
+#[path = "entries_tests.rs"]
+mod tests;

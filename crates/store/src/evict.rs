@@ -218,7 +218,8 @@ struct Chosen<'a> {
     why: Vec<Option<Why>>,
     /// How many of the remaining entries need a blob.
     needed_by: HashMap<Digest, u32>,
-    /// What counts against the limit once everything chosen is gone.
+    /// What counts against the limit once everything chosen is gone. The few bytes of the entries' own files are left
+    /// in, so that an entry that frees nothing else gains nothing.
     counted_bytes: u64,
 }
 
@@ -255,7 +256,6 @@ impl<'a> Chosen<'a> {
                 self.counted_bytes -= self.counted_size(blob);
             }
         }
-        self.counted_bytes -= self.survey.entries[entry].file_bytes;
     }
 
     /// Evicts the least recently used, then takes back whatever frees nothing.
@@ -285,7 +285,6 @@ impl<'a> Chosen<'a> {
         for blob in &self.survey.entries[entry].blobs {
             *self.needed_by.entry(*blob).or_insert(0) += 1;
         }
-        self.counted_bytes += self.survey.entries[entry].file_bytes;
     }
 
     fn into_plan(self, options: &SweepOptions) -> EvictPlan {

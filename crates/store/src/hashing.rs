@@ -232,3 +232,7 @@ fn sidecar_key(meta: &Metadata) -> Digest {
     }
     Digest::of(&bytes)
 }
+
+#[cfg(test)]
+#[path = "hashing_tests.rs"]
+mod tests;

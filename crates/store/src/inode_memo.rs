@@ -60,7 +60,11 @@ fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
 
 /// Writes the memo. The file's size and mtime must be final. Returns whether the file system took it.
 pub(crate) fn remember(file: &File, meta: &Metadata, digest: &Digest) -> bool {
-    let value = encode(meta, digest, &boot_mark(&boot_id()));
+    remember_under(&boot_id(), file, meta, digest)
+}
+
+pub(crate) fn remember_under(boot: &str, file: &File, meta: &Metadata, digest: &Digest) -> bool {
+    let value = encode(meta, digest, &boot_mark(boot));
     rustix::fs::fsetxattr(file, NAME, &value, XattrFlags::empty()).is_ok()
 }
 
@@ -95,6 +99,15 @@ fn first_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut first = [0; N];
     first.copy_from_slice(&Digest::of(bytes).as_bytes()[..N]);
     first
+}
+
+/// Copies the memo as it is, as `cp --preserve=xattr` does.
+#[cfg(test)]
+pub(crate) fn copy_raw(from: &Path, to: &Path) {
+    let mut value = [MaybeUninit::uninit(); VALUE_BYTES];
+    if let Ok((value, _)) = rustix::fs::getxattr(from, NAME, &mut value[..]) {
+        rustix::fs::setxattr(to, NAME, value, XattrFlags::empty()).expect("same file system");
+    }
 }
 
 #[cfg(test)]

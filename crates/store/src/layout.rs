@@ -204,7 +204,7 @@ pub(crate) fn with_folder<T>(path: &Path, mut act: impl FnMut() -> io::Result<T>
 
 /// Makes a folder of the store and the one above it, where they are missing. A whole cache directory that is gone
 /// stays gone: somebody removed it.
-fn make_dir_and_above(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_dir_and_above(folder: &Path) -> io::Result<()> {
     match make_dir(folder) {
         Err(error) if is_absent(&error) => {
             make_dir(folder.parent().unwrap_or(folder))?;

@@ -20,9 +20,13 @@ pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
+#[cfg(test)]
+mod stress_tests;
 pub mod survey;
 pub mod sweep;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod usage;
 pub mod verify;
 

@@ -235,7 +235,7 @@ fn note_reflink(devices: Devices, works: bool) {
 
 /// Makes a new file `path` that is a reflink of `source`; `None` where the file systems don't do that, and then
 /// there is no file.
-fn reflink(
+pub(crate) fn reflink(
     source: &File,
     meta: &Metadata,
     path: &Path,
@@ -291,9 +291,6 @@ fn clone_file(_: &File, _: &Path, _: u32) -> Result<Option<(TmpFile, File)>, Err
     Ok(None)
 }
 
-/// Files in the making that were left in a folder.
 #[cfg(test)]
-pub(crate) fn leftovers(folder: &Path) -> Vec<std::path::PathBuf> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
-    files.filter(|path| path.to_string_lossy().contains(".kache-")).collect()
-}
+#[path = "link_tests.rs"]
+mod tests;

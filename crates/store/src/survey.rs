@@ -110,7 +110,7 @@ impl Store {
     /// # Errors
     /// When a folder can't be listed or an entry can't be read, since blobs would look unneeded that are not.
     pub fn survey(&self) -> Result<Survey, Error> {
-        let now = FileTime::now_coarse();
+        let now = FileTime::now();
         let mut entries = Vec::new();
         for (digest, meta) in self.shelf_files(Shelf::Entries)? {
             entries.extend(survey_entry(EntryKey(digest), &self.entry_path(&EntryKey(digest)), &meta)?);

@@ -141,3 +141,7 @@ impl SweepReport {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;

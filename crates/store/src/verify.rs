@@ -110,7 +110,7 @@ impl Store {
         for (digest, meta) in blobs {
             found.blobs += 1;
             let needing = needed.get(&digest);
-            if needing.is_none() && FileTime::changed(&meta).age_s(FileTime::now_coarse()) >= orphan_age_s {
+            if needing.is_none() && FileTime::changed(&meta).age_s(FileTime::now()) >= orphan_age_s {
                 found.problems.push(Problem::OrphanBlob(digest, meta.size()));
             }
             if checksums == Checksums::Read {
@@ -203,3 +203,7 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use kache_store::Store;
 use serde_json::json;
 
 use super::{open_store, settings};
-use crate::error::{Outcome, Status};
+use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Align, Table, Ui};
 
 /// List what the store holds
@@ -68,7 +68,7 @@ struct Row {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
-    let mut rows = store.as_ref().map(|store| rows(store, args.name.as_deref())).unwrap_or_default();
+    let mut rows = store.as_ref().map_or(Ok(Vec::new()), |store| rows(store, args.name.as_deref()))?;
     sort(&mut rows, args.sort);
     if args.json {
         ui.print(&json(&rows))?;
@@ -83,7 +83,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     Ok(Status::Done)
 }
 
-fn rows(store: &Store, name: Option<&str>) -> Vec<Row> {
+fn rows(store: &Store, name: Option<&str>) -> Result<Vec<Row>, CliError> {
     let mut hits: HashMap<EntryKey, u64> = HashMap::new();
     for event in store.events(None).filter(|event| event.outcome == EventOutcome::Hit) {
         if let Some(key) = event.entry_key {
@@ -91,21 +91,23 @@ fn rows(store: &Store, name: Option<&str>) -> Vec<Row> {
         }
     }
     // An entry that can't be read is none; `kache doctor --verify` tells about it.
-    let read = store.entries().into_iter().flatten().filter_map(|stat| Some((stat, store.peek_entry(&stat.key).ok()??)));
-    read.filter(|(_, entry)| name.is_none_or(|name| super::is_of(entry, name)))
-        .map(|(stat, entry)| Row {
-            key: stat.key,
-            kind: kind(&entry),
-            bytes: entry.size_bytes(),
-            hits: hits.get(&stat.key).copied().unwrap_or_default(),
-            compile_ms: entry.compile_ms,
-            created_s: entry.created_s,
-            used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
-            name: entry.crate_name,
-            version: entry.package_version,
-            target: entry.target,
-        })
-        .collect()
+    let read = store.entries()?.filter_map(|stat| Some((stat, store.peek_entry(&stat.key).ok()??)));
+    let rows =
+        read.filter(|(_, entry)| name.is_none_or(|name| super::is_of(entry, name))).map(|(stat, entry)| {
+            Row {
+                key: stat.key,
+                kind: kind(&entry),
+                bytes: entry.size_bytes(),
+                hits: hits.get(&stat.key).copied().unwrap_or_default(),
+                compile_ms: entry.compile_ms,
+                created_s: entry.created_s,
+                used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
+                name: entry.crate_name,
+                version: entry.package_version,
+                target: entry.target,
+            }
+        });
+    Ok(rows.collect())
 }
 
 /// What the entry is, judged by its outputs.

@@ -72,7 +72,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             dir: settings.cache_dir()?.to_owned(),
             bytes: store.as_ref().and_then(|store| store.usage_estimate().ok()).unwrap_or_default().bytes,
             bytes_max: *settings.local_size_bytes_max,
-            entries: store.as_ref().map(|store| store.entries().map_or(0, Iterator::count)).unwrap_or_default(),
+            entries: store.as_ref().map_or(Ok(0), |store| store.entries().map(Iterator::count))?,
         },
     };
     ui.print(&if args.json { view.json() } else { view.text(ui, super::now_ms()) })?;
@@ -82,7 +82,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 /// The sums over the events of a period.
 fn tally(store: &Store, period: Period) -> Tally {
     let mut tally = Tally::default();
-    let mut add = |event: Event| tally.add(&event);
+    let add = |event: Event| tally.add(&event);
     match period {
         Period::All => store.events(None).for_each(add),
         Period::Since(duration) => store.events(Some(super::ms_ago(duration))).for_each(add),

@@ -1,0 +1,202 @@
+//! Checks of the store and of what the file systems can do, by really trying. Removes what it tries with.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kache_core::config::Settings;
+use kache_core::digest::Digest;
+use kache_core::quantity::format_size;
+use kache_store::Store;
+use kache_store::hashing::{Blessing, DigestMemo};
+use kache_store::link::{Mode, Permission, Sharing, Stamp, place, set_mtime_of};
+use kache_store::verify::{Checksums, Problem};
+
+use super::{Args, Findings, Verdict};
+use crate::ui::Ui;
+
+/// Problems listed one by one.
+const PROBLEMS_MAX: usize = 20;
+
+/// Opens the store as a build would, and looks at its size.
+pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
+    findings.section = "Store";
+    let opened = settings.cache_dir().map_err(|error| error.to_string());
+    let opened = opened.and_then(|dir| Store::open(dir).map_err(|error| error.to_string()));
+    let store = match opened {
+        Ok(store) => store,
+        Err(error) => {
+            findings.add_with_hint(
+                Verdict::Bad,
+                error,
+                "set KACHE_CACHE_DIR to a directory that can be written",
+            );
+            return None;
+        }
+    };
+    let dir = store.root();
+    match Scratch::new(dir) {
+        Ok(_) => findings.add(Verdict::Good, format!("{} can be written", dir.display())),
+        Err(error) => findings.add_with_hint(
+            Verdict::Bad,
+            format!("{} can't be written: {error}", dir.display()),
+            "until it can, hits still work and nothing new is stored",
+        ),
+    }
+    let limit = format_size(*settings.local_size_bytes_max);
+    match store.usage_estimate() {
+        Ok(usage) => {
+            findings.add(Verdict::Good, format!("about {} of {limit} are used", format_size(usage.bytes)))
+        }
+        Err(error) => findings.add(Verdict::Warning, error.to_string()),
+    }
+    if let Ok(stat) = rustix::fs::statvfs(dir) {
+        let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = format_size(free_bytes);
+        if free_bytes < 1 << 30 {
+            let what = format!("only {free} are free on the store's file system");
+            findings.add_with_hint(Verdict::Warning, what, "`kache gc --max-age 7d` makes room");
+        } else {
+            findings.add(Verdict::Good, format!("{free} are free on its file system"));
+        }
+    }
+    Some(store)
+}
+
+/// How outputs get from the store into target directories below `dir`.
+pub fn abilities(store: &Store, dir: &Path, findings: &mut Findings) {
+    findings.section = "File systems";
+    let blob = match Scratch::new(store.root()) {
+        Ok(blob) => blob,
+        Err(_) => return,
+    };
+    let there = match Scratch::new(dir) {
+        Ok(there) => there,
+        Err(error) => {
+            return findings.add(Verdict::Warning, format!("{} can't be written: {error}", dir.display()));
+        }
+    };
+    let reflinks = matches!(
+        place(blob.path(), there.path(), Sharing::Private(Stamp::Now), Permission::Plain),
+        Ok(Mode::Reflink)
+    );
+    let link = there.path().with_extension("link");
+    let links = fs::hard_link(blob.path(), &link).is_ok();
+    let _ = fs::remove_file(&link);
+    let shown = dir.display();
+    match (reflinks, links) {
+        (true, _) => findings.add(Verdict::Good, format!("outputs are cloned into {shown}: no bytes copied")),
+        (false, true) => findings.add(
+            Verdict::Good,
+            format!("no clones here, but hard links: libraries are linked into {shown}, executables copied"),
+        ),
+        (false, false) => findings.add_with_hint(
+            Verdict::Warning,
+            format!("neither clones nor hard links from the store to {shown}: everything is copied"),
+            "put the store (KACHE_CACHE_DIR) on the same file system as your projects",
+        ),
+    }
+    for (name, file) in [("the store", &blob), ("that directory", &there)] {
+        if keeps_attributes(store, file.path()) {
+            findings.add(Verdict::Good, format!("{name} keeps extended attributes"));
+        } else {
+            let what =
+                format!("{name} keeps no extended attributes: digests are remembered in files of their own");
+            findings.add(Verdict::Note, what);
+        }
+    }
+}
+
+/// Whether digests can be put down on a file's inode.
+fn keeps_attributes(store: &Store, path: &Path) -> bool {
+    // Only a file that hasn't changed for a while is trusted with one.
+    const LONG_AGO_S: i64 = 1_000_000_000;
+    set_mtime_of(path, LONG_AGO_S).is_ok()
+        && matches!(DigestMemo::new(store).bless(path, &Digest::of(CONTENT)), Ok(Blessing::Remembered))
+}
+
+/// Compares entries with what is there, and drops what is broken if asked to.
+pub fn integrity(store: &Store, args: &Args, ui: &Ui, findings: &mut Findings) {
+    findings.section = "Integrity";
+    let checksums = if args.checksums { Checksums::Read } else { Checksums::Skip };
+    let verified = store.verify(checksums, &mut |progress| {
+        if progress.done.is_multiple_of(64) {
+            ui.progress(&format!("checked {} of {} blobs", progress.done, progress.total));
+        }
+    });
+    ui.progress("");
+    let verification = match verified {
+        Ok(verification) => verification,
+        Err(error) => return findings.add(Verdict::Bad, error.to_string()),
+    };
+    let how = if args.checksums { "contents" } else { "sizes and times" };
+    let summary =
+        format!("{} entries and {} blobs checked ({how})", verification.entries, verification.blobs);
+    let orphaned =
+        |problem: &Problem| if let Problem::OrphanBlob(_, size) = problem { Some(*size) } else { None };
+    let orphans: Vec<u64> = verification.problems.iter().filter_map(orphaned).collect();
+    let problems: Vec<&Problem> =
+        verification.problems.iter().filter(|problem| !matches!(problem, Problem::OrphanBlob(..))).collect();
+    findings.add(if problems.is_empty() { Verdict::Good } else { Verdict::Note }, summary);
+    if !orphans.is_empty() {
+        let size = format_size(orphans.iter().sum());
+        findings.add(
+            Verdict::Note,
+            format!("{} blobs ({size}) that nothing needs; `kache gc` removes them", orphans.len()),
+        );
+    }
+    let treated: Vec<(Verdict, String)> =
+        problems.iter().map(|problem| treat(store, problem, args)).collect();
+    let rest = &treated[treated.len().min(PROBLEMS_MAX)..];
+    if !rest.is_empty() {
+        let is_bad = rest.iter().any(|(verdict, _)| *verdict == Verdict::Bad);
+        let verdict = if is_bad { Verdict::Bad } else { Verdict::Note };
+        findings.add(verdict, format!("{} problems in all, the first {PROBLEMS_MAX} are:", treated.len()));
+    }
+    for (verdict, what) in treated.into_iter().take(PROBLEMS_MAX) {
+        findings.add(verdict, what);
+    }
+    if !problems.is_empty() && !args.repair {
+        findings.add_with_hint(
+            Verdict::Note,
+            "nothing was changed",
+            "`kache doctor --repair` drops what is broken",
+        );
+    }
+}
+
+/// Drops what is broken, if that was asked for and is possible.
+fn treat(store: &Store, problem: &Problem, args: &Args) -> (Verdict, String) {
+    if !args.repair || !problem.is_repairable() {
+        return (Verdict::Bad, problem.to_string());
+    }
+    match store.repair(problem) {
+        Ok(()) => (Verdict::Note, format!("{problem}: dropped, the next compile brings it back")),
+        Err(error) => (Verdict::Bad, format!("{problem}: can't be dropped: {error}")),
+    }
+}
+
+const CONTENT: &[u8] = b"kache doctor tries what this file system can do; this file can be removed\n";
+
+/// A file to try things with; removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(format!(".kache-doctor-{}", std::process::id()));
+        let mut file = fs::File::create_new(&path)?;
+        let scratch = Self(path);
+        io::Write::write_all(&mut file, CONTENT)?;
+        Ok(scratch)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

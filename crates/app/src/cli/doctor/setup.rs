@@ -1,0 +1,150 @@
+//! Checks of the program, its settings, and how Cargo is told to use it. Knows nothing about disks.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use kache_core::config::{Origin, Settings, env};
+
+use super::{Findings, Verdict};
+use crate::cargo_config::{CargoConfig, WrapperSetting, find_program};
+
+/// Version and place of this program, and whether a shell would find it.
+pub fn program(findings: &mut Findings) {
+    findings.section = "Program";
+    let version = env!("CARGO_PKG_VERSION");
+    let Ok(me) = std::env::current_exe() else {
+        return findings.add(Verdict::Warning, format!("kache {version}, at an unknown place"));
+    };
+    findings.add(Verdict::Good, format!("kache {version}, {}", me.display()));
+    let path = std::env::var_os(env::PATH);
+    let canonical = |file: &Path| file.canonicalize().ok();
+    match find_program(OsStr::new("kache"), path.as_deref()) {
+        Some(found) if canonical(&found) == canonical(&me) => {}
+        Some(found) => findings.add_with_hint(
+            Verdict::Warning,
+            format!("`kache` in PATH is another program: {}", found.display()),
+            "remove one of the two, or `RUSTC_WRAPPER=kache` may run the other",
+        ),
+        None => findings.add_with_hint(
+            Verdict::Note,
+            "`kache` is not found through PATH",
+            "`kache init` then writes the full path into Cargo's configuration",
+        ),
+    }
+}
+
+/// Every setting that isn't the default, and everything that is wrong with one.
+pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
+    findings.section = "Settings";
+    let (settings, warnings) = match crate::settings::load(Some(cwd)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            findings.add_with_hint(
+                Verdict::Bad,
+                error.to_string(),
+                "until then every build bypasses the cache",
+            );
+            return None;
+        }
+    };
+    match &settings.file {
+        Some(file) => findings.add(Verdict::Good, format!("file {file}")),
+        None => findings.add(Verdict::Good, "no settings file, defaults and environment only"),
+    }
+    for row in settings.rows().into_iter().filter(|row| row.origin != Origin::Default) {
+        let (name, from) = match row.origin {
+            Origin::Environment => (row.variable, "environment"),
+            Origin::File | Origin::Default => (row.key, "file"),
+        };
+        let value = row.value.unwrap_or_default();
+        findings.add(Verdict::Note, format!("{} = {value} ({from})", name.unwrap_or_default()));
+    }
+    for problem in &settings.problems {
+        let meanwhile = "the wrapper goes on with the local cache";
+        findings.add_with_hint(Verdict::Bad, problem.to_string(), meanwhile);
+    }
+    for warning in warnings {
+        findings.add(Verdict::Warning, warning.to_string());
+    }
+    if *settings.disabled {
+        let hint = "unset KACHE_DISABLED to use the cache";
+        findings.add_with_hint(Verdict::Bad, "KACHE_DISABLED is set: nothing is cached", hint);
+    }
+    Some(settings)
+}
+
+/// Which wrapper Cargo uses here, and whether it is this program.
+pub fn cargo(cwd: &Path, findings: &mut Findings) {
+    findings.section = "Cargo";
+    match CargoConfig::observe(cwd, |name| std::env::var_os(name)) {
+        Err(error) => findings.add(Verdict::Bad, error.to_string()),
+        Ok(config) => wrapper(&config, findings),
+    }
+    match version_of("cargo") {
+        Some(version) => findings.add(Verdict::Good, version),
+        None => findings.add(Verdict::Bad, "`cargo -V` doesn't run"),
+    }
+    match version_of("rustc") {
+        Some(version) => findings.add(Verdict::Good, version),
+        None => findings.add(Verdict::Bad, "`rustc -V` doesn't run"),
+    }
+}
+
+fn wrapper(config: &CargoConfig, findings: &mut Findings) {
+    let Some(first) = config.wrappers.first() else {
+        let what = format!("no compiler wrapper is set in {}", config.user_file.display());
+        return findings.add_with_hint(Verdict::Bad, what, "`kache init` sets it");
+    };
+    let value = first.value.display();
+    if !first.is_kache() {
+        let what = match (first.value.is_empty(), first.is_sccache()) {
+            (true, _) => format!("{} is empty: Cargo uses no wrapper", first.place),
+            (_, true) => format!("Cargo uses sccache ({value}), set by {}", first.place),
+            _ => format!("Cargo uses another wrapper ({value}), set by {}", first.place),
+        };
+        let kache_below = config.wrappers.iter().skip(1).any(WrapperSetting::is_kache);
+        let hint = if kache_below {
+            "remove that setting; below it kache is configured"
+        } else {
+            "`kache init` replaces the user's setting; variables and project files are yours to change"
+        };
+        return findings.add_with_hint(Verdict::Bad, what, hint);
+    }
+    findings.add(Verdict::Good, format!("the wrapper is {value}, set by {}", first.place));
+    let path = std::env::var_os(env::PATH);
+    let found = find_program(&first.value, path.as_deref()).and_then(|file| file.canonicalize().ok());
+    match (found, std::env::current_exe().and_then(|me| me.canonicalize())) {
+        (None, _) => findings.add_with_hint(
+            Verdict::Bad,
+            format!("there is no program {value}: builds fail"),
+            "`kache init` puts the right path in",
+        ),
+        (Some(found), Ok(me)) if found != me => findings.add_with_hint(
+            Verdict::Warning,
+            format!("the wrapper is another copy of kache: {}", found.display()),
+            "`kache init` with the copy you want puts its path in",
+        ),
+        _ => {}
+    }
+}
+
+/// The first line that a program prints for `-V`.
+fn version_of(program: &str) -> Option<String> {
+    let output = Command::new(program).arg("-V").output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().next().map(str::to_owned)
+}
+
+/// What is said about the remote.
+pub fn remote(settings: &Settings, findings: &mut Findings) {
+    let Some(remote) = settings.remote() else { return };
+    findings.section = "Remote";
+    let bucket = &remote.bucket.value;
+    let endpoint = remote.endpoint.as_ref().map_or("AWS", |endpoint| endpoint.value.as_str());
+    findings.add_with_hint(
+        Verdict::Warning,
+        format!("bucket {bucket} at {endpoint} is configured"),
+        "this version only reads the settings and transfers nothing yet",
+    );
+}

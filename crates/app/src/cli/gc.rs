@@ -1,0 +1,181 @@
+//! `kache gc`: evicts what is too old or too much. What goes is decided by the store's plan; here it is asked for,
+//! shown and counted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kache_core::quantity::format_size;
+use kache_store::Store;
+use kache_store::evict::{EvictPlan, SweepOptions};
+use kache_store::sweep::{SweepReport, Sweeping};
+use serde_json::json;
+
+use super::{open_store, settings};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::{Align, Style, Table, Ui};
+
+/// Evict what hasn't been used for long, or is over the size limit
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache gc                     bring the store under its limit, remove what nothing needs
+  kache gc --max-age 30d       also evict what wasn't used for thirty days
+  kache gc --dry-run           show what would go and why, remove nothing
+
+The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target
+directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is
+over its limit.")]
+pub struct Args {
+    /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    max_age: Option<Duration>,
+    /// Show what would go, and remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Say nothing, and do nothing while the store is under its limit: for the wrapper
+    #[arg(long, hide = true, conflicts_with_all = ["max_age", "dry_run", "json"])]
+    auto: bool,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    if args.auto {
+        return auto();
+    }
+    let settings = settings(ui)?;
+    let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
+    let limit_bytes = Some(*settings.local_size_bytes_max);
+    let options = SweepOptions { limit_bytes, age_max: args.max_age, ..SweepOptions::default() };
+    if args.dry_run {
+        let plan = store.plan_sweep(&options)?;
+        ui.print(&if args.json { json(&plan, None) } else { plan_text(&plan, ui) })?;
+        return Ok(Status::Done);
+    }
+    sweep(&store, &options, args.json, ui)
+}
+
+/// Carries out a sweep and says what it did.
+pub(super) fn sweep(store: &Store, options: &SweepOptions, as_json: bool, ui: &Ui) -> Outcome {
+    match store.sweep(options)? {
+        Sweeping::Busy => {
+            Err(CliError::failure("another process is evicting right now").hint("try again in a moment"))
+        }
+        Sweeping::Done(report) => {
+            if as_json {
+                ui.print(&json(&report.plan, Some(&report)))?;
+            }
+            ui.status(&report_text(&report));
+            match report.errors.first() {
+                None => Ok(Status::Done),
+                Some(error) => {
+                    Err(CliError::failure(format!("{} things couldn't be removed", report.errors.len()))
+                        .because(error))
+                }
+            }
+        }
+    }
+}
+
+/// Started by the wrapper, detached: nobody reads what it would say. Which store and which limit are meant, the
+/// wrapper says through KACHE_CACHE_DIR and KACHE_MAX_SIZE.
+fn auto() -> Outcome {
+    let (settings, _) = crate::settings::load(None)?;
+    let limit_bytes = *settings.local_size_bytes_max;
+    let store = Store::open_existing(settings.cache_dir()?)?;
+    if store.usage_estimate()?.bytes > limit_bytes {
+        let options = SweepOptions { limit_bytes: Some(limit_bytes), ..SweepOptions::default() };
+        store.sweep(&options)?;
+    }
+    Ok(Status::Done)
+}
+
+/// What would go, grouped by reason, and what that would free.
+fn plan_text(plan: &EvictPlan, ui: &Ui) -> String {
+    let mut text = String::new();
+    if plan.entries.is_empty() && plan.blobs.is_empty() {
+        let size = format_size(plan.before.counted_bytes());
+        let _ = writeln!(text, "Nothing to evict: {} entries, {size}.", plan.before.entries);
+        return text;
+    }
+    if !plan.entries.is_empty() {
+        let mut table = Table::new(&[
+            ("crate", Align::Left),
+            ("why", Align::Left),
+            ("size", Align::Right),
+            ("key", Align::Left),
+        ]);
+        for entry in &plan.entries {
+            let name = if entry.crate_name.is_empty() { "?" } else { &entry.crate_name };
+            table.row([
+                name.to_owned(),
+                entry.why.word().to_owned(),
+                format_size(entry.blob_bytes),
+                entry.key.0.short(),
+            ]);
+        }
+        text.push_str(&table.render(ui));
+    }
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in &plan.entries {
+        *reasons.entry(entry.why.word()).or_default() += 1;
+    }
+    let reasons: Vec<String> = reasons.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    let summary = format!(
+        "Would evict {} entries{reasons} and remove {} blobs, freeing {}; {} entries and {} would stay.",
+        plan.entries.len(),
+        plan.blobs.len(),
+        format_size(plan.freed_bytes()),
+        plan.after.entries,
+        format_size(plan.after.counted_bytes()),
+    );
+    let _ = writeln!(text, "{}", ui.out(Style::Bold, &summary));
+    text
+}
+
+fn report_text(report: &SweepReport) -> String {
+    let mut text = format!(
+        "Evicted {} entries and removed {} blobs: {} freed.",
+        report.entries,
+        report.blobs,
+        format_size(report.freed_bytes)
+    );
+    if report.held_bytes > 0 {
+        let _ = write!(
+            text,
+            " Another {} are free once target directories let go.",
+            format_size(report.held_bytes)
+        );
+    }
+    if report.spared > 0 {
+        let _ = write!(text, " {} were used meanwhile and stay.", report.spared);
+    }
+    text
+}
+
+fn json(plan: &EvictPlan, report: Option<&SweepReport>) -> String {
+    let entries: Vec<_> = plan
+        .entries
+        .iter()
+        .map(|entry| {
+            json!({
+                "key": entry.key, "crate": entry.crate_name, "why": entry.why.word(),
+                "size_bytes": entry.blob_bytes, "used_s": entry.used.seconds(),
+            })
+        })
+        .collect();
+    let value = json!({
+        "version": 1,
+        "dry_run": report.is_none(),
+        "entries": entries,
+        "entries_removed": report.map(|report| report.entries),
+        "blobs": plan.blobs.len(),
+        "freed_bytes": report.map_or(plan.freed_bytes(), |report| report.freed_bytes),
+        "before_bytes": plan.before.counted_bytes(),
+        "after_bytes": plan.after.counted_bytes(),
+    });
+    format!("{value:#}\n")
+}
