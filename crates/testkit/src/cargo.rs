@@ -187,7 +187,7 @@ pub struct Running {
 impl Running {
     /// Sends a signal (`INT`, `KILL`, …) to Cargo and everything it started.
     pub fn signal(&self, name: &str) {
-        let script = format!("kill -{name} -- -{}", self.child.id());
+        let script = format!("kill -s {name} -- -{}", self.child.id());
         let status = Command::new("/bin/sh").args(["-c", &script]).status().expect("start a shell");
         assert!(status.success(), "{script}: {status}");
     }

@@ -182,7 +182,8 @@ fn results(stdout: &str) -> String {
 fn messages(stderr: &str) -> String {
     let mut blocks: Vec<String> = Vec::new();
     let mut in_block = false;
-    for line in stderr.lines() {
+    for coloured in stderr.lines() {
+        let line = &without_colours(coloured);
         let verb = line.split_whitespace().next().unwrap_or_default();
         let indent = line.len() - line.trim_start().len();
         if indent > 0 && indent + verb.len() == 12 && PROGRESS.contains(&verb) {
@@ -198,15 +199,29 @@ fn messages(stderr: &str) -> String {
         if line.is_empty() {
             in_block = false;
         } else if starts || !in_block || blocks.is_empty() {
-            blocks.push(line.to_owned());
+            blocks.push(coloured.to_owned());
             in_block = true;
         } else if let Some(block) = blocks.last_mut() {
             block.push('\n');
-            block.push_str(line);
+            block.push_str(coloured);
         }
     }
     blocks.sort();
     blocks.join("\n\n")
+}
+
+/// The text without terminal control sequences (`ESC [ … letter`).
+fn without_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            chars.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

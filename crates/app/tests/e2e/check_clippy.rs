@@ -84,7 +84,7 @@ fn a52_messages_are_rendered_for_this_terminal() {
 fn b34_future_incompatibility_reports() {
     let lab = lean_lab();
     let p = lab.project("w", PAIR);
-    p.write("dep/src/lib.rs", "#[inline = \"always\"]\npub fn other() {}\npub fn value() -> i64 { 1 }\n");
+    p.write("dep/src/lib.rs", "#![warn(ill_formed_attribute_input)]\n#[inline = \"always\"]\npub fn other() {}\npub fn value() -> i64 { 1 }\n");
     let report = |p: &Project<'_>| {
         p.cargo("build").same();
         let run = p.cargo("report future-incompatibilities --id 1").plain().run();

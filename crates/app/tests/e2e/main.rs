@@ -3,13 +3,21 @@
 
 mod build_scripts;
 mod check_clippy;
+mod cli;
+mod concurrency;
 mod depinfo;
+mod direct;
+mod editing;
+mod failing_open;
 mod fixtures;
 mod freshness;
 mod hits;
 mod keys;
+mod layouts;
 mod macros;
 mod native;
 mod outputs;
 mod paths;
+mod protocol;
 mod support;
+mod toolchains;
