@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
-use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, Text};
+use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey, derive_entry_key};
 use kache_core::paths::{Root, Roots, absolute};
@@ -147,8 +147,12 @@ fn take_over(
         // Also where the store had the content already, or could only clone: the unit's time here is canonical.
         link::set_mtime_of(&output.path, stored.stat().mtime_s).map_err(refused)?;
     }
+    let memo = DigestMemo::new(store);
     // Only a memo: dependents that look at the file don't have to read it.
-    let _ = DigestMemo::new(store).bless(&output.path, digest);
+    let _ = match output.kind {
+        OutputKind::CheckMetadata => memo.note_redated(&output.path, digest, stored.stat().size),
+        _ => memo.bless(&output.path, digest),
+    };
     Ok(stored)
 }
 

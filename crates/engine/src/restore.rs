@@ -7,15 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use kache_core::depinfo::{DEP_INFO_BYTES_MAX, DepInfo};
-use kache_core::entry::{Entry, Text};
+use kache_core::entry::{Entry, OutputKind, Text};
 use kache_core::event::Moved;
 use kache_core::paths::Roots;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::blobs::BlobState;
-use kache_store::hashing::DigestMemo;
-use kache_store::link::{self, Mode, Permission, Sharing, Stamp};
+use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use crate::placement::Standing;
 
@@ -104,15 +103,15 @@ pub fn apply(
             Placement::Shared => Sharing::Shared,
             Placement::Private => Sharing::Private(Stamp::Now),
         };
-        let mode = link::place(&blob, &dest, sharing, permission)?;
+        let note = match output.kind {
+            OutputKind::CheckMetadata => Note::Redated(&output.digest),
+            _ => Note::Digest(&output.digest),
+        };
+        let mode = link::place(&blob, &dest, sharing, permission, note)?;
         match mode {
             Mode::Reflink => moved.reflinked_bytes += output.size,
             Mode::HardLink => moved.linked_bytes += output.size,
             Mode::Copy => moved.copied_bytes += output.size,
-        }
-        if mode != Mode::HardLink {
-            // Only a memo: dependents that look at the file don't have to read it.
-            let _ = DigestMemo::new(store).bless(&dest, &output.digest);
         }
     }
     link::place_bytes(texts.dep_info.as_bytes(), &out_dir.join(&entry.dep_info_name))?;

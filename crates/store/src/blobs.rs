@@ -15,7 +15,7 @@ use crate::clock::{FileTime, set_mtime};
 use crate::error::{Doing, Error, unless_absent};
 use crate::files::{Content, TmpFile, read_capped, remove};
 use crate::hashing::hash_file;
-use crate::inode_memo::{self, Remembered};
+use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::{Store, make_dir_and_above, with_folder};
 use crate::link::{Permission, clone_or_copy, is_link_refused, reflink, set_mtime_of};
 
@@ -156,7 +156,7 @@ impl Store {
     fn verify_anew(&self, digest: &Digest, meta: &Metadata) -> Result<bool, Error> {
         let right = self.verify_blob(digest)?;
         if right && let Ok(file) = File::open(self.blob_path(digest)) {
-            inode_memo::remember(&file, meta, digest);
+            inode_memo::remember(&file, meta, digest, Redating::Never);
         }
         Ok(right)
     }
@@ -287,7 +287,7 @@ fn finish(
     set_mtime(file, mtime_s).doing("set the time of", path)?;
     let meta = file.metadata().doing("look at", path)?;
     // Where attributes are missing, digests of blobs are merely found more slowly.
-    inode_memo::remember(file, &meta, digest);
+    inode_memo::remember(file, &meta, digest, Redating::Never);
     Ok(())
 }
 

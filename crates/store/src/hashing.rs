@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::clock::FileTime;
 use crate::error::{Doing, Error, unless_absent};
-use crate::inode_memo::{self, Remembered};
+use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::Store;
 
 /// Shorter files are hashed every time, in bytes.
@@ -162,7 +162,18 @@ impl<'a> DigestMemo<'a> {
     pub fn bless(&self, path: &Path, digest: &Digest) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let settled = FileTime::modified(&meta).age_s(FileTime::now_coarse()) >= SETTLED_S;
-        let remembered = settled && inode_memo::remember(&file, &meta, digest);
+        let remembered = settled && inode_memo::remember(&file, &meta, digest, Redating::Never);
+        Ok(if remembered { Blessing::Remembered } else { Blessing::Refused })
+    }
+
+    /// Puts down the digest of an output whose compiler has ended, on its inode; `size` is the length of what was
+    /// hashed. For metadata of `check` units, which Cargo dates back afterwards.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn note_redated(&self, path: &Path, digest: &Digest, size: u64) -> Result<Blessing, Error> {
+        let (file, meta) = open_regular(path)?;
+        let remembered = meta.len() == size && inode_memo::remember(&file, &meta, digest, Redating::Expected);
         Ok(if remembered { Blessing::Remembered } else { Blessing::Refused })
     }
 
@@ -176,7 +187,7 @@ impl<'a> DigestMemo<'a> {
         if hashed.digest != *remembered {
             inode_memo::forget(path);
         } else if is_same(&before, &file.metadata().doing("look at", path)?) {
-            inode_memo::remember(&file, &before, remembered);
+            inode_memo::remember(&file, &before, remembered, Redating::Never);
         }
         Ok(Some(hashed.digest))
     }

@@ -28,7 +28,7 @@ fn sidecars(bench: &Bench) -> Vec<std::path::PathBuf> {
 fn has_attributes(bench: &Bench) -> bool {
     let path = bench.write("probe", "x");
     let open = File::open(&path).expect("open");
-    inode_memo::remember(&open, &open.metadata().expect("stat"), &Digest::of(b"x"))
+    inode_memo::remember(&open, &open.metadata().expect("stat"), &Digest::of(b"x"), Redating::Never)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_memo_of_an_earlier_boot_is_read_back_once() {
         set_mtime_of(&file, BLOB_S).expect("utimes");
         let open = File::open(&file).expect("open");
         let meta = open.metadata().expect("stat");
-        inode_memo::remember_under("an earlier boot", &open, &meta, &Digest::of(&big(1)));
+        inode_memo::remember_under("an earlier boot", &open, &meta, &Digest::of(&big(1)), Redating::Never);
         assert_eq!(recall(&file), Remembered::EarlierBoot(Digest::of(&big(1))));
         let real = Digest::of(&content);
         assert_eq!(digest(&bench, &file), Some(real));

@@ -3,9 +3,14 @@
 //!
 //! ```text
 //! user.kache.digest = version:u8(1) digest:32 stamp:12 boot:8
+//!                   | version:u8(2) digest:32 mtime_ns:i64 stamp:4 boot:8
 //! stamp = BLAKE3("size,mtime_s,mtime_ns,inode" as little-endian u64, i64, u32, u64)[..12]
+//!         in version 2 without the mtime, [..4]
 //! boot  = BLAKE3(boot id)[..8]
 //! ```
+//! Version 2 is for files that Cargo dates back after they were put into place: an mtime before the recorded one is as
+//! good, because whoever writes to a file raises its mtime.
+//!
 //! 53 bytes, because ext4 keeps about 60 inside the inode and takes a whole block for more. It is trusted only while
 //! size and mtime match exactly, on the same inode (a copy made with attributes is another one), and under the boot
 //! that wrote it: after a power cut, size and mtime may have survived where the content did not.
@@ -22,6 +27,7 @@ use crate::clock::boot_id;
 
 const NAME: &str = "user.kache.digest";
 const VERSION: u8 = 1;
+const VERSION_REDATED: u8 = 2;
 const STAMP_BYTES: usize = 12;
 const BOOT_BYTES: usize = 8;
 const VALUE_BYTES: usize = 1 + 32 + STAMP_BYTES + BOOT_BYTES;
@@ -37,11 +43,24 @@ pub(crate) enum Remembered {
     EarlierBoot(Digest),
 }
 
+/// Whether a file's mtime is going to be set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redating {
+    /// It stays.
+    Never,
+    /// Cargo may set it to the start of its run.
+    Expected,
+}
+
 /// Reads the memo of the file at `path`, whose metadata is `meta`.
 pub(crate) fn recall(path: &Path, meta: &Metadata) -> Remembered {
+    recall_under(&boot_id(), path, meta)
+}
+
+fn recall_under(boot: &str, path: &Path, meta: &Metadata) -> Remembered {
     let mut value = [MaybeUninit::uninit(); VALUE_BYTES];
     match rustix::fs::getxattr(path, NAME, &mut value[..]) {
-        Ok((value, _)) => judge(value, meta, &boot_mark(&boot_id())),
+        Ok((value, _)) => judge(value, meta, &boot_mark(boot)),
         // Unsupported, absent, or longer than ours and so of another version: all mean that there is no memo.
         Err(_) => Remembered::Nothing,
     }
@@ -51,7 +70,13 @@ fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
     let Ok(value) = <&[u8; VALUE_BYTES]>::try_from(value) else { return Remembered::Nothing };
     let (head, written_under) = value.split_at(VALUE_BYTES - BOOT_BYTES);
     let Ok(digest) = <[u8; 32]>::try_from(&head[1..33]) else { return Remembered::Nothing };
-    if head[0] != VERSION || head[33..] != stamp(meta) {
+    let holds = match head[0] {
+        VERSION => head[33..] == stamp(meta),
+        VERSION_REDATED => <[u8; 8]>::try_from(&head[33..41])
+            .is_ok_and(|ns| mtime_ns(meta) <= i64::from_le_bytes(ns) && head[41..] == stamp_without_time(meta)),
+        _ => false,
+    };
+    if !holds {
         return Remembered::Nothing;
     }
     let digest = Digest::from_bytes(digest);
@@ -59,12 +84,23 @@ fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
 }
 
 /// Writes the memo. The file's size and mtime must be final. Returns whether the file system took it.
-pub(crate) fn remember(file: &File, meta: &Metadata, digest: &Digest) -> bool {
-    remember_under(&boot_id(), file, meta, digest)
+pub(crate) fn remember(file: &File, meta: &Metadata, digest: &Digest, redating: Redating) -> bool {
+    remember_under(&boot_id(), file, meta, digest, redating)
 }
 
-pub(crate) fn remember_under(boot: &str, file: &File, meta: &Metadata, digest: &Digest) -> bool {
-    let value = encode(meta, digest, &boot_mark(boot));
+pub(crate) fn remember_under(
+    boot: &str,
+    file: &File,
+    meta: &Metadata,
+    digest: &Digest,
+    redating: Redating,
+) -> bool {
+    let mut value = encode(meta, digest, &boot_mark(boot));
+    if redating == Redating::Expected {
+        value[0] = VERSION_REDATED;
+        value[33..41].copy_from_slice(&mtime_ns(meta).to_le_bytes());
+        value[41..VALUE_BYTES - BOOT_BYTES].copy_from_slice(&stamp_without_time(meta));
+    }
     rustix::fs::fsetxattr(file, NAME, &value, XattrFlags::empty()).is_ok()
 }
 
@@ -89,6 +125,14 @@ fn stamp(meta: &Metadata) -> [u8; STAMP_BYTES] {
     bytes.extend_from_slice(&u32::try_from(meta.mtime_nsec()).unwrap_or(u32::MAX).to_le_bytes());
     bytes.extend_from_slice(&meta.ino().to_le_bytes());
     first_bytes(&bytes)
+}
+
+fn mtime_ns(meta: &Metadata) -> i64 {
+    meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec())
+}
+
+fn stamp_without_time(meta: &Metadata) -> [u8; 4] {
+    first_bytes(&[meta.size().to_le_bytes(), meta.ino().to_le_bytes()].concat())
 }
 
 fn boot_mark(boot: &str) -> [u8; BOOT_BYTES] {
@@ -131,6 +175,18 @@ mod tests {
             let mut bad = good;
             bad[at] ^= 1;
             assert_eq!(judge(&bad, &meta, &boot), Remembered::Nothing, "byte {at}");
+        }
+        let set_mtime = |seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = File::options().write(true).open(&path).expect("open");
+            file.set_modified(time).expect("utimes");
+            (std::fs::metadata(&path).expect("stat"), file)
+        };
+        let (dated, file) = set_mtime(1_000_000);
+        assert!(remember_under("this boot", &file, &dated, &digest, Redating::Expected));
+        for (seconds, trusted) in [(1_000_000, true), (999_999, true), (1_000_001, false)] {
+            let (now, _) = set_mtime(seconds);
+            assert_eq!(recall_under("this boot", &path, &now) == Remembered::Trusted(digest), trusted, "{seconds}");
         }
         let copy = dir.path().join("copy");
         std::fs::copy(&path, &copy).expect("copy");

@@ -16,11 +16,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use kache_core::digest::Digest;
 use rustix::io::Errno;
 
 use crate::clock::{set_mtime, set_mtime_now};
 use crate::error::{Doing, Error, errno, unless_absent};
 use crate::files::{TmpFile, create_new};
+use crate::inode_memo::{self, Redating};
 use crate::layout::unique_name;
 
 /// How a file came to its content: the rung really used.
@@ -89,11 +91,30 @@ impl Permission {
     }
 }
 
+/// What a private file remembers of its content, so that those who look at it later don't have to read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// Nothing.
+    None,
+    /// Its digest.
+    Digest(&'a Digest),
+    /// Its digest, and that its mtime may be set back later: Cargo dates the metadata of `check` units to the start
+    /// of its own run.
+    Redated(&'a Digest),
+}
+
 /// Puts the content of `blob` under the name `dest`, whose directory must exist, in place of what has that name.
+/// A file of its own gets the note; `note` must be true of the blob.
 ///
 /// # Errors
 /// [`Error::is_missing`] with the blob's path when it is gone; others when no rung held. `dest` is then as it was.
-pub fn place(blob: &Path, dest: &Path, sharing: Sharing, permission: Permission) -> Result<Mode, Error> {
+pub fn place(
+    blob: &Path,
+    dest: &Path,
+    sharing: Sharing,
+    permission: Permission,
+    note: Note<'_>,
+) -> Result<Mode, Error> {
     let source = File::open(blob).doing("open blob", blob)?;
     let meta = source.metadata().doing("look at blob", blob)?;
     let folder = dest.parent().unwrap_or(Path::new("."));
@@ -120,6 +141,12 @@ pub fn place(blob: &Path, dest: &Path, sharing: Sharing, permission: Permission)
         Stamp::At(seconds) => set_mtime(&file, seconds),
     }
     .doing("set the time of", tmp.path())?;
+    if let Note::Digest(digest) | Note::Redated(digest) = note {
+        let final_meta = file.metadata().doing("look at", tmp.path())?;
+        // Under its temporary name nobody else can change it. Without attributes it is read when it is needed.
+        let redating = if matches!(note, Note::Redated(_)) { Redating::Expected } else { Redating::Never };
+        inode_memo::remember(&file, &final_meta, digest, redating);
+    }
     tmp.rename_to(dest)?;
     Ok(mode)
 }

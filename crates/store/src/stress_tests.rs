@@ -12,7 +12,7 @@ use kache_core::key::{EntryKey, UnitKey};
 use crate::blobs::{BlobState, IngestHow};
 use crate::evict::SweepOptions;
 use crate::layout::Store;
-use crate::link::{Permission, Sharing, Stamp, place};
+use crate::link::{Note, Permission, Sharing, Stamp, place};
 use crate::testing::{BLOB_S, Bench};
 
 const KEYS: usize = 12;
@@ -57,7 +57,7 @@ fn get(store: &Store, dir: &std::path::Path, i: usize, sharing: Sharing) -> bool
             return false;
         }
         let dest = dir.join(format!("restored-{}", output.name));
-        match place(&store.blob_path(&output.digest), &dest, sharing, Permission::Plain) {
+        match place(&store.blob_path(&output.digest), &dest, sharing, Permission::Plain, Note::None) {
             Ok(_) => assert!(fs::read(&dest).expect("read") == content, "wrong content under key {i}"),
             Err(error) if error.is_missing() => return false,
             Err(error) => panic!("{error}"),

@@ -13,7 +13,7 @@ use kache_core::key::{EntryKey, UnitKey};
 use kache_core::record::InputRecord;
 use kache_store::blobs::IngestHow;
 use kache_store::evict::{Purge, SweepOptions};
-use kache_store::link::{Permission, Sharing, Stamp, place, place_bytes};
+use kache_store::link::{Note, Permission, Sharing, Stamp, place, place_bytes};
 use kache_store::sweep::Sweeping;
 use kache_store::{Error, Store};
 
@@ -64,7 +64,7 @@ fn a_full_disk_costs_entries_and_nothing_else() {
     let dest = dir.path().join("dest");
     let private = Sharing::Private(Stamp::Now);
     must_be_full("ingest_bytes", store.ingest_bytes(&[3; 100_000]));
-    must_be_full("place", place(&store.blob_path(&known), &dest, private, Permission::Plain));
+    must_be_full("place", place(&store.blob_path(&known), &dest, private, Permission::Plain, Note::None));
     must_be_full("place_bytes", place_bytes(&[4; 100_000], &dest));
     assert!(!dest.exists());
     for n in 2..200 {

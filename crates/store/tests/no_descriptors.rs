@@ -13,7 +13,7 @@ use kache_store::Store;
 use kache_store::blobs::IngestHow;
 use kache_store::evict::{Purge, SweepOptions};
 use kache_store::hashing::DigestMemo;
-use kache_store::link::{Permission, Sharing, Stamp, place, place_bytes};
+use kache_store::link::{Note, Permission, Sharing, Stamp, place, place_bytes};
 use kache_store::verify::Checksums;
 
 fn entry(unit: UnitKey) -> Entry {
@@ -67,7 +67,7 @@ fn without_descriptors_everything_is_an_error_and_nothing_is_lost() {
         ("read_blob", store.read_blob(&digest, 1 << 20).err()),
         ("digest", DigestMemo::new(&store).digest(&dir.path().join("other")).err()),
         ("bless", DigestMemo::new(&store).bless(&file, &digest).err()),
-        ("place", place(&blob, &dest, Sharing::Private(Stamp::Now), Permission::Plain).err()),
+        ("place", place(&blob, &dest, Sharing::Private(Stamp::Now), Permission::Plain, Note::None).err()),
         ("place_bytes", place_bytes(b"x", &dest).err()),
         ("lock_unit", store.lock_unit(&unit, Duration::ZERO).err()),
         ("append", store.append(&Event::new("demo", Outcome::Hit)).err()),

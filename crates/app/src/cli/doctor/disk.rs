@@ -9,7 +9,7 @@ use kache_core::digest::Digest;
 use kache_core::quantity::format_size;
 use kache_store::Store;
 use kache_store::hashing::{Blessing, DigestMemo};
-use kache_store::link::{Mode, Permission, Sharing, Stamp, place, set_mtime_of};
+use kache_store::link::{Note, Mode, Permission, Sharing, Stamp, place, set_mtime_of};
 use kache_store::verify::{Checksums, Problem};
 
 use super::{Args, Findings, Verdict};
@@ -77,7 +77,7 @@ pub fn abilities(store: &Store, dir: &Path, findings: &mut Findings) {
         }
     };
     let reflinks = matches!(
-        place(blob.path(), there.path(), Sharing::Private(Stamp::Now), Permission::Plain),
+        place(blob.path(), there.path(), Sharing::Private(Stamp::Now), Permission::Plain, Note::None),
         Ok(Mode::Reflink)
     );
     let link = there.path().with_extension("link");
