@@ -130,7 +130,7 @@ fn b26_arguments_just_below_the_limit() {
         let result = padded(bytes).through(Path::new("/bin/true")).status();
         result.is_ok_and(|status| status.success())
     };
-    let (mut low, mut high) = (0, 16 << 20);
+    let (mut low, mut high) = (0usize, 16usize << 20);
     while high - low > 1 {
         let middle = low.midpoint(high);
         if fits(middle) { low = middle } else { high = middle }
