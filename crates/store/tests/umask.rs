@@ -12,7 +12,7 @@ use kache_core::key::{EntryKey, UnitKey};
 use kache_core::record::InputRecord;
 use kache_store::Store;
 use kache_store::blobs::IngestHow;
-use kache_store::link::{Permission, Sharing, Stamp, place};
+use kache_store::link::{Note, Permission, Sharing, Stamp, place};
 use rustix::fs::Mode;
 
 fn modes_below(dir: &Path, found: &mut Vec<(String, u32)>) {
@@ -63,6 +63,6 @@ fn the_strictest_umask_leaves_the_store_usable() {
     rustix::process::umask(Mode::from_raw_mode(0o027));
     let blob = store.blob_path(&Digest::of(&[0]));
     let dest = dir.path().join("dest");
-    place(&blob, &dest, Sharing::Private(Stamp::Now), Permission::Executable).expect("placed");
+    place(&blob, &dest, Sharing::Private(Stamp::Now), Permission::Executable, Note::None).expect("placed");
     assert_eq!(fs::metadata(&dest).expect("stat").permissions().mode() & 0o7777, 0o750);
 }
