@@ -14,7 +14,7 @@ use kache_core::record::{Input, InputRecord};
 use kache_store::Store;
 use kache_store::blobs::{BlobState, IngestHow};
 use kache_store::evict::SweepOptions;
-use kache_store::link::{Permission, Sharing, Stamp, place};
+use kache_store::link::{Note, Permission, Sharing, Stamp, place};
 use kache_store::verify::Checksums;
 
 const VICTIM_DIR: &str = "KACHE_TEST_VICTIM_DIR";
@@ -54,7 +54,7 @@ fn work(dir: &Path) {
         let inputs = vec![Input::File(n.to_string())];
         store.add_record(&unit, InputRecord { inputs, ..InputRecord::default() }).expect("added");
         let sharing = if n % 3 == 0 { Sharing::Shared } else { Sharing::Private(Stamp::Now) };
-        place(&store.blob_path(&digest), &dest, sharing, Permission::Plain).expect("placed");
+        place(&store.blob_path(&digest), &dest, sharing, Permission::Plain, Note::None).expect("placed");
         store.append(&Event::new(&n.to_string(), Outcome::Miss)).expect("appended");
         if n % 10 == 9 {
             let options = SweepOptions {
