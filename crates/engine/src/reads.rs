@@ -17,6 +17,7 @@ use kache_store::sys::{AccessKind, ObservedAccess};
 use crate::compile::Compiled;
 use crate::ingest::{Finished, changed_since, compiler_path};
 use crate::link_inputs;
+use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
 
@@ -60,6 +61,13 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
             return Err(NotStored::LinkInputs("the compiler itself reads the dependencies' objects".to_owned()));
         }
         None => inputs.extend(declared_macros(done)),
+    }
+    if inputs.iter().any(|input| matches!(input, Input::MacroEnv(_))) {
+        for path in info.inputs().iter().filter(|path| path.ends_with(".rs")) {
+            // What isn't UTF-8 is no Rust source.
+            let source = fs::read_to_string(compiler_path(done.call, path)).unwrap_or_default();
+            inputs.extend(macro_env::names_in(&source).map(|name| Input::Env(name.to_owned())));
+        }
     }
     Ok(inputs.into_iter().collect())
 }
