@@ -55,15 +55,20 @@ impl<'a> Observer<'a> {
                 match memo.digest(Path::new(&path)) {
                     Ok(digest) => Some(content(digest)),
                     // A directory where a file was read is neither that file nor its absence.
-                    Err(_) => Path::new(&path).is_dir().then(|| Observed::Content(Digest::of(b"a directory"))),
+                    Err(_) => {
+                        Path::new(&path).is_dir().then(|| Observed::Content(Digest::of(b"a directory")))
+                    }
                 }
             }
             Input::Dir(name) => Some(content(listing_digest(Path::new(&self.roots.path_of(name)?)))),
-            Input::Env(name) => Some(content(self.env.get(name).map(|value| value_digest(value, self.roots)))),
+            Input::Env(name) => {
+                Some(content(self.env.get(name).map(|value| value_digest(value, self.roots))))
+            }
             Input::MacroEnv(name) => {
                 let path = self.roots.path_of(name)?;
                 let digest = memo.digest(Path::new(&path)).ok()??;
-                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest).map(Observed::Content)
+                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest)
+                    .map(Observed::Content)
             }
         }
     }

@@ -14,13 +14,40 @@ use serde::{Deserialize, Serialize};
 /// Variables of the session, not of the build: they differ from shell to shell, the standard library itself names
 /// some of them, and a macro whose expansion depends on them is broken anyway.
 const IGNORED: &[&str] = &[
-    "CARGO_MAKEFLAGS", "CI", "COLORTERM", "COLUMNS", "DISPLAY", "HOME", "HOSTNAME", "LANG", "LD_LIBRARY_PATH", "LINES",
-    "LOGNAME", "LS_COLORS", "MAKEFLAGS", "NUM_JOBS", "OLDPWD", "PATH", "PWD", "RUSTC", "RUSTC_WRAPPER",
-    "RUST_BACKTRACE", "RUST_LIB_BACKTRACE", "RUST_MIN_STACK", "RUST_RECURSION_COUNT", "SHELL", "SHLVL", "TERM",
-    "TMPDIR", "TZ", "USER", "_",
+    "CARGO_MAKEFLAGS",
+    "CI",
+    "COLORTERM",
+    "COLUMNS",
+    "DISPLAY",
+    "HOME",
+    "HOSTNAME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LINES",
+    "LOGNAME",
+    "LS_COLORS",
+    "MAKEFLAGS",
+    "NUM_JOBS",
+    "OLDPWD",
+    "PATH",
+    "PWD",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "RUST_BACKTRACE",
+    "RUST_LIB_BACKTRACE",
+    "RUST_MIN_STACK",
+    "RUST_RECURSION_COUNT",
+    "SHELL",
+    "SHLVL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "_",
 ];
 /// Prefixes of such variables.
-const IGNORED_PREFIXES: &[&str] = &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
+const IGNORED_PREFIXES: &[&str] =
+    &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
 
 #[derive(Default, Serialize, Deserialize)]
 struct Names {
