@@ -36,6 +36,8 @@ fn two_target_directories_in_turns() {
         p.nothing_to_do("build");
         other.cargo("build").env("CARGO_TARGET_DIR", other.target()).nothing_to_do();
     }
+    // Without incremental compilation an edit is stored at once.
+    lab.set_env("CARGO_INCREMENTAL", "0");
     p.edit("gen/number.txt", "7", "8");
     p.cargo("run").ok();
     in_other("run").all_hit();
@@ -81,6 +83,7 @@ fn dependency_replaced_and_dependents_built_later() {
 #[test]
 fn dependency_replaced_in_a_restored_checkout() {
     let lab = lab();
+    lab.set_env("CARGO_INCREMENTAL", "0");
     let one = lab.project("one", PAIR);
     one.cargo("run").same();
     one.edit("dep/src/lib.rs", "1", "2");

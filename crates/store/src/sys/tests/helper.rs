@@ -83,7 +83,7 @@ fn see_sights() {
     drop(Command::new("./executed").status());
     execute_descriptor("descriptor");
     fs::create_dir("moved").expect("created");
-    std::env::set_current_dir("moved").expect("changed");
+    rustix::process::chdir("moved").expect("changed");
     drop(File::open("opened"));
 }
 
