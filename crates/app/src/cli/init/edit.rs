@@ -92,8 +92,6 @@ mod tests {
             ),
             ("# only a comment", "# only a comment\n\n[build]\nrustc-wrapper = \"kache\"\n"),
             ("# windows\r\n", "# windows\r\n\r\n[build]\r\nrustc-wrapper = \"kache\"\r\n"),
-            ("# only a comment", "# only a comment\n\n[build]\nrustc-wrapper = \"kache\"\n"),
-            ("# crlf\r\n", "# crlf\r\n\r\n[build]\r\nrustc-wrapper = \"kache\"\r\n"),
             ("[net]\nretry = 2\n", "[net]\nretry = 2\n\n[build]\nrustc-wrapper = \"kache\"\n"),
             ("build.jobs = 4\n", "build.jobs = 4\nbuild.rustc-wrapper = \"kache\"\n"),
             ("build = { jobs = 4 }\n", "build = { jobs = 4 , rustc-wrapper = \"kache\" }\n"),
