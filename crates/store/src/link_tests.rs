@@ -69,9 +69,11 @@ fn every_rung_gives_the_content_and_the_wanted_time() {
 fn a_reflinking_file_system_gets_an_inode_of_its_own_and_others_a_hard_link() {
     for bench in Bench::everywhere() {
         let blob = blob(&bench, 0o644);
-        let shared = place(&blob, &bench.path("shared"), Sharing::Shared, Permission::Plain, Note::None).expect("placed");
-        let private = place(&blob, &bench.path("private"), Sharing::Private(Stamp::Now), Permission::Plain, Note::None)
+        let shared = place(&blob, &bench.path("shared"), Sharing::Shared, Permission::Plain, Note::None)
             .expect("placed");
+        let private =
+            place(&blob, &bench.path("private"), Sharing::Private(Stamp::Now), Permission::Plain, Note::None)
+                .expect("placed");
         let expected =
             if shared == Mode::Reflink { [Mode::Reflink; 2] } else { [Mode::HardLink, Mode::Copy] };
         assert_eq!([shared, private], expected, "{}", bench.dir.path().display());
@@ -100,7 +102,10 @@ fn placing_the_very_inode_again_changes_nothing_and_leaves_nothing() {
     let blob = blob(&bench, 0o644);
     let dest = bench.path("dest");
     for _ in 0..3 {
-        assert_eq!(place(&blob, &dest, Sharing::Shared, Permission::Plain, Note::None).expect("placed"), Mode::HardLink);
+        assert_eq!(
+            place(&blob, &dest, Sharing::Shared, Permission::Plain, Note::None).expect("placed"),
+            Mode::HardLink
+        );
         assert_eq!(stat(&blob).nlink(), 2);
     }
     assert_eq!(leftovers(bench.dir.path()), 0);
@@ -120,7 +125,11 @@ fn permissions_are_those_of_a_compilers_output_and_a_link_never_changes_the_blob
     for (i, (blob_mode, permission, mode, dest_mode)) in cases.into_iter().enumerate() {
         let blob = blob(&bench, blob_mode);
         let dest = bench.path(&i.to_string());
-        assert_eq!(place(&blob, &dest, Sharing::Shared, permission, Note::None).expect("placed"), mode, "case {i}");
+        assert_eq!(
+            place(&blob, &dest, Sharing::Shared, permission, Note::None).expect("placed"),
+            mode,
+            "case {i}"
+        );
         assert_eq!(stat(&dest).permissions().mode() & 0o777, dest_mode, "case {i}");
         assert_eq!(stat(&blob).permissions().mode() & 0o777, blob_mode, "case {i}");
         fs::remove_file(&blob).expect("remove");
@@ -136,7 +145,10 @@ fn another_file_system_gets_a_copy() {
         return;
     }
     let dest = elsewhere.path().join("dest");
-    assert_eq!(place(&blob, &dest, Sharing::Shared, Permission::Plain, Note::None).expect("placed"), Mode::Copy);
+    assert_eq!(
+        place(&blob, &dest, Sharing::Shared, Permission::Plain, Note::None).expect("placed"),
+        Mode::Copy
+    );
     assert_eq!(mtime(&dest), FileTime::from_parts(BLOB_S, 0));
 }
 
@@ -149,10 +161,12 @@ fn failures_name_the_path_and_leave_the_destination_alone() {
         let error = place(&gone, &dest, sharing, Permission::Plain, Note::None).expect_err("no blob");
         assert!(error.is_missing() && error.path() == gone, "{error}");
         let blob = blob(&bench, 0o644);
-        let error = place(&blob, &gone.join("x"), sharing, Permission::Plain, Note::None).expect_err("no folder");
+        let error =
+            place(&blob, &gone.join("x"), sharing, Permission::Plain, Note::None).expect_err("no folder");
         assert!(error.is_missing(), "{error}");
         fs::create_dir_all(bench.path("dir")).expect("mkdir");
-        place(&blob, &bench.path("dir"), sharing, Permission::Plain, Note::None).expect_err("a folder is in the way");
+        place(&blob, &bench.path("dir"), sharing, Permission::Plain, Note::None)
+            .expect_err("a folder is in the way");
     }
     assert_eq!(fs::read(&dest).expect("read"), b"former");
     assert_eq!(leftovers(bench.dir.path()), 0);
@@ -182,7 +196,8 @@ fn an_inode_with_too_many_links_is_copied() {
     for i in 0..70_000 {
         if let Err(error) = fs::hard_link(&blob, links.join(i.to_string())) {
             assert!(is_link_refused(&error), "{error}");
-            let mode = place(&blob, &bench.path("dest"), Sharing::Shared, Permission::Plain, Note::None).expect("placed");
+            let mode = place(&blob, &bench.path("dest"), Sharing::Shared, Permission::Plain, Note::None)
+                .expect("placed");
             assert_eq!(mode, Mode::Copy);
             break;
         }

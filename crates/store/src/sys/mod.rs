@@ -46,16 +46,20 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
 mod detach;
-mod record;
+mod observation;
 
 #[cfg(all(
     target_os = "linux",
-    any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))
+    target_pointer_width = "64",
+    target_endian = "little",
+    any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 mod seccomp;
 #[cfg(not(all(
     target_os = "linux",
-    any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))
+    target_pointer_width = "64",
+    target_endian = "little",
+    any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 #[path = "unobserved.rs"]
 mod seccomp;
@@ -64,5 +68,5 @@ mod seccomp;
 mod tests;
 
 pub use detach::detach_and_spawn;
-pub use record::{AccessKind, Observation, ObservedAccess, Probes, Scope};
-pub use seccomp::{Observer, spawn_observed};
+pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope};
+pub use seccomp::{Observer, can_observe, spawn_observed};

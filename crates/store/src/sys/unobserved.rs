@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process::{Child, Command};
 
-use super::record::{Observation, Scope};
+use super::observation::{Observation, Scope};
 
 /// Never exists on this platform.
 #[derive(Debug)]
@@ -16,6 +16,12 @@ impl Observer {
     pub fn finish(self) -> Observation {
         match self.0 {}
     }
+}
+
+/// Whether this platform can observe at all: it can't.
+#[must_use]
+pub const fn can_observe() -> bool {
+    false
 }
 
 /// Spawns `command`, unobserved.

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use libc::{c_long, seccomp_data, sock_filter};
 
-use super::super::record::{AccessKind, Probes};
+use super::super::observation::{AccessKind, Probes};
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64

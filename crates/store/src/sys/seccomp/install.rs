@@ -14,6 +14,8 @@ use libc::{c_int, c_ulong, sock_filter};
 pub(super) struct Installer {
     pub(super) program: Vec<sock_filter>,
     pub(super) socket: UnixStream,
+    /// The supervisor's end of the same socket.
+    pub(super) peer: RawFd,
     /// Cleared for a second, unobserved try with the same command.
     pub(super) is_wanted: Arc<AtomicBool>,
     pub(super) parent: ParentDeath,
@@ -46,6 +48,10 @@ impl Installer {
         if !self.is_wanted.load(Ordering::Relaxed) {
             return Ok(());
         }
+        // If the supervisor ends without having taken the message, its end must close, with the listener in it.
+        // Our copy would keep both, and our `execve` would wait for ever.
+        // SAFETY: a system call without pointers; this process doesn't use that copy.
+        unsafe { libc::close(self.peer) };
         let Some(listener) = self.install() else { return send(&self.socket, None) };
         send(&self.socket, Some(listener))?;
         // SAFETY: plain system calls without pointers; the descriptor is ours.

@@ -4,6 +4,7 @@ mod filter;
 mod handover;
 mod install;
 mod listener;
+mod recorder;
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use self::filter::RequestKind;
 use self::install::{Installer, ParentDeath};
 use self::listener::{Answer, Listener, ReadError, Wake};
-use super::record::{AccessKind, Observation, Recorder, Scope};
+use self::recorder::Recorder;
+use super::observation::{AccessKind, Observation, Scope};
 
 /// How long a descendant may take to exit after the command has.
 const GRACE: Duration = Duration::from_millis(20);
@@ -70,6 +72,12 @@ impl Drop for Observer {
     }
 }
 
+/// Whether this platform can observe at all; a kernel or container may still refuse.
+#[must_use]
+pub const fn can_observe() -> bool {
+    true
+}
+
 /// Spawns `command`, observed where that is possible. The command behaves as if it were not, except that
 /// set-user-ID programs have no effect in it, and that if it is spawned from the main thread it is killed when
 /// this process dies.
@@ -118,6 +126,7 @@ impl Preparation {
             return None;
         }
         let (ours, theirs) = UnixStream::pair().ok()?;
+        let peer = ours.as_raw_fd();
         let (stopped, stop) = io::pipe().ok()?;
         let stopped = Arc::new(stopped);
         let seen_by_supervisor = Arc::clone(&stopped);
@@ -133,6 +142,7 @@ impl Preparation {
         let installer = Installer {
             program: filter::program(scope.probes),
             socket: theirs,
+            peer,
             is_wanted: Arc::clone(&is_wanted),
             parent: ParentDeath::of_this_thread(),
         };

@@ -2,91 +2,22 @@
 //! Does not know how accesses come to light.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use super::super::observation::{AccessKind, Observation, ObservedAccess};
 
 /// Distinct paths remembered before the record gives up.
 const PATHS_MAX: usize = 200_000;
 /// Bytes of paths remembered before the record gives up.
 const SIZE_BYTES_MAX: usize = 32 << 20;
+/// Every kind.
+const KINDS: [AccessKind; 4] = [AccessKind::Read, AccessKind::List, AccessKind::Exec, AccessKind::Probe];
 
-/// What an observation covers.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    /// Absolute directories or files below which nothing is recorded.
-    pub ignored: Vec<PathBuf>,
-    /// Whether existence checks count.
-    pub probes: Probes,
-}
-
-/// Which calls that look at a path without opening it are observed. With a lib compile stopping some 100 times for
-/// opens, existence checks add about as many stops again, links three to five times as many: `realpath` reads one
-/// link per component, and rustc and gcc call it for every library.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Probes {
-    /// Only what is opened, listed or executed.
-    Skip,
-    /// `stat` and `access` as well: what a macro decides by `Path::exists`.
-    #[default]
-    Existence,
-    /// `readlink` too: what it decides by `canonicalize` alone, without opening the file then.
-    ExistenceAndLinks,
-}
-
-/// How a path was used. An attempt counts whether or not it succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AccessKind {
-    /// Opened for reading. The path may be a directory: some programs list without saying so on opening.
-    Read,
-    /// Opened as a directory.
-    List,
-    /// Executed.
-    Exec,
-    /// Looked at without being opened. Left out where the path was used in another way too.
-    Probe,
-}
-
-impl AccessKind {
-    const ALL: [Self; 4] = [Self::Read, Self::List, Self::Exec, Self::Probe];
-
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// One path and one way in which it was used by any process of the tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObservedAccess {
-    /// Absolute, without `.` and empty components. A `..` remains only after what isn't a real directory (a
-    /// symbolic link, a missing one), where leaving it out would name another file.
-    pub path: PathBuf,
-    /// How it was used.
-    pub kind: AccessKind,
-}
-
-/// Everything seen. It is all there was only when [`Observation::is_complete`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
-    /// Sorted, without duplicates.
-    pub accesses: Vec<ObservedAccess>,
-    /// There were more paths than are remembered.
-    pub overflowed: bool,
-    /// Accesses whose path could not be read.
-    pub unreadable: u32,
-    /// How many calls were stopped: what the observation cost, at a few microseconds each.
-    pub calls: u64,
-    /// A descendant was still running at the end; what it looks at from then on is not observed.
-    pub outlived: bool,
-}
-
-impl Observation {
-    /// Whether every access (outside the ignored prefixes) is in the list.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        !self.overflowed && self.unreadable == 0 && !self.outlived
-    }
+const fn bit(kind: AccessKind) -> u8 {
+    1 << kind as u8
 }
 
 /// Collects accesses, each path once.
@@ -116,7 +47,7 @@ impl Recorder {
             return;
         }
         if let Some(kinds) = self.seen.get_mut(&path) {
-            *kinds |= kind.bit();
+            *kinds |= bit(kind);
             return;
         }
         if self.seen.len() >= PATHS_MAX || self.size_bytes + path.len() > SIZE_BYTES_MAX {
@@ -124,7 +55,7 @@ impl Recorder {
             return;
         }
         self.size_bytes += path.len();
-        self.seen.insert(path, kind.bit());
+        self.seen.insert(path, bit(kind));
     }
 
     /// Counts one stopped call, whatever it was about.
@@ -146,12 +77,12 @@ impl Recorder {
         let Self { seen, overflowed, unreadable, calls, .. } = self;
         let mut accesses = Vec::with_capacity(seen.len());
         for (path, mut kinds) in seen {
-            if kinds != AccessKind::Probe.bit() {
-                kinds &= !AccessKind::Probe.bit();
+            if kinds != bit(AccessKind::Probe) {
+                kinds &= !bit(AccessKind::Probe);
             }
             let path = PathBuf::from(OsString::from_vec(path));
-            for kind in AccessKind::ALL {
-                if kinds & kind.bit() != 0 {
+            for kind in KINDS {
+                if kinds & bit(kind) != 0 {
                     accesses.push(ObservedAccess { path: path.clone(), kind });
                 }
             }
@@ -189,7 +120,7 @@ fn is_real_directory(path: &[u8]) -> bool {
     if path.ends_with(b"/..") {
         return false;
     }
-    fs::symlink_metadata(Path::new(std::ffi::OsStr::from_bytes(path))).is_ok_and(|metadata| metadata.is_dir())
+    fs::symlink_metadata(Path::new(OsStr::from_bytes(path))).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// A `..` that is still there may lead out of the prefix again, so it counts as outside.

@@ -1,0 +1,72 @@
+//! Owns what an observation is asked for and what it yields. Plain data, the same on every platform.
+
+use std::path::PathBuf;
+
+/// What an observation covers.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Absolute directories or files below which nothing is recorded.
+    pub ignored: Vec<PathBuf>,
+    /// Which existence checks count.
+    pub probes: Probes,
+}
+
+/// Which calls that look at a path without opening it are observed. With a lib compile stopping some 100 times for
+/// opens, existence checks add about as many stops again, links three to five times as many: `realpath` reads one
+/// link per component, and rustc and gcc call it for every library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probes {
+    /// Only what is opened, listed or executed.
+    Skip,
+    /// `stat` and `access` as well: what a macro decides by `Path::exists`.
+    #[default]
+    Existence,
+    /// `readlink` too: what it decides by `canonicalize` alone, without opening the file then.
+    ExistenceAndLinks,
+}
+
+/// How a path was used. An attempt counts whether or not it succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccessKind {
+    /// Opened for reading. The path may be a directory: some programs list without saying so on opening.
+    Read,
+    /// Opened as a directory.
+    List,
+    /// Executed.
+    Exec,
+    /// Looked at without being opened. Left out where the path was used in another way too.
+    Probe,
+}
+
+/// One path and one way in which it was used by any process of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObservedAccess {
+    /// Absolute, without `.` and empty components. A `..` remains only after what isn't a real directory (a
+    /// symbolic link, a missing one), where leaving it out would name another file.
+    pub path: PathBuf,
+    /// How it was used.
+    pub kind: AccessKind,
+}
+
+/// Everything seen. It is all there was only when [`Observation::is_complete`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Sorted, without duplicates.
+    pub accesses: Vec<ObservedAccess>,
+    /// There were more paths than are remembered.
+    pub overflowed: bool,
+    /// Accesses whose path could not be read.
+    pub unreadable: u32,
+    /// How many calls were stopped: what the observation cost, at a few microseconds each.
+    pub calls: u64,
+    /// A descendant was still running at the end; what it looks at from then on is not observed.
+    pub outlived: bool,
+}
+
+impl Observation {
+    /// Whether every access (outside the ignored prefixes) is in the list.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.overflowed && self.unreadable == 0 && !self.outlived
+    }
+}
