@@ -44,7 +44,8 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
     let extra = facts::extra_input_files(done.call).unwrap_or_default();
     if !extra.is_empty() && !crate::world::is_foreign(done.call) {
         info.add_inputs(&extra);
-        link::place_bytes(info.render().as_bytes(), &path).map_err(|error| NotStored::Store(error.to_string()))?;
+        link::place_bytes(info.render().as_bytes(), &path)
+            .map_err(|error| NotStored::Store(error.to_string()))?;
     }
     Ok(info)
 }
@@ -88,12 +89,18 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
-    publish(store, done, &entry_key, &entry, Evidence {
-        crate_name: done.unit.crate_name.clone(),
-        unit_fields: done.key.1.to_vec(),
-        entry_fields,
-        record: record.clone(),
-    })?;
+    publish(
+        store,
+        done,
+        &entry_key,
+        &entry,
+        Evidence {
+            crate_name: done.unit.crate_name.clone(),
+            unit_fields: done.key.1.to_vec(),
+            entry_fields,
+            record: record.clone(),
+        },
+    )?;
     Ok(Ingested { key: entry_key, new_bytes })
 }
 
@@ -143,7 +150,8 @@ fn describe(
 ) -> Result<Entry, NotStored> {
     let portable = |text: &str| done.roots.tokenize(text).ok_or(NotStored::Text);
     let stream = |bytes: &Option<Vec<u8>>| -> Result<Text, NotStored> {
-        let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(NotStored::Text)?;
+        let text =
+            bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(NotStored::Text)?;
         text_of(store, portable(text)?)
     };
     let info = info.map(|text| done.roots.tokenize(text)).ok_or(NotStored::Text)?;
@@ -179,7 +187,8 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
     let mut digests = Vec::new();
     let mut baked: Vec<Root> = Vec::new();
     for output in made {
-        let failed = |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
+        let failed =
+            |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
         let mut file = fs::File::open(&output.path).map_err(failed)?;
         let mut bytes = vec![0u8; 1 << 20];
         let mut hasher = kache_store::hashing::Hasher::new();

@@ -36,8 +36,13 @@ pub fn lookup(
         let Some(entry) = store.entry(&entry_key)? else { continue };
         return Ok(match store.settle(&entry_key, &entry)? {
             Settled::Trusted => Found::Hit(entry_key, Box::new(entry)),
-            Settled::Broken(digest) => {
-                store.heal(&digest)?;
+            Settled::Broken(_) => {
+                // Others may have suffered too; what stays is taken for good by the next compile.
+                for digest in entry.blobs() {
+                    if !store.verify_blob(&digest)? {
+                        store.heal(&digest)?;
+                    }
+                }
                 store.drop_entry(&entry_key)?;
                 Found::Miss(Miss::Broken("lost in a power cut".to_owned()))
             }

@@ -232,7 +232,8 @@ impl<'a> Case<'a> {
     /// Starts a sweep in the background when the store has outgrown its limit.
     fn sweep_if_full(&self) {
         let Ok(usage) = self.store.usage_estimate() else { return };
-        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now_s =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         if usage.bytes > self.settings.local_size_bytes_max.value
             && usage.counted_s + SWEEP_PAUSE_S < now_s
             && let Ok(program) = std::env::current_exe()

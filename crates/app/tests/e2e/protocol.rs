@@ -19,9 +19,13 @@ fn b7_notifications_are_in_time_and_once() {
     let one = lab.project("one", ALL_KINDS);
     let audit = Audit::new(&lab, "audit");
     let commands = ["build", "check --all-targets", "clippy", "test --no-run"];
-    commands.iter().for_each(|args| drop(audit.run(&one.cargo(args))));
+    for args in commands {
+        audit.run(&one.cargo(args));
+    }
     let two = one.checkout("two");
-    commands.iter().for_each(|args| drop(audit.run(&two.cargo(args)).all_hit()));
+    for args in commands {
+        audit.run(&two.cargo(args)).all_hit();
+    }
     two.edit("gen/number.txt", "7", "8");
     audit.run(&two.cargo("build"));
     assert!(audit.calls().len() > 20);
