@@ -2,9 +2,9 @@
 //! captured exactly; everything else is a named [`Bypass`]. Knows nothing about the contents of files.
 
 use crate::args::{self, Arg};
+use crate::entry_key::Rendering;
 use crate::flags::Role;
 use crate::invocation::{Invocation, is_clippy, is_rustc};
-use crate::key::Rendering;
 use crate::reason::Bypass;
 
 /// `--crate-type`.

@@ -78,7 +78,7 @@ pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &
     let mut key = KeyWriter::new("macro environment");
     for (name, value) in relevant {
         if names.found.contains(name) {
-            key.digest(name, super::inputs::value_digest(value, roots));
+            key.digest(name, crate::world::value_digest(value, roots));
         }
     }
     Some(key.finish().0)
