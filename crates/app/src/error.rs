@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use kache_core::config::ConfigError;
 
-use crate::ui::{Style, Ui};
+use crate::ui::{Style, Ui, Unwritable};
 
 /// How a command ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,13 +86,6 @@ impl CliError {
         Self::failure(format!("can't {act} {}", path.display())).because(error)
     }
 
-    /// Standard output that can't be written.
-    pub fn output(error: &io::Error) -> Self {
-        let failure = Self::failure("can't write to standard output").because(error);
-        let kind = if error.kind() == io::ErrorKind::BrokenPipe { Kind::Quiet } else { Kind::Failure };
-        Self { kind, ..failure }
-    }
-
     /// Shows the error; the exit code to end with.
     pub fn present(&self, ui: &Ui) -> ExitCode {
         if self.kind != Kind::Quiet {
@@ -131,6 +124,13 @@ impl From<ConfigError> for CliError {
     }
 }
 
+impl From<Unwritable> for CliError {
+    fn from(error: Unwritable) -> Self {
+        let kind = if error.0.kind() == io::ErrorKind::BrokenPipe { Kind::Quiet } else { Kind::Failure };
+        Self { kind, ..Self::failure(error.to_string()) }
+    }
+}
+
 impl From<kache_store::Error> for CliError {
     fn from(error: kache_store::Error) -> Self {
         Self::failure("the store can't be used").because(&error).hint("`kache doctor` looks for the cause")
@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_error() {
-        assert_eq!(CliError::output(&io::ErrorKind::BrokenPipe.into()).kind, Kind::Quiet);
-        assert_eq!(CliError::output(&io::ErrorKind::StorageFull.into()).kind, Kind::Failure);
+        let kind = |kind: io::ErrorKind| CliError::from(Unwritable(kind.into())).kind;
+        assert_eq!(kind(io::ErrorKind::BrokenPipe), Kind::Quiet);
+        assert_eq!(kind(io::ErrorKind::StorageFull), Kind::Failure);
     }
 }

@@ -7,8 +7,6 @@ use std::io::{self, IsTerminal, Write as _};
 use clap::ValueEnum;
 use kache_core::config::env;
 
-use crate::error::CliError;
-
 /// When to use colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
@@ -51,6 +49,11 @@ impl Style {
     }
 }
 
+/// Standard output that can't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write to standard output: {0}")]
+pub struct Unwritable(pub io::Error);
+
 /// Where to write, and whether in colour.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
@@ -89,9 +92,9 @@ impl Ui {
     }
 
     /// Writes data to standard output.
-    pub fn print(&self, text: &str) -> Result<(), CliError> {
+    pub fn print(&self, text: &str) -> Result<(), Unwritable> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| CliError::output(&error))
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritable)
     }
 
     /// Writes to standard error; nobody can be told when that fails.

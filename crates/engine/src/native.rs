@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 
 use kache_core::unit::Unit;
 
-/// The archives that the unit may bundle: every `.a` in a native search directory below `target_dir`, and
-/// `lib<name>.a` in the others for each `-l static=<name>`. Paths may be absent; order is the search order.
+/// The archives that the unit may bundle, as far as observing the compiler won't tell: `lib<name>.a` in each native
+/// search directory outside `target_dir` for each `-l static=<name>`, and, where nothing is observed, every `.a` in
+/// those below it. Paths may be absent; order is the search order.
 pub fn candidates(unit: &Unit, cwd: &Path, target_dir: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for search in unit.search_paths.iter().filter(|path| matches!(path.kind.as_str(), "native" | "all")) {
         let dir = cwd.join(&search.path);
         if dir.starts_with(target_dir) {
+            if kache_store::sys::can_observe() {
+                continue;
+            }
             let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
             let mut archives: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_archive(path)).collect();
             archives.sort();

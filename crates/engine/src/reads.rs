@@ -118,6 +118,9 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
         let bundled = matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
+        if is_own_output(done, path) {
+            return Vec::new();
+        }
         return match extension {
             "so" | "dylib" if is_file => vec![Input::File(name.clone()), Input::MacroEnv(name)],
             "a" if is_file => vec![Input::File(name)],
@@ -143,6 +146,16 @@ fn is_cargos_own(path: &str, target: &str) -> bool {
     below.is_some_and(|rest| rest.len() <= 1 || rest.split('/').skip(1).take(4).any(|part| DIRS.contains(&part)))
 }
 
+/// The linker looks at what it is about to write.
+fn is_own_output(done: &Finished<'_>, path: &str) -> bool {
+    let Some(name) = path.strip_prefix(done.unit.out_dir.as_str()).map(|name| name.trim_start_matches('/')) else {
+        return false;
+    };
+    let stem = format!("{}{}", done.unit.crate_name, done.unit.extra_filename);
+    let rest = name.strip_prefix("lib").and_then(|name| name.strip_prefix(&stem)).or(name.strip_prefix(&stem));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Files below a build script's `OUT_DIR` are inputs like sources.
 fn is_script_output(path: &str) -> bool {
     path.contains("/build/") && path.contains("/out/")
@@ -155,12 +168,18 @@ fn declared_macros(done: &Finished<'_>) -> Vec<Input> {
     libraries.map(|path| Input::MacroEnv(done.roots.name_of(&compiler_path(done.call, path)))).collect()
 }
 
-/// A static library may go into an rlib unannounced. Where accesses were not observed, every member that the
-/// compiler didn't make must come from an archive that the key names.
+/// A static library may go into an rlib unannounced. Every member that the compiler didn't make must come from an
+/// archive that the key or the record names: those below the target directory are observed, and so are those in
+/// directories of the user's; what lies in system directories has to be named by `-l static`.
 pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) -> Result<(), NotStored> {
     let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
     let unnamed = native::may_bundle_unnamed(done.unit, Path::new(&done.call.cwd), Path::new(target));
-    if compiled.observation.is_some() || !unnamed {
+    let is_archive = |access: &ObservedAccess| access.path.extension().is_some_and(|extension| extension == "a");
+    let is_explained = match &compiled.observation {
+        Some(seen) => !unnamed || seen.accesses.iter().any(is_archive),
+        None => !unnamed && !kache_store::sys::can_observe(),
+    };
+    if is_explained {
         return Ok(());
     }
     for output in made.iter().filter(|output| output.kind == OutputKind::Rlib) {

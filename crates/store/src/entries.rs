@@ -10,7 +10,9 @@ use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
 use kache_core::key::EntryKey;
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
-use crate::error::{Doing, Error};
+#[cfg(target_os = "linux")]
+use crate::error::Doing;
+use crate::error::Error;
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -147,13 +149,8 @@ impl Store {
     /// # Errors
     /// When the file system reports that it could not write, or an entry can't be rewritten.
     pub fn make_durable(&self, keys: &[EntryKey]) -> Result<(), Error> {
-        if !cfg!(target_os = "linux") {
+        if !sync_all(self.root())? {
             return Ok(());
-        }
-        #[cfg(target_os = "linux")]
-        {
-            let root = File::open(self.root()).doing("open", self.root())?;
-            rustix::fs::syncfs(&root).doing("sync", self.root())?;
         }
         for key in keys {
             if let Some(entry) = self.peek_entry(key)?
@@ -170,6 +167,19 @@ impl Store {
         durable.boot.clear();
         self.publish_bytes(&self.entry_path(key), &durable.encode())
     }
+}
+
+/// Writes a whole file system to stable storage; `false` where that can't be asked for.
+#[cfg(target_os = "linux")]
+fn sync_all(dir: &Path) -> Result<bool, Error> {
+    let dir_file = File::open(dir).doing("open", dir)?;
+    rustix::fs::syncfs(&dir_file).doing("sync", dir)?;
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_all(_: &Path) -> Result<bool, Error> {
+    Ok(false)
 }
 
 pub(crate) fn read_entry(path: &Path) -> Result<EntryFile, Error> {

@@ -16,16 +16,13 @@
 //! that wrote it: after a power cut, size and mtime may have survived where the content did not.
 
 use std::fs::{File, Metadata};
-use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use kache_core::digest::Digest;
-use rustix::fs::XattrFlags;
 
 use crate::clock::boot_id;
 
-const NAME: &str = "user.kache.digest";
 const VERSION: u8 = 1;
 const VERSION_REDATED: u8 = 2;
 const STAMP_BYTES: usize = 12;
@@ -58,12 +55,8 @@ pub(crate) fn recall(path: &Path, meta: &Metadata) -> Remembered {
 }
 
 fn recall_under(boot: &str, path: &Path, meta: &Metadata) -> Remembered {
-    let mut value = [MaybeUninit::uninit(); VALUE_BYTES];
-    match rustix::fs::getxattr(path, NAME, &mut value[..]) {
-        Ok((value, _)) => judge(value, meta, &boot_mark(boot)),
-        // Unsupported, absent, or longer than ours and so of another version: all mean that there is no memo.
-        Err(_) => Remembered::Nothing,
-    }
+    // Unsupported, absent, or longer than ours and so of another version: all mean that there is no memo.
+    attribute::get(path).map_or(Remembered::Nothing, |value| judge(&value, meta, &boot_mark(boot)))
 }
 
 fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
@@ -102,7 +95,7 @@ pub(crate) fn remember_under(
         value[33..41].copy_from_slice(&mtime_ns(meta).to_le_bytes());
         value[41..VALUE_BYTES - BOOT_BYTES].copy_from_slice(&stamp_without_time(meta));
     }
-    rustix::fs::fsetxattr(file, NAME, &value, XattrFlags::empty()).is_ok()
+    attribute::set(file, &value)
 }
 
 fn encode(meta: &Metadata, digest: &Digest, boot: &[u8; BOOT_BYTES]) -> [u8; VALUE_BYTES] {
@@ -116,7 +109,7 @@ fn encode(meta: &Metadata, digest: &Digest, boot: &[u8; BOOT_BYTES]) -> [u8; VAL
 
 /// Removes a memo that turned out wrong. Where that fails, the boot in it still keeps it from being trusted.
 pub(crate) fn forget(path: &Path) {
-    let _ = rustix::fs::removexattr(path, NAME);
+    attribute::remove(path);
 }
 
 fn stamp(meta: &Metadata) -> [u8; STAMP_BYTES] {
@@ -146,12 +139,53 @@ fn first_bytes<const N: usize>(bytes: &[u8]) -> [u8; N] {
     first
 }
 
+/// The attribute itself, on systems that have the calls.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+mod attribute {
+    use std::fs::File;
+    use std::path::Path;
+
+    use rustix::fs::{XattrFlags, fsetxattr, getxattr, removexattr};
+
+    const NAME: &str = "user.kache.digest";
+
+    pub(super) fn get(path: &Path) -> Option<Vec<u8>> {
+        let mut value = Vec::with_capacity(super::VALUE_BYTES);
+        getxattr(path, NAME, rustix::buffer::spare_capacity(&mut value)).ok()?;
+        Some(value)
+    }
+
+    pub(super) fn set(file: &File, value: &[u8]) -> bool {
+        fsetxattr(file, NAME, value, XattrFlags::empty()).is_ok()
+    }
+
+    pub(super) fn remove(path: &Path) {
+        let _ = removexattr(path, NAME);
+    }
+}
+
+/// Elsewhere nothing is remembered on inodes.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+mod attribute {
+    use std::fs::File;
+    use std::path::Path;
+
+    pub(super) fn get(_: &Path) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn set(_: &File, _: &[u8]) -> bool {
+        false
+    }
+
+    pub(super) fn remove(_: &Path) {}
+}
+
 /// Copies the memo as it is, as `cp --preserve=xattr` does.
 #[cfg(test)]
 pub(crate) fn copy_raw(from: &Path, to: &Path) {
-    let mut value = [MaybeUninit::uninit(); VALUE_BYTES];
-    if let Ok((value, _)) = rustix::fs::getxattr(from, NAME, &mut value[..]) {
-        rustix::fs::setxattr(to, NAME, value, XattrFlags::empty()).expect("same file system");
+    if let Some(value) = attribute::get(from) {
+        assert!(attribute::set(&File::open(to).expect("open"), &value), "same file system");
     }
 }
 

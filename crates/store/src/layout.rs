@@ -100,6 +100,7 @@ impl Store {
         let tag = self.root.join("CACHEDIR.TAG");
         if !tag.exists() {
             fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
+            fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
         }
         let in_root = [self.journal_dir(), self.memo_dir(), self.queue_dir(), self.locks_dir()];
         let shelves = [Shelf::Blobs, Shelf::Entries, Shelf::Evidence, Shelf::Units];

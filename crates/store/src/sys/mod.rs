@@ -69,4 +69,4 @@ mod tests;
 
 pub use detach::detach_and_spawn;
 pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope};
-pub use seccomp::{Observer, spawn_observed};
+pub use seccomp::{Observer, can_observe, spawn_observed};

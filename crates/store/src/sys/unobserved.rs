@@ -18,6 +18,12 @@ impl Observer {
     }
 }
 
+/// Whether this platform can observe at all: it can't.
+#[must_use]
+pub const fn can_observe() -> bool {
+    false
+}
+
 /// Spawns `command`, unobserved.
 ///
 /// # Errors

@@ -72,6 +72,12 @@ impl Drop for Observer {
     }
 }
 
+/// Whether this platform can observe at all; a kernel or container may still refuse.
+#[must_use]
+pub const fn can_observe() -> bool {
+    true
+}
+
 /// Spawns `command`, observed where that is possible. The command behaves as if it were not, except that
 /// set-user-ID programs have no effect in it, and that if it is spawned from the main thread it is killed when
 /// this process dies.

@@ -1,0 +1,179 @@
+"""Turns records into tables and into the files of bench/runs/. Pure but for `save`.
+
+A ratio is the median of the ratios of figures that were taken in the same repetition and round, one right after the
+other; never a ratio of medians, which on a shared machine may come from different weather.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+from .matrix import COLD, NOOP, NOOP2, PHASES, WARM, WARM2, Record
+
+# A figure is marked when the rest of the machine used more than this share of all cores meanwhile.
+NOISY_SHARE = 0.15
+DASH = "-"
+
+Value = Callable[[Record], float]
+
+
+class Results:
+    """The records of one project, and the few questions that the tables ask."""
+
+    def __init__(self, records: list[Record], cores: int) -> None:
+        self.records = records
+        self.cores = cores
+        self.contestants = list(dict.fromkeys(record.contestant for record in records))
+
+    def of(self, contestant: str, phase: str) -> list[Record]:
+        return [r for r in self.records if r.contestant == contestant and r.phase == phase]
+
+    def middle(self, contestant: str, phase: str, value: Value) -> float | None:
+        found = self.of(contestant, phase)
+        return median(value(record) for record in found) if found else None
+
+    def ratio(self, contestant: str, phase: str, base: str, base_phase: str, value: Value) -> float | None:
+        """Median of `contestant`'s figure over `base`'s of the same turn (of the same repetition, for another phase)."""
+        turns = {(r.rep, r.round if base_phase == phase else 0): value(r) for r in self.of(base, base_phase)}
+        ratios = []
+        for record in self.of(contestant, phase):
+            below = turns.get((record.rep, record.round if base_phase == phase else 0))
+            if below:
+                ratios.append(value(record) / below)
+        return median(ratios) if ratios else None
+
+    def above_floor_ms(self, contestant: str, phase: str) -> float | None:
+        """CPU milliseconds per unit beyond what the floor needed in the same turn."""
+        turns = {(r.rep, r.round): r for r in self.of("floor", phase)}
+        pairs = [(r, turns.get((r.rep, r.round))) for r in self.of(contestant, phase)]
+        extra = [(all_cpu(r) - all_cpu(f)) * 1000 / r.units for r, f in pairs if f and r.units]
+        return median(extra) if extra else None
+
+    def is_noisy(self, contestant: str, phase: str) -> bool:
+        found = self.of(contestant, phase)
+        return bool(found) and median(r.other_cpu_s / (r.wall_s * self.cores) for r in found) > NOISY_SHARE
+
+    def disk(self, contestant: str, phase: str) -> float | None:
+        """Bytes that the first round of a phase added; later rounds rebuild what was just removed."""
+        found = [r.disk_added_bytes for r in self.of(contestant, phase) if r.round == 0]
+        return median(found) if found else None
+
+
+def wall(record: Record) -> float:
+    return record.wall_s
+
+
+def all_cpu(record: Record) -> float:
+    return record.cpu_s + record.background_cpu_s
+
+
+def tables(title: str, records: list[Record], cores: int) -> str:
+    results = Results(records, cores)
+    units = max(record.units for record in records)
+    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results)]
+    return "\n\n".join(parts + [f"  {line}" for line in remarks(results)])
+
+
+def time_table(results: Results) -> str:
+    rows = [["wall, s", "cold", "/plain", "warm", "/floor", "warm2", "/floor", "/plain cold", "noop2", "noop", "/plain"]]
+    for name in results.contestants:
+        rows.append(
+            [name, seconds(results, name, COLD, wall), times(results.ratio(name, COLD, "plain", COLD, wall))]
+            + [seconds(results, name, WARM, wall), times(results.ratio(name, WARM, "floor", WARM, wall))]
+            + [seconds(results, name, WARM2, wall), times(results.ratio(name, WARM2, "floor", WARM2, wall))]
+            + [times(results.ratio(name, WARM2, "plain", COLD, wall), 3)]
+            + [seconds(results, name, NOOP2, wall), seconds(results, name, NOOP, wall)]
+            + [times(results.ratio(name, NOOP, "plain", NOOP, wall))]
+        )
+    return aligned(rows)
+
+
+def cpu_table(results: Results) -> str:
+    rows = [["cpu, s", "cold", "/plain", "warm", "/floor", "warm2", "/floor", "above floor, ms/unit", "background"]]
+    for name in results.contestants:
+        above = results.above_floor_ms(name, WARM2)
+        background = results.middle(name, WARM2, lambda record: record.background_cpu_s)
+        rows.append(
+            [name, seconds(results, name, COLD, all_cpu), times(results.ratio(name, COLD, "plain", COLD, all_cpu))]
+            + [seconds(results, name, WARM, all_cpu), times(results.ratio(name, WARM, "floor", WARM, all_cpu))]
+            + [seconds(results, name, WARM2, all_cpu), times(results.ratio(name, WARM2, "floor", WARM2, all_cpu))]
+            + [DASH if above is None else f"{above:+.2f}", DASH if background is None else f"{background:.2f}"]
+        )
+    return aligned(rows)
+
+
+def work_table(results: Results) -> str:
+    rows = [["compiled", *(phase.name for phase in PHASES), "disk, MB", COLD, "/plain", WARM, WARM2, "/plain cold"]]
+    plain = results.disk("plain", COLD)
+    for name in results.contestants:
+        row = [name]
+        for phase in PHASES:
+            compiled = [record.compiled for record in results.of(name, phase.name)]
+            row.append(str(max(compiled)) if compiled else DASH)
+        cold, warm, warm2 = (results.disk(name, phase) for phase in (COLD, WARM, WARM2))
+        row += ["", megabytes(cold), share(cold, plain), megabytes(warm), megabytes(warm2), share(warm2, plain)]
+        rows.append(row)
+    return aligned(rows)
+
+
+def remarks(results: Results) -> list[str]:
+    """What a reader must know before believing the tables."""
+    lines = []
+    for name in results.contestants:
+        for phase in (NOOP2, NOOP):
+            bad = [record for record in results.of(name, phase) if not record.is_noop_clean]
+            if bad:
+                lines.append(
+                    f"NOT FRESH: {name}, {phase}: Cargo redid work in {len(bad)} of {len(results.of(name, phase))} "
+                    f"no-op builds, {max(record.dispatched for record in bad)} units at most"
+                )
+        missed = [record for record in results.of(name, WARM2) if record.compiled and record.reasons]
+        if missed and name != "plain":
+            top = sorted(missed[0].reasons.items(), key=lambda item: -item[1])[:4]
+            lines.append(f"{name} compiled in {WARM2}: " + ", ".join(f"{count} x {why}" for why, count in top))
+    if any(results.is_noisy(name, phase.name) for name in results.contestants for phase in PHASES):
+        lines.append(f"~ others used more than {NOISY_SHARE:.0%} of the machine meanwhile: trust ratios and CPU, not seconds")
+    return lines
+
+
+def seconds(results: Results, contestant: str, phase: str, value: Value) -> str:
+    middle = results.middle(contestant, phase, value)
+    if middle is None:
+        return DASH
+    mark = "~" if value is wall and results.is_noisy(contestant, phase) else ""
+    return mark + (f"{middle:.3f}" if middle < 10 else f"{middle:.1f}")
+
+
+def times(ratio: float | None, digits: int = 2) -> str:
+    return DASH if ratio is None else f"{ratio:.{digits}f}"
+
+
+def megabytes(size_bytes: float | None) -> str:
+    return DASH if size_bytes is None else f"{size_bytes / 1e6:.1f}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    return DASH if part is None or not whole else f"{part / whole:.3f}"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """The first column to the left, the others to the right, each as wide as it needs."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def save(out: Path, command: str, setup: dict[str, str], records: list[object], text: str) -> None:
+    """Writes results.json (raw) and README.md (set-up and tables); called after every project, so little is lost."""
+    out.mkdir(parents=True, exist_ok=True)
+    raw = {"format": 1, "command": command, "setup": setup, "records": [asdict(record) for record in records]}
+    (out / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
+    lines = [f"# {out.name}", "", f"`{command}`", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in setup.items()]
+    lines += ["", "The columns are explained in [bench/README.md](../../README.md).", "", "```", text, "```", ""]
+    (out / "README.md").write_text("\n".join(lines))

@@ -1,0 +1,138 @@
+//! Several Cargos at once: one compile for each unit, no mix-ups, killed processes leave nothing that lasts.
+
+use std::process::Command;
+
+use kache_testkit::{settle, wait_for};
+
+use crate::fixtures::{ALL_KINDS, macro_world};
+use crate::support::{Outcomes, lab, lean_lab};
+
+/// B31, item 5: two Cargos miss the same units at the same time; each unit is compiled once.
+#[test]
+fn b31_one_compile_for_each_unit() {
+    let lab = lab();
+    let one = macro_world(&lab, "one", "mac::gate!()");
+    let two = one.checkout("two");
+    one.write("user/gate", "");
+    let first = one.cargo("run -q").spawn();
+    wait_for("the first compile of user", || one.path("user/reached").exists());
+    let mark = lab.mark();
+    let second = two.cargo("run -q").spawn();
+    // The second Cargo has found the macro's library and now wants what the first one is at.
+    wait_for("the second Cargo", || lab.events_since(&mark).iter().any(|e| e.crate_name == "mac"));
+    settle();
+    one.remove("user/gate");
+    let (first, second) = (first.wait(&one), second.wait(&two));
+    assert_eq!((first.stdout.as_str(), second.stdout.as_str()), ("passed\n", "passed\n"), "{first}{second}");
+    let all = lab.events_since(&Default::default());
+    for name in ["mac", "app"] {
+        let compiled = all.iter().filter(|e| e.crate_name == name && e.outcome != "hit").count();
+        assert_eq!(compiled, 1, "{name} was compiled {compiled} times\n{first}{second}");
+    }
+    for p in [&one, &two] {
+        p.nothing_to_do("build");
+    }
+}
+
+/// B31: build and check, and two builds, at once on a cold store; then everything is there.
+#[test]
+fn b31_cold_store_and_many_cargos() {
+    let lab = lab();
+    let one = lab.project("one", ALL_KINDS);
+    let (two, three) = (one.checkout("two"), one.checkout("three"));
+    let running = [(&one, "build"), (&two, "build"), (&three, "check --all-targets")]
+        .map(|(p, args)| (p, args, p.cargo(args).spawn()));
+    for (p, args, running) in running {
+        let run = running.wait(p);
+        assert!(run.status.success(), "{run}");
+        p.nothing_to_do(args);
+    }
+    for p in [&one, &two] {
+        assert_eq!(p.cargo("run -q").ok().stdout, "14\n");
+    }
+    let four = one.checkout("four");
+    four.cargo("run").same().all_hit();
+}
+
+/// B6: executables that were just restored run at once, many at a time.
+#[test]
+fn b6_restored_executables_run_at_once() {
+    let lab = lean_lab();
+    let members: Vec<String> = (0..8).map(|i| format!("p{i}")).collect();
+    let p = lab
+        .project("w", &[("Cargo.toml", &format!("[workspace]\nresolver = \"3\"\nmembers = {members:?}\n"))]);
+    for name in &members {
+        let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+        p.write(&format!("{name}/Cargo.toml"), manifest);
+        p.write(
+            &format!("{name}/build.rs"),
+            "fn main() { println!(\"cargo:rerun-if-changed=build.rs\"); }\n",
+        );
+        p.write(&format!("{name}/src/lib.rs"), format!("pub const NAME: &str = {name:?};\n"));
+    }
+    p.cargo("build").ok();
+    for _ in 0..4 {
+        p.wipe();
+        p.cargo("build -j8").ok().all_hit();
+    }
+}
+
+/// D5, R18: Cargo, kache and compilers are killed at arbitrary moments, again and again; what is left is sound, and a
+/// build from it is right.
+#[test]
+fn d5_killed_again_and_again() {
+    let lab = lab();
+    let one = lab.project("one", ALL_KINDS);
+    let two = one.checkout("two");
+    // The moments differ from run to run; what is asserted holds for all of them.
+    for moment in 1..12u64 {
+        for p in [&one, &two] {
+            if moment % 3 == 0 {
+                p.wipe();
+            }
+            p.write("gen/number.txt", format!("{}\n", moment % 4));
+        }
+        let running = [&one, &two].map(|p| (p, p.cargo("test --no-run").spawn()));
+        std::thread::sleep(std::time::Duration::from_millis(37 * moment));
+        for (p, running) in running {
+            running.signal("KILL");
+            running.wait(p);
+        }
+        lab.assert_store_is_sound();
+    }
+    for p in [&one, &two] {
+        p.cargo("run").same();
+        p.cargo("test -q").same();
+        p.nothing_to_do("test --no-run");
+        p.wipe();
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
+}
+
+/// D9, C19: garbage is collected all the time while builds go on.
+#[test]
+fn d9_collection_during_builds() {
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    let two = one.checkout("two");
+    lab.set_env("KACHE_MAX_SIZE", "2MiB");
+    let mut collector = Command::new("/bin/sh");
+    let done = lab.root().join("done");
+    let script =
+        format!("while [ ! -e {} ]; do \"$0\" gc --max-age 0s >/dev/null 2>&1; done", done.display());
+    let environment = lab.command("true");
+    collector.args(["-c", &script]).arg(lab.wrapper()).env_clear();
+    collector.envs(environment.get_envs().filter_map(|(n, v)| v.map(|v| (n, v))));
+    let mut collector = collector.spawn().expect("start a shell");
+    for _ in 0..4 {
+        for p in [&one, &two] {
+            p.wipe();
+            assert_eq!(p.cargo("run -q").ok().stdout, "14\n");
+        }
+    }
+    lab.write("done", "");
+    assert!(collector.wait().expect("wait").success());
+    one.cargo("run").same();
+    one.nothing_to_do("build");
+}

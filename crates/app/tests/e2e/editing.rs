@@ -1,0 +1,168 @@
+//! Someone edits: incremental compiles stay incremental and out of the store, first builds and reverts are served;
+//! what was saved while the compiler ran poisons nothing.
+
+use kache_testkit::Project;
+
+use crate::fixtures::{PAIR, macro_world, user_world};
+use crate::support::{Lab, Outcomes, lab, lean_lab};
+
+/// B21, C8, design §6: the first compile of a unit in a target directory is stored; later misses with incremental
+/// wanted are incremental and not stored; known content is served all the same.
+#[test]
+fn b21_incremental_policy() {
+    let lab = lab();
+    let one = lab.project("one", PAIR);
+    let run = one.cargo("run").same();
+    assert!(run.events.iter().all(|e| e.outcome == "miss" && e.not_stored.is_empty()), "{run}");
+    one.edit("dep/src/lib.rs", "1", "2");
+    let run = one.cargo("run").same();
+    assert!(run.one("dep").not_stored.starts_with("incremental"), "{run}");
+    one.edit("dep/src/lib.rs", "2", "3");
+    let run = one.cargo("run").same();
+    assert!(run.one("dep").not_stored.starts_with("incremental"), "{run}");
+    assert!(one.target().join("debug/incremental").is_dir());
+    one.edit("dep/src/lib.rs", "3", "1");
+    one.cargo("run").same().outcome("dep", "hit");
+    one.nothing_to_do("build");
+    // A second checkout with content that the first one only built incrementally: its own first compile is stored.
+    let two = one.checkout("two");
+    two.edit("dep/src/lib.rs", "1", "3");
+    let run = two.cargo("run").same();
+    assert!(run.one("dep").outcome == "miss" && run.one("dep").not_stored.is_empty(), "{run}");
+    let three = two.checkout("three");
+    three.cargo("run").same().all_hit();
+}
+
+/// B21: `CARGO_INCREMENTAL=1`, also in release, is obeyed and is no reason to refuse.
+#[test]
+fn b21_incremental_by_variable() {
+    let lab = lean_lab();
+    lab.set_env("CARGO_INCREMENTAL", "1");
+    let p = lab.project("w", PAIR);
+    for args in ["run", "run --release"] {
+        p.cargo(args).same();
+        p.edit("dep/src/lib.rs", "1", "2");
+        p.cargo(args).same();
+        p.edit("dep/src/lib.rs", "2", "1");
+        p.cargo(args).same();
+        p.nothing_to_do(&args.replace("run", "build"));
+    }
+    p.wipe();
+    p.cargo("run").same().all_hit();
+    // Without it, other keys: nothing is mixed up.
+    p.cargo("run").env("CARGO_INCREMENTAL", "0").same();
+}
+
+/// What is in the file at the moment of a save during the compile, for [`saved_meanwhile`].
+struct Save<'a> {
+    file: &'a str,
+    content: &'a str,
+    keeps_time: bool,
+}
+
+/// A file is saved while rustc runs, after it was read. Afterwards the old content is put back: whatever was stored is
+/// never the other content's result.
+fn saved_meanwhile(lab: &Lab, p: &Project<'_>, save: &Save<'_>) {
+    let before = p.read(save.file);
+    let content = save.content;
+    p.write("user/next", content);
+    if save.keeps_time {
+        p.write("user/next.keep-time", "");
+    }
+    let run = p.cargo("build").ok();
+    assert_eq!(p.read(save.file), content, "the file was not saved meanwhile: {run}");
+    for (text, name) in [(content, "new"), (&before, "old"), (content, "new again")] {
+        p.write(save.file, text);
+        p.wipe();
+        let run = p.cargo("run").same();
+        assert!(run.status.success(), "{name} content: {run}");
+    }
+    lab.assert_store_is_sound();
+}
+
+/// A7, R4: an included file is saved after it was read.
+#[test]
+fn a7_included_file_is_saved_meanwhile() {
+    let lab = lean_lab();
+    let p =
+        macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::save_meanwhile!(\"src/data.txt\"))");
+    p.write("user/src/data.txt", "old");
+    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: false });
+}
+
+/// A7, R4: the same with same size and the old modification time.
+#[test]
+fn a7_saved_meanwhile_with_the_old_time() {
+    let lab = lean_lab();
+    let p =
+        macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::save_meanwhile!(\"src/data.txt\"))");
+    p.write("user/src/data.txt", "old");
+    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: true });
+}
+
+/// A7, R4: the crate's own source is saved after it was read.
+#[test]
+fn a7_source_is_saved_meanwhile() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "concat!(\"old\", mac::save_meanwhile!(\"src/lib.rs\"))");
+    let new = p.read("user/src/lib.rs").replace("old", "new");
+    saved_meanwhile(&lab, &p, &Save { file: "user/src/lib.rs", content: &new, keeps_time: false });
+}
+
+/// A7: a module is saved before it is read: the key must not be that of what was there when the compile started.
+#[test]
+fn a7_saved_before_it_is_read() {
+    let lab = lean_lab();
+    let p =
+        macro_world(&lab, "w", "concat!(mac::save_meanwhile!(\"src/data.txt\"), include_str!(\"data.txt\"))");
+    p.write("user/src/data.txt", "old");
+    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: false });
+}
+
+/// A7: a file that a macro reads unreported is saved meanwhile.
+#[test]
+fn a7_hidden_input_is_saved_meanwhile() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "mac::text_then_save!(\"t.txt\")");
+    p.edit(
+        "mac/src/lib.rs",
+        "/// Waits while",
+        "#[proc_macro]\npub fn text_then_save(input: TokenStream) -> TokenStream {\n    \
+         let text = fs::read_to_string(here(\"t.txt\")).unwrap();\n    save_meanwhile(input);\n    literal(text)\n}\n\n\
+         /// Waits while",
+    );
+    p.write("user/t.txt", "old");
+    saved_meanwhile(&lab, &p, &Save { file: "user/t.txt", content: "new", keeps_time: false });
+}
+
+/// Branches: switching back and forth between two states; each switch is served after its first build.
+#[test]
+fn branches_back_and_forth() {
+    let lab = lean_lab();
+    let one = user_world(&lab, "one", "mod a;\npub fn value() -> u32 { a::N }\n");
+    one.write("user/src/a.rs", "pub const N: u32 = 1;\n");
+    let main = |p: &Project<'_>| p.write_all(&[("user/src/a.rs", "pub const N: u32 = 1;\n")]);
+    let branch = |p: &Project<'_>| {
+        p.write_all(&[
+            ("user/src/a.rs", "pub use super::b::N;\n"),
+            ("user/src/b.rs", "pub const N: u32 = 2;\n"),
+        ]);
+        p.write("user/src/lib.rs", "mod a;\nmod b;\npub fn value() -> u32 { a::N }\n");
+    };
+    let back = |p: &Project<'_>| {
+        main(p);
+        p.remove("user/src/b.rs");
+        p.write("user/src/lib.rs", "mod a;\npub fn value() -> u32 { a::N }\n");
+    };
+    one.cargo("run").same();
+    branch(&one);
+    one.cargo("run").same();
+    for _ in 0..2 {
+        back(&one);
+        one.cargo("run").same().all_hit();
+        one.nothing_to_do("build");
+        branch(&one);
+        one.cargo("run").same().all_hit();
+        one.nothing_to_do("build");
+    }
+}

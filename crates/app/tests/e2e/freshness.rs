@@ -1,0 +1,247 @@
+//! Cargo's own idea of fresh: what was restored needs nothing, what was changed is noticed, whatever happened in
+//! between. Each story compares with a clean build after every step.
+
+use std::time::{Duration, SystemTime};
+
+use kache_testkit::{Project, settle, wait_for, walk};
+
+use crate::fixtures::{ALL_KINDS, PAIR, macro_world};
+use crate::support::{Outcomes, lab};
+
+/// B1, B2, R16: after cold and warm builds there is nothing to do, twice, also with build scripts in between.
+#[test]
+fn b1_nothing_to_do_after_cold_and_warm_builds() {
+    let lab = lab();
+    let p = lab.project("w", ALL_KINDS);
+    for _ in 0..2 {
+        p.cargo("build").same();
+        p.nothing_to_do("build");
+        p.cargo("test --no-run").same();
+        p.nothing_to_do("test --no-run");
+        p.nothing_to_do("build");
+        p.wipe();
+    }
+}
+
+/// R16: two target directories of one checkout, in turns.
+#[test]
+fn two_target_directories_in_turns() {
+    let lab = lab();
+    let p = lab.project("w", ALL_KINDS);
+    let other = p.clone().with_target(p.path("other-target"));
+    let in_other = |args: &str| other.cargo(args).env("CARGO_TARGET_DIR", other.target()).ok();
+    p.cargo("build").ok();
+    in_other("build").all_hit();
+    for _ in 0..2 {
+        p.nothing_to_do("build");
+        other.cargo("build").env("CARGO_TARGET_DIR", other.target()).nothing_to_do();
+    }
+    p.edit("gen/number.txt", "7", "8");
+    p.cargo("run").ok();
+    in_other("run").all_hit();
+    p.nothing_to_do("build");
+}
+
+/// Edit and revert, in one checkout and across two; the revert is served.
+#[test]
+fn edit_and_revert() {
+    let lab = lab();
+    let one = lab.project("one", PAIR);
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same().all_hit();
+    for p in [&one, &two] {
+        p.edit("dep/src/lib.rs", "1", "2");
+        assert_eq!(p.cargo("run").same().stdout, "2\n");
+        p.nothing_to_do("build");
+        p.edit("dep/src/lib.rs", "2", "1");
+        assert_eq!(p.cargo("run").same().stdout, "1\n");
+        p.nothing_to_do("build");
+    }
+}
+
+/// The design's own trap: a dependency is replaced by other content, the session ends before its dependents, and
+/// the other content has an old modification time.
+#[test]
+fn dependency_replaced_and_dependents_built_later() {
+    let lab = lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("run").same();
+    p.edit("dep/src/lib.rs", "1", "2");
+    p.cargo("run").same();
+    for (old, new) in [("2", "1"), ("1", "2"), ("2", "1")] {
+        p.edit("dep/src/lib.rs", old, new);
+        p.cargo("build -p dep").ok();
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
+}
+
+/// The same with a second checkout that never compiled anything by itself.
+#[test]
+fn dependency_replaced_in_a_restored_checkout() {
+    let lab = lab();
+    let one = lab.project("one", PAIR);
+    one.cargo("run").same();
+    one.edit("dep/src/lib.rs", "1", "2");
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same().all_hit();
+    two.edit("dep/src/lib.rs", "2", "1");
+    two.cargo("build -p dep").ok();
+    assert_eq!(two.cargo("run").same().stdout, "1\n");
+    two.nothing_to_do("build");
+    one.nothing_to_do("build");
+}
+
+/// `cargo clean -p`, then a dependency with other content, then its dependents.
+#[test]
+fn cargo_clean_of_one_package() {
+    let lab = lab();
+    let p = lab.project("w", ALL_KINDS);
+    p.cargo("run").same();
+    p.cargo("clean -p mid").plain().ok();
+    p.cargo("run").same();
+    p.nothing_to_do("build");
+    p.cargo("clean -p gen").plain().ok();
+    p.edit("gen/number.txt", "7", "9");
+    p.cargo("build -p gen").ok();
+    p.cargo("run").same();
+    p.nothing_to_do("build");
+    p.cargo("clean -p mid -p gen").plain().ok();
+    p.edit("gen/number.txt", "9", "7");
+    p.cargo("build -p mid").ok();
+    p.cargo("run").same();
+    p.nothing_to_do("build");
+}
+
+/// A56, B4: builds with kache switched off (by variable, by no wrapper at all) in between.
+#[test]
+fn kache_switched_off_in_between() {
+    let lab = lab();
+    let one = lab.project("one", ALL_KINDS);
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same();
+    for (number, off) in [("8", "disabled"), ("9", "plain"), ("7", "disabled"), ("8", "plain")] {
+        two.write("gen/number.txt", number);
+        let without = |args: &str| match off {
+            "plain" => two.cargo(args).plain().ok(),
+            _ => two.cargo(args).env("KACHE_DISABLED", "1").ok(),
+        };
+        without("build -p gen");
+        two.cargo("run").same();
+        two.nothing_to_do("build");
+        two.edit("mac/src/lib.rs", "2 *", "5 *");
+        without("build");
+        two.cargo("run").same();
+        two.edit("mac/src/lib.rs", "5 *", "2 *");
+        two.cargo("run").same();
+        two.nothing_to_do("build");
+    }
+    one.nothing_to_do("build");
+}
+
+/// `touch` without a change: Cargo asks, the cache answers, and afterwards there is nothing to do.
+#[test]
+fn touch_without_change() {
+    let lab = lab();
+    let p = lab.project("w", ALL_KINDS);
+    p.cargo("build").same();
+    for file in ["gen/src/lib.rs", "gen/number.txt", "mac/src/lib.rs", "app/src/main.rs", "gen/build.rs"] {
+        p.touch(file);
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
+}
+
+/// B2: a source dated into the future makes Cargo rebuild every time, with kache as without, and heals as soon as
+/// the date does.
+#[test]
+fn b2_source_dated_into_the_future() {
+    let lab = lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("run").same();
+    p.shift_mtime("dep/src/lib.rs", 3600);
+    for _ in 0..2 {
+        p.cargo("run").same();
+    }
+    p.edit("dep/src/lib.rs", "1", "3");
+    p.cargo("run").same();
+    p.nothing_to_do("build");
+}
+
+/// A branch with older modification times (an archive was unpacked): Cargo can't notice, but a new file it does;
+/// after a wipe everything is right.
+#[test]
+fn sources_with_old_dates() {
+    let lab = lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("run").same();
+    p.wipe();
+    p.edit("dep/src/lib.rs", "1", "2");
+    p.set_mtime("dep/src/lib.rs", SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+    p.cargo("run").same().not_hit("dep");
+    p.nothing_to_do("build");
+}
+
+/// B36: nanoseconds are lost (container layers): at worst Cargo asks once more.
+#[test]
+fn b36_times_without_nanoseconds() {
+    let lab = lab();
+    let one = lab.project("one", ALL_KINDS);
+    one.cargo("build").same();
+    let two = one.checkout("two");
+    two.cargo("build").same();
+    for file in walk(two.target()) {
+        let time = file.metadata().and_then(|data| data.modified()).expect("time");
+        let whole = time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        let open = std::fs::File::options().read(true).open(&file).expect("open");
+        open.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(whole)).expect("set the time");
+    }
+    settle();
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+    one.cargo("run").same();
+    one.nothing_to_do("build");
+}
+
+/// Interrupted builds: Cargo and everything below it is killed after a dependency was placed and while a dependent
+/// compiles. Whatever was half done, the next build is right.
+fn interrupted(signal: &str, changes: &[(&str, &str)]) {
+    let lab = lab();
+    let p = macro_world(&lab, "w", "concat!(mac::gate!(), dep::VALUE!())");
+    add_dep(&p);
+    p.cargo("run").same();
+    for (old, new) in changes {
+        p.edit("dep/src/lib.rs", old, new);
+        p.write("user/gate", "");
+        let running = p.cargo("build").spawn();
+        wait_for("the compile of user", || p.path("user/reached").exists());
+        running.signal(signal);
+        running.wait(&p);
+        p.remove("user/gate");
+        p.remove("user/reached");
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
+}
+
+fn add_dep(p: &Project<'_>) {
+    p.write("dep/Cargo.toml", "[package]\nname = \"dep\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+    p.write("dep/src/lib.rs", "#[macro_export]\nmacro_rules! VALUE { () => { \"1\" } }\n");
+    p.edit("Cargo.toml", "\"mac\"", "\"dep\", \"mac\"");
+    p.edit("user/Cargo.toml", "[dependencies]\n", "[dependencies]\ndep = { path = \"../dep\" }\n");
+}
+
+/// Killed with SIGINT, as Ctrl-C does; edits back and forth, so that known content comes back.
+#[test]
+fn interrupted_by_sigint() {
+    interrupted("INT", &[("\"1\"", "\"2\""), ("\"2\"", "\"1\""), ("\"1\"", "\"2\"")]);
+}
+
+/// Killed with SIGKILL.
+#[test]
+fn interrupted_by_sigkill() {
+    interrupted("KILL", &[("\"1\"", "\"2\""), ("\"2\"", "\"1\""), ("\"1\"", "\"2\"")]);
+}

@@ -1,0 +1,23 @@
+//! End-to-end tests: the real kache under the real Cargo in sealed sandboxes, compared with clean builds without it.
+//! `HAZARDS.md` beside this file says which test answers which known hazard.
+
+mod build_scripts;
+mod check_clippy;
+mod cli;
+mod concurrency;
+mod depinfo;
+mod direct;
+mod editing;
+mod failing_open;
+mod fixtures;
+mod freshness;
+mod hits;
+mod keys;
+mod layouts;
+mod macros;
+mod native;
+mod outputs;
+mod paths;
+mod protocol;
+mod support;
+mod toolchains;

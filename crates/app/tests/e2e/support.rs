@@ -1,0 +1,190 @@
+//! What the tests share: the sandbox with the kache under test, assertions about outcomes and the store. Knows the
+//! journal's words; nothing here knows a particular hazard.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use kache_core::digest::Digest;
+use kache_testkit::{Cargo, Run, Sandbox, walk};
+
+/// A [`Sandbox`] around the kache under test. When it goes out of scope the store must be sound: every blob has the
+/// digest in its name, every entry's blobs are there.
+pub struct Lab {
+    sandbox: Sandbox,
+    spoiled: bool,
+}
+
+/// A new world.
+pub fn lab() -> Lab {
+    let wrapper = std::env::var("TRY_WRAPPER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_kache").into());
+    Lab { sandbox: Sandbox::new(wrapper), spoiled: false }
+}
+
+/// A new world whose builds are quick, without debug information and incremental state: for tests that are about
+/// neither of them.
+pub fn lean_lab() -> Lab {
+    let lab = lab();
+    lab.set_env("CARGO_INCREMENTAL", "0");
+    lab.set_env("CARGO_PROFILE_DEV_DEBUG", "0");
+    lab
+}
+
+impl Deref for Lab {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl Lab {
+    /// The test damages the store itself.
+    pub fn spoil(mut self) -> Self {
+        self.spoiled = true;
+        self
+    }
+
+    /// Puts the cache elsewhere.
+    pub fn cache_at(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.sandbox.set_cache_dir(dir);
+        self
+    }
+
+    /// Blob files.
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        walk(&self.cache_dir().join("v1/blobs"))
+            .into_iter()
+            .filter(|file| digest_in_name(file).is_some())
+            .collect()
+    }
+
+    /// Entry files.
+    pub fn entries(&self) -> Vec<PathBuf> {
+        walk(&self.cache_dir().join("v1/entries"))
+            .into_iter()
+            .filter(|file| digest_in_name(file).is_some())
+            .collect()
+    }
+
+    /// Panics unless every blob's content is what its name says and every entry's blobs exist.
+    pub fn assert_store_is_sound(&self) {
+        let mut known = std::collections::BTreeSet::new();
+        for blob in self.blobs() {
+            let named = digest_in_name(&blob).expect("filtered");
+            let Ok(content) = fs::read(&blob) else { continue };
+            assert_eq!(Digest::of(&content).to_string(), named, "blob {} was changed", blob.display());
+            known.insert(named);
+        }
+        for path in self.entries() {
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let entry: serde_json::Value =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("entry {}: {e}", path.display()));
+            for output in entry["outputs"].as_array().expect("outputs") {
+                let digest = output["digest"].as_str().expect("digest");
+                assert!(
+                    known.contains(digest),
+                    "entry {}: blob of {} is missing",
+                    path.display(),
+                    output["name"]
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.spoiled && !std::thread::panicking() {
+            self.assert_store_is_sound();
+        }
+    }
+}
+
+fn digest_in_name(file: &std::path::Path) -> Option<String> {
+    let name = file.file_name()?.to_str()?;
+    (name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())).then(|| name.to_owned())
+}
+
+/// What is expected of a build, with kache as without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// It succeeds.
+    Works,
+    /// It fails, and says the same.
+    Fails,
+}
+
+impl Build {
+    /// Runs `cargo` with kache and as a clean build without it.
+    pub fn check(self, cargo: &Cargo<'_>) -> Run {
+        match self {
+            Build::Works => cargo.same(),
+            Build::Fails => cargo.same_failure(),
+        }
+    }
+}
+
+/// Assertions about what the journal says of a run.
+pub trait Outcomes {
+    /// Every unit was served from the store, and there was one.
+    fn all_hit(&self) -> &Self;
+    /// Every event about `crate_name` has this outcome, and there is one.
+    fn outcome(&self, crate_name: &str, outcome: &str) -> &Self;
+    /// Nothing was served from the store for `crate_name`, and it was asked for.
+    fn not_hit(&self, crate_name: &str) -> &Self;
+    /// The only event about `crate_name` is a passthrough with this reason.
+    fn bypassed(&self, crate_name: &str, reason: &str) -> &Self;
+}
+
+pub fn trial() -> bool {
+    std::env::var_os("TRY_WRAPPER").is_some()
+}
+
+impl Outcomes for Run {
+    fn all_hit(&self) -> &Self {
+        if trial() {
+            return self;
+        }
+        let others = self.events.iter().filter(|e| e.outcome != "hit").count();
+        assert!(others == 0 && self.tally().hits > 0, "{self}\nexpected nothing but hits");
+        self
+    }
+
+    fn outcome(&self, crate_name: &str, outcome: &str) -> &Self {
+        if trial() {
+            return self;
+        }
+        let found = self.of(crate_name);
+        assert!(
+            !found.is_empty() && found.iter().all(|e| e.outcome == outcome),
+            "{self}\nexpected {outcome} for {crate_name}"
+        );
+        self
+    }
+
+    fn not_hit(&self, crate_name: &str) -> &Self {
+        if trial() {
+            return self;
+        }
+        let found = self.of(crate_name);
+        assert!(
+            !found.is_empty() && found.iter().all(|e| e.outcome != "hit"),
+            "{self}\nexpected {crate_name} to be compiled"
+        );
+        self
+    }
+
+    fn bypassed(&self, crate_name: &str, reason: &str) -> &Self {
+        if trial() {
+            return self;
+        }
+        let event = self.one(crate_name);
+        assert_eq!(
+            (event.outcome.as_str(), event.reason.as_str()),
+            ("passthrough", reason),
+            "{self}\nunexpected outcome of {crate_name}"
+        );
+        self
+    }
+}

@@ -1,0 +1,165 @@
+//! A sealed world for one test: temporary directory, own `HOME`, `CARGO_HOME` and cache, nothing of the caller's
+//! environment but `PATH`. Doesn't know what projects are built in it.
+
+use std::cell::RefCell;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::files::remove_tree;
+use crate::journal::{Event, Mark, read_journal};
+use crate::oracle::Memo;
+use crate::project::Project;
+use crate::toolchain::toolchain;
+
+/// The world of one test; removed when dropped.
+pub struct Sandbox {
+    dir: TempDir,
+    wrapper: PathBuf,
+    path: OsString,
+    cache_dir: PathBuf,
+    env: RefCell<Vec<(OsString, OsString)>>,
+    memo: RefCell<Memo>,
+}
+
+impl Sandbox {
+    /// A new world in which Cargo uses `wrapper` as its `RUSTC_WRAPPER`.
+    pub fn new(wrapper: impl Into<PathBuf>) -> Self {
+        let dir = tempfile::Builder::new().prefix("kt-").tempdir().expect("make a temporary directory");
+        let root = dir.path().canonicalize().expect("temporary directory");
+        let mut paths = vec![toolchain().sysroot.join("bin")];
+        paths.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+        let path = env::join_paths(paths).expect("PATH");
+        let cache_dir = root.join("cache");
+        let sandbox = Self {
+            dir,
+            wrapper: wrapper.into(),
+            path,
+            cache_dir,
+            env: RefCell::default(),
+            memo: RefCell::default(),
+        };
+        for name in ["home", "tmp"] {
+            fs::create_dir(root.join(name)).expect("make a sandbox directory");
+        }
+        sandbox.make_cargo_home("cargo-home");
+        sandbox
+    }
+
+    /// Where everything is, without symbolic links.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().canonicalize().expect("temporary directory")
+    }
+
+    /// The program that Cargo gets as `RUSTC_WRAPPER`.
+    pub fn wrapper(&self) -> &Path {
+        &self.wrapper
+    }
+
+    /// `KACHE_CACHE_DIR`.
+    pub fn cache_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+
+    /// Moves the cache elsewhere for what follows.
+    pub fn set_cache_dir(&mut self, dir: impl Into<PathBuf>) {
+        self.cache_dir = dir.into();
+    }
+
+    /// Sets a variable for everything that runs in this world from now on, with and without the wrapper.
+    pub fn set_env(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        let mut env = self.env.borrow_mut();
+        env.retain(|(n, _)| n != name.as_ref());
+        env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+    }
+
+    /// Makes another `CARGO_HOME` below the root and returns its path. It shares nothing but the registry with the
+    /// user's; its config names the real compiler, goes nowhere near the network and builds with two jobs.
+    pub fn make_cargo_home(&self, name: &str) -> PathBuf {
+        let home = self.root().join(name);
+        fs::create_dir_all(&home).expect("make CARGO_HOME");
+        let users = env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+        if let Some(registry) = users.map(|home| home.join("registry")).filter(|dir| dir.is_dir()) {
+            std::os::unix::fs::symlink(registry, home.join("registry")).expect("share the registry");
+        }
+        let rustc = toolchain().rustc.display();
+        let text = format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n", rustc.to_string());
+        fs::write(home.join("config.toml"), text).expect("write Cargo's config");
+        home
+    }
+
+    /// A command in this world: sealed environment, working directory at the root, no wrapper.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let root = self.root();
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("HOME", root.join("home"))
+            .env("CARGO_HOME", root.join("cargo-home"))
+            .env("TMPDIR", root.join("tmp"))
+            .env("LANG", "C")
+            .env("KACHE_CACHE_DIR", &self.cache_dir)
+            .envs(self.env.borrow().iter().map(|(n, v)| (n, v)))
+            .current_dir(root);
+        command
+    }
+
+    /// Runs the wrapper's own command line (`kache stats`, …) and returns its output.
+    pub fn cli(&self, args: &[&str]) -> std::process::Output {
+        let mut command = self.command(&self.wrapper);
+        command.args(args).output().unwrap_or_else(|e| panic!("start {}: {e}", self.wrapper.display()))
+    }
+
+    pub(crate) fn memo(&self) -> &RefCell<Memo> {
+        &self.memo
+    }
+
+    /// Writes a project with `files` (path, content) at `name` below the root.
+    pub fn project(&self, name: &str, files: &[(&str, &str)]) -> Project<'_> {
+        let project = Project::new(self, self.root().join(name));
+        for (path, content) in files {
+            project.write(path, content);
+        }
+        project
+    }
+
+    /// Writes a file below the root and returns its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
+        fs::write(&path, content).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        path
+    }
+
+    /// Writes an executable file (a shell script, say) below the root and returns its path.
+    pub fn write_program(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        // A new inode each time: a running program can't be rewritten in place.
+        remove_tree(&self.root().join(name));
+        let path = self.write(name, content);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        path
+    }
+
+    /// The journal's present end.
+    pub fn mark(&self) -> Mark {
+        Mark::of(&self.cache_dir)
+    }
+
+    /// Events since `mark`.
+    pub fn events_since(&self, mark: &Mark) -> Vec<Event> {
+        read_journal(&self.cache_dir, mark)
+    }
+
+    /// Forgets everything the cache knows.
+    pub fn clear_cache(&self) {
+        remove_tree(&self.cache_dir);
+    }
+}
