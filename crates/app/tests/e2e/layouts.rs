@@ -86,7 +86,7 @@ fn b25_checkout_behind_a_link() {
 fn started_in_a_member() {
     let lab = lab();
     let one = lab.project("one", ALL_KINDS);
-    // Cargo gives a proc macro other flags when it is built only for its dependents.
+    // A package by itself has other profiles for its macros than the whole workspace.
     one.cargo("build").subdir("mid").ok();
     one.cargo("build").ok();
     let two = one.checkout("two");
