@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 
 use crate::macro_env;
+use crate::world::value_digest;
 
 /// Looks inputs up and remembers what it saw.
 pub struct Observer<'a> {
@@ -71,14 +71,6 @@ impl<'a> Observer<'a> {
                     .map(Observed::Content)
             }
         }
-    }
-}
-
-/// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.
-pub fn value_digest(value: &OsStr, roots: &Roots) -> Digest {
-    match value.to_str().and_then(|text| roots.tokenize(text)) {
-        Some(portable) => Digest::of(portable.as_bytes()),
-        None => Digest::of(value.as_encoded_bytes()),
     }
 }
 

@@ -6,20 +6,57 @@ use std::fs;
 use std::path::Path;
 
 use kache_core::depinfo::DepInfo;
+use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
+use kache_core::invocation::Invocation;
+use kache_core::key::{Field, UnitKey};
+use kache_core::paths::{Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
-use kache_core::unit::{CrateType, Lto};
+use kache_core::unit::{CrateType, Lto, Unit};
 use kache_store::Store;
+use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
-use crate::ingest::{Finished, changed_since, compiler_path};
 use crate::link_inputs;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
+use crate::placement::Standing;
+use crate::toolchain::Toolchain;
+
+/// What there is to know about a unit when its compile has ended.
+pub struct Finished<'a> {
+    /// The invocation.
+    pub call: &'a Invocation,
+    /// The unit.
+    pub unit: &'a Unit,
+    /// Its key and the fields that made it.
+    pub key: (UnitKey, &'a [Field]),
+    /// Digests of the externs before the compile.
+    pub externs: &'a [Option<Digest>],
+    /// Local roots.
+    pub roots: &'a Roots,
+    /// The compiler.
+    pub toolchain: &'a Toolchain,
+    /// The target directory's view.
+    pub standing: &'a Standing,
+}
+
+/// Whether a file may have changed since `started`: nobody can set a ctime.
+pub fn changed_since(path: &Path, started: FileTime) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
+        Err(_) => false,
+    }
+}
+
+/// Absolute form of a path that the compiler named.
+pub fn compiler_path(call: &Invocation, path: &str) -> String {
+    absolute(&call.cwd, path)
+}
 
 /// Directories whose contents belong to the system or the machine's configuration. A proc macro that reads there is
 /// beyond what is tracked; the linker reports what it takes from there.

@@ -21,10 +21,11 @@ use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
-use crate::ingest::{Finished, ingest};
+use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 use crate::placement::Standing;
+use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};

@@ -36,6 +36,8 @@ fn two_target_directories_in_turns() {
         p.nothing_to_do("build");
         other.cargo("build").env("CARGO_TARGET_DIR", other.target()).nothing_to_do();
     }
+    // Without incremental compilation an edit is stored at once.
+    lab.set_env("CARGO_INCREMENTAL", "0");
     p.edit("gen/number.txt", "7", "8");
     assert_eq!(p.cargo("run").ok().stdout, "16\n");
     assert_eq!(in_other("run").stdout, "16\n");
