@@ -84,7 +84,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     let messages = pass_messages(&mut child, job, on_artifact);
     let status = child.wait()?;
     let stdout = stdout.and_then(|reader| reader.join().ok()).unwrap_or(Some(Vec::new()));
-    let observation = observer.map(sys::Observer::finish);
+    let observation = observer.and_then(sys::Observer::finish);
     drop(command.1);
     let messages = messages?;
     Ok(Compiled {

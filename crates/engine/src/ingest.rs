@@ -214,4 +214,3 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
     baked.sort_unstable();
     Ok((digests, baked))
 }
-

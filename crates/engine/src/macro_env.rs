@@ -84,15 +84,16 @@ pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &
     Some(key.finish().0)
 }
 
-/// Names of variables that a source hands to its macros: string literals in the form of a variable's name. Which ones
-/// a file has depends on nothing but its content.
+/// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or
+/// bare. Which ones a file has depends on nothing but its content.
 pub fn names_in(source: &str) -> impl Iterator<Item = &str> {
     let is_name = |text: &&str| {
-        (2..=64).contains(&text.len())
+        (3..=64).contains(&text.len())
             && text.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && text.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_')
     };
-    source.split('"').filter(is_name).filter(|name| !is_ignored(name))
+    let words = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(is_name).filter(|name| !is_ignored(name))
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn names_in_a_source() {
-        let source = r#"m!("BUILD_ID"); let x = "lower"; env("PATH"); concat!("A", "_B1", "C D", "E=F");"#;
-        assert_eq!(names_in(source).collect::<Vec<_>>(), ["BUILD_ID", "_B1"]);
+        let source = r#"m!("BUILD_ID"); let x = "lower"; env("PATH"); concat!("A", "_B1", "C D", "E=F"); v!(BARE_NAME);"#;
+        assert_eq!(names_in(source).collect::<Vec<_>>(), ["BUILD_ID", "_B1", "BARE_NAME"]);
     }
 }

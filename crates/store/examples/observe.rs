@@ -21,7 +21,7 @@ fn main() -> io::Result<ExitCode> {
     let spawned = start.elapsed();
     let status = child.wait()?;
     let waited = start.elapsed();
-    let observation = observer.map(|observer| observer.finish());
+    let observation = observer.and_then(|observer| observer.finish());
     let finished = start.elapsed();
     if let Some(observation) = observation {
         let mut out = io::stdout().lock();

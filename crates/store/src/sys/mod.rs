@@ -31,7 +31,8 @@
 //! | Filter installed but its listener lost (`EMFILE`, …) | `execve` is filtered, so it fails: `spawn` reports an error and we spawn again, unobserved |
 //! | A descendant outlives the compiler | a detached process (`handover`) inherits the listener and answers until the last one is gone |
 //! | The wrapper is killed while the compiler runs | the compiler has asked to be killed with it (`PR_SET_PDEATHSIG`), so it can't go on blind |
-//! | A signal meets a stopped call | `WAIT_KILLABLE_RECV` (5.19): only a fatal one interrupts; before that the call restarts |
+//! | A signal meets a stopped call | `WAIT_KILLABLE_RECV` (5.19): once we have the call, only a fatal one interrupts; else the call restarts, or is `EINTR` if the handler asked for that |
+//! | We may not read other processes | no path is read after the first refusal; `finish` returns `None` |
 //! | The supervisor falls over | it indexes nothing, unwraps nothing, and remembers a bounded number of paths |
 //!
 //! ## Blind spots
@@ -41,8 +42,21 @@
 //! * The kernel's own opens: a `#!` interpreter, the ELF loader.
 //! * Opens for writing are passed in the kernel: a file both written and read through one descriptor is unseen.
 //! * A process in its own mount namespace or `chroot` is recorded by the names it used there.
-//! * Memory we may not read (non-dumpable programs, `ptrace_scope` 2 and 3): counted as `unreadable`.
+//! * A descendant whose memory we may not read (it was executable but not readable): counted as `unreadable`.
 //! * `PR_SET_NO_NEW_PRIVS` turns off set-user-ID programs in the tree.
+//!
+//! ## What it costs, and what was dropped
+//!
+//! Linux 6.18 in a virtual machine with two busy processors: 0.4 ms per command (a fork in place of `posix_spawn`,
+//! a thread) and 8 to 11 µs per stopped call; the calls that don't stop cost nothing that can be measured. Stops per
+//! compile, for opens and executions only, with existence checks, with links: `cargo check` of a small crate 59, 108,
+//! 170; `serde_json` 111, 269, 732; a program with its linker 236, 775, 1784.
+//!
+//! * A supervisor in a process of its own from the start: not an ancestor of the compiler, so Yama (`ptrace_scope` 1,
+//!   the default of Debian's descendants) forbids it to read memory. Hence a thread, and a keeper only at the end.
+//! * Not filtering `execve`, so that no thread need be ready before `spawn`: a lost listener would go unnoticed.
+//! * `NOTIF_ID_VALID` before the answer: that the answer is accepted says the same.
+//! * Recording before the answer instead of after it: no cheaper.
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
 mod detach;

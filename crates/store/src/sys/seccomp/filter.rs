@@ -12,7 +12,8 @@ const ARCHITECTURE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 
-const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
+/// The kernel's: musl counts `O_PATH` to its `O_ACCMODE`.
+const ACCESS_MODE: u64 = 3;
 const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
 
 /// One observed system call: where its arguments are and which of its calls are passed unseen.

@@ -154,9 +154,9 @@ fn receive_descriptor(socket: &UnixStream) -> Option<OwnedFd> {
 /// Why a path could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadError {
-    /// The call itself will fail, so nothing is looked at: a bad address, an endless name, a dead process.
+    /// The call itself will fail, so nothing is looked at: a bad address, an endless name, a closed descriptor.
     Void,
-    /// We may not read this process.
+    /// We may not read this process, or it is gone (then so is the call, see [`Answer::Gone`]).
     Forbidden,
 }
 
@@ -201,7 +201,7 @@ fn read_memory(process: u32, address: u64, buffer: &mut [u8]) -> Result<usize, R
     };
     match (usize::try_from(read), errno()) {
         (Ok(read), _) => Ok(read),
-        (Err(_), libc::EFAULT | libc::ESRCH) => Err(ReadError::Void),
+        (Err(_), libc::EFAULT) => Err(ReadError::Void),
         (Err(_), _) => Err(ReadError::Forbidden),
     }
 }
@@ -219,7 +219,14 @@ pub(super) fn directory(process: u32, descriptor: c_int) -> Result<Vec<u8>, Read
             // Not a path: a pipe, a socket, or a directory outside our root. A call relative to it fails.
             if path.starts_with(b"/") { Ok(path) } else { Err(ReadError::Void) }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Void),
+        // Not open, unless it is `/proc` that is missing.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && descriptor != libc::AT_FDCWD
+                && fs::exists(format!("/proc/{process}/fd")).unwrap_or(false) =>
+        {
+            Err(ReadError::Void)
+        }
         Err(_) => Err(ReadError::Forbidden),
     }
 }

@@ -44,25 +44,24 @@ pub struct Observer {
 type Supervised = (Recorder, Option<Listener>);
 
 impl Observer {
-    /// Ends the observation and returns what was seen. To be called after the command was waited for; never waits
-    /// for descendants that are left over, which go on unobserved.
+    /// Ends the observation and returns what was seen; nothing if we weren't allowed to see anything, as where the
+    /// kernel or a container keeps us from reading other processes. To be called after the command was waited for;
+    /// never waits for descendants that are left over, which go on unobserved.
     #[must_use]
-    pub fn finish(mut self) -> Observation {
+    pub fn finish(mut self) -> Option<Observation> {
         self.end()
     }
 
-    fn end(&mut self) -> Observation {
-        let Some(supervisor) = self.supervisor.take() else { return Observation::default() };
+    fn end(&mut self) -> Option<Observation> {
+        let supervisor = self.supervisor.take()?;
         // Can't fail while the supervisor reads, and it reads until it has ended.
         drop(self.stop.write_all(b"."));
-        let Ok((recorder, listener)) = supervisor.join() else {
-            return Observation { unreadable: u32::MAX, ..Observation::default() };
-        };
+        let (recorder, listener) = supervisor.join().ok()?;
         let outlived = listener.is_some();
         if let Some(listener) = listener {
             handover::hand_over(listener);
         }
-        Observation { outlived, ..recorder.into_observation() }
+        recorder.into_observation().map(|observation| Observation { outlived, ..observation })
     }
 }
 
@@ -155,14 +154,17 @@ impl Preparation {
 
 /// Linux 5.9 and later report on the listener that no process uses the filter any more.
 fn kernel_tells_when_unused() -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_bytes();
+    version(rustix::system::uname().release().to_bytes()) >= (5, 9)
+}
+
+/// The first two numbers of a kernel release.
+fn version(release: &[u8]) -> (u32, u32) {
     let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
-        digits
-            .iter()
-            .fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
+        let append =
+            |number: u32, digit: &u8| number.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+        digits.iter().fold(0, append)
     });
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 9)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// The supervisor thread: answers and records until the filter is out of use or it is told to stop.
@@ -211,7 +213,7 @@ fn block_signals() {
 fn answer(listener: &Listener, recorder: &mut Recorder) {
     let Some(call) = listener.take() else { return };
     let mut buffer = [0; PATH_SIZE_BYTES_MAX];
-    let access = if recorder.is_full() { Ok(None) } else { read_access(&call, &mut buffer) };
+    let access = if recorder.is_closed() { Ok(None) } else { read_access(&call, &mut buffer) };
     if listener.pass(&call) == Answer::Gone {
         return;
     }
@@ -256,4 +258,24 @@ fn read_access<'a>(
         _ => Some(listener::directory(call.pid, request.directory)?),
     };
     Ok(Some(Access { base, path, kind }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn kernel_releases_are_compared_by_number() {
+        for (release, expected) in [
+            ("5.9.0", (5, 9)),
+            ("5.15.0-91-generic", (5, 15)),
+            ("6.18.44-fc-v669", (6, 18)),
+            ("6", (6, 0)),
+            ("4.19-rc1+", (4, 19)),
+            ("99999999999.1", (u32::MAX, 1)),
+            ("", (0, 0)),
+        ] {
+            assert_eq!(version(release.as_bytes()), expected, "{release}");
+        }
+    }
 }

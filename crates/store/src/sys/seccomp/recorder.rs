@@ -29,6 +29,8 @@ pub(super) struct Recorder {
     overflowed: bool,
     unreadable: u32,
     calls: u64,
+    /// Not even the first call, which is our own child's, could be read.
+    is_blind: bool,
 }
 
 impl Recorder {
@@ -63,18 +65,23 @@ impl Recorder {
         self.calls += 1;
     }
 
-    /// Notes an access whose path is unknown.
+    /// Notes that the call counted last is one whose path is unknown.
     pub(super) fn add_unreadable(&mut self) {
+        self.is_blind |= self.calls == 1;
         self.unreadable = self.unreadable.saturating_add(1);
     }
 
     /// Whether further accesses change nothing.
-    pub(super) fn is_full(&self) -> bool {
-        self.overflowed
+    pub(super) fn is_closed(&self) -> bool {
+        self.overflowed || self.is_blind
     }
 
-    pub(super) fn into_observation(self) -> Observation {
-        let Self { seen, overflowed, unreadable, calls, .. } = self;
+    /// Nothing if nothing could be seen.
+    pub(super) fn into_observation(self) -> Option<Observation> {
+        let Self { seen, overflowed, unreadable, calls, is_blind, .. } = self;
+        if is_blind {
+            return None;
+        }
         let mut accesses = Vec::with_capacity(seen.len());
         for (path, mut kinds) in seen {
             if kinds != bit(AccessKind::Probe) {
@@ -88,7 +95,7 @@ impl Recorder {
             }
         }
         accesses.sort_unstable();
-        Observation { accesses, overflowed, unreadable, calls, outlived: false }
+        Some(Observation { accesses, overflowed, unreadable, calls, outlived: false })
     }
 }
 
@@ -165,7 +172,7 @@ mod tests {
         for (path, kind) in accesses {
             recorder.add(path.as_bytes(), *kind);
         }
-        let accesses = recorder.into_observation().accesses;
+        let accesses = recorder.into_observation().expect("not blind").accesses;
         accesses.into_iter().map(|access| (access.path.display().to_string(), access.kind)).collect()
     }
 
@@ -203,13 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn a_first_call_that_can_not_be_read_makes_blind_and_a_later_one_incomplete() {
+        let mut recorder = Recorder::default();
+        recorder.count_call();
+        recorder.add_unreadable();
+        assert_eq!(recorder.into_observation(), None);
+
+        let mut recorder = Recorder::default();
+        recorder.count_call();
+        recorder.add(b"/a", AccessKind::Exec);
+        recorder.count_call();
+        recorder.add_unreadable();
+        let observation = recorder.into_observation().expect("not blind");
+        assert!(!observation.is_complete() && observation.unreadable == 1 && observation.accesses.len() == 1);
+    }
+
+    #[test]
     fn the_record_is_bounded() {
         let mut recorder = Recorder::default();
         for number in 0..=PATHS_MAX {
             recorder.add(format!("/{number}").as_bytes(), AccessKind::Read);
         }
-        assert!(recorder.is_full());
-        let observation = recorder.into_observation();
+        assert!(recorder.is_closed());
+        let observation = recorder.into_observation().expect("not blind");
         assert!(observation.overflowed && !observation.is_complete());
         assert_eq!(observation.accesses.len(), PATHS_MAX);
 
@@ -218,6 +241,6 @@ mod tests {
         for number in 0..SIZE_BYTES_MAX / 4000 {
             recorder.add(format!("/{number}/{long}").as_bytes(), AccessKind::Read);
         }
-        assert!(recorder.is_full());
+        assert!(recorder.is_closed());
     }
 }

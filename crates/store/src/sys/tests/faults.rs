@@ -40,6 +40,16 @@ fn descriptors_run_out() {
 }
 
 #[test]
-fn memory_that_can_not_be_read_is_counted() {
+fn no_process_can_be_read() {
     succeeds(Role::WithoutMemory);
+}
+
+#[test]
+fn a_process_that_can_not_be_read_makes_the_observation_incomplete() {
+    let Some((status, observation)) = observe(helper::command(Role::Hidden), Scope::default()) else {
+        return;
+    };
+    assert!(status.success());
+    // Nothing is hidden from root, who may trace anyone.
+    assert!(observation.unreadable > 0 && !observation.is_complete() || rustix::process::geteuid().is_root());
 }

@@ -38,7 +38,11 @@ fn spawn(command: Command, scope: Scope) -> Option<(Child, Observer)> {
 fn observe(command: Command, scope: Scope) -> Option<(ExitStatus, Observation)> {
     let (mut child, observer) = spawn(command, scope)?;
     let status = child.wait().expect("waited");
-    Some((status, observer.finish()))
+    let observation = observer.finish();
+    if observation.is_none() {
+        eprintln!("skipped: nothing can be read here");
+    }
+    Some((status, observation?))
 }
 
 /// How `path` was used.
