@@ -113,7 +113,7 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let name = done.roots.name_of(path);
     let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
     let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let is_read = access.kind == AccessKind::Read;
+    let is_read = matches!(access.kind, AccessKind::Read | AccessKind::Update);
     let exists = access.path.exists();
     if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
@@ -132,9 +132,11 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
         return Vec::new();
     }
     match access.kind {
-        AccessKind::Exec => Vec::new(),
+        AccessKind::Exec | AccessKind::Write => Vec::new(),
         AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
-        AccessKind::Read | AccessKind::List | AccessKind::Probe => vec![Input::File(name)],
+        AccessKind::Read | AccessKind::Update | AccessKind::List | AccessKind::Link | AccessKind::Probe => {
+            vec![Input::File(name)]
+        }
     }
 }
 
