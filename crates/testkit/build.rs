@@ -1,6 +1,8 @@
 //! Compiles the helper programs of the test support (a scriptable compiler, a protocol auditor). They use nothing
 //! but the standard library, so that one `rustc` call makes each of them.
 
+#![expect(clippy::disallowed_macros, reason = "a build script speaks to Cargo through standard output")]
+
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;

@@ -52,7 +52,8 @@ fn start_log(settings: &Settings) {
     };
     let Ok(file) = OpenOptions::new().create(true).append(true).open(file) else { return };
     let filter = tracing_subscriber::EnvFilter::try_new(&filter.value).unwrap_or_default();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
     // A second log in one process is refused; the first one stays.
     let _ = log.try_init();
 }

@@ -2,7 +2,7 @@
 //!
 //! Grammar (`compiler/rustc_interface/src/passes.rs`, `write_out_deps`, 1.95), one line each:
 //! ```text
-//! TARGET: INPUT INPUT …        spaces inside a path are written `\ `, nothing else is escaped
+//! TARGET: INPUT INPUT …        spaces inside an input are written `\ `, nothing else is escaped, the target not at all
 //! INPUT:                       an empty rule for each input
 //! # env-dep:NAME[=VALUE]       without `=` the variable was unset; `\\`, `\n`, `\r` are escaped
 //! ```
@@ -24,6 +24,7 @@ pub struct DepInfo {
 enum Line {
     Blank,
     Rule { target: String, inputs: Vec<String> },
+    Empty { input: String },
     Env { name: String, value: Option<String> },
 }
 
@@ -48,12 +49,16 @@ impl DepInfo {
             match line {
                 Line::Blank => {}
                 Line::Rule { target, inputs } => {
-                    out.push_str(&escape_path(target));
+                    out.push_str(target);
                     out.push(':');
                     for input in inputs {
                         out.push(' ');
                         out.push_str(&escape_path(input));
                     }
+                }
+                Line::Empty { input } => {
+                    out.push_str(&escape_path(input));
+                    out.push(':');
                 }
                 Line::Env { name, value: None } => {
                     let _ = write!(out, "# env-dep:{}", escape_env(name));
@@ -70,7 +75,7 @@ impl DepInfo {
     /// The input files, as rustc names them.
     pub fn inputs(&self) -> &[String] {
         let first = self.lines.iter().find_map(|line| match line {
-            Line::Rule { inputs, .. } if !inputs.is_empty() => Some(inputs.as_slice()),
+            Line::Rule { inputs, .. } => Some(inputs.as_slice()),
             _ => None,
         });
         first.unwrap_or_default()
@@ -93,6 +98,7 @@ impl DepInfo {
                     target: change(target)?,
                     inputs: inputs.iter().map(|input| change(input)).collect::<Option<_>>()?,
                 },
+                Line::Empty { input } => Line::Empty { input: change(input)? },
                 Line::Env { name, value } => Line::Env {
                     name: name.clone(),
                     value: match value {
@@ -108,9 +114,7 @@ impl DepInfo {
     /// Adds inputs to every rule, so that Cargo watches them too.
     pub fn add_inputs(&mut self, extra: &[String]) {
         for line in &mut self.lines {
-            if let Line::Rule { inputs, .. } = line
-                && !inputs.is_empty()
-            {
+            if let Line::Rule { inputs, .. } = line {
                 for path in extra {
                     if !inputs.contains(path) {
                         inputs.push(path.clone());
@@ -135,10 +139,13 @@ fn parse_line(line: &str) -> Result<Line, String> {
     if line.starts_with('#') {
         return Err(format!("unknown line {line:?}"));
     }
-    let mut words = split_paths(line).into_iter();
-    let target = words.next().and_then(|word| word.strip_suffix(':').map(str::to_owned));
-    let target = target.ok_or_else(|| format!("not a rule: {line:?}"))?;
-    Ok(Line::Rule { target, inputs: words.collect() })
+    if let Some((target, inputs)) = line.split_once(": ") {
+        return Ok(Line::Rule { target: target.to_owned(), inputs: split_paths(inputs) });
+    }
+    match line.strip_suffix(':').map(split_paths).as_deref() {
+        Some([input]) => Ok(Line::Empty { input: input.clone() }),
+        _ => Err(format!("not a rule: {line:?}")),
+    }
 }
 
 /// Splits at spaces that are not escaped, and unescapes.
@@ -188,7 +195,7 @@ fn unescape_env(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    const SAMPLE: &str = "/t/a-1.d: src/lib.rs /t/a\\ dir$x/g\\ h.rs\n\n/t/liba-1.rmeta: src/lib.rs /t/a\\ dir$x/g\\ h.rs\n\n\
+    const SAMPLE: &str = "/t/o ut/a-1.d: src/lib.rs /t/a\\ dir$x/g\\ h.rs\n\n/t/liba-1.rmeta: src/lib.rs /t/a\\ dir$x/g\\ h.rs\n\n\
         src/lib.rs:\n/t/a\\ dir$x/g\\ h.rs:\n\n# env-dep:EMPTY=\n# env-dep:MULTI=a\\\\nb\\nc\n# env-dep:UNSET\n";
 
     #[test]
@@ -207,7 +214,7 @@ mod tests {
         assert!(
             moved
                 .render()
-                .starts_with("/other\\ place/a-1.d: src/lib.rs /other\\ place/a\\ dir$x/g\\ h.rs\n")
+                .starts_with("/other place/o ut/a-1.d: src/lib.rs /other\\ place/a\\ dir$x/g\\ h.rs\n")
         );
         let mut more = info.clone();
         more.add_inputs(&["x.sql".to_owned(), "src/lib.rs".to_owned()]);

@@ -1,5 +1,5 @@
-//! Unit keys and entry keys: what goes into them, and how fields are framed. One traversal feeds two sinks, the
-//! digest and the human explanation; nothing here looks at the world.
+//! The types of keys, and how their fields are framed. One traversal feeds two sinks, the digest and the human
+//! explanation. What goes into a key is decided in `unit_key` and `entry_key`.
 //!
 //! Framing: every field is `tag length value-length value` with 64-bit little-endian lengths before the bytes, so
 //! no value can be read as another field. Order is the order of the traversal and is significant.
@@ -7,8 +7,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::paths::{Root, Roots};
-use crate::record::{Input, InputRecord, Observed};
 
 /// Changes whenever the meaning of a key changes; entries of other recipes are never found.
 ///
@@ -92,51 +90,6 @@ impl KeyWriter {
     }
 }
 
-/// What rendering the messages of a compile depends on, besides its inputs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rendering {
-    /// `--diagnostic-width`, `--color` and the like, as given.
-    pub flags: Vec<String>,
-}
-
-/// The key of the result that `record` leads to, given what its inputs look like now. `observed` must have one
-/// value for each of `record.inputs`, in order.
-pub fn derive_entry_key(
-    unit: &UnitKey,
-    record: &InputRecord,
-    observed: &[Observed],
-    roots: &Roots,
-    rendering: &Rendering,
-) -> (EntryKey, Vec<Field>) {
-    let mut key = KeyWriter::new("entry");
-    key.text("unit", unit.to_string());
-    for root in Root::ALL {
-        if record.baked.contains(&root) {
-            key.text(format!("baked path {}", root.name_prefix()), roots.get(root).unwrap_or("-"));
-        }
-    }
-    if record.rendered {
-        for flag in &rendering.flags {
-            key.text("rendering", flag.clone());
-        }
-    }
-    debug_assert_eq!(record.inputs.len(), observed.len());
-    for (input, value) in record.inputs.iter().zip(observed) {
-        key.text(input_field(input), value.to_string());
-    }
-    let (digest, fields) = key.finish();
-    (EntryKey(digest), fields)
-}
-
-fn input_field(input: &Input) -> String {
-    match input {
-        Input::File(name) => format!("file {name}"),
-        Input::Dir(name) => format!("directory {name}"),
-        Input::Env(name) => format!("env {name}"),
-        Input::MacroEnv(name) => format!("environment named in {name}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,28 +116,5 @@ mod tests {
                 assert_eq!(i == j, x == y);
             }
         }
-    }
-
-    #[test]
-    fn entry_key_tells_absent_unset_and_empty_apart_and_follows_baked_roots() {
-        let unit = UnitKey(Digest::of(b"u"));
-        let roots = |ws: &str| Roots::new([(Root::Workspace, ws.to_owned())]);
-        let mut record = InputRecord { inputs: vec![Input::Env("X".into())], ..InputRecord::default() };
-        let plain = Rendering::default();
-        let wide = Rendering { flags: vec!["--diagnostic-width=99".into()] };
-        let key = |r: &InputRecord, v: Observed, ws: &str, rendering: &Rendering| {
-            derive_entry_key(&unit, r, &[v], &roots(ws), rendering).0
-        };
-        let unset = key(&record, Observed::Absent, "/a", &plain);
-        let empty = key(&record, Observed::Content(Digest::of(b"")), "/a", &plain);
-        assert_ne!(unset, empty);
-        assert_eq!(unset, key(&record, Observed::Absent, "/b", &wide));
-        record.baked = vec![Root::Workspace];
-        assert_ne!(
-            key(&record, Observed::Absent, "/a", &plain),
-            key(&record, Observed::Absent, "/b", &plain)
-        );
-        record.rendered = true;
-        assert_ne!(key(&record, Observed::Absent, "/a", &plain), key(&record, Observed::Absent, "/a", &wide));
     }
 }

@@ -11,6 +11,7 @@ pub mod depinfo;
 pub mod diagnostics;
 pub mod digest;
 pub mod entry;
+pub mod entry_key;
 pub mod event;
 pub mod flags;
 pub mod invocation;

@@ -2,9 +2,9 @@
 //! captured exactly; everything else is a named [`Bypass`]. Knows nothing about the contents of files.
 
 use crate::args::{self, Arg};
+use crate::entry_key::Rendering;
 use crate::flags::Role;
 use crate::invocation::{Invocation, is_clippy, is_rustc};
-use crate::key::Rendering;
 use crate::reason::Bypass;
 
 /// `--crate-type`.
@@ -425,7 +425,8 @@ impl Draft {
             return Err(Bypass::NotFromCargo("--json=artifacts"));
         }
         if self.unit.crate_types.is_empty() && !self.unit.is_test {
-            return Err(Bypass::NotFromCargo("--crate-type"));
+            // Tests with a harness of their own have no crate type on the command line: rustc's default.
+            self.unit.crate_types.push(CrateType::Bin);
         }
         if !self.unit.emits_link && self.unit.mode == Mode::Build {
             self.unit.mode = Mode::Check;
@@ -508,6 +509,7 @@ mod tests {
             (&test, "test", Mode::Build, true, true),
             (&script, "build-script", Mode::Build, true, false),
             (&check, "lib", Mode::Check, false, false),
+            (&linked.replace("--crate-type bin", ""), "bin", Mode::Build, true, true),
             (&linked.replace("bin", "staticlib"), "staticlib", Mode::Build, false, true),
             (&linked.replace("bin", "proc-macro"), "proc-macro", Mode::Build, true, false),
         ] {
@@ -532,7 +534,6 @@ mod tests {
             (("dep-info,", ""), "not-from-cargo"),
             (("link", "asm"), "emit"),
             (("metadata,", "metadata=/x,"), "emit"),
-            (("--crate-type lib", ""), "not-from-cargo"),
             (("--crate-type lib", "--crate-type sdylib"), "crate-type"),
             (("-C metadata=1", "-C save-temps"), "uncacheable-flag"),
             (("-C metadata=1", "-C llvm-args=-x=/f"), "uncacheable-flag"),

@@ -72,7 +72,9 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     let started = FileTime::now_coarse();
     let clock = Instant::now();
     let (mut child, observer) = match &job.observed_scope {
-        Some(ignored) => sys::spawn_observed(command.0, Scope { ignored: ignored.clone(), ..Scope::default() })?,
+        Some(ignored) => {
+            sys::spawn_observed(command.0, Scope { ignored: ignored.clone(), ..Scope::default() })?
+        }
         None => {
             let mut command = command.0;
             (command.spawn()?, None)
@@ -111,7 +113,8 @@ fn command(job: &Job<'_>, adjustments: &Adjustments) -> io::Result<(Command, Opt
         command.arg(&job.call.compiler);
     }
     let mut response_file = None;
-    let fits = args.iter().all(|arg| arg.len() < 100 << 10) && args.iter().map(String::len).sum::<usize>() < 1 << 20;
+    let fits =
+        args.iter().all(|arg| arg.len() < 100 << 10) && args.iter().map(String::len).sum::<usize>() < 1 << 20;
     if fits {
         command.args(&args);
     } else {

@@ -102,7 +102,8 @@ impl Facts<'_> {
     /// `target-cpu=native` means this CPU.
     fn cpu(&mut self, unit: &Unit) -> Result<(), Bypass> {
         if unit.native_cpu {
-            let identity = cpu_identity().ok_or_else(|| Bypass::UncacheableFlag("-C target-cpu=native".to_owned()))?;
+            let identity =
+                cpu_identity().ok_or_else(|| Bypass::UncacheableFlag("-C target-cpu=native".to_owned()))?;
             self.add("cpu", identity.to_string());
         }
         Ok(())
@@ -209,8 +210,10 @@ fn cpu_identity() -> Option<Digest> {
     let processor = text.split("\n\n").next()?;
     let stable = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default().trim();
-        matches!(name, "vendor_id" | "cpu family" | "model" | "model name" | "stepping" | "flags" | "Features")
-            || name.starts_with("CPU ")
+        matches!(
+            name,
+            "vendor_id" | "cpu family" | "model" | "model name" | "stepping" | "flags" | "Features"
+        ) || name.starts_with("CPU ")
     };
     let lines: Vec<&str> = processor.lines().filter(stable).collect();
     (!lines.is_empty()).then(|| Digest::of(lines.join("\n").as_bytes()))

@@ -9,17 +9,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
-use kache_core::invocation::Invocation;
-use kache_core::key::{EntryKey, Field, UnitKey, derive_entry_key};
-use kache_core::paths::{Root, Roots, absolute};
+use kache_core::entry_key;
+use kache_core::key::EntryKey;
+use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::reason::NotStored;
 use kache_core::record::InputRecord;
 use kache_core::scan::Scanner;
-use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
-use kache_store::clock::{FileTime, boot_id};
+use kache_store::clock::boot_id;
 use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 
@@ -27,27 +26,7 @@ use crate::compile::Compiled;
 use crate::facts;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
-use crate::placement::Standing;
-use crate::reads;
-use crate::toolchain::Toolchain;
-
-/// What there is to know about a unit when its compile has ended.
-pub struct Finished<'a> {
-    /// The invocation.
-    pub call: &'a Invocation,
-    /// The unit.
-    pub unit: &'a Unit,
-    /// Its key and the fields that made it.
-    pub key: (UnitKey, &'a [Field]),
-    /// Digests of the externs before the compile.
-    pub externs: &'a [Option<Digest>],
-    /// Local roots.
-    pub roots: &'a Roots,
-    /// The compiler.
-    pub toolchain: &'a Toolchain,
-    /// The target directory's view.
-    pub standing: &'a Standing,
-}
+use crate::reads::{self, Finished};
 
 /// What storing came to.
 pub struct Ingested {
@@ -65,7 +44,8 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
     let extra = facts::extra_input_files(done.call).unwrap_or_default();
     if !extra.is_empty() && !crate::world::is_foreign(done.call) {
         info.add_inputs(&extra);
-        link::place_bytes(info.render().as_bytes(), &path).map_err(|error| NotStored::Store(error.to_string()))?;
+        link::place_bytes(info.render().as_bytes(), &path)
+            .map_err(|error| NotStored::Store(error.to_string()))?;
     }
     Ok(info)
 }
@@ -86,7 +66,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let observed = observer.observe_all(&record.inputs);
     let observed = observed.map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
     let (entry_key, entry_fields) =
-        derive_entry_key(&done.key.0, &record, &observed, done.roots, &done.unit.rendering);
+        entry_key::derive(&done.key.0, &record, &observed, done.roots, &done.unit.rendering);
 
     let mut entry = describe(store, done, compiled, &info)?;
     let mut new_bytes = 0;
@@ -109,12 +89,18 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
-    publish(store, done, &entry_key, &entry, Evidence {
-        crate_name: done.unit.crate_name.clone(),
-        unit_fields: done.key.1.to_vec(),
-        entry_fields,
-        record: record.clone(),
-    })?;
+    publish(
+        store,
+        done,
+        &entry_key,
+        &entry,
+        Evidence {
+            crate_name: done.unit.crate_name.clone(),
+            unit_fields: done.key.1.to_vec(),
+            entry_fields,
+            record: record.clone(),
+        },
+    )?;
     Ok(Ingested { key: entry_key, new_bytes })
 }
 
@@ -164,7 +150,8 @@ fn describe(
 ) -> Result<Entry, NotStored> {
     let portable = |text: &str| done.roots.tokenize(text).ok_or(NotStored::Text);
     let stream = |bytes: &Option<Vec<u8>>| -> Result<Text, NotStored> {
-        let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(NotStored::Text)?;
+        let text =
+            bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(NotStored::Text)?;
         text_of(store, portable(text)?)
     };
     let info = info.map(|text| done.roots.tokenize(text)).ok_or(NotStored::Text)?;
@@ -200,7 +187,8 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
     let mut digests = Vec::new();
     let mut baked: Vec<Root> = Vec::new();
     for output in made {
-        let failed = |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
+        let failed =
+            |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
         let mut file = fs::File::open(&output.path).map_err(failed)?;
         let mut bytes = vec![0u8; 1 << 20];
         let mut hasher = kache_store::hashing::Hasher::new();
@@ -225,17 +213,4 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
     }
     baked.sort_unstable();
     Ok((digests, baked))
-}
-
-/// Absolute form of a path that the compiler named.
-pub fn compiler_path(call: &Invocation, path: &str) -> String {
-    absolute(&call.cwd, path)
-}
-
-/// Whether a file may have changed since `started`: nobody can set a ctime.
-pub fn changed_since(path: &Path, started: FileTime) -> bool {
-    match fs::metadata(path) {
-        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
-        Err(_) => false,
-    }
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 
 use crate::macro_env;
+use crate::world::value_digest;
 
 /// Looks inputs up and remembers what it saw.
 pub struct Observer<'a> {
@@ -55,25 +55,22 @@ impl<'a> Observer<'a> {
                 match memo.digest(Path::new(&path)) {
                     Ok(digest) => Some(content(digest)),
                     // A directory where a file was read is neither that file nor its absence.
-                    Err(_) => Path::new(&path).is_dir().then(|| Observed::Content(Digest::of(b"a directory"))),
+                    Err(_) => {
+                        Path::new(&path).is_dir().then(|| Observed::Content(Digest::of(b"a directory")))
+                    }
                 }
             }
             Input::Dir(name) => Some(content(listing_digest(Path::new(&self.roots.path_of(name)?)))),
-            Input::Env(name) => Some(content(self.env.get(name).map(|value| value_digest(value, self.roots)))),
+            Input::Env(name) => {
+                Some(content(self.env.get(name).map(|value| value_digest(value, self.roots))))
+            }
             Input::MacroEnv(name) => {
                 let path = self.roots.path_of(name)?;
                 let digest = memo.digest(Path::new(&path)).ok()??;
-                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest).map(Observed::Content)
+                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest)
+                    .map(Observed::Content)
             }
         }
-    }
-}
-
-/// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.
-pub fn value_digest(value: &OsStr, roots: &Roots) -> Digest {
-    match value.to_str().and_then(|text| roots.tokenize(text)) {
-        Some(portable) => Digest::of(portable.as_bytes()),
-        None => Digest::of(value.as_encoded_bytes()),
     }
 }
 

@@ -15,7 +15,8 @@ use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 
 /// Variables that change where a C compiler driver and its linker look.
-const LINKER_ENV: &[&str] = &["COMPILER_PATH", "GCC_EXEC_PREFIX", "LD_RUN_PATH", "LIBRARY_PATH", "LD_PRELOAD"];
+const LINKER_ENV: &[&str] =
+    &["COMPILER_PATH", "GCC_EXEC_PREFIX", "LD_RUN_PATH", "LIBRARY_PATH", "LD_PRELOAD"];
 
 /// Key fields that identify the linker of a unit, or why its inputs can't be known.
 pub fn identify(call: &Invocation, unit: &Unit, host: &str, store: &Store) -> Result<Vec<Field>, Bypass> {
@@ -55,9 +56,9 @@ pub fn identify(call: &Invocation, unit: &Unit, host: &str, store: &Store) -> Re
 /// `cc`, `gcc-12`, `clang`, `x86_64-linux-gnu-gcc`, `c++`, …
 fn is_compiler_driver(name: &str) -> bool {
     let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    ["cc", "gcc", "clang", "c++", "g++", "clang++"].iter().any(|known| {
-        base == *known || base.strip_suffix(known).is_some_and(|prefix| prefix.ends_with('-'))
-    })
+    ["cc", "gcc", "clang", "c++", "g++", "clang++"]
+        .iter()
+        .any(|known| base == *known || base.strip_suffix(known).is_some_and(|prefix| prefix.ends_with('-')))
 }
 
 /// The linkers that the driver may start: the one asked for, and the default one.
@@ -78,9 +79,9 @@ fn find_program(env: &Env, cwd: &str, name: &str) -> Option<PathBuf> {
         return fs::canonicalize(Path::new(cwd).join(name)).ok();
     }
     let path = env.get("PATH")?;
-    std::env::split_paths(path).map(|dir| Path::new(cwd).join(dir).join(name)).find_map(|candidate| {
-        candidate.is_file().then(|| fs::canonicalize(&candidate).ok()).flatten()
-    })
+    std::env::split_paths(path)
+        .map(|dir| Path::new(cwd).join(dir).join(name))
+        .find_map(|candidate| candidate.is_file().then(|| fs::canonicalize(&candidate).ok()).flatten())
 }
 
 fn program_field(what: &str, path: &Path, store: &Store) -> Result<Field, Bypass> {
@@ -97,8 +98,13 @@ fn argument_files(call: &Invocation, unit: &Unit, store: &Store) -> Vec<Field> {
     let mut fields = Vec::new();
     for piece in unit.link_args.iter().flat_map(|arg| arg.split([',', '='])) {
         let path = absolute(&call.cwd, piece.trim_start_matches("-T").trim_start_matches('@'));
-        if !piece.is_empty() && let Ok(Some(digest)) = memo.digest(Path::new(&path)) {
-            fields.push(Field { name: format!("link argument file {}", fields.len()), value: digest.to_string() });
+        if !piece.is_empty()
+            && let Ok(Some(digest)) = memo.digest(Path::new(&path))
+        {
+            fields.push(Field {
+                name: format!("link argument file {}", fields.len()),
+                value: digest.to_string(),
+            });
         }
     }
     fields
@@ -164,7 +170,9 @@ pub fn parse_report(text: &str, cwd: &str) -> Option<Vec<String>> {
     let mut chars = rule.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            '\\' if chars.peek().is_some_and(|next| matches!(next, ' ' | '#' | '\\')) => word.extend(chars.next()),
+            '\\' if chars.peek().is_some_and(|next| matches!(next, ' ' | '#' | '\\')) => {
+                word.extend(chars.next())
+            }
             '$' if chars.peek() == Some(&'$') => word.extend(chars.next()),
             ' ' | '\t' => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
             c => word.push(c),
@@ -189,7 +197,9 @@ mod tests {
 
     #[test]
     fn drivers_are_recognised() {
-        for known in ["cc", "gcc", "gcc-12", "clang-16", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "c++"] {
+        for known in
+            ["cc", "gcc", "gcc-12", "clang-16", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "c++"]
+        {
             assert!(is_compiler_driver(known), "{known}");
         }
         for unknown in ["ld", "rust-lld", "link.exe", "emcc", "my-wrapper", "wasm-ld", "mold"] {

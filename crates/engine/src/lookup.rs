@@ -2,7 +2,8 @@
 //! follows. Starts no process and asks nobody.
 
 use kache_core::entry::Entry;
-use kache_core::key::{EntryKey, Field, UnitKey, derive_entry_key};
+use kache_core::entry_key;
+use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::reason::Miss;
 use kache_core::record::{InputRecord, Observed};
@@ -31,12 +32,17 @@ pub fn lookup(
     let records = store.records(key)?.records;
     for record in &records {
         let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
-        let (entry_key, _) = derive_entry_key(key, record, &observed, roots, &unit.rendering);
+        let (entry_key, _) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
         let Some(entry) = store.entry(&entry_key)? else { continue };
         return Ok(match store.settle(&entry_key, &entry)? {
             Settled::Trusted => Found::Hit(entry_key, Box::new(entry)),
-            Settled::Broken(digest) => {
-                store.heal(&digest)?;
+            Settled::Broken(_) => {
+                // Others may have suffered too; what stays is taken for good by the next compile.
+                for digest in entry.blobs() {
+                    if !store.verify_blob(&digest)? {
+                        store.heal(&digest)?;
+                    }
+                }
                 store.drop_entry(&entry_key)?;
                 Found::Miss(Miss::Broken("lost in a power cut".to_owned()))
             }
@@ -61,7 +67,7 @@ fn explain(
         Ok(observed) => observed,
         Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")),
     };
-    let (_, now) = derive_entry_key(key, record, &observed, roots, &unit.rendering);
+    let (_, now) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
     match first_difference(&before.unwrap_or_default(), &now) {
         Some(Field { name, value }) if name.starts_with("baked path ") => {

@@ -14,13 +14,40 @@ use serde::{Deserialize, Serialize};
 /// Variables of the session, not of the build: they differ from shell to shell, the standard library itself names
 /// some of them, and a macro whose expansion depends on them is broken anyway.
 const IGNORED: &[&str] = &[
-    "CARGO_MAKEFLAGS", "COLORTERM", "COLUMNS", "DISPLAY", "HOME", "HOSTNAME", "LANG", "LD_LIBRARY_PATH", "LINES",
-    "LOGNAME", "LS_COLORS", "MAKEFLAGS", "NUM_JOBS", "OLDPWD", "PATH", "PWD", "RUSTC", "RUSTC_WRAPPER",
-    "RUST_BACKTRACE", "RUST_LIB_BACKTRACE", "RUST_MIN_STACK", "RUST_RECURSION_COUNT", "SHELL", "SHLVL", "TERM",
-    "TMPDIR", "TZ", "USER", "_",
+    "CARGO_MAKEFLAGS",
+    "CI",
+    "COLORTERM",
+    "COLUMNS",
+    "DISPLAY",
+    "HOME",
+    "HOSTNAME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LINES",
+    "LOGNAME",
+    "LS_COLORS",
+    "MAKEFLAGS",
+    "NUM_JOBS",
+    "OLDPWD",
+    "PATH",
+    "PWD",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "RUST_BACKTRACE",
+    "RUST_LIB_BACKTRACE",
+    "RUST_MIN_STACK",
+    "RUST_RECURSION_COUNT",
+    "SHELL",
+    "SHLVL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "_",
 ];
 /// Prefixes of such variables.
-const IGNORED_PREFIXES: &[&str] = &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
+const IGNORED_PREFIXES: &[&str] =
+    &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
 
 #[derive(Default, Serialize, Deserialize)]
 struct Names {
@@ -51,10 +78,22 @@ pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &
     let mut key = KeyWriter::new("macro environment");
     for (name, value) in relevant {
         if names.found.contains(name) {
-            key.digest(name, super::inputs::value_digest(value, roots));
+            key.digest(name, crate::world::value_digest(value, roots));
         }
     }
     Some(key.finish().0)
+}
+
+/// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or
+/// bare. Which ones a file has depends on nothing but its content.
+pub fn names_in(source: &str) -> impl Iterator<Item = &str> {
+    let is_name = |text: &&str| {
+        (3..=64).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && text.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_')
+    };
+    let words = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(is_name).filter(|name| !is_ignored(name))
 }
 
 fn is_ignored(name: &str) -> bool {
@@ -64,4 +103,15 @@ fn is_ignored(name: &str) -> bool {
 /// Constants of a Rust library are not delimited, so any occurrence counts.
 fn occurs(library: &[u8], name: &str) -> bool {
     memchr::memmem::find(library, name.as_bytes()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_source() {
+        let source = r#"m!("BUILD_ID"); let x = "lower"; env("PATH"); concat!("A", "_B1", "C D", "E=F"); v!(BARE_NAME);"#;
+        assert_eq!(names_in(source).collect::<Vec<_>>(), ["BUILD_ID", "_B1", "BARE_NAME"]);
+    }
 }

@@ -20,7 +20,8 @@ pub fn candidates(unit: &Unit, cwd: &Path, target_dir: &Path) -> Vec<PathBuf> {
                 continue;
             }
             let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-            let mut archives: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_archive(path)).collect();
+            let mut archives: Vec<PathBuf> =
+                entries.map(|entry| entry.path()).filter(|path| is_archive(path)).collect();
             archives.sort();
             paths.extend(archives);
         } else {
@@ -63,7 +64,8 @@ pub fn foreign_member(rlib: &Path) -> io::Result<Option<String>> {
     let mut long_names = Vec::new();
     let mut header = [0u8; 60];
     while read_header(&mut file, &mut header)? {
-        let field = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
+        let field =
+            |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
         let size: u64 = field(48..58).parse().map_err(|_| io::Error::other("malformed archive"))?;
         let name = field(0..16);
         if name == "//" {
@@ -95,15 +97,18 @@ fn read_header(file: &mut impl Read, header: &mut [u8; 60]) -> io::Result<bool> 
 /// GNU archives keep long names in a table: `/123` is an offset into it.
 fn resolve_name(name: &str, long_names: &[u8]) -> String {
     let offset = name.strip_prefix('/').and_then(|offset| offset.parse::<usize>().ok());
-    let bytes = offset.and_then(|offset| long_names.get(offset..)).map_or(name.as_bytes(), |rest| {
-        rest.split(|byte| *byte == b'\n').next().unwrap_or_default()
-    });
+    let bytes = offset
+        .and_then(|offset| long_names.get(offset..))
+        .map_or(name.as_bytes(), |rest| rest.split(|byte| *byte == b'\n').next().unwrap_or_default());
     String::from_utf8_lossy(bytes).trim_end_matches('/').to_owned()
 }
 
 /// What rustc itself puts into an rlib: metadata and its code generation units.
 fn is_own_member(name: &str) -> bool {
-    name == "lib.rmeta" || name.ends_with(".rcgu.o") || name.ends_with(".rcgu.dwo") || name.ends_with(".bundle.json")
+    name == "lib.rmeta"
+        || name.ends_with(".rcgu.o")
+        || name.ends_with(".rcgu.dwo")
+        || name.ends_with(".bundle.json")
 }
 
 #[cfg(test)]
@@ -140,7 +145,10 @@ mod tests {
         let own = ["lib.rmeta", "serde-1.serde.1a2b-cgu.0.rcgu.o"];
         assert_eq!(foreign_member(archive(&own).path()).expect("valid"), None);
         let mixed = ["lib.rmeta", "a.rcgu.o", "a-rather-long-name-of-foo.o"];
-        assert_eq!(foreign_member(archive(&mixed).path()).expect("valid").as_deref(), Some("a-rather-long-name-of-foo.o"));
+        assert_eq!(
+            foreign_member(archive(&mixed).path()).expect("valid").as_deref(),
+            Some("a-rather-long-name-of-foo.o")
+        );
         assert!(foreign_member(Path::new("/dev/null")).is_err());
     }
 }

@@ -6,11 +6,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
+use kache_core::plan::Occupant;
 use kache_core::plan::{self, EPOCH_S, Place, Placement};
 use kache_core::unit::Unit;
-use kache_core::entry::OutputKind;
-use kache_core::plan::Occupant;
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
 use kache_store::ledger::{Ledger, mark_in};
@@ -77,7 +77,8 @@ impl Standing {
     pub fn decide(&self, kinds: &[OutputKind], occupant: Occupant, blob_s: i64) -> Placement {
         let place = Place { known_from_birth: self.known_from_birth, marked: self.marked, occupant };
         let newest = |run_ns: i128| self.newest_extern_ns.max(run_ns);
-        let run_ns = self.run.as_ref().map_or(0, |run| mtime_ns(&run.output).unwrap_or(0).max(run.newest_script_ns));
+        let run_ns =
+            self.run.as_ref().map_or(0, |run| mtime_ns(&run.output).unwrap_or(0).max(run.newest_script_ns));
         let mut placement = plan::place_unit(kinds, place, blob_s, newest(run_ns));
         if placement == Placement::Private
             && let Some(run) = &self.run
@@ -184,7 +185,9 @@ impl ScriptRun {
         let Ok(text) = fs::read_to_string(&self.output) else { return false };
         let to_ns = i128::from(to_s) * SECOND_NS;
         for line in text.lines() {
-            let path = line.strip_prefix("cargo:rerun-if-changed=").or(line.strip_prefix("cargo::rerun-if-changed="));
+            let path = line
+                .strip_prefix("cargo:rerun-if-changed=")
+                .or(line.strip_prefix("cargo::rerun-if-changed="));
             if let Some(path) = path
                 && newest_below(&self.package_dir.join(path.trim()), 0) > to_ns
             {

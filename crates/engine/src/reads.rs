@@ -6,23 +6,62 @@ use std::fs;
 use std::path::Path;
 
 use kache_core::depinfo::DepInfo;
+use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
+use kache_core::invocation::Invocation;
+use kache_core::key::{Field, UnitKey};
+use kache_core::paths::{Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
-use kache_core::unit::{CrateType, Lto};
+use kache_core::unit::{CrateType, Lto, Unit};
 use kache_store::Store;
+use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
-use crate::ingest::{Finished, changed_since, compiler_path};
 use crate::link_inputs;
+use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
+use crate::placement::Standing;
+use crate::toolchain::Toolchain;
+
+/// What there is to know about a unit when its compile has ended.
+pub struct Finished<'a> {
+    /// The invocation.
+    pub call: &'a Invocation,
+    /// The unit.
+    pub unit: &'a Unit,
+    /// Its key and the fields that made it.
+    pub key: (UnitKey, &'a [Field]),
+    /// Digests of the externs before the compile.
+    pub externs: &'a [Option<Digest>],
+    /// Local roots.
+    pub roots: &'a Roots,
+    /// The compiler.
+    pub toolchain: &'a Toolchain,
+    /// The target directory's view.
+    pub standing: &'a Standing,
+}
+
+/// Whether a file may have changed since `started`: nobody can set a ctime.
+pub fn changed_since(path: &Path, started: FileTime) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
+        Err(_) => false,
+    }
+}
+
+/// Absolute form of a path that the compiler named.
+pub fn compiler_path(call: &Invocation, path: &str) -> String {
+    absolute(&call.cwd, path)
+}
 
 /// Directories whose contents belong to the system or the machine's configuration. A proc macro that reads there is
 /// beyond what is tracked; the linker reports what it takes from there.
-const SYSTEM_DIRS: &[&str] = &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
+const SYSTEM_DIRS: &[&str] =
+    &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
 /// Directories that are not worth observing for this unit.
 pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
@@ -57,9 +96,18 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
             }
         }
         None if needs_observation => {
-            return Err(NotStored::LinkInputs("the compiler itself reads the dependencies' objects".to_owned()));
+            return Err(NotStored::LinkInputs(
+                "the compiler itself reads the dependencies' objects".to_owned(),
+            ));
         }
         None => inputs.extend(declared_macros(done)),
+    }
+    if inputs.iter().any(|input| matches!(input, Input::MacroEnv(_))) {
+        for path in info.inputs().iter().filter(|path| path.ends_with(".rs")) {
+            // What isn't UTF-8 is no Rust source.
+            let source = fs::read_to_string(compiler_path(done.call, path)).unwrap_or_default();
+            inputs.extend(macro_env::names_in(&source).map(|name| Input::Env(name.to_owned())));
+        }
     }
     Ok(inputs.into_iter().collect())
 }
@@ -78,7 +126,8 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let refuse = |why: &str| NotStored::LinkInputs(why.to_owned());
     let report = compiled.link_report.as_ref().ok_or_else(|| refuse("no report was asked for"))?;
     let text = fs::read_to_string(report).map_err(|_| refuse("the linker wrote no report"))?;
-    let files = link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
+    let files =
+        link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
     let own_objects = format!("{}/{}{}.", done.unit.out_dir, done.unit.crate_name, done.unit.extra_filename);
     let own_temporary = format!("{}/rustc", done.unit.out_dir);
     let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
@@ -117,7 +166,8 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let exists = access.path.exists();
     if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
-        let bundled = matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
+        let bundled =
+            matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
         if is_own_output(done, path) {
             return Vec::new();
         }
@@ -145,16 +195,20 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
 fn is_cargos_own(path: &str, target: &str) -> bool {
     const DIRS: &[&str] = &["deps", "build", "incremental", "examples", ".fingerprint", ".kache"];
     let below = path.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    below.is_some_and(|rest| rest.len() <= 1 || rest.split('/').skip(1).take(4).any(|part| DIRS.contains(&part)))
+    below.is_some_and(|rest| {
+        rest.len() <= 1 || rest.split('/').skip(1).take(4).any(|part| DIRS.contains(&part))
+    })
 }
 
 /// The linker looks at what it is about to write.
 fn is_own_output(done: &Finished<'_>, path: &str) -> bool {
-    let Some(name) = path.strip_prefix(done.unit.out_dir.as_str()).map(|name| name.trim_start_matches('/')) else {
+    let Some(name) = path.strip_prefix(done.unit.out_dir.as_str()).map(|name| name.trim_start_matches('/'))
+    else {
         return false;
     };
     let stem = format!("{}{}", done.unit.crate_name, done.unit.extra_filename);
-    let rest = name.strip_prefix("lib").and_then(|name| name.strip_prefix(&stem)).or(name.strip_prefix(&stem));
+    let rest =
+        name.strip_prefix("lib").and_then(|name| name.strip_prefix(&stem)).or(name.strip_prefix(&stem));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
@@ -176,7 +230,8 @@ fn declared_macros(done: &Finished<'_>) -> Vec<Input> {
 pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) -> Result<(), NotStored> {
     let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
     let unnamed = native::may_bundle_unnamed(done.unit, Path::new(&done.call.cwd), Path::new(target));
-    let is_archive = |access: &ObservedAccess| access.path.extension().is_some_and(|extension| extension == "a");
+    let is_archive =
+        |access: &ObservedAccess| access.path.extension().is_some_and(|extension| extension == "a");
     let is_explained = match &compiled.observation {
         Some(seen) => !unnamed || seen.accesses.iter().any(is_archive),
         None => !unnamed && !kache_store::sys::can_observe(),

@@ -39,7 +39,8 @@ pub fn passed(call: &Invocation, session: &Session, bypass: &Bypass) -> Event {
 fn fill(event: &mut Event, call: &Invocation, session: &Session) {
     let text = |name: &str| call.env.text(name).unwrap_or_default().to_owned();
     event.session.clone_from(&session.id);
-    event.project = session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    event.project =
+        session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
     event.package = text("CARGO_PKG_NAME");
     event.package_version = text("CARGO_PKG_VERSION");
 }

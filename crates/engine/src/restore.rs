@@ -44,10 +44,15 @@ pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, Resto
     for output in &entry.outputs {
         match store.check_blob(output)? {
             BlobState::Present => {}
-            BlobState::Missing => return Err(RestoreError::Broken(format!("the content of {} is gone", output.name))),
+            BlobState::Missing => {
+                return Err(RestoreError::Broken(format!("the content of {} is gone", output.name)));
+            }
             BlobState::Altered => {
                 store.heal(&output.digest)?;
-                return Err(RestoreError::Broken(format!("the content of {} was changed in place", output.name)));
+                return Err(RestoreError::Broken(format!(
+                    "the content of {} was changed in place",
+                    output.name
+                )));
             }
         }
     }
@@ -60,7 +65,9 @@ pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, Resto
                 text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))?
             }
         };
-        roots.detokenize(&stored).ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
+        roots
+            .detokenize(&stored)
+            .ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
     };
     let dep_info = match &entry.dep_info {
         Text::Inline(text) => text.clone(),

@@ -21,10 +21,11 @@ use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
-use crate::ingest::{Finished, ingest};
+use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 use crate::placement::Standing;
+use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
@@ -231,7 +232,8 @@ impl<'a> Case<'a> {
     /// Starts a sweep in the background when the store has outgrown its limit.
     fn sweep_if_full(&self) {
         let Ok(usage) = self.store.usage_estimate() else { return };
-        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now_s =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         if usage.bytes > self.settings.local_size_bytes_max.value
             && usage.counted_s + SWEEP_PAUSE_S < now_s
             && let Ok(program) = std::env::current_exe()

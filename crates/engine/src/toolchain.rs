@@ -59,7 +59,8 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     // A path without a directory, or a rustup proxy, leads to different compilers in different directories; only a
     // compiler that has its library beside it can be remembered.
     let lib = compiler.parent().and_then(Path::parent).map(|root| root.join("lib"));
-    let rememberable = compiler.is_absolute() && lib.as_ref().is_some_and(|lib| driver_library(lib).is_some());
+    let rememberable =
+        compiler.is_absolute() && lib.as_ref().is_some_and(|lib| driver_library(lib).is_some());
     let mut name = KeyWriter::new("toolchain memo");
     name.text("compiler", call.compiler.clone());
     name.text("driver", call.driver.clone().unwrap_or_default());
@@ -83,14 +84,14 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
 fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Memo, Bypass> {
     let text = ask(&call.compiler, &["-vV"])?;
     let sysroot = PathBuf::from(ask(&call.compiler, &["--print", "sysroot"])?.trim());
-    let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default();
+    let line =
+        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default();
     let host = line("host:").to_owned();
     let lib = sysroot.join("lib");
-    let library = driver_library(&lib).ok_or_else(|| Bypass::Toolchain(format!("no compiler library in {}", lib.display())))?;
-    let mut stamped = vec![
-        whole(Path::new(&call.compiler)),
-        (lib.clone(), vec![file_name(&library), ".".to_owned()]),
-    ];
+    let library = driver_library(&lib)
+        .ok_or_else(|| Bypass::Toolchain(format!("no compiler library in {}", lib.display())))?;
+    let mut stamped =
+        vec![whole(Path::new(&call.compiler)), (lib.clone(), vec![file_name(&library), ".".to_owned()])];
     let mut key = KeyWriter::new("toolchain");
     key.text("version", text.clone());
     let memo = DigestMemo::new(store);
@@ -158,9 +159,8 @@ fn listing(dir: &Path) -> Vec<(String, u64)> {
 fn ask(compiler: &str, args: &[&str]) -> Result<String, Bypass> {
     let output = Command::new(compiler).args(args).output();
     match output {
-        Ok(output) if output.status.success() => {
-            String::from_utf8(output.stdout).map_err(|_| Bypass::Toolchain("its answer is not UTF-8".to_owned()))
-        }
+        Ok(output) if output.status.success() => String::from_utf8(output.stdout)
+            .map_err(|_| Bypass::Toolchain("its answer is not UTF-8".to_owned())),
         Ok(output) => Err(Bypass::Toolchain(format!("{compiler} {}: {}", args.join(" "), output.status))),
         Err(error) => Err(Bypass::Toolchain(format!("{compiler}: {error}"))),
     }

@@ -1,10 +1,11 @@
 //! What one invocation sees of its surroundings, looked at once: where it runs, which directories are roots, who
 //! called it. Knows nothing about keys or the store.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::paths::{Root, Roots};
 use kache_core::reason::Bypass;
@@ -110,4 +111,12 @@ pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) 
         list.push((Root::Sysroot, text(sysroot)?));
     }
     Ok(Roots::new(list))
+}
+
+/// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.
+pub fn value_digest(value: &OsStr, roots: &Roots) -> Digest {
+    match value.to_str().and_then(|text| roots.tokenize(text)) {
+        Some(portable) => Digest::of(portable.as_bytes()),
+        None => Digest::of(value.as_encoded_bytes()),
+    }
 }

@@ -85,11 +85,21 @@ impl Store {
     /// # Errors
     /// When a file can't be written; the entry is then not visible.
     pub fn publish(&self, key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), Error> {
+        if self.is_newer(key)? {
+            return Ok(());
+        }
         let json = serde_json::to_vec(evidence).unwrap_or_default();
         self.publish_bytes(&self.evidence_path(key), &json)?;
         self.publish_bytes(&self.entry_path(key), &entry.encode())?;
         self.note_usage(self.new_bytes.swap(0, Ordering::Relaxed));
         Ok(())
+    }
+
+    /// Whether a newer kache has written this entry: its file is left alone.
+    fn is_newer(&self, key: &EntryKey) -> Result<bool, Error> {
+        let content = read_capped(&self.entry_path(key), ENTRY_BYTES_MAX)?;
+        let Content::Whole(bytes, _) = content else { return Ok(false) };
+        Ok(matches!(Entry::decode(&bytes), Err(EntryError::Newer(_))))
     }
 
     /// Removes an entry and its evidence; its blobs stay until a sweep. One that is gone is fine.

@@ -190,9 +190,11 @@ fn messages(stderr: &str) -> String {
             in_block = false;
             continue;
         }
-        // The linker's command line names a random temporary directory, and the cache may add to it.
-        if line.starts_with("warning: build failed, waiting") || line.trim_start().starts_with("= note:  \"")
-        {
+        // The linker's command line names a random temporary directory, and the cache may add to it. Which of two
+        // units a warning is counted for when both give it is chance.
+        let summary = line.starts_with("warning: `") && line.contains(" generated ");
+        let waiting = line.starts_with("warning: build failed, waiting");
+        if summary || waiting || line.trim_start().starts_with("= note:  \"") {
             continue;
         }
         let starts = ["warning", "error", "note", "help"].iter().any(|word| line.starts_with(word));

@@ -135,7 +135,7 @@ fn b26_arguments_just_below_the_limit() {
         let middle = low.midpoint(high);
         if fits(middle) { low = middle } else { high = middle }
     }
-    let spare = lab.wrapper().as_os_str().len();
+    let spare = 2 * lab.wrapper().as_os_str().len();
     for bytes in [low - spare - 16, low - spare - 400] {
         p.wipe();
         std::fs::create_dir_all(p.path("target/debug/deps")).expect("make a directory");

@@ -36,10 +36,13 @@ fn two_target_directories_in_turns() {
         p.nothing_to_do("build");
         other.cargo("build").env("CARGO_TARGET_DIR", other.target()).nothing_to_do();
     }
+    // Without incremental compilation an edit is stored at once.
+    lab.set_env("CARGO_INCREMENTAL", "0");
     p.edit("gen/number.txt", "7", "8");
-    p.cargo("run").ok();
-    in_other("run").all_hit();
+    assert_eq!(p.cargo("run").ok().stdout, "16\n");
+    assert_eq!(in_other("run").stdout, "16\n");
     p.nothing_to_do("build");
+    other.cargo("build").env("CARGO_TARGET_DIR", other.target()).nothing_to_do();
 }
 
 /// Edit and revert, in one checkout and across two; the revert is served.
@@ -81,6 +84,7 @@ fn dependency_replaced_and_dependents_built_later() {
 #[test]
 fn dependency_replaced_in_a_restored_checkout() {
     let lab = lab();
+    lab.set_env("CARGO_INCREMENTAL", "0");
     let one = lab.project("one", PAIR);
     one.cargo("run").same();
     one.edit("dep/src/lib.rs", "1", "2");
@@ -88,7 +92,7 @@ fn dependency_replaced_in_a_restored_checkout() {
     let two = one.checkout("two");
     two.cargo("run").same().all_hit();
     two.edit("dep/src/lib.rs", "2", "1");
-    two.cargo("build -p dep").ok();
+    two.cargo("build -p dep").ok().all_hit();
     assert_eq!(two.cargo("run").same().stdout, "1\n");
     two.nothing_to_do("build");
     one.nothing_to_do("build");

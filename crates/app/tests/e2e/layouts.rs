@@ -86,6 +86,8 @@ fn b25_checkout_behind_a_link() {
 fn started_in_a_member() {
     let lab = lab();
     let one = lab.project("one", ALL_KINDS);
+    // A package by itself has other profiles for its macros than the whole workspace.
+    one.cargo("build").subdir("mid").ok();
     one.cargo("build").ok();
     let two = one.checkout("two");
     two.cargo("build").subdir("mid").ok().all_hit();

@@ -9,7 +9,7 @@ use kache_core::digest::Digest;
 use kache_core::quantity::format_size;
 use kache_store::Store;
 use kache_store::hashing::{Blessing, DigestMemo};
-use kache_store::link::{Note, Mode, Permission, Sharing, Stamp, place, set_mtime_of};
+use kache_store::link::{Mode, Note, Permission, Sharing, Stamp, place, set_mtime_of};
 use kache_store::verify::{Checksums, Problem};
 
 use super::{Args, Findings, Verdict};

@@ -25,14 +25,9 @@ pub enum EditError {
 /// Sets `build.rustc-wrapper`.
 pub fn set_wrapper(text: &str, wanted: &str) -> Result<Edit, EditError> {
     let mut document: DocumentMut = text.parse()?;
-    let is_new = !document.contains_key("build");
-    let build = document.entry("build").or_insert_with(toml_edit::table);
-    if is_new
-        && !text.trim().is_empty()
-        && let Some(table) = build.as_table_mut()
-    {
-        table.decor_mut().set_prefix("\n");
-    }
+    let Some(build) = document.get_mut("build") else {
+        return Ok(Edit { text: Some(append_section(text, wanted)), previous: None });
+    };
     let build = build.as_table_like_mut().ok_or(EditError::Shape("build", "a section"))?;
     let previous = match build.get("rustc-wrapper") {
         None => None,
@@ -44,11 +39,24 @@ pub fn set_wrapper(text: &str, wanted: &str) -> Result<Edit, EditError> {
         return Ok(Edit { text: None, previous });
     }
     put(build, wanted);
-    let mut new_text = document.to_string();
-    if text.contains("\r\n") {
-        new_text = new_text.replace("\r\n", "\n").replace('\n', "\r\n");
-    }
+    let new_text = document.to_string().replace("\r\n", "\n");
+    let new_text = if text.contains("\r\n") { new_text.replace('\n', "\r\n") } else { new_text };
     Ok(Edit { text: Some(new_text), previous })
+}
+
+/// The text with the section at its end. Done by hand, because comments at the end of a file belong to nothing and
+/// the editor would put the section above them.
+fn append_section(text: &str, wanted: &str) -> String {
+    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut new_text = text.to_owned();
+    if !text.is_empty() {
+        if !text.ends_with('\n') {
+            new_text.push_str(newline);
+        }
+        new_text.push_str(newline);
+    }
+    new_text.push_str(&format!("[build]{newline}rustc-wrapper = {}{newline}", value(wanted)));
+    new_text
 }
 
 /// Puts the value in, keeping what stands around the old one (a comment at the end of its line).
@@ -82,6 +90,8 @@ mod tests {
                 "# mine\n[build]\njobs = 4 # few\n\n[net]\nretry = 2\n",
                 "# mine\n[build]\njobs = 4 # few\nrustc-wrapper = \"kache\"\n\n[net]\nretry = 2\n",
             ),
+            ("# only a comment", "# only a comment\n\n[build]\nrustc-wrapper = \"kache\"\n"),
+            ("# windows\r\n", "# windows\r\n\r\n[build]\r\nrustc-wrapper = \"kache\"\r\n"),
             ("[net]\nretry = 2\n", "[net]\nretry = 2\n\n[build]\nrustc-wrapper = \"kache\"\n"),
             ("build.jobs = 4\n", "build.jobs = 4\nbuild.rustc-wrapper = \"kache\"\n"),
             ("build = { jobs = 4 }\n", "build = { jobs = 4 , rustc-wrapper = \"kache\" }\n"),

@@ -1,0 +1,182 @@
+//! The command line as a user meets it: the real binary in a sealed environment. What commands show of a filled store
+//! is tested end to end, with real builds.
+
+mod docs;
+mod init;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A home directory of its own and nothing of the user's environment.
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+/// What a run printed and how it ended.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("temporary directory") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        std::fs::write(&path, text).expect("file");
+        path
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kache"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_clear();
+        command.env("HOME", self.dir.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // rustup's proxies look for their toolchains here rather than in the sealed home.
+        for name in ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    fn kache(&self, args: &[&str]) -> Ran {
+        self.kache_with(args, &[])
+    }
+
+    fn kache_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+        let output = self.command(args).envs(env.iter().copied()).output().expect("kache runs");
+        Ran::from(output)
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+#[test]
+fn bare_prints_help_and_every_command_has_examples() {
+    let home = Home::new();
+    let bare = home.kache(&[]);
+    assert_eq!((bare.code, bare.err.as_str()), (0, ""));
+    assert!(bare.out.contains("Usage: kache"), "{}", bare.out);
+    let commands =
+        bare.out.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("commands");
+    for command in commands.lines().filter_map(|line| line.split_whitespace().next()) {
+        let help = home.kache(&[command, "--help"]);
+        assert_eq!(help.code, 0, "{command}");
+        assert!(help.out.contains("Examples:"), "{command}: {}", help.out);
+    }
+}
+
+#[test]
+fn version_and_completions() {
+    let home = Home::new();
+    assert_eq!(home.kache(&["--version"]).out, format!("kache {}\n", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = home.kache(&["completions", shell]);
+        assert!(ran.code == 0 && ran.out.contains("kache"), "{shell}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_settings_end_with_2() {
+    let home = Home::new();
+    assert_eq!(home.kache(&["frobnicate"]).code, 2);
+    let ran = home.kache(&["stats", "--since", "soon"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("\"soon\" is not a duration"), "{}", ran.err);
+    let file = home.write(".config/kache/config.toml", "[cache.remote]\nbucket = \"\"\n");
+    let ran = home.kache(&["stats"]);
+    let expected = format!(
+        "error: the settings can't be used\n  cause: {}: cache.remote.bucket: \"\" is empty\n  hint: `kache doctor` \
+         shows every setting and its origin\n",
+        file.display()
+    );
+    assert_eq!((ran.code, ran.out.as_str(), ran.err), (2, "", expected));
+    assert!(home.kache(&["doctor"]).out.contains("cache.remote.bucket: \"\" is empty"));
+}
+
+#[test]
+fn without_a_store_there_is_nothing_and_nothing_is_made() {
+    let home = Home::new();
+    for args in [&["stats"][..], &["list"], &["gc"], &["gc", "--dry-run"], &["purge"]] {
+        let ran = home.kache(args);
+        assert_eq!(ran.code, 0, "{args:?}");
+        assert!(ran.err.contains("Nothing is cached yet"), "{args:?}: {}", ran.err);
+    }
+    assert!(!home.path(".cache").exists());
+    let stats: serde_json::Value = serde_json::from_str(&home.kache(&["stats", "--json"]).out).expect("JSON");
+    assert_eq!(stats["tally"]["all"]["outcomes"]["hit"], 0);
+    assert!(stats["hit_rate"].is_null());
+    let list: serde_json::Value = serde_json::from_str(&home.kache(&["list", "--json"]).out).expect("JSON");
+    assert_eq!(list["entries"], serde_json::json!([]));
+}
+
+#[test]
+fn without_a_home_the_error_names_the_ways_out() {
+    let home = Home::new();
+    let ran = Ran::from(home.command(&["stats"]).env_remove("HOME").output().expect("kache runs"));
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("KACHE_CACHE_DIR") && ran.err.contains("XDG_CACHE_HOME"), "{}", ran.err);
+}
+
+#[test]
+fn colour_follows_the_option_and_the_variables() {
+    let home = Home::new();
+    let colours = |args: &[&str], env: &[(&str, &str)]| home.kache_with(args, env).out.contains('\u{1b}');
+    assert!(!colours(&["stats"], &[]));
+    assert!(colours(&["stats", "--color=always"], &[]));
+    assert!(colours(&["stats"], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!colours(&["stats"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+    assert!(!colours(&["stats", "--color", "never"], &[("CLICOLOR_FORCE", "1")]));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = Home::new();
+    let mut child = home
+        .command(&["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kache runs");
+    drop(child.stdout.take());
+    let ran = Ran::from(child.wait_with_output().expect("kache ends"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn doctor_tries_the_file_systems_and_leaves_nothing_behind() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("project")).expect("directory");
+    let ran = home.kache(&["doctor", "--checksums", "--json", "project"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    let of = |section: &str| checks.iter().filter(|check| check["section"] == section).count();
+    assert!(of("Store") > 0 && of("File systems") > 0 && of("Integrity") > 0, "{}", ran.out);
+    // Cargo isn't told to use kache here, and that is what doctor is for.
+    assert_eq!(ran.code, 3);
+    assert!(checks.iter().any(|check| check["verdict"] == "bad" && check["section"] == "Cargo"));
+    let left = |dir: &Path| {
+        std::fs::read_dir(dir).expect("directory").flatten().map(|item| item.file_name()).collect()
+    };
+    let left: Vec<std::ffi::OsString> = left(&home.path("project"));
+    assert!(left.is_empty(), "{left:?}");
+}
