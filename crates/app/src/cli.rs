@@ -8,6 +8,7 @@ mod init;
 mod list;
 mod purge;
 mod stats;
+mod sums;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -183,24 +184,6 @@ fn now_ms() -> u64 {
 /// A while ago, in milliseconds since 1970.
 fn ms_ago(duration: Duration) -> u64 {
     now_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Which part of the journal is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Period {
-    All,
-    Since(Duration),
-    LastBuild,
-}
-
-impl Period {
-    const fn word(self) -> &'static str {
-        match self {
-            Period::All => "all",
-            Period::Since(_) => "since",
-            Period::LastBuild => "last-build",
-        }
-    }
 }
 
 #[cfg(test)]

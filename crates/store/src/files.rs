@@ -116,18 +116,23 @@ impl Store {
     /// The files of one shelf whose names are digests. Others are not the store's.
     pub(crate) fn shelf_files(&self, shelf: Shelf) -> Result<Vec<(Digest, Metadata)>, Error> {
         let mut files = Vec::new();
-        for folder in list(&self.shelf_dir(shelf))? {
-            for item in list(&folder.path())? {
-                let Some(digest) = item.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                    continue;
-                };
-                match unless_absent(item.metadata()).doing("look at", &item.path())? {
-                    Some(meta) if meta.is_file() => files.push((digest, meta)),
-                    Some(_) | None => {}
-                }
+        for (digest, item) in self.shelf_names(shelf)? {
+            match unless_absent(item.metadata()).doing("look at", &item.path())? {
+                Some(meta) if meta.is_file() => files.push((digest, meta)),
+                Some(_) | None => {}
             }
         }
         Ok(files)
+    }
+
+    /// What one shelf has under names that are digests.
+    pub(crate) fn shelf_names(&self, shelf: Shelf) -> Result<Vec<(Digest, DirEntry)>, Error> {
+        let mut names = Vec::new();
+        for folder in list(&self.shelf_dir(shelf))? {
+            let items = list(&folder.path())?.into_iter();
+            names.extend(items.filter_map(|item| Some((item.file_name().to_str()?.parse().ok()?, item))));
+        }
+        Ok(names)
     }
 }
 

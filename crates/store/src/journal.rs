@@ -20,14 +20,43 @@ use crate::files::{open_append, remove};
 use crate::layout::Store;
 use crate::lock::Locking;
 
-/// Size at which the current file is put aside, in bytes.
-const ROTATE_BYTES: u64 = 16 << 20;
+/// Size at which the current file is put aside, in bytes. Sums over full files can be remembered, so this bounds what
+/// a summary has to read anew.
+const ROTATE_BYTES: u64 = 4 << 20;
 
 /// How many full files are kept.
-const KEPT_FILES: usize = 8;
+const KEPT_FILES: usize = 32;
 
 /// A process may append to a file that another has just put aside; no later than this after, in milliseconds.
 const STRAGGLER_MS: u64 = 60_000;
+
+/// One file of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When it was put aside, in milliseconds since 1970; `None` while it is being appended to.
+    pub end_ms: Option<u64>,
+    /// Length, in bytes.
+    pub bytes: u64,
+}
+
+impl JournalFile {
+    /// Whether nothing is appended to it any more.
+    pub fn is_final(&self, now_ms: u64) -> bool {
+        self.end_ms.is_some_and(|end_ms| end_ms.saturating_add(STRAGGLER_MS) < now_ms)
+    }
+
+    /// Whether it can hold events of this time, in milliseconds since 1970, or later.
+    pub fn reaches(&self, since_ms: u64) -> bool {
+        self.end_ms.is_none_or(|end_ms| end_ms.saturating_add(STRAGGLER_MS) >= since_ms)
+    }
+
+    /// Its events, in the order they were written. What can't be read is left out.
+    pub fn events(&self) -> impl Iterator<Item = Event> + use<> {
+        Events { files: VecDeque::from([self.path.clone()]), reader: None }
+    }
+}
 
 impl Store {
     /// Appends an event.
@@ -56,14 +85,20 @@ impl Store {
     /// What can't be read is left out.
     pub fn events(&self, since_ms: Option<u64>) -> impl Iterator<Item = Event> + use<> {
         let since_ms = since_ms.unwrap_or(0);
-        let mut files: VecDeque<PathBuf> = self
-            .full_journals()
-            .into_iter()
-            .filter(|(end_ms, _)| end_ms.saturating_add(STRAGGLER_MS) >= since_ms)
-            .map(|(_, path)| path)
-            .collect();
-        files.push_back(self.current_journal());
+        let files = self.journal_files().into_iter().filter(|file| file.reaches(since_ms));
+        let files = files.map(|file| file.path).collect();
         Events { files, reader: None }.filter(move |event| event.at_ms >= since_ms)
+    }
+
+    /// The files of the journal, oldest first.
+    pub fn journal_files(&self) -> Vec<JournalFile> {
+        let full = self.full_journals().into_iter().map(|(end_ms, path)| (Some(end_ms), path));
+        let files = full.chain([(None, self.current_journal())]);
+        let file = |(end_ms, path): (Option<u64>, PathBuf)| {
+            let bytes = fs::metadata(&path).ok()?.len();
+            Some(JournalFile { path, end_ms, bytes })
+        };
+        files.filter_map(file).collect()
     }
 
     fn current_journal(&self) -> PathBuf {

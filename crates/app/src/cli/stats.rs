@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kache_core::event::Event;
 use kache_core::quantity::{format_duration, format_size};
 use kache_core::tally::{Reasons, Tally};
 use kache_store::Store;
 use serde_json::json;
 
-use super::{Period, open_store, settings};
+use super::sums::{Period, tally};
+use super::{open_store, settings};
 use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
 
@@ -54,7 +54,7 @@ struct StoreView {
     dir: PathBuf,
     bytes: u64,
     bytes_max: u64,
-    entries: usize,
+    entries: u64,
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
@@ -72,28 +72,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             dir: settings.cache_dir()?.to_owned(),
             bytes: store.as_ref().and_then(|store| store.usage_estimate().ok()).unwrap_or_default().bytes,
             bytes_max: *settings.local_size_bytes_max,
-            entries: store.as_ref().map_or(Ok(0), |store| store.entries().map(Iterator::count))?,
+            entries: store.as_ref().map_or(Ok(0), Store::entry_count)?,
         },
     };
     ui.print(&if args.json { view.json() } else { view.text(ui, super::now_ms()) })?;
     Ok(Status::Done)
-}
-
-/// The sums over the events of a period.
-fn tally(store: &Store, period: Period) -> Tally {
-    let mut tally = Tally::default();
-    let add = |event: Event| tally.add(&event);
-    match period {
-        Period::All => store.events(None).for_each(add),
-        Period::Since(duration) => store.events(Some(super::ms_ago(duration))).for_each(add),
-        Period::LastBuild => {
-            let last =
-                store.events(None).filter(|event| !event.session.is_empty()).max_by_key(|event| event.at_ms);
-            let session = last.map(|event| event.session).unwrap_or_default();
-            store.events(None).filter(|event| event.session == session).for_each(add);
-        }
-    }
-    tally
 }
 
 impl View {
@@ -230,7 +213,7 @@ fn reasons(text: &mut String, ui: &Ui, heading: &str, reasons: &Reasons) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kache_core::event::{Outcome, Source};
+    use kache_core::event::{Event, Outcome, Source};
 
     fn view(period: Period) -> View {
         let mut hit = Event::new("serde", Outcome::Hit);

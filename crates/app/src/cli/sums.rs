@@ -1,0 +1,160 @@
+//! Sums over the journal. Those over its full files are remembered, so that a long history costs a summary nothing;
+//! only the file that is being appended to is read anew.
+
+use std::time::Duration;
+
+use kache_core::digest::Digest;
+use kache_core::tally::Tally;
+use kache_store::Store;
+use kache_store::journal::JournalFile;
+
+use super::{ms_ago, now_ms};
+
+/// Which part of the journal is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// Everything that it remembers.
+    All,
+    /// What happened since this long ago.
+    Since(Duration),
+    /// The latest Cargo invocation.
+    LastBuild,
+}
+
+impl Period {
+    /// A word for scripts.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Period::All => "all",
+            Period::Since(_) => "since",
+            Period::LastBuild => "last-build",
+        }
+    }
+}
+
+/// Kind of the memos; changes whenever the meaning of a tally does.
+const MEMO: &str = "tally-1";
+
+/// The sums over the events of a period.
+pub fn tally(store: &Store, period: Period) -> Tally {
+    let files = store.journal_files();
+    match period {
+        Period::All => merged(files.iter().map(|file| of_file(store, file))),
+        Period::Since(duration) => {
+            let since_ms = ms_ago(duration);
+            merged(
+                files.iter().filter(|file| file.reaches(since_ms)).map(|file| since(store, file, since_ms)),
+            )
+        }
+        Period::LastBuild => last_build(store, &files),
+    }
+}
+
+fn merged(tallies: impl Iterator<Item = Tally>) -> Tally {
+    tallies.fold(Tally::default(), |mut sum, tally| {
+        sum.merge(tally);
+        sum
+    })
+}
+
+/// The sums over one file.
+fn of_file(store: &Store, file: &JournalFile) -> Tally {
+    let is_final = file.is_final(now_ms());
+    let key = memo_key(file);
+    if is_final
+        && let Some(memo) = store.memo_get(MEMO, &key)
+        && let Ok(tally) = serde_json::from_slice(&memo)
+    {
+        return tally;
+    }
+    let mut tally = Tally::default();
+    file.events().for_each(|event| tally.add(&event));
+    if is_final {
+        // A memo that can't be written costs the next summary some time.
+        let _ = store.memo_put(MEMO, &key, &serde_json::to_vec(&tally).unwrap_or_default());
+    }
+    tally
+}
+
+fn memo_key(file: &JournalFile) -> Digest {
+    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+    Digest::of(format!("{name} {}", file.bytes).as_bytes())
+}
+
+/// The sums over what happened in one file since a time.
+fn since(store: &Store, file: &JournalFile, since_ms: u64) -> Tally {
+    let whole = of_file(store, file);
+    if whole.all.first_ms >= since_ms {
+        return whole;
+    }
+    let mut tally = Tally::default();
+    file.events().filter(|event| event.at_ms >= since_ms).for_each(|event| tally.add(&event));
+    tally
+}
+
+/// The sums over the build whose events are the latest; only the files that have any of them are read again.
+fn last_build(store: &Store, files: &[JournalFile]) -> Tally {
+    let tallies: Vec<Tally> = files.iter().map(|file| of_file(store, file)).collect();
+    let builds = tallies.iter().flat_map(|tally| &tally.builds);
+    let Some((session, _)) = builds.max_by_key(|(_, build)| build.part.last_ms) else {
+        return Tally::default();
+    };
+    let mut sum = Tally::default();
+    for (file, _) in files.iter().zip(&tallies).filter(|(_, tally)| tally.builds.contains_key(session)) {
+        file.events().filter(|event| event.session == *session).for_each(|event| sum.add(&event));
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::event::{Event, Outcome};
+
+    fn event(name: &str, at_ms: u64, session: &str) -> Event {
+        let mut event = Event::new(name, Outcome::Hit);
+        event.at_ms = at_ms;
+        event.session = session.to_owned();
+        event
+    }
+
+    /// A store with a full file of two hours ago and a current one.
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path()).expect("store");
+        let now = now_ms();
+        let full: Vec<u8> = [event("a", 1000, "1"), event("b", now - 7_200_000, "2")]
+            .iter()
+            .flat_map(Event::encode)
+            .collect();
+        std::fs::write(store.journal_dir().join(format!("{:013}.jsonl", now - 7_000_000)), full)
+            .expect("file");
+        store.append(&event("c", now - 60_000, "2")).expect("append");
+        store.append(&event("d", now - 90_000, "3")).expect("append");
+        (dir, store)
+    }
+
+    fn names(tally: &Tally) -> String {
+        tally.crates.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn periods_and_remembered_files_give_the_same_sums() {
+        let (_dir, store) = store();
+        for _ in 0..2 {
+            assert_eq!(names(&tally(&store, Period::All)), "abcd");
+            assert_eq!(names(&tally(&store, Period::Since(Duration::from_secs(3600)))), "cd");
+            assert_eq!(names(&tally(&store, Period::Since(Duration::from_secs(3 * 3600)))), "bcd");
+            assert_eq!(names(&tally(&store, Period::LastBuild)), "bc");
+        }
+    }
+
+    #[test]
+    fn a_memo_that_makes_no_sense_is_made_anew() {
+        let (_dir, store) = store();
+        let key = memo_key(&store.journal_files()[0]);
+        store.memo_put(MEMO, &key, b"{}x").expect("memo");
+        assert_eq!(names(&tally(&store, Period::All)), "abcd");
+        assert!(store.memo_get(MEMO, &key).is_some_and(|memo| memo.len() > 3));
+    }
+}
