@@ -123,6 +123,12 @@ pub fn exists(_: TokenStream) -> TokenStream {
 }
 
 
+/// Where the symbolic link `link` leads.
+#[proc_macro]
+pub fn link(_: TokenStream) -> TokenStream {
+    literal(format!("{:?}", fs::read_link(here("link")).ok()))
+}
+
 /// Variable `MODE`, bytes and all.
 #[proc_macro]
 pub fn mode(_: TokenStream) -> TokenStream {
@@ -150,6 +156,13 @@ pub fn indirect(_: TokenStream) -> TokenStream {
     format!("include_str!({:?})", here(name.trim())).parse().unwrap()
 }
 
+
+/// Leaves a file behind.
+#[proc_macro]
+pub fn leave(_: TokenStream) -> TokenStream {
+    fs::write(here("left.txt"), "left").unwrap();
+    literal("left")
+}
 
 /// Prints to standard output.
 #[proc_macro]
