@@ -122,6 +122,7 @@ pub fn exists(_: TokenStream) -> TokenStream {
     literal(here("flag").exists().to_string())
 }
 
+
 /// Where the symbolic link `link` leads.
 #[proc_macro]
 pub fn link(_: TokenStream) -> TokenStream {
@@ -154,6 +155,7 @@ pub fn indirect(_: TokenStream) -> TokenStream {
     let name = fs::read_to_string(here("which.txt")).unwrap();
     format!("include_str!({:?})", here(name.trim())).parse().unwrap()
 }
+
 
 /// Leaves a file behind.
 #[proc_macro]

@@ -79,6 +79,16 @@ fn a2_macro_asks_whether_a_file_exists() {
     hidden_input("mac::exists!()", &|_| {}, &[&|p| p.write("user/flag", ""), &|p| p.remove("user/flag")]);
 }
 
+/// A2: the macro reads a symbolic link.
+#[test]
+fn a2_macro_reads_a_symbolic_link() {
+    let link = |p: &Project<'_>, to: &str| {
+        p.remove("user/link");
+        std::os::unix::fs::symlink(to, p.path("user/link")).expect("make a link");
+    };
+    hidden_input("mac::link!()", &|p| link(p, "one"), &[&|p| link(p, "two")]);
+}
+
 /// A3: a macro reads a variable that its own code names; unset, empty and set are three things.
 #[test]
 fn a3_macro_reads_a_variable() {
@@ -149,6 +159,21 @@ fn a39_values_that_are_not_utf8() {
     for value in [b"\xff", b"\xfe", b"\xff"] {
         p.wipe();
         p.cargo("run").env("MODE", OsStr::from_bytes(value)).same();
+    }
+}
+
+/// A48: a macro writes a file that is no output of the compiler; it is there after every build.
+#[test]
+fn a48_macro_leaves_a_file_behind() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "mac::leave!()");
+    for _ in 0..2 {
+        p.wipe();
+        p.cargo("run").same();
+        p.remove("user/left.txt");
+        p.wipe();
+        p.cargo("run").ok();
+        assert!(p.path("user/left.txt").exists(), "the macro's file is missing");
     }
 }
 
