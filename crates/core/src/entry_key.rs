@@ -45,6 +45,7 @@ fn input_field(input: &Input) -> String {
     match input {
         Input::File(name) => format!("file {name}"),
         Input::Dir(name) => format!("directory {name}"),
+        Input::Link(name) => format!("link {name}"),
         Input::Env(name) => format!("env {name}"),
         Input::MacroEnv(name) => format!("environment named in {name}"),
     }

@@ -29,6 +29,8 @@ pub enum Input {
     File(String),
     /// The names in a directory (not their contents).
     Dir(String),
+    /// Where a symbolic link leads.
+    Link(String),
     /// An environment variable reported by the compiler (`# env-dep:`).
     Env(String),
     /// All environment variables whose names occur in this proc-macro library: what it may read unreported.

@@ -12,7 +12,7 @@ use kache_core::invocation::Invocation;
 use kache_core::paths::{Root, Roots};
 use kache_core::remap::{self, Adjustments};
 use kache_store::clock::FileTime;
-use kache_store::sys::{self, Observation, Probes, Scope};
+use kache_store::sys::{self, Observation, Probes, Scope, Writes};
 
 /// Most bytes of messages that are kept for storing; longer ones are passed on all the same.
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
@@ -72,9 +72,10 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     let started = FileTime::now_coarse();
     let clock = Instant::now();
     let (mut child, observer) = match &job.observed_scope {
-        Some(ignored) => {
-            sys::spawn_observed(command.0, Scope { ignored: ignored.clone(), probes: Probes::Existence })?
-        }
+        Some(ignored) => sys::spawn_observed(
+            command.0,
+            Scope { ignored: ignored.clone(), probes: Probes::Existence, writes: Writes::Observe },
+        )?,
         None => {
             let mut command = command.0;
             (command.spawn()?, None)

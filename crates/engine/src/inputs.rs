@@ -61,6 +61,10 @@ impl<'a> Observer<'a> {
                 }
             }
             Input::Dir(name) => Some(content(listing_digest(Path::new(&self.roots.path_of(name)?)))),
+            Input::Link(name) => {
+                let leads_to = fs::read_link(self.roots.path_of(name)?).ok();
+                Some(content(leads_to.map(|path| value_digest(path.as_os_str(), self.roots))))
+            }
             Input::Env(name) => {
                 Some(content(self.env.get(name).map(|value| value_digest(value, self.roots))))
             }

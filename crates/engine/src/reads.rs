@@ -10,6 +10,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::{Field, UnitKey};
+use kache_core::paths::Root;
 use kache_core::paths::{Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
@@ -91,6 +92,9 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
             return Err(NotStored::LinkInputs("not every file access could be observed".to_owned()));
         }
         Some(seen) => {
+            if let Some(left) = seen.accesses.iter().find(|access| is_left_behind(done, access)) {
+                return Err(NotStored::Outputs(format!("it also wrote {}", left.path.display())));
+            }
             for access in &seen.accesses {
                 inputs.extend(observed_inputs(done, access));
             }
@@ -160,9 +164,9 @@ fn is_temporary(path: &str) -> bool {
 fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let Some(path) = access.path.to_str() else { return Vec::new() };
     let name = done.roots.name_of(path);
-    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
+    let target = done.roots.get(Root::Target).unwrap_or("\0");
     let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let is_read = access.kind == AccessKind::Read;
+    let is_read = matches!(access.kind, AccessKind::Read | AccessKind::Update);
     let exists = access.path.exists();
     if is_cargos_own(path, target) && !is_script_output(path) {
         let is_file = is_read && exists;
@@ -182,10 +186,26 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
         return Vec::new();
     }
     match access.kind {
-        AccessKind::Exec => Vec::new(),
+        AccessKind::Exec | AccessKind::Write => Vec::new(),
         AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
-        AccessKind::Read | AccessKind::List | AccessKind::Probe => vec![Input::File(name)],
+        AccessKind::Link => vec![Input::Link(name)],
+        AccessKind::Read | AccessKind::Update | AccessKind::List | AccessKind::Probe => {
+            vec![Input::File(name)]
+        }
     }
+}
+
+/// Whether a compile leaves a file that nobody announced: a macro that writes into the sources or elsewhere. A hit
+/// could not make it again.
+fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess) -> bool {
+    let Some(path) = access.path.to_str() else { return true };
+    let target = done.roots.get(Root::Target).unwrap_or("\0");
+    let is_elsewhere =
+        !is_temporary(path) || done.roots.name_of(path).starts_with(Root::Workspace.name_prefix());
+    matches!(access.kind, AccessKind::Write | AccessKind::Update)
+        && is_elsewhere
+        && !is_cargos_own(path, target)
+        && access.path.is_file()
 }
 
 /// Whether a path lies where Cargo and the compiler keep their own files: `<target>/[<triple>/]<profile>/deps` and its
@@ -226,7 +246,7 @@ fn declared_macros(done: &Finished<'_>) -> Vec<Input> {
 /// archive that the key or the record names: those below the target directory are observed, and so are those in
 /// directories of the user's; what lies in system directories has to be named by `-l static`.
 pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) -> Result<(), NotStored> {
-    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0");
+    let target = done.roots.get(Root::Target).unwrap_or("\0");
     let unnamed = native::may_bundle_unnamed(done.unit, Path::new(&done.call.cwd), Path::new(target));
     let is_archive =
         |access: &ObservedAccess| access.path.extension().is_some_and(|extension| extension == "a");
@@ -255,9 +275,9 @@ pub fn check_unchanged(
     record: &InputRecord,
     compiled: &Compiled,
 ) -> Result<(), NotStored> {
-    let target = done.roots.get(kache_core::paths::Root::Target).unwrap_or("\0").to_owned();
+    let target = done.roots.get(Root::Target).unwrap_or("\0").to_owned();
     for input in &record.inputs {
-        let (Input::File(name) | Input::Dir(name)) = input else { continue };
+        let (Input::File(name) | Input::Dir(name) | Input::Link(name)) = input else { continue };
         let Some(path) = done.roots.path_of(name) else { continue };
         let is_artifact = is_cargos_own(&path, &target) && !is_script_output(&path);
         // A directory of which only the existence counts is written to all the time.

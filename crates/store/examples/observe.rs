@@ -1,10 +1,10 @@
-//! Runs a command and prints what it and its descendants looked at: `observe plain|uses|probes|links COMMAND…`.
+//! Runs a command and prints what it and its descendants looked at: `observe plain|uses|probes|writes|all COMMAND…`.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use kache_store::sys::{Probes, Scope, spawn_observed};
+use kache_store::sys::{Probes, Scope, Writes, spawn_observed};
 
 fn main() -> io::Result<ExitCode> {
     let mut words = std::env::args_os().skip(1);
@@ -12,11 +12,13 @@ fn main() -> io::Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(words);
     let start = Instant::now();
+    let scope = |probes, writes| Scope { ignored: Vec::new(), probes, writes };
     let (mut child, observer) = match mode.to_str() {
         Some("plain") => (command.spawn()?, None),
-        Some("uses") => spawn_observed(command, scope(Probes::Skip))?,
-        Some("probes") => spawn_observed(command, scope(Probes::Existence))?,
-        _ => spawn_observed(command, scope(Probes::ExistenceAndLinks))?,
+        Some("uses") => spawn_observed(command, scope(Probes::Skip, Writes::Skip))?,
+        Some("probes") => spawn_observed(command, scope(Probes::Existence, Writes::Skip))?,
+        Some("writes") => spawn_observed(command, scope(Probes::Existence, Writes::Observe))?,
+        _ => spawn_observed(command, scope(Probes::ExistenceAndRealpath, Writes::Observe))?,
     };
     let spawned = start.elapsed();
     let status = child.wait()?;
@@ -35,8 +37,4 @@ fn main() -> io::Result<ExitCode> {
     }
     eprintln!("spawn {spawned:?}, wait {:?}, finish {:?}", waited - spawned, finished - waited);
     Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
-}
-
-fn scope(probes: Probes) -> Scope {
-    Scope { ignored: Vec::new(), probes }
 }

@@ -95,11 +95,11 @@ impl Call {
         self.value_of("--crate-name").unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The same call, through `wrapper`.
+    /// The same call, through `wrapper`, outside of Cargo: without its jobserver, whose descriptors are closed by now.
     pub fn through(&self, wrapper: &Path) -> Command {
         let mut command = Command::new(wrapper);
         command.args(&self.args).current_dir(&self.cwd).env_clear();
-        command.envs(self.env.iter().filter(|(name, _)| !name.as_bytes().starts_with(b"AUDIT_")).cloned());
+        command.envs(self.env.iter().filter(|(name, _)| is_passed_on(name)).cloned());
         command
     }
 
@@ -113,4 +113,9 @@ impl Call {
         command.stdin(std::process::Stdio::null());
         direct
     }
+}
+
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !name.starts_with(b"AUDIT_") && name != b"CARGO_MAKEFLAGS" && name != b"MAKEFLAGS" && name != b"MFLAGS"
 }

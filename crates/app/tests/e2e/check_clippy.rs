@@ -1,6 +1,6 @@
 //! `cargo check`, `cargo clippy`, `cargo fix`, `cargo doc`: messages are replayed as they were, configuration counts.
 
-use kache_testkit::Project;
+use kache_testkit::{Audit, Project};
 
 use crate::fixtures::{ALL_KINDS, PAIR, user_world};
 use crate::support::Build::{Fails, Works};
@@ -62,14 +62,21 @@ fn json_messages_are_the_same() {
 #[test]
 fn a52_messages_are_rendered_for_this_terminal() {
     let lab = lean_lab();
-    let long = format!(
-        "pub fn value() -> u32 {{\n    let unused: Vec<{}> = Vec::new();\n    2\n}}\n",
-        "Vec<".repeat(30) + "u8" + &">".repeat(30)
+    let long = format!("Vec<{}u8{}>", "Vec<".repeat(30), ">".repeat(30));
+    let p = user_world(
+        &lab,
+        "w",
+        &format!("pub fn value() -> u32 {{\n    let unused: {long} = Vec::new();\n    2\n}}\n"),
     );
-    let p = user_world(&lab, "w", &long);
-    for width in ["40", "60", "200", "40"] {
-        p.wipe();
-        p.cargo("rustc -p user --").arg(format!("--diagnostic-width={width}")).same();
+    let call = Audit::new(&lab, "audit").record(&p.cargo("build -p user")).remove(0);
+    for width in ["40", "60", "200", "40", "200"] {
+        let mut call = call.clone();
+        call.args.push(format!("--diagnostic-width={width}").into());
+        let direct = call.direct().output().expect("start rustc");
+        let cached = call.through(lab.wrapper()).output().expect("start kache");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(text(&direct.stderr).contains("unused"));
+        assert_eq!(text(&cached.stderr), text(&direct.stderr), "width {width}");
     }
     for format in ["short", "human", "json-diagnostic-short", "short"] {
         p.wipe();

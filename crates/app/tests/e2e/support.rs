@@ -17,8 +17,7 @@ pub struct Lab {
 
 /// A new world.
 pub fn lab() -> Lab {
-    let wrapper = std::env::var("TRY_WRAPPER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_kache").into());
-    Lab { sandbox: Sandbox::new(wrapper), spoiled: false }
+    Lab { sandbox: Sandbox::new(env!("CARGO_BIN_EXE_kache")), spoiled: false }
 }
 
 /// A new world whose builds are quick, without debug information and incremental state: for tests that are about
@@ -137,24 +136,14 @@ pub trait Outcomes {
     fn bypassed(&self, crate_name: &str, reason: &str) -> &Self;
 }
 
-pub fn trial() -> bool {
-    std::env::var_os("TRY_WRAPPER").is_some()
-}
-
 impl Outcomes for Run {
     fn all_hit(&self) -> &Self {
-        if trial() {
-            return self;
-        }
         let others = self.events.iter().filter(|e| e.outcome != "hit").count();
         assert!(others == 0 && self.tally().hits > 0, "{self}\nexpected nothing but hits");
         self
     }
 
     fn outcome(&self, crate_name: &str, outcome: &str) -> &Self {
-        if trial() {
-            return self;
-        }
         let found = self.of(crate_name);
         assert!(
             !found.is_empty() && found.iter().all(|e| e.outcome == outcome),
@@ -164,9 +153,6 @@ impl Outcomes for Run {
     }
 
     fn not_hit(&self, crate_name: &str) -> &Self {
-        if trial() {
-            return self;
-        }
         let found = self.of(crate_name);
         assert!(
             !found.is_empty() && found.iter().all(|e| e.outcome != "hit"),
@@ -176,9 +162,6 @@ impl Outcomes for Run {
     }
 
     fn bypassed(&self, crate_name: &str, reason: &str) -> &Self {
-        if trial() {
-            return self;
-        }
         let event = self.one(crate_name);
         assert_eq!(
             (event.outcome.as_str(), event.reason.as_str()),

@@ -40,7 +40,7 @@
 //! * What needs no path: inherited descriptors, sockets, `io_uring` opens, environment variables.
 //! * Programs of another architecture or ABI (32-bit, x32) pass unfiltered.
 //! * The kernel's own opens: a `#!` interpreter, the ELF loader.
-//! * Opens for writing are passed in the kernel: a file both written and read through one descriptor is unseen.
+//! * What `realpath` finds, unless asked for; removals and changes of attributes.
 //! * A process in its own mount namespace or `chroot` is recorded by the names it used there.
 //! * A descendant whose memory we may not read (it was executable but not readable): counted as `unreadable`.
 //! * `PR_SET_NO_NEW_PRIVS` turns off set-user-ID programs in the tree.
@@ -82,5 +82,5 @@ mod seccomp;
 mod tests;
 
 pub use detach::detach_and_spawn;
-pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope};
+pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
 pub use seccomp::{Observer, can_observe, spawn_observed};

@@ -2,27 +2,39 @@
 
 use std::path::PathBuf;
 
-/// What an observation covers.
+/// What an observation covers. Opens for reading, listings and executions always count.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// Absolute directories or files below which nothing is recorded.
     pub ignored: Vec<PathBuf>,
-    /// Which existence checks count.
+    /// Which looks at a path without opening it count.
     pub probes: Probes,
+    /// Whether changes count.
+    pub writes: Writes,
 }
 
-/// Which calls that look at a path without opening it are observed. With a lib compile stopping some 100 times for
-/// opens, existence checks add about as many stops again, links three to five times as many: `realpath` reads one
-/// link per component, and rustc and gcc call it for every library.
+/// Which calls that look at a path without opening it are observed. Existence checks stop a compile about as often
+/// as opens do. `realpath` stops it three times as often again: it reads one link per component of a path, and rustc
+/// and gcc call it for every library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Probes {
-    /// Only what is opened, listed or executed.
+    /// None.
     Skip,
-    /// `stat` and `access` as well: what a macro decides by `Path::exists`.
+    /// `stat` and `access`: what a macro decides by `Path::exists`. And `readlink`, except by glibc's `realpath`.
     #[default]
     Existence,
-    /// `readlink` too: what it decides by `canonicalize` alone, without opening the file then.
-    ExistenceAndLinks,
+    /// That of `realpath` too: what a macro decides by `canonicalize` alone, without opening the file then.
+    ExistenceAndRealpath,
+}
+
+/// Whether the calls that make or change files are observed: what a compile leaves behind besides its outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// They pass unseen.
+    #[default]
+    Skip,
+    /// Opens for writing, `mkdir`, and the new names made by `rename`, `link` and `symlink`. Not removals.
+    Observe,
 }
 
 /// How a path was used. An attempt counts whether or not it succeeded.
@@ -30,12 +42,18 @@ pub enum Probes {
 pub enum AccessKind {
     /// Opened for reading. The path may be a directory: some programs list without saying so on opening.
     Read,
+    /// Opened for reading and writing in place, as databases are.
+    Update,
     /// Opened as a directory.
     List,
     /// Executed.
     Exec,
-    /// Looked at without being opened. Left out where the path was used in another way too.
+    /// Read as a symbolic link: where it leads, not what is there.
+    Link,
+    /// Looked at without being opened. Left out where the content was read as well.
     Probe,
+    /// Made, replaced, or opened for writing only ([`Writes::Observe`]).
+    Write,
 }
 
 /// One path and one way in which it was used by any process of the tree.

@@ -84,7 +84,7 @@ pub const fn can_observe() -> bool {
 /// # Errors
 /// When the command can't be spawned, observed or not.
 pub fn spawn_observed(mut command: Command, scope: Scope) -> io::Result<(Child, Option<Observer>)> {
-    let Some(preparation) = Preparation::new(&mut command, scope) else {
+    let Some(preparation) = Preparation::new(&mut command, &scope) else {
         return Ok((command.spawn()?, None));
     };
     let Preparation { observer, is_wanted, is_listening } = preparation;
@@ -120,7 +120,7 @@ enum Listening {
 
 impl Preparation {
     /// Nothing where observation is known to be impossible.
-    fn new(command: &mut Command, scope: Scope) -> Option<Self> {
+    fn new(command: &mut Command, scope: &Scope) -> Option<Self> {
         if !Listener::is_supported() || !kernel_tells_when_unused() {
             return None;
         }
@@ -130,7 +130,7 @@ impl Preparation {
         let stopped = Arc::new(stopped);
         let seen_by_supervisor = Arc::clone(&stopped);
         let (listening, is_listening) = sync_channel(1);
-        let recorder = Recorder::new(&scope.ignored);
+        let recorder = Recorder::new(scope);
         // Before the fork, because the child's `execve` is the first call that waits for an answer.
         let supervisor = thread::Builder::new()
             .name("kache-observer".to_owned())
@@ -139,7 +139,7 @@ impl Preparation {
             .ok()?;
         let is_wanted = Arc::new(AtomicBool::new(true));
         let installer = Installer {
-            program: filter::program(scope.probes),
+            program: filter::program(scope),
             socket: theirs,
             peer,
             is_wanted: Arc::clone(&is_wanted),
@@ -246,10 +246,7 @@ fn read_access<'a>(
     let kind = match request.kind {
         RequestKind::Known(kind) => kind,
         RequestKind::ExecDescriptor => AccessKind::Exec,
-        RequestKind::FlagsAt(address) => match filter::open_kind(listener::read_word(call.pid, address)?) {
-            Some(kind) => kind,
-            None => return Ok(None),
-        },
+        RequestKind::FlagsAt(address) => filter::open_kind(listener::read_word(call.pid, address)?),
     };
     let path = listener::read_path(call.pid, request.path_address, buffer)?;
     let base = match path.first() {

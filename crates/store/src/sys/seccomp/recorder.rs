@@ -7,14 +7,24 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::super::observation::{AccessKind, Observation, ObservedAccess};
+use super::super::observation::{AccessKind, Observation, ObservedAccess, Scope, Writes};
 
 /// Distinct paths remembered before the record gives up.
 const PATHS_MAX: usize = 200_000;
 /// Bytes of paths remembered before the record gives up.
 const SIZE_BYTES_MAX: usize = 32 << 20;
 /// Every kind.
-const KINDS: [AccessKind; 4] = [AccessKind::Read, AccessKind::List, AccessKind::Exec, AccessKind::Probe];
+const KINDS: [AccessKind; 7] = [
+    AccessKind::Read,
+    AccessKind::Update,
+    AccessKind::List,
+    AccessKind::Exec,
+    AccessKind::Link,
+    AccessKind::Probe,
+    AccessKind::Write,
+];
+/// Whoever knows the content knows that it exists.
+const READING: u8 = bit(AccessKind::Read) | bit(AccessKind::Update) | bit(AccessKind::List);
 
 const fn bit(kind: AccessKind) -> u8 {
     1 << kind as u8
@@ -24,6 +34,7 @@ const fn bit(kind: AccessKind) -> u8 {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     ignored: Vec<Vec<u8>>,
+    writes: Writes,
     seen: HashMap<Vec<u8>, u8>,
     size_bytes: usize,
     overflowed: bool,
@@ -34,14 +45,14 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(ignored: &[PathBuf]) -> Self {
-        let ignored = ignored.iter().map(|path| clean(path.as_os_str().as_bytes(), |_| true)).collect();
-        Self { ignored, ..Self::default() }
+    pub(super) fn new(scope: &Scope) -> Self {
+        let ignored = scope.ignored.iter().map(|path| clean(path.as_os_str().as_bytes(), |_| true)).collect();
+        Self { ignored, writes: scope.writes, ..Self::default() }
     }
 
     /// Notes that `path`, which must be absolute, was used.
     pub(super) fn add(&mut self, path: &[u8], kind: AccessKind) {
-        if self.overflowed {
+        if self.overflowed || (kind == AccessKind::Write && self.writes == Writes::Skip) {
             return;
         }
         let path = clean(path, is_real_directory);
@@ -84,7 +95,7 @@ impl Recorder {
         }
         let mut accesses = Vec::with_capacity(seen.len());
         for (path, mut kinds) in seen {
-            if kinds != bit(AccessKind::Probe) {
+            if kinds & READING != 0 {
                 kinds &= !bit(AccessKind::Probe);
             }
             let path = PathBuf::from(OsString::from_vec(path));
@@ -166,9 +177,8 @@ mod tests {
         }
     }
 
-    fn recorded(ignored: &[&str], accesses: &[(&str, AccessKind)]) -> Vec<(String, AccessKind)> {
-        let ignored: Vec<PathBuf> = ignored.iter().map(PathBuf::from).collect();
-        let mut recorder = Recorder::new(&ignored);
+    fn recorded(scope: &Scope, accesses: &[(&str, AccessKind)]) -> Vec<(String, AccessKind)> {
+        let mut recorder = Recorder::new(scope);
         for (path, kind) in accesses {
             recorder.add(path.as_bytes(), *kind);
         }
@@ -177,19 +187,23 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_listed_once_per_use_and_a_probe_only_by_itself() {
-        use AccessKind::{Exec, List, Probe, Read};
-        let all = [
-            ("/b", Read),
-            ("/a", Probe),
-            ("/b", Probe),
-            ("/b", Read),
-            ("/b", Exec),
-            ("/a", Probe),
-            ("/c", List),
-        ];
-        let expected = [("/a", Probe), ("/b", Read), ("/b", Exec), ("/c", List)];
-        assert_eq!(recorded(&[], &all), expected.map(|(path, kind)| (path.to_owned(), kind)));
+    fn a_path_is_listed_once_per_use_and_a_probe_only_if_the_content_is_unknown() {
+        use AccessKind::{Exec, Link, List, Probe, Read, Update, Write};
+        for (uses, expected) in [
+            (&[Probe, Probe][..], &[Probe][..]),
+            (&[Read, Probe, Read], &[Read]),
+            (&[Probe, Exec, Read], &[Read, Exec]),
+            (&[Probe, List], &[List]),
+            (&[Probe, Update], &[Update]),
+            (&[Probe, Exec], &[Exec, Probe]),
+            (&[Link, Probe], &[Link, Probe]),
+            (&[Write, Probe], &[Probe, Write]),
+        ] {
+            let accesses: Vec<_> = uses.iter().map(|kind| ("/a", *kind)).collect();
+            let expected: Vec<_> = expected.iter().map(|kind| ("/a".to_owned(), *kind)).collect();
+            assert_eq!(recorded(&Scope { writes: Writes::Observe, ..Scope::default() }, &accesses), expected);
+        }
+        assert_eq!(recorded(&Scope::default(), &[("/a", Write)]), []);
     }
 
     #[test]
@@ -205,7 +219,8 @@ mod tests {
             ("/a", "/a/missing-here/../b", true),
             ("/a", "/a/..b/c", false),
         ] {
-            assert_eq!(!recorded(&[prefix], &[(path, Read)]).is_empty(), is_recorded, "{prefix} {path}");
+            let scope = Scope { ignored: vec![PathBuf::from(prefix)], ..Scope::default() };
+            assert_eq!(!recorded(&scope, &[(path, Read)]).is_empty(), is_recorded, "{prefix} {path}");
         }
     }
 

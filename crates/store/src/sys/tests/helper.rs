@@ -1,8 +1,9 @@
 //! What the test binary does when a test runs it again as a subject.
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -80,7 +81,13 @@ fn see_sights() {
     drop(fs::symlink_metadata("symlink_metadata"));
     let _ = rustix::fs::accessat(CWD, "access", rustix::fs::Access::READ_OK, AtFlags::empty());
     drop(fs::read_link("read_link"));
+    drop(fs::canonicalize("canonicalize"));
     fs::write("created", "").expect("created");
+    drop(OpenOptions::new().read(true).write(true).open("updated"));
+    fs::create_dir("made").expect("created");
+    fs::rename("made", "renamed").expect("renamed");
+    symlink("anything", "symlinked").expect("linked");
+    fs::hard_link("created", "linked").expect("linked");
     fs::copy("/bin/sh", "descriptor").expect("copied");
     drop(Command::new("./executed").status());
     execute_descriptor("descriptor");

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use super::{AccessKind, Observation, Observer, Probes, Scope, spawn_observed};
+use super::{AccessKind, Observation, Observer, Probes, Scope, Writes, spawn_observed};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn shell(script: &str) -> Command {
 }
 
 fn everything() -> Scope {
-    Scope { ignored: Vec::new(), probes: Probes::ExistenceAndLinks }
+    Scope { ignored: Vec::new(), probes: Probes::ExistenceAndRealpath, writes: Writes::Observe }
 }
 
 /// Spawns under observation, or says why the test has nothing to look at.

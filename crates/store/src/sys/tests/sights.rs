@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
 
-use super::super::AccessKind::{Exec, List, Probe, Read};
+use super::super::AccessKind::{Exec, Link, List, Probe, Read, Update, Write};
 use super::helper::{self, Role};
 use super::*;
 
@@ -30,7 +30,7 @@ fn files_directories_and_failed_attempts_of_a_shell_and_its_children() {
         ("sub/third", Some(Read)),
         ("link/../odd", Some(Read)),
         ("odd", None),
-        ("written", None),
+        ("written", Some(Write)),
     ] {
         let seen = uses(&observation, &here.join(path));
         let seen = seen.into_iter().filter(|kind| *kind != Probe).collect::<Vec<_>>();
@@ -55,15 +55,21 @@ fn every_call_of_every_thread() {
         ("directory/at", &[Read]),
         ("directory/at2", &[Read]),
         ("directory/list2", &[List]),
-        ("directory/write2", &[]),
+        ("directory/write2", &[Write]),
         ("name-only", &[Probe]),
         ("exists", &[Probe]),
         ("symlink_metadata", &[Probe]),
         ("access", &[Probe]),
-        ("read_link", &[Probe]),
-        ("created", &[]),
+        ("read_link", &[Link]),
+        ("canonicalize", &[Link]),
+        ("created", &[Write]),
+        ("updated", &[Update]),
+        ("made", &[Write]),
+        ("renamed", &[Write]),
+        ("symlinked", &[Write]),
+        ("linked", &[Write]),
         ("executed", &[Exec]),
-        ("descriptor", &[Read, Exec]),
+        ("descriptor", &[Read, Exec, Write]),
         ("moved/opened", &[Read]),
     ] {
         assert_eq!(uses(&observation, &here.join(path)), expected, "{path}");
@@ -76,19 +82,21 @@ fn every_call_of_every_thread() {
 
 #[test]
 fn probes_only_as_far_as_asked_for() {
-    for (probes, exists, read_link) in [
-        (Probes::Skip, &[][..], &[][..]),
-        (Probes::Existence, &[Probe], &[]),
-        (Probes::ExistenceAndLinks, &[Probe], &[Probe]),
+    for (probes, exists, read_link, canonicalize) in [
+        (Probes::Skip, &[][..], &[][..], &[][..]),
+        (Probes::Existence, &[Probe], &[Link], if cfg!(target_env = "gnu") { &[] } else { &[Link] }),
+        (Probes::ExistenceAndRealpath, &[Probe], &[Link], &[Link]),
     ] {
         let (_guard, here) = sandbox();
         fs::create_dir(here.join("directory")).expect("created");
         let mut command = helper::command(Role::Sightseer);
         command.current_dir(&here);
-        let Some((_, observation)) = observe(command, Scope { probes, ignored: Vec::new() }) else { return };
+        let Some((_, observation)) = observe(command, Scope { probes, ..Scope::default() }) else { return };
         assert_eq!(uses(&observation, &here.join("opened")), [Read]);
         assert_eq!(uses(&observation, &here.join("exists")), exists, "{probes:?}");
         assert_eq!(uses(&observation, &here.join("read_link")), read_link, "{probes:?}");
+        assert_eq!(uses(&observation, &here.join("canonicalize")), canonicalize, "{probes:?}");
+        assert_eq!(uses(&observation, &here.join("created")), []);
     }
 }
 
