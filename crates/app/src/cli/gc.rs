@@ -47,11 +47,13 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
     let settings = settings(ui)?;
     let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
-    let limit_bytes = Some(*settings.local_size_bytes_max);
-    let options = SweepOptions { limit_bytes, age_max: args.max_age, ..SweepOptions::default() };
+    let limit_bytes = *settings.local_size_bytes_max;
+    let options =
+        SweepOptions { limit_bytes: Some(limit_bytes), age_max: args.max_age, ..SweepOptions::default() };
     if args.dry_run {
         let plan = store.plan_sweep(&options)?;
         ui.print(&if args.json { json(&plan, None) } else { plan_text(&plan, ui) })?;
+        warn_if_over(&plan, &options, ui);
         return Ok(Status::Done);
     }
     sweep(&store, &options, args.json, ui)
@@ -68,6 +70,7 @@ pub(super) fn sweep(store: &Store, options: &SweepOptions, as_json: bool, ui: &U
                 ui.print(&json(&report.plan, Some(&report)))?;
             }
             ui.status(&report_text(&report));
+            warn_if_over(&report.plan, options, ui);
             match report.errors.first() {
                 None => Ok(Status::Done),
                 Some(error) => {
@@ -90,6 +93,18 @@ fn auto() -> Outcome {
         store.sweep(&options)?;
     }
     Ok(Status::Done)
+}
+
+/// A store may stay over its limit when everything in it was used just now.
+fn warn_if_over(plan: &EvictPlan, options: &SweepOptions, ui: &Ui) {
+    let after_bytes = plan.after.counted_bytes();
+    if options.limit_bytes.is_some_and(|limit_bytes| after_bytes > limit_bytes) {
+        let minutes = options.grace.as_secs() / 60;
+        let size = format_size(after_bytes);
+        ui.warn(&format!(
+            "{size} stay, over the limit: what was used in the last {minutes} minutes is not evicted"
+        ));
+    }
 }
 
 /// What would go, grouped by reason, and what that would free.

@@ -88,6 +88,9 @@ fn since(store: &Store, file: &JournalFile, since_ms: u64) -> Tally {
         return whole;
     }
     let mut tally = Tally::default();
+    if whole.all.last_ms < since_ms {
+        return tally;
+    }
     file.events().filter(|event| event.at_ms >= since_ms).for_each(|event| tally.add(&event));
     tally
 }
