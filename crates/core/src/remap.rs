@@ -19,8 +19,12 @@ pub fn remapped_roots(unit: &Unit, roots: &Roots) -> Vec<Root> {
     if unit.coverage {
         return Vec::new();
     }
+    // Of a package outside the workspace Cargo names the source by its absolute path, which `file!()` then yields.
+    let is_outside = unit.source.starts_with('/')
+        && roots.name_of(&unit.source).starts_with(Root::Workspace.name_prefix());
+    let keeps = |root: Root| root == Root::Sysroot || (root == Root::Workspace && is_outside);
     // Keys mention them, so the order must not depend on where the roots are.
-    Root::ALL.into_iter().filter(|root| roots.get(*root).is_some() && *root != Root::Sysroot).collect()
+    Root::ALL.into_iter().filter(|root| roots.get(*root).is_some() && !keeps(*root)).collect()
 }
 
 /// The arguments for the real compiler. rustc lets the last matching rule win, so ours come first and the user's

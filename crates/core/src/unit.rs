@@ -321,13 +321,15 @@ impl Draft {
     }
 
     fn key(&mut self, arg: &Arg) {
-        let is_path = false;
-        self.unit.key_args.push(KeyArg { name: arg.display_name(), value: arg.value.clone(), is_path });
+        self.unit.key_args.push(KeyArg {
+            name: arg.display_name(),
+            value: arg.value.clone(),
+            is_path: false,
+        });
     }
 
     fn key_path(&mut self, arg: &Arg) {
-        let is_path = true;
-        self.unit.key_args.push(KeyArg { name: arg.display_name(), value: arg.value.clone(), is_path });
+        self.unit.key_args.push(KeyArg { name: arg.display_name(), value: arg.value.clone(), is_path: true });
     }
 
     /// Top-level flags with a field of their own.
@@ -424,8 +426,8 @@ impl Draft {
         if !self.is_json || !self.json.iter().any(|kind| kind == "artifacts") {
             return Err(Bypass::NotFromCargo("--json=artifacts"));
         }
+        // Tests with a harness of their own name no crate type.
         if self.unit.crate_types.is_empty() && !self.unit.is_test {
-            // Tests with a harness of their own have no crate type on the command line: rustc's default.
             self.unit.crate_types.push(CrateType::Bin);
         }
         if !self.unit.emits_link && self.unit.mode == Mode::Build {

@@ -33,6 +33,8 @@ pub struct Compiled {
     pub degraded: Option<&'static str>,
     /// The kernel's coarse clock just before the start.
     pub started: FileTime,
+    /// The same by the stamps of the target directory's file system, which may be finer than that clock.
+    pub started_in_target: FileTime,
     /// Wall time.
     pub elapsed: Duration,
     /// What the compiler and its children looked at, where that could be observed.
@@ -45,6 +47,8 @@ pub struct Compiled {
 pub struct Job<'a> {
     /// The invocation.
     pub call: &'a Invocation,
+    /// Where the outputs go.
+    pub out_dir: &'a Path,
     /// Local roots.
     pub roots: &'a Roots,
     /// Roots that the outputs must not name.
@@ -70,6 +74,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     };
     let command = command(job, &adjustments)?;
     let started = FileTime::now_coarse();
+    let started_in_target = stamp_now(job.out_dir).unwrap_or(started);
     let clock = Instant::now();
     let (mut child, observer) = match &job.observed_scope {
         Some(ignored) => sys::spawn_observed(
@@ -96,10 +101,28 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         artifacts: messages.artifacts,
         degraded: messages.degraded,
         started,
+        started_in_target,
         elapsed: clock.elapsed(),
         observation,
         link_report,
     })
+}
+
+/// A stamp that is later than that of every file written so far in this file system, and not later than that of any
+/// written from now on. Since Linux 6.13 a stamp that was looked at makes the next one finer than the clock's tick;
+/// where that isn't so, the tick is waited for.
+fn stamp_now(dir: &Path) -> io::Result<FileTime> {
+    let mut file = tempfile::Builder::new().prefix(".kache-").tempfile_in(dir)?;
+    let first = FileTime::modified(&file.as_file().metadata()?);
+    for _ in 0..20 {
+        file.write_all(b".")?;
+        let next = FileTime::modified(&file.as_file().metadata()?);
+        if next > first {
+            return Ok(next);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(first)
 }
 
 /// The command, and the response file that it may need to stay alive. Arguments are passed on in a response file

@@ -59,7 +59,10 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let made = outputs::collect(done.unit, &compiled.artifacts)?;
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &info, compiled)?;
-    let (digests, baked) = examine(done, &made)?;
+    let (digests, mut baked) = examine(done, &made)?;
+    baked.extend(reads::named_roots(done, &inputs));
+    baked.sort_unstable();
+    baked.dedup();
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
     reads::check_unchanged(store, done, &record, compiled)?;
     let observer = Observer::new(store, &done.call.env, done.roots);

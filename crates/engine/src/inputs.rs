@@ -71,8 +71,7 @@ impl<'a> Observer<'a> {
             Input::MacroEnv(name) => {
                 let path = self.roots.path_of(name)?;
                 let digest = memo.digest(Path::new(&path)).ok()??;
-                macro_env::digest(self.store, self.env, self.roots, Path::new(&path), &digest)
-                    .map(Observed::Content)
+                macro_env::digest(self.store, self.env, Path::new(&path), &digest).map(Observed::Content)
             }
         }
     }

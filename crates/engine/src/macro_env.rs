@@ -7,7 +7,6 @@ use std::path::Path;
 use kache_core::digest::Digest;
 use kache_core::invocation::Env;
 use kache_core::key::KeyWriter;
-use kache_core::paths::Roots;
 use kache_store::layout::Store;
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +54,9 @@ struct Names {
     found: BTreeSet<String>,
 }
 
-/// Digest over the variables (name, and value with local roots replaced) that the library may read. `library` is
+/// Digest over the variables (names and values as they are) that the library may read. `library` is
 /// its path, `digest` its content. `None` when the library can't be read.
-pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &Digest) -> Option<Digest> {
+pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -78,7 +77,8 @@ pub fn digest(store: &Store, env: &Env, roots: &Roots, library: &Path, digest: &
     let mut key = KeyWriter::new("macro environment");
     for (name, value) in relevant {
         if names.found.contains(name) {
-            key.digest(name, crate::world::value_digest(value, roots));
+            // What a macro makes of a path can't be seen, so it counts as it is.
+            key.digest(name, Digest::of(value.as_encoded_bytes()));
         }
     }
     Some(key.finish().0)

@@ -40,6 +40,8 @@ pub struct Finished<'a> {
     pub externs: &'a [Option<Digest>],
     /// Local roots.
     pub roots: &'a Roots,
+    /// The target directory with symbolic links resolved, where that differs.
+    pub real_target: Option<&'a str>,
     /// The compiler.
     pub toolchain: &'a Toolchain,
     /// The target directory's view.
@@ -116,6 +118,20 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
     Ok(inputs.into_iter().collect())
 }
 
+/// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds,
+/// such as its length; only `OUT_DIR`, which as a rule does no more than locate an `include!`, is left to the scan.
+pub fn named_roots(done: &Finished<'_>, inputs: &[Input]) -> Vec<Root> {
+    let names = inputs.iter().filter_map(|input| match input {
+        Input::Env(name) if name != "OUT_DIR" => Some(name),
+        _ => None,
+    });
+    let values =
+        names.filter_map(|name| done.call.env.text(name)).filter_map(|value| done.roots.tokenize(value));
+    let values: Vec<String> = values.collect();
+    let is_named = |root: &Root| values.iter().any(|value| value.contains(root.text_token()));
+    Root::ALL.into_iter().filter(is_named).collect()
+}
+
 /// `foo/mod.rs` for `foo.rs`, and the reverse: if both exist, rustc refuses to choose. The crate root has none.
 fn module_shadow(path: &str, crate_root: &str) -> Option<String> {
     let stem = path.strip_suffix(".rs").filter(|_| !path.ends_with(crate_root))?;
@@ -137,12 +153,12 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
     let mut kept = Vec::new();
     for file in files {
-        if file.starts_with(&own_objects) || file.starts_with(&sysroot) {
+        if as_asked(done, &file).starts_with(&own_objects) || file.starts_with(&sysroot) {
             continue;
         }
         if Path::new(&file).exists() {
-            kept.push(file);
-        } else if !file.starts_with(&own_temporary) && !is_temporary(&file) {
+            kept.push(as_asked(done, &file));
+        } else if !as_asked(done, &file).starts_with(&own_temporary) && !is_temporary(&file) {
             return Err(NotStored::LinkInputs(format!("{file} is gone")));
         }
     }
@@ -150,6 +166,17 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
         return Err(refuse("the report names no system files"));
     }
     Ok(kept)
+}
+
+/// A path as Cargo would have named it: rustc resolves symbolic links, and the target directory may lie behind one.
+fn as_asked(done: &Finished<'_>, path: &str) -> String {
+    if let (Some(real), Some(target)) = (done.real_target, done.roots.get(Root::Target))
+        && let Some(rest) = path.strip_prefix(real)
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        return format!("{target}{rest}");
+    }
+    path.to_owned()
 }
 
 /// Objects that the compiler driver makes and removes.
@@ -162,7 +189,8 @@ fn is_temporary(path: &str) -> bool {
 /// the externs' digests, so below the target directory only build-script outputs, proc macros and what is bundled
 /// count.
 fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
-    let Some(path) = access.path.to_str() else { return Vec::new() };
+    let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return Vec::new() };
+    let path = path.as_str();
     let name = done.roots.name_of(path);
     let target = done.roots.get(Root::Target).unwrap_or("\0");
     let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -198,7 +226,8 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
 /// Whether a compile leaves a file that nobody announced: a macro that writes into the sources or elsewhere. A hit
 /// could not make it again.
 fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess) -> bool {
-    let Some(path) = access.path.to_str() else { return true };
+    let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return true };
+    let path = path.as_str();
     let target = done.roots.get(Root::Target).unwrap_or("\0");
     let is_elsewhere =
         !is_temporary(path) || done.roots.name_of(path).starts_with(Root::Workspace.name_prefix());
@@ -280,9 +309,11 @@ pub fn check_unchanged(
         let (Input::File(name) | Input::Dir(name) | Input::Link(name)) = input else { continue };
         let Some(path) = done.roots.path_of(name) else { continue };
         let is_artifact = is_cargos_own(&path, &target) && !is_script_output(&path);
+        let in_target = path.starts_with(&target);
+        let started = if in_target { compiled.started_in_target } else { compiled.started };
         // A directory of which only the existence counts is written to all the time.
         let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
-        if !is_artifact && counts && changed_since(Path::new(&path), compiled.started) {
+        if !is_artifact && counts && changed_since(Path::new(&path), started) {
             return Err(NotStored::InputChanged(path));
         }
     }

@@ -184,6 +184,7 @@ impl<'a> Case<'a> {
         self.standing.mark();
         let job = compile::Job {
             call: self.call,
+            out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
             remapped: if editing { Vec::new() } else { remap::remapped_roots(self.unit, &self.roots) },
             keeps_incremental: editing,
@@ -205,7 +206,13 @@ impl<'a> Case<'a> {
         } else if editing {
             Err(NotStored::Incremental)
         } else {
+            let target = self.roots.get(kache_core::paths::Root::Target).map(PathBuf::from);
+            let real = target
+                .as_ref()
+                .and_then(|dir| std::fs::canonicalize(dir).ok())
+                .filter(|real| Some(real) != target.as_ref());
             let done = Finished {
+                real_target: real.as_deref().and_then(Path::to_str),
                 call: self.call,
                 unit: self.unit,
                 key: (self.key, &self.fields),
