@@ -2,37 +2,8 @@
 
 use std::process::Command;
 
-use kache_testkit::{settle, wait_for};
-
-use crate::fixtures::{ALL_KINDS, macro_world};
+use crate::fixtures::ALL_KINDS;
 use crate::support::{Outcomes, lab, lean_lab};
-
-/// B31, item 5: two Cargos miss the same units at the same time; each unit is compiled once.
-#[test]
-fn b31_one_compile_for_each_unit() {
-    let lab = lab();
-    let one = macro_world(&lab, "one", "mac::gate!()");
-    let two = one.checkout("two");
-    one.write("user/gate", "");
-    let first = one.cargo("run -q").spawn();
-    wait_for("the first compile of user", || one.path("user/reached").exists());
-    let mark = lab.mark();
-    let second = two.cargo("run -q").spawn();
-    // The second Cargo has found the macro's library and now wants what the first one is at.
-    wait_for("the second Cargo", || lab.events_since(&mark).iter().any(|e| e.crate_name == "mac"));
-    settle();
-    one.remove("user/gate");
-    let (first, second) = (first.wait(&one), second.wait(&two));
-    assert_eq!((first.stdout.as_str(), second.stdout.as_str()), ("passed\n", "passed\n"), "{first}{second}");
-    let all = lab.events_since(&Default::default());
-    for name in ["mac", "app"] {
-        let compiled = all.iter().filter(|e| e.crate_name == name && e.outcome != "hit").count();
-        assert_eq!(compiled, 1, "{name} was compiled {compiled} times\n{first}{second}");
-    }
-    for p in [&one, &two] {
-        p.nothing_to_do("build");
-    }
-}
 
 /// B31: build and check, and two builds, at once on a cold store; then everything is there.
 #[test]

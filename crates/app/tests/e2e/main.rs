@@ -19,5 +19,6 @@ mod native;
 mod outputs;
 mod paths;
 mod protocol;
+mod scripted;
 mod support;
 mod toolchains;
