@@ -25,10 +25,9 @@ fn b31_one_compile_for_each_unit() {
     let (first, second) = (first.wait(&one), second.wait(&two));
     assert_eq!((first.stdout.as_str(), second.stdout.as_str()), ("passed\n", "passed\n"), "{first}{second}");
     let all = lab.events_since(&Default::default());
-    for name in ["mac", "app"] {
-        let compiled = all.iter().filter(|e| e.crate_name == name && e.outcome != "hit").count();
-        assert_eq!(compiled, 1, "{name} was compiled {compiled} times\n{first}{second}");
-    }
+    // What is above the macro is each checkout's own: the macro's library names `CARGO_MANIFEST_DIR`.
+    let compiled = all.iter().filter(|e| e.crate_name == "mac" && e.outcome != "hit").count();
+    assert_eq!(compiled, 1, "mac was compiled {compiled} times\n{first}{second}");
     for p in [&one, &two] {
         p.nothing_to_do("build");
     }
