@@ -26,3 +26,4 @@ pub mod scan;
 pub mod tally;
 pub mod unit;
 pub mod unit_key;
+pub mod unit_parts;

@@ -66,6 +66,29 @@ impl Scanner {
     }
 }
 
+/// Whether all that a source does with the variable `name` is to locate a file for an `include!`: each mention is
+/// `include…!(concat!(env!("name")`. A source that doesn't mention it says nothing: `None`.
+pub fn only_locates(source: &str, name: &str) -> Option<bool> {
+    let mut mentions = source.match_indices(name).peekable();
+    mentions.peek()?;
+    Some(mentions.all(|(at, _)| is_in_include(&source[..at])))
+}
+
+/// Whether the text before a variable's name ends with the beginning of such an `include!`.
+fn is_in_include(before: &str) -> bool {
+    let mut rest = before;
+    for part in ["\"", "(", "!", "env", "(", "!", "concat", "(", "!"] {
+        match rest.trim_end().strip_suffix(part) {
+            Some(shorter) => rest = shorter,
+            None => return false,
+        }
+    }
+    let rest = rest.trim_end();
+    ["include", "include_str", "include_bytes"].iter().any(|name| {
+        rest.strip_suffix(name).is_some_and(|head| !head.ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +116,19 @@ mod tests {
             assert_eq!(mentions(text), want, "{text}");
         }
         assert!(Scanner::new(&Roots::default(), &[]).mentions(b"x").is_empty());
+    }
+
+    #[test]
+    fn variables_that_only_locate() {
+        for (source, want) in [
+            ("fn main() {}", None),
+            ("include!(concat!(env!(\"V\"), \"/g.rs\"));", Some(true)),
+            ("x = include_str! ( concat!(\n env!( \"V\" ), \"/a\"))", Some(true)),
+            ("include!(concat!(env!(\"V\"), \"/g.rs\")); const D: &str = env!(\"V\");", Some(false)),
+            ("my_include!(concat!(env!(\"V\"), \"/g.rs\"));", Some(false)),
+            ("// V", Some(false)),
+        ] {
+            assert_eq!(only_locates(source, "V"), want, "{source}");
+        }
     }
 }

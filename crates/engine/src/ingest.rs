@@ -60,7 +60,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &info, compiled)?;
     let (digests, mut baked) = examine(done, &made)?;
-    baked.extend(reads::named_roots(done, &inputs));
+    baked.extend(reads::named_roots(done, &info, &inputs));
     baked.sort_unstable();
     baked.dedup();
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };

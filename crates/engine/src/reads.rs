@@ -14,6 +14,7 @@ use kache_core::paths::Root;
 use kache_core::paths::{Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
+use kache_core::scan;
 use kache_core::unit::{CrateType, Lto, Unit};
 use kache_store::Store;
 use kache_store::clock::FileTime;
@@ -118,18 +119,30 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
     Ok(inputs.into_iter().collect())
 }
 
-/// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds,
-/// such as its length; only `OUT_DIR`, which as a rule does no more than locate an `include!`, is left to the scan.
-pub fn named_roots(done: &Finished<'_>, inputs: &[Input]) -> Vec<Root> {
+/// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds, such
+/// as its length, unless the sources show that it only locates files to include. `OUT_DIR`, which as a rule does no
+/// more than that, often from inside a macro, is left to the scan.
+pub fn named_roots(done: &Finished<'_>, info: &DepInfo, inputs: &[Input]) -> Vec<Root> {
     let names = inputs.iter().filter_map(|input| match input {
-        Input::Env(name) if name != "OUT_DIR" => Some(name),
+        Input::Env(name) if name != "OUT_DIR" => Some(name.as_str()),
         _ => None,
     });
-    let values =
-        names.filter_map(|name| done.call.env.text(name)).filter_map(|value| done.roots.tokenize(value));
-    let values: Vec<String> = values.collect();
-    let is_named = |root: &Root| values.iter().any(|value| value.contains(root.text_token()));
-    Root::ALL.into_iter().filter(is_named).collect()
+    let is_free = |name: &&str| {
+        let paths = info.inputs().iter().filter(|path| path.ends_with(".rs"));
+        let sources = paths.filter_map(|path| fs::read_to_string(compiler_path(done.call, path)).ok());
+        let uses: Vec<bool> = sources.filter_map(|source| scan::only_locates(&source, name)).collect();
+        uses.is_empty() || uses.contains(&false)
+    };
+    let mut roots = Vec::new();
+    for name in names {
+        let value = done.call.env.text(name).and_then(|value| done.roots.tokenize(value)).unwrap_or_default();
+        let named = Root::ALL.into_iter().filter(|root| value.contains(root.text_token()));
+        let named: Vec<Root> = named.collect();
+        if !named.is_empty() && is_free(&name) {
+            roots.extend(named);
+        }
+    }
+    roots
 }
 
 /// `foo/mod.rs` for `foo.rs`, and the reverse: if both exist, rustc refuses to choose. The crate root has none.

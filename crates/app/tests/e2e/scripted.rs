@@ -227,7 +227,8 @@ fn b31_one_compile_for_each_unit() {
     for mut process in running {
         assert!(process.wait().expect("wait").success());
     }
-    assert_eq!(d.fake.calls().len(), 1, "the unit was compiled more than once");
+    let events = d.lab.events_since(&Default::default());
+    assert_eq!(d.fake.calls().len(), 1, "the unit was compiled more than once: {events:#?}");
     for ws in ["ws", "two", "three"] {
         let library = d.lab.root().join(ws).join("target/debug/deps/libdemo-fedcba9876543210.rlib");
         assert!(library.exists(), "{} is missing", library.display());

@@ -13,7 +13,7 @@ const TEST_LINES_MAX: usize = 700;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files over the limit, with their lines. Each is one uniform table or one thing that can't be told in parts.
-const LONG_FILES: &[(&str, usize)] = &[("crates/core/src/unit.rs", 459)];
+const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions over the limit, with their lines.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 /// How far below its figure an exemption may be before it has to be lowered.

@@ -1,0 +1,102 @@
+//! The small parts that a unit consists of: plain data with rustc's names. How a command line becomes a unit is in
+//! `unit`.
+
+use crate::reason::Bypass;
+
+/// `--crate-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are rustc's")]
+pub enum CrateType {
+    Rlib,
+    ProcMacro,
+    Bin,
+    Dylib,
+    Cdylib,
+    Staticlib,
+}
+
+impl CrateType {
+    pub(crate) fn parse(text: &str) -> Result<Self, Bypass> {
+        Ok(match text {
+            "lib" | "rlib" => CrateType::Rlib,
+            "proc-macro" => CrateType::ProcMacro,
+            "bin" => CrateType::Bin,
+            "dylib" => CrateType::Dylib,
+            "cdylib" => CrateType::Cdylib,
+            "staticlib" => CrateType::Staticlib,
+            other => return Err(Bypass::CrateType(other.to_owned())),
+        })
+    }
+
+    /// rustc's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CrateType::Rlib => "lib",
+            CrateType::ProcMacro => "proc-macro",
+            CrateType::Bin => "bin",
+            CrateType::Dylib => "dylib",
+            CrateType::Cdylib => "cdylib",
+            CrateType::Staticlib => "staticlib",
+        }
+    }
+}
+
+/// Which Cargo command a unit belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Produces object code.
+    Build,
+    /// Metadata only.
+    Check,
+    /// Metadata only, by clippy's driver.
+    Clippy,
+}
+
+impl Mode {
+    /// The word in events.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Mode::Build => "build",
+            Mode::Check => "check",
+            Mode::Clippy => "clippy",
+        }
+    }
+}
+
+/// `--extern`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extern {
+    /// Options and name, as typed before `=`.
+    pub name: String,
+    /// The file, if one is named.
+    pub path: Option<String>,
+}
+
+/// `-L`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchPath {
+    /// `dependency`, `crate`, `native`, `framework` or `all`.
+    pub kind: String,
+    /// The directory.
+    pub path: String,
+}
+
+/// One flag that goes into the key as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyArg {
+    /// The flag.
+    pub name: String,
+    /// Its value as typed.
+    pub value: Option<String>,
+    /// Whether the value is, or contains, paths that are keyed by portable name.
+    pub is_path: bool,
+}
+
+/// `-C lto` and relatives: whether the compiler itself reads the object code of all dependencies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lto {
+    /// The linker reads the rlibs.
+    Local,
+    /// rustc reads the rlibs; the linker sees temporary files.
+    CrossCrate,
+}
