@@ -40,6 +40,7 @@ impl Direct {
         self.lab.root().join("ws/target/debug/deps")
     }
 
+    /// A call for the crate `name`. Files in the fake toolchain are nobody's inputs, so scripts wait for those.
     fn command(&self, name: &str) -> Command {
         self.command_in("ws", name)
     }
@@ -87,7 +88,7 @@ fn a_hit_runs_no_compiler() {
 #[test]
 fn misses_stream_what_the_compiler_says() {
     let d = Direct::new();
-    let go_on = d.lab.root().join("go-on");
+    let go_on = d.fake.home().join("go-on");
     d.fake.script(
         "demo",
         &format!(
@@ -101,7 +102,7 @@ fn misses_stream_what_the_compiler_says() {
     assert!(first.contains("\"emit\":\"metadata\""), "{first}");
     assert!(d.deps().join("libdemo-fedcba9876543210.rmeta").exists());
     assert!(child.try_wait().expect("look").is_none(), "the compile is not over yet");
-    d.lab.write("go-on", "");
+    std::fs::write(&go_on, "").expect("let the compiler go on");
     let second = lines.next().expect("a line").expect("text");
     assert!(second.contains("\"emit\":\"link\""), "{second}");
     assert!(child.wait().expect("wait").success());
@@ -209,7 +210,7 @@ fn b19_interrupt_leaves_no_orphans() {
 #[test]
 fn b31_one_compile_for_each_unit() {
     let d = Direct::new();
-    let go_on = d.lab.root().join("go-on");
+    let go_on = d.fake.home().join("go-on");
     let script = format!(
         "emit dep-info\nwait {}\nemit metadata\nannounce metadata\nemit link\nannounce link\n",
         go_on.display()
@@ -223,7 +224,7 @@ fn b31_one_compile_for_each_unit() {
     }
     // Long enough for them to get to where they wait; if they don't, they are served all the same.
     std::thread::sleep(Duration::from_millis(300));
-    d.lab.write("go-on", "");
+    std::fs::write(&go_on, "").expect("let the compiler go on");
     for mut process in running {
         assert!(process.wait().expect("wait").success());
     }
@@ -243,7 +244,7 @@ fn b31_one_compile_for_each_unit() {
 #[test]
 fn b31_waiter_outlives_its_leader() {
     let d = Direct::new();
-    let go_on = d.lab.root().join("go-on");
+    let go_on = d.fake.home().join("go-on");
     d.fake.script(
         "demo",
         &format!(
@@ -261,7 +262,7 @@ fn b31_waiter_outlives_its_leader() {
     let script = format!("kill -s KILL -- -{}", leader.id());
     assert!(Command::new("/bin/sh").args(["-c", &script]).status().expect("start a shell").success());
     leader.wait().expect("wait");
-    d.lab.write("go-on", "");
+    std::fs::write(&go_on, "").expect("let the compiler go on");
     assert!(waiter.wait().expect("wait").success());
     assert_eq!(d.fake.calls().len(), 2);
 }
