@@ -15,18 +15,52 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match args.first() {
-        Some(first) if is_compiler(first) => wrapper::run(args),
-        _ => cli::run(args),
+    match args.first().map(|first| Call::of(first)) {
+        Some(Call::Compiler) => wrapper::run(args),
+        Some(Call::OtherCompiler) => wrapper::run_other(args),
+        Some(Call::Command) | None => cli::run(args),
     }
 }
 
-/// Whether the first argument is a compiler that Cargo wants run, rather than a subcommand: a known name, or any
-/// path (no subcommand has a separator in it).
-fn is_compiler(first: &OsStr) -> bool {
-    let path = Path::new(first);
-    let known = path.file_stem().is_some_and(|stem| stem == "rustc" || stem == "clippy-driver");
-    known || first.as_encoded_bytes().iter().any(|byte| std::path::is_separator(char::from(*byte)))
+/// What kache was called as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// By Cargo, around rustc or clippy-driver.
+    Compiler,
+    /// By a build script, around a compiler for C and the like: the `cc` crate takes the wrapper of rustc for its own
+    /// compilers when it knows the wrapper's name, and it knows `kache`.
+    OtherCompiler,
+    /// By a person.
+    Command,
+}
+
+impl Call {
+    /// Judges by the first argument. No subcommand has a separator in it or the name of a compiler.
+    fn of(first: &OsStr) -> Self {
+        let path = Path::new(first);
+        if path.file_stem().is_some_and(|stem| stem == "rustc" || stem == "clippy-driver") {
+            return Self::Compiler;
+        }
+        if path.file_name().and_then(OsStr::to_str).is_some_and(is_other_compiler) {
+            return Self::OtherCompiler;
+        }
+        let is_path = first.as_encoded_bytes().iter().any(|byte| std::path::is_separator(char::from(*byte)));
+        if is_path { Self::Compiler } else { Self::Command }
+    }
+}
+
+/// Whether a file name is that of a compiler or assembler for another language, with or without a target in front
+/// and a version behind: `cc`, `x86_64-linux-gnu-g++-12`, `clang-18`.
+fn is_other_compiler(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "armasm", "armasm64", "as", "c++", "cc", "cl", "clang", "clang++", "em++", "emcc", "flang", "g++",
+        "gcc", "gfortran", "hipcc", "icc", "icpc", "icpx", "icx", "ifx", "ml", "ml64", "nasm", "nvcc", "tcc",
+        "yasm", "zig",
+    ];
+    let name = name.strip_suffix(".exe").unwrap_or(name);
+    let unversioned = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim_end_matches('-');
+    let last = |name: &str| NAMES.contains(&name.rsplit('-').next().unwrap_or(name));
+    last(name) || last(unversioned)
 }
 
 #[cfg(test)]
@@ -34,20 +68,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compilers_are_told_from_subcommands() {
-        for compiler in [
-            "rustc",
-            "/usr/bin/rustc",
-            "./x",
-            "clippy-driver",
-            "/t/bin/clippy-driver",
-            "rustc.exe",
-            "a/stage1",
-        ] {
-            assert!(is_compiler(OsStr::new(compiler)), "{compiler}");
+    fn calls_are_told_apart() {
+        let cases = [
+            (
+                Call::Compiler,
+                "rustc /usr/bin/rustc ./x clippy-driver /t/bin/clippy-driver rustc.exe a/stage1",
+            ),
+            (
+                Call::OtherCompiler,
+                "cc /usr/bin/cc gcc-12 x86_64-linux-gnu-g++ clang-18.1 clang++ clang-cl ml64.exe cl.exe",
+            ),
+            (Call::Command, "stats init --version -h rustc-wrapper help gc list cached classic"),
+        ];
+        for (call, words) in cases {
+            for word in words.split(' ') {
+                assert_eq!(Call::of(OsStr::new(word)), call, "{word}");
+            }
         }
-        for subcommand in ["stats", "init", "--version", "-h", "rustc-wrapper", "help", ""] {
-            assert!(!is_compiler(OsStr::new(subcommand)), "{subcommand}");
-        }
+        assert_eq!(Call::of(OsStr::new("")), Call::Command);
     }
 }

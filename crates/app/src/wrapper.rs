@@ -28,6 +28,19 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
             Err(_) => run::without_settings(&argv),
         },
     };
+    exit(end)
+}
+
+/// Runs a compiler of another language, or the wrapper that is configured for what kache passes through.
+pub fn run_other(argv: Vec<OsString>) -> ExitCode {
+    exit(match settings::load(run::session().project.as_deref()) {
+        Ok((settings, _)) => run::refuse(&argv, &settings, &Bypass::OtherLanguage),
+        Err(_) => run::without_settings(&argv),
+    })
+}
+
+/// Ends like the compiler.
+fn exit(end: End) -> ExitCode {
     match end {
         End::Code(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),
         End::Signal(signal) => {

@@ -14,6 +14,8 @@ pub enum Bypass {
     Stdin,
     /// `KACHE_DISABLED`.
     Disabled,
+    /// A build script compiles C or the like through the wrapper.
+    OtherLanguage,
     /// The crate's source matches `cache.exclude`.
     Excluded(String),
     /// An argument that the flag table doesn't have.
@@ -59,6 +61,7 @@ impl Bypass {
             Bypass::Query => "query",
             Bypass::Stdin => "stdin",
             Bypass::Disabled => "disabled",
+            Bypass::OtherLanguage => "other-language",
             Bypass::Excluded(_) => "excluded",
             Bypass::UnknownFlag(_) => "unknown-flag",
             Bypass::UncacheableFlag(_) => "uncacheable-flag",
@@ -80,9 +83,9 @@ impl Bypass {
         }
     }
 
-    /// Whether the journal records it. Questions to the compiler are not compiles and are not counted.
+    /// Whether the journal records it. Questions to the compiler and compiles of other languages are not counted.
     pub const fn is_counted(&self) -> bool {
-        !matches!(self, Bypass::Query | Bypass::Disabled)
+        !matches!(self, Bypass::Query | Bypass::Disabled | Bypass::OtherLanguage)
     }
 }
 
@@ -92,6 +95,7 @@ impl fmt::Display for Bypass {
             Bypass::Query => f.write_str("a question to the compiler, not a compile"),
             Bypass::Stdin => f.write_str("the source comes from standard input"),
             Bypass::Disabled => f.write_str("KACHE_DISABLED is set"),
+            Bypass::OtherLanguage => f.write_str("a compiler of another language"),
             Bypass::Excluded(glob) => write!(f, "excluded by `cache.exclude` pattern {glob:?}"),
             Bypass::UnknownFlag(flag) => write!(f, "unknown compiler flag {flag:?}"),
             Bypass::UncacheableFlag(flag) => write!(f, "the effect of {flag:?} can't be captured"),

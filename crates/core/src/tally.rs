@@ -129,6 +129,14 @@ pub struct Build {
     pub part: Part,
 }
 
+impl Build {
+    /// Whether anything was looked up. Build scripts that ask the compiler something are sessions of their own, and
+    /// nothing but passthroughs.
+    pub fn looked_up(&self) -> bool {
+        self.part.outcomes.total() > self.part.outcomes.passthrough
+    }
+}
+
 /// Sums over any number of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -214,10 +222,9 @@ impl Tally {
         merge_reasons(&mut self.notes, later.notes);
     }
 
-    /// The session whose events are the latest.
-    pub fn last_session(&self) -> Option<&str> {
-        let last = self.builds.iter().max_by_key(|(_, build)| build.part.last_ms);
-        last.map(|(session, _)| session.as_str())
+    /// How many builds looked something up.
+    pub fn build_count(&self) -> usize {
+        self.builds.values().filter(|build| build.looked_up()).count()
     }
 }
 
@@ -361,7 +368,7 @@ mod tests {
         assert_eq!(tally.passthroughs["stdin"].example, "b: from standard input");
         assert_eq!((tally.not_stored["incremental"].count, tally.notes["stdin"].count), (1, 1));
         assert_eq!(tally.crates["b"].outcomes.total(), 2);
-        assert_eq!(tally.last_session(), Some("2"));
+        assert_eq!(tally.build_count(), 2);
         assert_eq!((tally.builds["2"].project.as_str(), tally.builds["2"].part.first_ms), ("/p/2", 5));
     }
 
@@ -378,6 +385,6 @@ mod tests {
     #[test]
     fn nothing_looked_up_has_no_hit_rate() {
         assert_eq!(Tally::default().all.outcomes.hit_rate(), None);
-        assert_eq!(Tally::default().last_session(), None);
+        assert_eq!(Tally::of(&[event("x", Outcome::Passthrough, 1, "s")]).build_count(), 0);
     }
 }

@@ -125,7 +125,7 @@ impl View {
             return;
         }
         let ago = format_duration(Duration::from_millis(now_ms.saturating_sub(all.first_ms)));
-        let builds = self.tally.builds.len();
+        let builds = self.tally.build_count();
         let _ = writeln!(
             text,
             "  {:<22}{total:>9}   in {builds} build(s), the first call {ago} ago",

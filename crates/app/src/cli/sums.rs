@@ -99,7 +99,7 @@ fn since(store: &Store, file: &JournalFile, since_ms: u64) -> Tally {
 fn last_build(store: &Store, files: &[JournalFile]) -> Tally {
     let tallies: Vec<Tally> = files.iter().map(|file| of_file(store, file)).collect();
     let builds = tallies.iter().flat_map(|tally| &tally.builds);
-    let Some((session, _)) = builds.max_by_key(|(_, build)| build.part.last_ms) else {
+    let Some((session, _)) = builds.max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms)) else {
         return Tally::default();
     };
     let mut sum = Tally::default();

@@ -95,6 +95,26 @@ fn version_and_completions() {
     }
 }
 
+/// The `cc` crate takes the wrapper of rustc for C compilers too when it is called `kache`.
+#[test]
+fn compilers_of_other_languages_are_passed_through_and_not_counted() {
+    let home = Home::new();
+    let direct = Command::new("cc").arg("--version").output().expect("a C compiler");
+    let wrapped = home.kache(&["cc", "--version"]);
+    assert_eq!((wrapped.code, wrapped.err.as_str()), (0, ""));
+    assert_eq!(wrapped.out.as_bytes(), direct.stdout);
+    let source = home.write("x.c", "int f(void) { return }");
+    assert_eq!(home.kache(&["cc", "-c", source.to_str().expect("UTF-8"), "-o", "x.o"]).code, 1);
+    home.write("sub/cache-for-c", "#!/bin/sh\necho \"fallback $*\"\n");
+    let fallback = home.path("sub/cache-for-c");
+    std::fs::set_permissions(&fallback, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("permissions");
+    let ran = home.kache_with(&["cc", "-c", "x.c"], &[("KACHE_FALLBACK", fallback.to_str().expect("UTF-8"))]);
+    assert_eq!(ran.out, "fallback cc -c x.c\n");
+    assert_eq!(home.kache(&["no-such-gcc"]).code, 127);
+    assert!(!home.path(".cache/kache/journal").exists());
+}
+
 #[test]
 fn wrong_usage_and_wrong_settings_end_with_2() {
     let home = Home::new();
