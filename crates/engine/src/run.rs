@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use kache_core::config::Settings;
+use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::entry::Entry;
 use kache_core::event::{Event, Outcome, Source};
@@ -247,6 +247,9 @@ impl<'a> Case<'a> {
         {
             let mut command = Command::new(program);
             command.args(["gc", "--auto"]);
+            // A project's settings file is not found from where it runs.
+            command.env(env::KACHE_CACHE_DIR, self.store.root());
+            command.env(env::KACHE_MAX_SIZE, format!("{}B", self.settings.local_size_bytes_max.value));
             if let Err(error) = kache_store::sys::detach_and_spawn(command) {
                 tracing::warn!(%error, "no background sweep");
             }

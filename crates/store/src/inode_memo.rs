@@ -4,7 +4,7 @@
 //! ```text
 //! user.kache.digest = version:u8(1) digest:32 stamp:12 boot:8
 //!                   | version:u8(2) digest:32 mtime_ns:i64 stamp:4 boot:8
-//! stamp = BLAKE3("size,mtime_s,mtime_ns,inode" as little-endian u64, i64, u32, u64)[..12]
+//! stamp = BLAKE3("size,mtime_s,mtime_ns,inode,birth_ns" as little-endian u64, i64, u32, u64, u128)[..12]
 //!         in version 2 without the mtime, [..4]
 //! boot  = BLAKE3(boot id)[..8]
 //! ```
@@ -12,8 +12,8 @@
 //! good, because whoever writes to a file raises its mtime.
 //!
 //! 53 bytes, because ext4 keeps about 60 inside the inode and takes a whole block for more. It is trusted only while
-//! size and mtime match exactly, on the same inode (a copy made with attributes is another one), and under the boot
-//! that wrote it: after a power cut, size and mtime may have survived where the content did not.
+//! size and mtime match exactly, on the same inode (a copy made with attributes is another one, also where it gets the
+//! number of one that is gone: its time of birth differs, which nobody can set), and under the boot that wrote it: after a power cut, size and mtime may have survived where the content did not.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -70,7 +70,7 @@ fn judge(value: &[u8], meta: &Metadata, boot: &[u8; BOOT_BYTES]) -> Remembered {
         }),
         _ => false,
     };
-    if !holds {
+    if !holds || birth_ns(meta).is_none() {
         return Remembered::Nothing;
     }
     let digest = Digest::from_bytes(digest);
@@ -89,6 +89,9 @@ pub(crate) fn remember_under(
     digest: &Digest,
     redating: Redating,
 ) -> bool {
+    if birth_ns(meta).is_none() {
+        return false;
+    }
     let mut value = encode(meta, digest, &boot_mark(boot));
     if redating == Redating::Expected {
         value[0] = VERSION_REDATED;
@@ -113,12 +116,18 @@ pub(crate) fn forget(path: &Path) {
 }
 
 fn stamp(meta: &Metadata) -> [u8; STAMP_BYTES] {
-    let mut bytes = Vec::with_capacity(28);
+    let mut bytes = Vec::with_capacity(44);
     bytes.extend_from_slice(&meta.size().to_le_bytes());
     bytes.extend_from_slice(&meta.mtime().to_le_bytes());
     bytes.extend_from_slice(&u32::try_from(meta.mtime_nsec()).unwrap_or(u32::MAX).to_le_bytes());
     bytes.extend_from_slice(&meta.ino().to_le_bytes());
+    bytes.extend_from_slice(&birth_ns(meta).unwrap_or(0).to_le_bytes());
     first_bytes(&bytes)
+}
+
+/// When the inode came to be; `None` where the file system doesn't say, and then nothing is remembered.
+fn birth_ns(meta: &Metadata) -> Option<u128> {
+    Some(meta.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos())
 }
 
 fn mtime_ns(meta: &Metadata) -> i64 {
@@ -126,7 +135,8 @@ fn mtime_ns(meta: &Metadata) -> i64 {
 }
 
 fn stamp_without_time(meta: &Metadata) -> [u8; 4] {
-    first_bytes(&[meta.size().to_le_bytes(), meta.ino().to_le_bytes()].concat())
+    let birth = birth_ns(meta).unwrap_or(0).to_le_bytes();
+    first_bytes(&[&meta.size().to_le_bytes()[..], &meta.ino().to_le_bytes(), &birth].concat())
 }
 
 fn boot_mark(boot: &str) -> [u8; BOOT_BYTES] {
@@ -234,5 +244,25 @@ mod tests {
         let copied = std::fs::metadata(&copy).expect("stat");
         assert_eq!((copied.size(), copied.mtime_nsec()), (meta.size(), meta.mtime_nsec()));
         assert_eq!(judge(&good, &copied, &boot), Remembered::Nothing, "another inode");
+    }
+
+    #[test]
+    fn an_inode_number_that_is_used_again_is_another_inode() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("f");
+        let put = |content: &str| {
+            // Removed first, so that the file system may give the number to the next file.
+            drop(std::fs::remove_file(&path));
+            std::fs::write(&path, content).expect("write");
+            let file = File::options().write(true).open(&path).expect("open");
+            file.set_modified(std::time::UNIX_EPOCH).expect("utimes");
+            std::fs::metadata(&path).expect("stat")
+        };
+        for _ in 0..20 {
+            let before = put("one");
+            let memo = encode(&before, &Digest::of(b"one"), &boot_mark("b"));
+            let after = put("two");
+            assert_eq!(judge(&memo, &after, &boot_mark("b")), Remembered::Nothing);
+        }
     }
 }
