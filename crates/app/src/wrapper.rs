@@ -20,11 +20,11 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            run::run(&argv, &settings)
+            run::run(&argv, &settings, &session)
         }
         // Without settings that can be read the build goes on, uncached; `kache doctor` says the same aloud.
         Err(error) => match Settings::resolve(None, |name| std::env::var_os(name)) {
-            Ok((settings, _)) => run::refuse(&argv, &settings, &Bypass::Config(error.to_string())),
+            Ok((settings, _)) => run::refuse(&argv, &settings, &session, &Bypass::Config(error.to_string())),
             Err(_) => run::without_settings(&argv),
         },
     };
@@ -33,8 +33,9 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
 
 /// Runs a compiler of another language, or the wrapper that is configured for what kache passes through.
 pub fn run_other(argv: Vec<OsString>) -> ExitCode {
-    exit(match settings::load(run::session().project.as_deref()) {
-        Ok((settings, _)) => run::refuse(&argv, &settings, &Bypass::OtherLanguage),
+    let session = run::session();
+    exit(match settings::load(session.project.as_deref()) {
+        Ok((settings, _)) => run::refuse(&argv, &settings, &session, &Bypass::OtherLanguage),
         Err(_) => run::without_settings(&argv),
     })
 }

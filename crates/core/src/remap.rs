@@ -23,7 +23,6 @@ pub fn remapped_roots(unit: &Unit, roots: &Roots) -> Vec<Root> {
     let is_outside = unit.source.starts_with('/')
         && roots.name_of(&unit.source).starts_with(Root::Workspace.name_prefix());
     let keeps = |root: Root| root == Root::Sysroot || (root == Root::Workspace && is_outside);
-    // Keys mention them, so the order must not depend on where the roots are.
     Root::ALL.into_iter().filter(|root| roots.get(*root).is_some() && !keeps(*root)).collect()
 }
 

@@ -101,9 +101,14 @@ impl Unit {
         self.bundles_dependencies() && !self.is_build_script() && self.crate_types != [CrateType::ProcMacro]
     }
 
+    /// What all output files of the unit are named after; distinguishes units within a profile directory.
+    pub fn stem(&self) -> String {
+        format!("{}{}", self.crate_name, self.extra_filename)
+    }
+
     /// Name of the `.d` file in the output directory.
     pub fn dep_info_name(&self) -> String {
-        format!("{}{}.d", self.crate_name, self.extra_filename)
+        format!("{}.d", self.stem())
     }
 
     /// What kind of target it is, for people.

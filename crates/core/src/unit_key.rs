@@ -36,6 +36,8 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
     key.text("test", unit.is_test.to_string());
     key.text("emit", format!("metadata={} link={}", unit.emits_metadata, unit.emits_link));
     key.text("source", roots.name_of(&absolute(&inputs.cwd, &unit.source)));
+    // Decides whether the workspace is remapped: see `remap::remapped_roots`.
+    key.text("source named by its absolute path", unit.source.starts_with('/').to_string());
     key.text("working directory", roots.name_of(&inputs.cwd));
     key.text("target", unit.target.clone().unwrap_or_default());
     if unit.coverage {
@@ -139,6 +141,7 @@ mod tests {
             ("--crate-name a", "--crate-name c"),
             ("--edition=2021", "--edition=2024"),
             ("src/lib.rs", "src/main.rs"),
+            ("src/lib.rs", "/w/src/lib.rs"),
             ("--json=artifacts", "--json=artifacts,future-incompat"),
             ("--crate-type lib", "--crate-type lib --crate-type cdylib"),
             ("--crate-type lib", "--crate-type lib --test"),

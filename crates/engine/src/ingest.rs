@@ -41,8 +41,9 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
     let path = Path::new(&done.unit.out_dir).join(done.unit.dep_info_name());
     let text = fs::read_to_string(&path).map_err(|error| NotStored::DepInfo(error.to_string()))?;
     let mut info = DepInfo::parse(&text).map_err(NotStored::DepInfo)?;
-    let extra = facts::extra_input_files(done.call).unwrap_or_default();
-    if !extra.is_empty() && !crate::world::is_foreign(done.call) {
+    let is_foreign = crate::world::is_foreign(done.call);
+    let extra = if is_foreign { Vec::new() } else { facts::extra_input_files(done.call).unwrap_or_default() };
+    if !extra.is_empty() {
         info.add_inputs(&extra);
         link::place_bytes(info.render().as_bytes(), &path)
             .map_err(|error| NotStored::Store(error.to_string()))?;

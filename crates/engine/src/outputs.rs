@@ -75,7 +75,7 @@ fn debug_files(unit: &Unit) -> Vec<PathBuf> {
     if unit.split_debuginfo.is_none() {
         return Vec::new();
     }
-    let stem = format!("{}{}", unit.crate_name, unit.extra_filename);
+    let stem = unit.stem();
     let is_ours = |name: &str| {
         let name = name.strip_prefix("lib").filter(|rest| rest.starts_with(&stem)).unwrap_or(name);
         name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with('.'))
@@ -94,7 +94,7 @@ fn debug_files(unit: &Unit) -> Vec<PathBuf> {
 /// another target directory, so that nothing can be written through to them, and debug files of an earlier compile,
 /// which would be taken for this one's.
 pub fn clear(unit: &Unit) {
-    let stem = format!("{}{}", unit.crate_name, unit.extra_filename);
+    let stem = unit.stem();
     let out_dir = Path::new(&unit.out_dir);
     for name in [format!("lib{stem}.rlib"), format!("lib{stem}.rmeta"), format!("lib{stem}.so"), stem] {
         // A file that can't be removed is replaced by rustc, which writes outputs under a new inode.

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
-use kache_core::plan::Occupant;
-use kache_core::plan::{self, EPOCH_S, Place, Placement};
+use kache_core::plan::{self, EPOCH_S, Occupant, Place, Placement};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
@@ -42,7 +41,7 @@ impl Standing {
     /// Looks at the ledger and at the times of everything that Cargo will compare the unit's outputs with.
     pub fn observe(call: &Invocation, unit: &Unit, layout: &TargetLayout, session: &str) -> Self {
         let ledger = Ledger::open(&layout.profile_dir, session);
-        let unit_id = format!("{}{}", unit.crate_name, unit.extra_filename);
+        let unit_id = unit.stem();
         let mut newest_extern_ns = 0;
         let mut depths = Vec::new();
         for path in unit.externs.iter().filter_map(|dependency| dependency.path.as_deref().map(Path::new)) {
@@ -82,10 +81,11 @@ impl Standing {
         let mut placement = plan::place_unit(kinds, place, blob_s, newest(run_ns));
         if placement == Placement::Private
             && let Some(run) = &self.run
-            && plan::place_unit(kinds, place, blob_s, newest(run.newest_script_ns)) != Placement::Private
-            && run.set_back(blob_s)
         {
-            placement = plan::place_unit(kinds, place, blob_s, newest(run.newest_script_ns));
+            let when_set_back = plan::place_unit(kinds, place, blob_s, newest(run.newest_script_ns));
+            if when_set_back != Placement::Private && run.set_back(blob_s) {
+                placement = when_set_back;
+            }
         }
         let recorded = self.marked || self.ledger.mark(&self.unit_id, blob_s).is_ok();
         if recorded { placement } else { Placement::Private }

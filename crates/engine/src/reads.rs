@@ -10,8 +10,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::{Field, UnitKey};
-use kache_core::paths::Root;
-use kache_core::paths::{Roots, absolute};
+use kache_core::paths::{Root, Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_core::scan;
@@ -42,7 +41,7 @@ pub struct Finished<'a> {
     /// Local roots.
     pub roots: &'a Roots,
     /// The target directory with symbolic links resolved, where that differs.
-    pub real_target: Option<&'a str>,
+    pub real_target: Option<String>,
     /// The compiler.
     pub toolchain: &'a Toolchain,
     /// The target directory's view.
@@ -161,17 +160,18 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let text = fs::read_to_string(report).map_err(|_| refuse("the linker wrote no report"))?;
     let files =
         link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
-    let own_objects = format!("{}/{}{}.", done.unit.out_dir, done.unit.crate_name, done.unit.extra_filename);
+    let own_objects = format!("{}/{}.", done.unit.out_dir, done.unit.stem());
     let own_temporary = format!("{}/rustc", done.unit.out_dir);
     let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
     let mut kept = Vec::new();
     for file in files {
-        if as_asked(done, &file).starts_with(&own_objects) || file.starts_with(&sysroot) {
+        let asked = as_asked(done, &file);
+        if asked.starts_with(&own_objects) || file.starts_with(&sysroot) {
             continue;
         }
         if Path::new(&file).exists() {
-            kept.push(as_asked(done, &file));
-        } else if !as_asked(done, &file).starts_with(&own_temporary) && !is_temporary(&file) {
+            kept.push(asked);
+        } else if !asked.starts_with(&own_temporary) && !is_temporary(&file) {
             return Err(NotStored::LinkInputs(format!("{file} is gone")));
         }
     }
@@ -183,8 +183,8 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
 
 /// A path as Cargo would have named it: rustc resolves symbolic links, and the target directory may lie behind one.
 fn as_asked(done: &Finished<'_>, path: &str) -> String {
-    if let (Some(real), Some(target)) = (done.real_target, done.roots.get(Root::Target))
-        && let Some(rest) = path.strip_prefix(real)
+    if let (Some(real), Some(target)) = (&done.real_target, done.roots.get(Root::Target))
+        && let Some(rest) = path.strip_prefix(real.as_str())
         && (rest.is_empty() || rest.starts_with('/'))
     {
         return format!("{target}{rest}");
@@ -266,7 +266,7 @@ fn is_own_output(done: &Finished<'_>, path: &str) -> bool {
     else {
         return false;
     };
-    let stem = format!("{}{}", done.unit.crate_name, done.unit.extra_filename);
+    let stem = done.unit.stem();
     let rest =
         name.strip_prefix("lib").and_then(|name| name.strip_prefix(&stem)).or(name.strip_prefix(&stem));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

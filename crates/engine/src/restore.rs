@@ -56,33 +56,28 @@ pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, Resto
             }
         }
     }
-    let local = |text: &Text, bytes_max: u64| -> Result<String, RestoreError> {
-        let stored = match text {
-            Text::Inline(text) => text.clone(),
+    let stored = |text: &Text, bytes_max: u64| -> Result<String, RestoreError> {
+        match text {
+            Text::Inline(text) => Ok(text.clone()),
             Text::Blob(digest) => {
                 let bytes = store.read_blob(digest, bytes_max)?;
                 let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-                text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))?
+                text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))
             }
-        };
+        }
+    };
+    let local = |text: &Text| -> Result<String, RestoreError> {
         roots
-            .detokenize(&stored)
+            .detokenize(&stored(text, TEXT_BYTES_MAX)?)
             .ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
     };
-    let dep_info = match &entry.dep_info {
-        Text::Inline(text) => text.clone(),
-        text @ Text::Blob(_) => local(text, DEP_INFO_BYTES_MAX)?,
-    };
-    let dep_info = DepInfo::parse(&dep_info)
+    // Its paths are escaped, so roots go in between parsing and rendering.
+    let dep_info = DepInfo::parse(&stored(&entry.dep_info, DEP_INFO_BYTES_MAX)?)
         .ok()
         .and_then(|info| info.map(|text| roots.detokenize(text)))
         .ok_or_else(|| RestoreError::Broken("the stored dep-info is damaged".to_owned()))?
         .render();
-    Ok(Texts {
-        dep_info,
-        stderr: local(&entry.stderr, TEXT_BYTES_MAX)?,
-        stdout: local(&entry.stdout, TEXT_BYTES_MAX)?,
-    })
+    Ok(Texts { dep_info, stderr: local(&entry.stderr)?, stdout: local(&entry.stdout)? })
 }
 
 /// Puts the outputs and the `.d` file into place.
@@ -154,6 +149,31 @@ pub fn replay(texts: &Texts) {
     ] {
         if !text.is_empty() {
             let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_core::digest::Digest;
+    use kache_core::key::UnitKey;
+    use kache_core::paths::Root;
+
+    use super::*;
+
+    /// Short dep-info lies in the entry, long dep-info in a blob: both get this checkout's paths, escaped.
+    #[test]
+    fn dep_info_names_a_checkout_with_spaces() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(&dir.path().join("cache")).expect("store");
+        let roots = Roots::new([(Root::Workspace, "/a dir/w".to_owned())]);
+        let tokens = format!("out.d: {}/g.rs\n\n{0}/g.rs:\n", Root::Workspace.text_token());
+        let blob = store.ingest_bytes(tokens.as_bytes()).expect("stored");
+        for dep_info in [Text::Inline(tokens), Text::Blob(blob)] {
+            let mut entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+            entry.dep_info = dep_info;
+            let texts = check(&store, &entry, &roots).expect("whole");
+            assert_eq!(texts.dep_info, "out.d: /a\\ dir/w/g.rs\n\n/a\\ dir/w/g.rs:\n");
         }
     }
 }

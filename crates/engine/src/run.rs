@@ -53,21 +53,21 @@ impl From<ExitStatus> for End {
 
 /// Serves the invocation `argv` (compiler first) from the cache, or has the compiler do it. Returns only when this
 /// process has to end by itself; what is not for the cache becomes the compiler.
-pub fn run(argv: &[OsString], settings: &Settings) -> End {
+pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
-    match serve(argv, settings, started) {
+    match serve(argv, settings, session, started) {
         Ok(end) => end,
-        Err(bypass) => pass_through(argv, settings, &bypass, started),
+        Err(bypass) => pass_through(argv, settings, session, &bypass, started),
     }
 }
 
-fn serve(argv: &[OsString], settings: &Settings, started: Instant) -> Result<End, Bypass> {
+fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Instant) -> Result<End, Bypass> {
     if settings.disabled.value {
         return Err(Bypass::Disabled);
     }
     let call = world::invocation(argv)?;
     let unit = Unit::parse(&call)?;
-    let mut case = Case::open(&call, &unit, settings)?;
+    let mut case = Case::open(&call, &unit, settings, session)?;
     case.event.times.key_us = report::micros(started.elapsed());
 
     let mut why = match case.try_cache() {
@@ -106,7 +106,12 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// Looks at the surroundings and derives the unit key.
-    fn open(call: &'a Invocation, unit: &'a Unit, settings: &'a Settings) -> Result<Self, Bypass> {
+    fn open(
+        call: &'a Invocation,
+        unit: &'a Unit,
+        settings: &'a Settings,
+        session: &Session,
+    ) -> Result<Self, Bypass> {
         if unit.is_executable() && !settings.cache_executables.value {
             return Err(Bypass::Executable);
         }
@@ -117,10 +122,9 @@ impl<'a> Case<'a> {
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
         let roots = world::roots(call, &layout, portable)?;
         let inputs = facts::gather(call, unit, settings, &store, (&layout, &roots, &toolchain))?;
-        let session = world::session();
         let standing = Standing::observe(call, unit, &layout, &session.id);
         let (key, fields) = unit_key::derive(unit, &inputs);
-        let mut event = report::about(call, unit, &session);
+        let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
         Ok(Self { call, unit, settings, store, roots, toolchain, standing, key, fields, externs, event })
@@ -206,13 +210,8 @@ impl<'a> Case<'a> {
         } else if editing {
             Err(NotStored::Incremental)
         } else {
-            let target = self.roots.get(kache_core::paths::Root::Target).map(PathBuf::from);
-            let real = target
-                .as_ref()
-                .and_then(|dir| std::fs::canonicalize(dir).ok())
-                .filter(|real| Some(real) != target.as_ref());
             let done = Finished {
-                real_target: real.as_deref().and_then(Path::to_str),
+                real_target: world::real_target(&self.roots),
                 call: self.call,
                 unit: self.unit,
                 key: (self.key, &self.fields),
@@ -284,23 +283,25 @@ fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result
 
 /// Becomes the compiler, or the wrapper that the user named for this: same arguments, standard streams, environment
 /// and process.
-fn pass_through(argv: &[OsString], settings: &Settings, bypass: &Bypass, started: Instant) -> End {
+fn pass_through(
+    argv: &[OsString],
+    settings: &Settings,
+    session: &Session,
+    bypass: &Bypass,
+    started: Instant,
+) -> End {
     if bypass.is_counted()
         && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
     {
-        let session = world::session();
         crate::placement::mark_bypassed(&call, &session.id);
-        let event = report::passed(&call, &session, bypass);
+        let event = report::passed(&call, session, bypass);
         report::emit(event, started, open_store(settings).ok().as_ref(), settings);
     }
     let mut words = argv.to_vec();
     if let Some(fallback) = settings.fallback.as_ref().filter(|path| !is_self(&path.value)) {
         words.insert(0, OsString::from(&fallback.value));
     }
-    let Some((program, args)) = words.split_first() else { return End::Code(2) };
-    let error = Command::new(program).args(args).exec();
-    eprintln!("kache: can't run {}: {error}", program.to_string_lossy());
-    End::Code(127)
+    without_settings(&words)
 }
 
 fn unexpanded(argv: &[OsString]) -> Result<Invocation, Bypass> {
@@ -315,11 +316,11 @@ fn is_self(path: &str) -> bool {
 }
 
 /// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.
-pub fn refuse(argv: &[OsString], settings: &Settings, bypass: &Bypass) -> End {
-    pass_through(argv, settings, bypass, Instant::now())
+pub fn refuse(argv: &[OsString], settings: &Settings, session: &Session, bypass: &Bypass) -> End {
+    pass_through(argv, settings, session, bypass, Instant::now())
 }
 
-/// For callers that have an invocation but no settings: becomes the compiler.
+/// Becomes the program that `argv` names. For callers that have an invocation but no settings, too.
 pub fn without_settings(argv: &[OsString]) -> End {
     let Some((program, args)) = argv.split_first() else { return End::Code(2) };
     let error = Command::new(program).args(args).exec();
@@ -327,7 +328,7 @@ pub fn without_settings(argv: &[OsString]) -> End {
     End::Code(127)
 }
 
-/// Session of the calling Cargo, for callers that start from the same place.
+/// The calling Cargo, looked at once for a whole process: settings are searched from its directory.
 pub fn session() -> Session {
     world::session()
 }

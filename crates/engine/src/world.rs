@@ -81,6 +81,13 @@ pub fn target_layout(unit: &Unit) -> Result<TargetLayout, Bypass> {
     Ok(TargetLayout { target_dir: target_dir.to_owned(), profile_dir: profile_dir.to_owned() })
 }
 
+/// The target directory with symbolic links resolved, where that differs.
+pub fn real_target(roots: &Roots) -> Option<String> {
+    let target = roots.get(Root::Target)?;
+    let real = fs::canonicalize(target).ok()?.into_os_string().into_string().ok()?;
+    (real != target).then_some(real)
+}
+
 /// Cargo's home, as Cargo finds it.
 pub fn cargo_home(env: &Env) -> Option<String> {
     let home = env.text("CARGO_HOME").map(str::to_owned);
