@@ -7,6 +7,7 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod snapshot;
 mod stats;
 mod sums;
 
@@ -64,6 +65,7 @@ enum Command {
     Purge(purge::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    Snapshot(snapshot::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
@@ -100,6 +102,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Purge(args) => purge::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
+        Command::Snapshot(args) => snapshot::run(&args, ui),
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod cargo_call;
 pub mod config;
 pub mod depinfo;
 pub mod diagnostics;
@@ -23,6 +24,9 @@ pub mod reason;
 pub mod record;
 pub mod remap;
 pub mod scan;
+pub mod seed_sums;
+pub mod seeding;
+pub mod snapshot;
 pub mod tally;
 pub mod unit;
 pub mod unit_key;

@@ -61,7 +61,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &info, compiled)?;
     let (digests, mut baked) = examine(done, &made)?;
-    baked.extend(reads::named_roots(done, &info, &inputs));
+    let derived = reads::named_roots(done, &info, &inputs);
+    baked.extend(&derived);
     baked.sort_unstable();
     baked.dedup();
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
@@ -103,8 +104,12 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             unit_fields: done.key.1.to_vec(),
             entry_fields,
             record: record.clone(),
+            derived: Some(derived),
         },
     )?;
+    let oldest_s =
+        entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or(done.standing.canonical_s);
+    done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes })
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod run;
+pub mod seed;
 
 mod compile;
 mod facts;

@@ -29,7 +29,7 @@ use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, facts, outputs, reads, report};
+use crate::{compile, facts, outputs, reads, report, seed};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -57,7 +57,12 @@ pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
     match serve(argv, settings, session, started) {
         Ok(end) => end,
-        Err(bypass) => pass_through(argv, settings, session, &bypass, started),
+        Err(bypass) => {
+            if bypass == Bypass::Query {
+                seed::before_cargo(argv, settings, session);
+            }
+            pass_through(argv, settings, session, &bypass, started)
+        }
     }
 }
 
@@ -98,6 +103,8 @@ struct Case<'a> {
     roots: Roots,
     toolchain: Toolchain,
     standing: Standing,
+    session: &'a Session,
+    profile_dir: PathBuf,
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
@@ -110,7 +117,7 @@ impl<'a> Case<'a> {
         call: &'a Invocation,
         unit: &'a Unit,
         settings: &'a Settings,
-        session: &Session,
+        session: &'a Session,
     ) -> Result<Self, Bypass> {
         if unit.is_executable() && !settings.cache_executables.value {
             return Err(Bypass::Executable);
@@ -127,7 +134,21 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
-        Ok(Self { call, unit, settings, store, roots, toolchain, standing, key, fields, externs, event })
+        Ok(Self {
+            call,
+            unit,
+            settings,
+            store,
+            roots,
+            toolchain,
+            standing,
+            session,
+            profile_dir: layout.profile_dir,
+            key,
+            fields,
+            externs,
+            event,
+        })
     }
 
     /// Serves the unit from the store, or says why not.
@@ -152,6 +173,8 @@ impl<'a> Case<'a> {
         });
         match outcome {
             Ok(moved) => {
+                let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+                self.standing.note_origin(self.call, key, oldest_s);
                 self.event.outcome = Outcome::Hit;
                 self.event.source = Some(Source::Local);
                 self.event.entry_key = Some(key);
@@ -256,6 +279,10 @@ impl<'a> Case<'a> {
     }
 
     fn close(self, started: Instant, end: End) -> End {
+        if self.event.entry_key.is_some() && world::is_foreign(self.call) {
+            let profile_dir = &self.profile_dir;
+            seed::watch(&self.store, self.settings, self.session, &self.call.compiler, profile_dir);
+        }
         report::emit(self.event, started, Some(&self.store), self.settings);
         end
     }

@@ -20,6 +20,7 @@ pub mod link;
 pub mod lock;
 pub mod memo;
 pub mod records;
+pub mod snapshots;
 #[cfg(test)]
 mod stress_tests;
 pub mod survey;
