@@ -10,6 +10,7 @@ pub mod seed;
 
 mod compile;
 mod facts;
+mod incremental;
 mod ingest;
 mod inputs;
 mod link_inputs;
