@@ -354,11 +354,17 @@ impl Snapshot {
     pub fn absorb(&mut self, earlier: Snapshot) {
         let known: BTreeSet<String> = self.units.iter().map(SeedUnit::place).collect();
         let oldest_s = self.header.recorded_s.saturating_sub(UNIT_AGE_S);
+        let same_tools = self.header.tools == earlier.header.tools;
         for unit in earlier.units {
-            if unit.seen_s >= oldest_s && !known.contains(&unit.place()) {
-                if let Some(stamp) = earlier.header.sources.get(&unit.package_dir) {
-                    self.header.sources.entry(unit.package_dir.clone()).or_insert(*stamp);
-                }
+            let stamp = earlier.header.sources.get(&unit.package_dir);
+            let same_sources = match (stamp, self.header.sources.get(&unit.package_dir)) {
+                (Some(earlier), Some(now)) => earlier == now,
+                (stamp, None) => stamp.is_some(),
+                (None, Some(_)) => false,
+            };
+            let is_usable = unit.seen_s >= oldest_s && same_sources && (same_tools || !unit.is_run());
+            if let Some(stamp) = stamp.filter(|_| is_usable && !known.contains(&unit.place())) {
+                self.header.sources.insert(unit.package_dir.clone(), *stamp);
                 self.units.push(unit);
             }
         }

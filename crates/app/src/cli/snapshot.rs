@@ -1,7 +1,7 @@
 //! `kache snapshot`: what the wrapper starts, detached, to record which dependencies a build has left in its target
 //! directory. People never call it.
 
-use kache_engine::seed::{Recorded, record_after};
+use kache_engine::seed::record_after;
 
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
@@ -23,11 +23,6 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     // by hand.
     let (settings, _) = crate::settings::load(None)?;
     let recorded = record_after(&settings, &args.cargo, &args.compiler).map_err(CliError::failure)?;
-    ui.status(&match recorded {
-        Recorded::Written { units, new } => format!("Recorded {units} units, {new} of them new."),
-        Recorded::Unchanged => "Nothing new to record.".to_owned(),
-        Recorded::Busy => "Another Cargo is at work there; it will be recorded after it.".to_owned(),
-        Recorded::Nothing => "No dependencies to record.".to_owned(),
-    });
+    ui.status(&recorded.to_string());
     Ok(Status::Done)
 }

@@ -20,5 +20,6 @@ mod outputs;
 mod paths;
 mod protocol;
 mod scripted;
+mod seeding;
 mod support;
 mod toolchains;

@@ -182,7 +182,7 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
         return;
     }
     let note = profile_dir.join(".kache").join("recorder");
-    if fs::read_to_string(&note).is_ok_and(|known| known == session.id) {
+    if fs::read_to_string(&note).is_ok_and(|known| known.lines().next() == Some(session.id.as_str())) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -220,7 +220,23 @@ pub fn record_after(settings: &Settings, session: &str, compiler: &str) -> Resul
         .ok_or("the compiler can't be identified")?;
     wait(&session);
     let around = Surroundings::new(settings, &parent, context, &toolchain, dirs)?;
-    record::record(&store, &parent, &around).map_err(|error| words(&error))
+    let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error));
+    leave_note(
+        &session,
+        &around.dirs.build,
+        recorded.as_ref().map_or_else(String::clone, ToString::to_string),
+    );
+    recorded
+}
+
+/// Says beside the ledger what came of it, for whoever wonders.
+fn leave_note(session: &Session, build: &Path, came_of_it: String) {
+    for profile in target_dir::profiles(build) {
+        let note = build.join(profile).join(".kache").join("recorder");
+        if fs::read_to_string(&note).is_ok_and(|known| known == session.id) {
+            let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
+        }
+    }
 }
 
 /// Waits for the end of a process that isn't our child.

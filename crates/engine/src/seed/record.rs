@@ -42,6 +42,17 @@ pub enum Recorded {
     Nothing,
 }
 
+impl std::fmt::Display for Recorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Recorded::Written { units, new } => write!(f, "recorded {units} units, {new} of them new"),
+            Recorded::Unchanged => f.write_str("nothing new to record"),
+            Recorded::Busy => f.write_str("another Cargo was at work"),
+            Recorded::Nothing => f.write_str("no dependencies to record"),
+        }
+    }
+}
+
 /// Records what `around` has built.
 pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<Recorded, kache_store::Error> {
     let build = &around.dirs.build;
