@@ -507,7 +507,10 @@ fn holes_in_what_was_placed_are_filled() {
         }
         if missing != "g.rs" {
             two.cargo("run").same();
-            assert_idle(&two.cargo("run"));
+            // As without kache: what was made anew is newer than its dependents, which Cargo sees the next time.
+            two.cargo("run").same();
+            let again = two.cargo("run").ok();
+            assert!(again.events.is_empty(), "{again}\n{missing} was missing; expected nothing to do now");
         }
         lab.remove(&two);
     }
