@@ -83,7 +83,9 @@ fn library(random: &mut Random, name: String, before: &[Package]) -> Package {
 
 /// Some of the packages so far; what lies outside can't depend on what lies inside.
 fn choose_deps(random: &mut Random, before: &[Package], home: Home) -> Vec<usize> {
-    let may = |package: &Package| home == Home::Member || package.home == Home::Outside;
+    let may = |package: &Package| {
+        package.kind != Kind::Program && (home == Home::Member || package.home == Home::Outside)
+    };
     (0..before.len()).filter(|index| may(&before[*index]) && random.chance(45)).collect()
 }
 
@@ -109,8 +111,16 @@ const WEIGHTS: &[usize] = &[26, 3, 4, 3, 24, 9, 4, 5, 8, 5, 3, 2, 2, 2, 2, 1];
 pub fn steps(random: &mut Random, workspace: &Workspace, count: usize) -> Vec<Step> {
     // Each walk has its own character: some things happen often in it, others never.
     let weights = WEIGHTS.iter().map(|weight| weight * random.pick(&[0, 1, 1, 1, 2, 3])).collect::<Vec<_>>();
-    let mut chooser =
-        Chooser { random, workspace, weights, slots: workspace.slots(), broken: [None; TREES], tree: 0 };
+    let mut chooser = Chooser {
+        random,
+        workspace,
+        weights,
+        slots: workspace.slots(),
+        hot: Vec::new(),
+        variants: BTreeMap::new(),
+        broken: [None; TREES],
+        tree: 0,
+    };
     chooser.hot = (0..5).map(|_| chooser.random.pick(&chooser.slots)).collect();
     // Edits and builds of everything are part of any walk.
     chooser.weights[0] = chooser.weights[0].max(26);

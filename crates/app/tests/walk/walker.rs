@@ -86,7 +86,7 @@ impl<'s> Walker<'s> {
             }
             Act::LoseCache => self.sandbox.clear_cache(),
         }
-        if number % STORE_CHECK_STEPS == 0 {
+        if number.is_multiple_of(STORE_CHECK_STEPS) {
             self.check_store();
         }
     }
@@ -174,9 +174,6 @@ impl<'s> Walker<'s> {
         self.states[tree].slots.insert(slot, variant);
         self.share_outside(tree);
         self.write_out(tree);
-        if let Some(witness) = self.workspace.packages[slot.package].witness(slot.file) {
-            self.touch(tree, Slot { file: witness, ..slot });
-        }
     }
 
     fn touch(&self, tree: usize, slot: Slot) {
@@ -207,9 +204,11 @@ impl<'s> Walker<'s> {
         }
     }
 
-    /// Writes what differs from what is there, as an editor or a switch of branches does.
+    /// Writes what differs from what is there, as an editor or a switch of branches does. Where nobody would tell Cargo
+    /// of a change, something else looks changed too.
     fn write_out(&mut self, tree: usize) {
         settle();
+        let mut witnesses = Vec::new();
         for (name, text) in render::files(self.workspace, &self.states[tree]) {
             let path = match name.strip_prefix("../") {
                 Some(outside) => self.sandbox.root().join(outside),
@@ -219,9 +218,22 @@ impl<'s> Walker<'s> {
                 fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
                 fs::write(&path, &text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
                 self.on_disk.insert(path, text);
+                witnesses.extend(self.witness_of(&name));
             }
         }
+        witnesses.into_iter().for_each(|slot| self.touch(tree, slot));
         settle();
+    }
+
+    fn witness_of(&self, name: &str) -> Option<Slot> {
+        let slots = self.workspace.slots().into_iter();
+        let is_it = |slot: &Slot| {
+            let package = &self.workspace.packages[slot.package];
+            name == format!("{}/{}", render::dir_of(package), package.path_of(slot.file))
+        };
+        let slot = slots.filter(is_it).find(|slot| slot.file != File::Manifest)?;
+        let witness = self.workspace.packages[slot.package].witness(slot.file)?;
+        Some(Slot { file: witness, ..slot })
     }
 
     /// Writes to the programs in place: they stay as good as they are, and nothing else may change with them.
