@@ -9,6 +9,8 @@ mod list;
 mod purge;
 mod stats;
 mod sums;
+mod verify;
+mod why_miss;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +62,8 @@ enum Command {
     Init(init::Args),
     Stats(stats::Args),
     List(list::Args),
+    WhyMiss(why_miss::Args),
+    Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
     Doctor(doctor::Args),
@@ -96,6 +100,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Init(args) => init::run(&args, ui),
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
+        Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),

@@ -27,3 +27,5 @@ pub mod tally;
 pub mod unit;
 pub mod unit_key;
 pub mod unit_parts;
+pub mod verify;
+pub mod why;

@@ -8,6 +8,7 @@
 pub mod run;
 
 mod compile;
+mod evidence;
 mod facts;
 mod ingest;
 mod inputs;
@@ -21,4 +22,5 @@ mod reads;
 mod report;
 mod restore;
 mod toolchain;
+mod verify;
 mod world;

@@ -12,13 +12,15 @@ use kache_testkit::{FakeRustc, settle, toolchain, wait_for};
 use crate::support::{Lab, lab};
 
 /// A world with the scriptable compiler: calls kache as Cargo would.
-struct Direct {
-    lab: Lab,
-    fake: FakeRustc,
+pub struct Direct {
+    /// The sandbox.
+    pub lab: Lab,
+    /// The compiler.
+    pub fake: FakeRustc,
 }
 
 impl Direct {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let lab = lab();
         let fake = FakeRustc::install(lab.root().join("fake"));
         let direct = Self { lab, fake };
@@ -26,7 +28,7 @@ impl Direct {
         direct
     }
 
-    fn add_checkout(&self, ws: &str) {
+    pub fn add_checkout(&self, ws: &str) {
         self.lab.write(&format!("{ws}/Cargo.toml"), "[package]\nname = \"demo\"\nversion = \"0.1.0\"\n");
         self.lab.write(&format!("{ws}/src/lib.rs"), "pub fn f() {}\n");
         // Cargo's lock is what makes it a target directory.
@@ -41,11 +43,11 @@ impl Direct {
     }
 
     /// A call for the crate `name`. Files in the fake toolchain are nobody's inputs, so scripts wait for those.
-    fn command(&self, name: &str) -> Command {
+    pub fn command(&self, name: &str) -> Command {
         self.command_in("ws", name)
     }
 
-    fn command_in(&self, ws: &str, name: &str) -> Command {
+    pub fn command_in(&self, ws: &str, name: &str) -> Command {
         let ws = self.lab.root().join(ws);
         let mut command = self.lab.command(self.lab.wrapper());
         command
@@ -60,11 +62,11 @@ impl Direct {
         command
     }
 
-    fn run(&self, name: &str) -> Output {
+    pub fn run(&self, name: &str) -> Output {
         self.command(name).output().expect("start kache")
     }
 
-    fn wipe(&self) {
+    pub fn wipe(&self) {
         kache_testkit::remove_tree(&self.deps());
         std::fs::create_dir_all(self.deps()).expect("make a target directory");
         settle();
