@@ -51,6 +51,7 @@ impl Class {
             (_, "key salt") => Class::Setting,
             ("env", _) => Class::Variable,
             (_, field) if field.starts_with("environment named in ") => Class::MacroVariable,
+            ("file", field) if dependency_of(field).is_some() => Class::Extern,
             ("file" | "directory" | "link" | "native", _) => Class::File,
             (_, field) if field.starts_with("extra input ") => Class::File,
             (_, "target specification" | "clippy configuration") => Class::File,
@@ -127,6 +128,19 @@ impl Class {
             | Class::BakedPath => 1,
         }
     }
+}
+
+/// The crate that a field is about, for externs and for the libraries of dependencies that the linker read.
+pub fn dependency_of(field: &str) -> Option<&str> {
+    if let Some(name) = field.strip_prefix("extern ") {
+        return name.rsplit(':').next();
+    }
+    let path = field.strip_prefix("file ")?;
+    let (dir, file) = path.rsplit_once('/')?;
+    let (stem, extension) = file.rsplit_once('.')?;
+    let is_library = matches!(extension, "rlib" | "rmeta" | "so" | "dylib");
+    let (name, _) = stem.strip_prefix("lib")?.rsplit_once('-')?;
+    (is_library && dir.starts_with("{target}/")).then_some(name)
 }
 
 /// One field that differs.
@@ -400,6 +414,21 @@ mod tests {
         assert_eq!(key_of(&Evidence::default()), None);
     }
 
+    #[test]
+    fn libraries_that_the_linker_read_are_dependencies_too() {
+        for (field, name) in [
+            ("extern serde", Some("serde")),
+            ("extern priv,noprelude:alloc", Some("alloc")),
+            ("file {target}/debug/deps/libserde_core-0123.rlib", Some("serde_core")),
+            ("file {ws}/vendor/libx-1.rlib", None),
+            ("file {target}/debug/build/x-1/out/libz.a", None),
+            ("file {ws}/src/lib.rs", None),
+        ] {
+            assert_eq!(dependency_of(field), name, "{field}");
+            assert_eq!(Class::of(field) == Class::Extern, name.is_some(), "{field}");
+        }
+    }
+
     /// Every field that a unit key can have is of a class that was meant for it.
     #[test]
     fn fields_of_a_real_unit_have_classes() {
@@ -415,7 +444,8 @@ mod tests {
             ..Default::default()
         };
         let unit = crate::unit::Unit::parse(&call).expect("a unit");
-        let (_, fields) = unit_key::derive(&unit, &unit_key::KeyInputs::default());
+        let inputs = unit_key::KeyInputs { externs: vec![None], ..Default::default() };
+        let (_, fields) = unit_key::derive(&unit, &inputs);
         let classes: BTreeMap<&str, Class> =
             fields.iter().map(|field| (field.name.as_str(), Class::of(&field.name))).collect();
         for (name, class) in [

@@ -195,12 +195,19 @@ impl<'a> History<'a> {
             .filter(|difference| difference.class != Class::Extern)
             .map(|difference| difference.field.clone())
             .collect();
-        let (mut lines, mut follows) = (Vec::new(), Vec::new());
+        let (mut lines, mut follows): (Vec<Line>, Vec<Difference>) = (Vec::new(), Vec::new());
         for difference in differences {
-            let because = match difference.class {
-                Class::Extern => self.dependency(at, &difference.field),
-                _ => None,
+            let Some(name) = why::dependency_of(&difference.field) else {
+                lines.push(Line { difference, because: None });
+                continue;
             };
+            let is_told =
+                |because: &Option<Box<Explanation>>| because.as_ref().is_some_and(|b| b.tells_of(name));
+            if lines.iter().any(|line| is_told(&line.because)) {
+                follows.push(difference);
+                continue;
+            }
+            let because = self.dependency(at, name);
             match because.as_ref().map(|because| &because.cause) {
                 Some(Cause::Changed(theirs)) if !own.is_empty() && theirs.is_within(&own) => {
                     follows.push(difference);
@@ -213,8 +220,7 @@ impl<'a> History<'a> {
     }
 
     /// Why a dependency was compiled in the same build as the event.
-    fn dependency(&self, at: usize, field: &str) -> Option<Explanation> {
-        let name = field.rsplit([' ', ':']).next()?;
+    fn dependency(&self, at: usize, name: &str) -> Option<Explanation> {
         let session = &self.events[at].session;
         let compiled = |event: &Event| {
             event.session == *session
@@ -229,6 +235,18 @@ impl<'a> History<'a> {
         let explanation = self.explain(position);
         self.busy.borrow_mut().remove(&position);
         Some(explanation)
+    }
+}
+
+impl Explanation {
+    /// Whether this explains a crate, or leads to one that it explains.
+    fn tells_of(&self, name: &str) -> bool {
+        let deeper = match &self.cause {
+            Cause::Changed(comparison) => comparison.lines.as_slice(),
+            _ => &[],
+        };
+        self.event.crate_name == name
+            || deeper.iter().filter_map(|line| line.because.as_ref()).any(|because| because.tells_of(name))
     }
 }
 
