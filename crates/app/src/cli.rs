@@ -7,6 +7,7 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod report;
 mod stats;
 mod sums;
 mod verify;
@@ -63,6 +64,7 @@ enum Command {
     Stats(stats::Args),
     List(list::Args),
     WhyMiss(why_miss::Args),
+    Report(report::Args),
     Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
@@ -101,6 +103,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
         Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Report(args) => report::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),

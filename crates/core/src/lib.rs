@@ -24,6 +24,7 @@ pub mod record;
 pub mod remap;
 pub mod scan;
 pub mod tally;
+pub mod timeline;
 pub mod unit;
 pub mod unit_key;
 pub mod unit_parts;
