@@ -16,7 +16,9 @@ const PUBLIC_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x2
 
 /// A text that is not a key. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 {0} key as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them")]
+#[error(
+    "not an Ed25519 {0} key as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them"
+)]
 pub struct NotAKey(&'static str);
 
 /// Why a manifest is not believed.

@@ -39,8 +39,7 @@ pub fn check(key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), M
     if unit.is_none_or(|field| field.name != "unit" || field.value != entry.unit.to_string()) {
         return Err(Mismatch::Story("the unit"));
     }
-    if evidence.crate_name != entry.crate_name
-        || !has(&evidence.unit_fields, "crate name", &entry.crate_name)
+    if evidence.crate_name != entry.crate_name || !has(&evidence.unit_fields, "crate name", &entry.crate_name)
     {
         return Err(Mismatch::Story("the crate's name"));
     }

@@ -112,12 +112,7 @@ impl Transfer {
         }
     }
 
-    async fn download(
-        &self,
-        name: &str,
-        manifest: &Manifest,
-        scratch: &Scratch,
-    ) -> Result<u64, RemoteError> {
+    async fn download(&self, name: &str, manifest: &Manifest, scratch: &Scratch) -> Result<u64, RemoteError> {
         retry(|| async {
             scratch
                 .file()
