@@ -112,6 +112,9 @@ pub struct Entry {
     pub stdout: Text,
     /// Wall time of the compile, in milliseconds.
     pub compile_ms: u64,
+    /// Whether the compile also wrote incremental state: other object files, the same behaviour.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incremental: bool,
     /// When the compile ended, in seconds since 1970.
     pub created_s: u64,
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
@@ -149,6 +152,7 @@ impl Entry {
             stderr: Text::default(),
             stdout: Text::default(),
             compile_ms: 0,
+            incremental: false,
             created_s: 0,
             boot: String::new(),
         }

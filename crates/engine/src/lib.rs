@@ -9,6 +9,7 @@ pub mod run;
 
 mod compile;
 mod facts;
+mod incremental;
 mod ingest;
 mod inputs;
 mod link_inputs;
