@@ -210,6 +210,10 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
+    /// Names of the variables that were set and that proc macros may have read: an entry whose macros may have seen a
+    /// credential isn't shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macro_variables: Vec<String>,
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             crate_name: done.unit.crate_name.clone(),
             unit_fields: done.key.1.to_vec(),
             entry_fields,
+            macro_variables: observer.macro_variables(&record.inputs),
             record: record.clone(),
         },
     )?;

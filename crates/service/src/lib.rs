@@ -5,5 +5,7 @@
 
 pub mod pack;
 pub mod remote;
+pub mod setup;
+pub mod sync;
 pub mod transfer;
 pub mod trust;
