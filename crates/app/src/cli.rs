@@ -7,8 +7,12 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod save_manifest;
 mod stats;
 mod sums;
+mod sync;
+mod transfers;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -62,6 +66,8 @@ enum Command {
     List(list::Args),
     Gc(gc::Args),
     Purge(purge::Args),
+    Sync(sync::Args),
+    SaveManifest(save_manifest::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -98,6 +104,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::List(args) => list::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
+        Command::Sync(args) => sync::run(&args, ui),
+        Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }

@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod health;
 pub mod pack;
 pub mod remote;
 pub mod setup;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod transfer;
 pub mod trust;
