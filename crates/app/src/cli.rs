@@ -8,10 +8,14 @@ mod init;
 mod list;
 mod purge;
 mod report;
+mod save_manifest;
 mod stats;
 mod sums;
+mod sync;
+mod transfers;
 mod verify;
 mod why_miss;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -68,6 +72,8 @@ enum Command {
     Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
+    Sync(sync::Args),
+    SaveManifest(save_manifest::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -107,6 +113,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
+        Command::Sync(args) => sync::run(&args, ui),
+        Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
