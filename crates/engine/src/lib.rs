@@ -8,6 +8,7 @@
 pub mod run;
 
 mod compile;
+mod evidence;
 mod facts;
 mod incremental;
 mod ingest;
@@ -22,4 +23,5 @@ mod reads;
 mod report;
 mod restore;
 pub mod toolchain;
+mod verify;
 mod world;
