@@ -7,8 +7,11 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod report;
 mod stats;
 mod sums;
+mod verify;
+mod why_miss;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +63,9 @@ enum Command {
     Init(init::Args),
     Stats(stats::Args),
     List(list::Args),
+    WhyMiss(why_miss::Args),
+    Report(report::Args),
+    Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
     Doctor(doctor::Args),
@@ -96,6 +102,9 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Init(args) => init::run(&args, ui),
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
+        Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Report(args) => report::run(&args, ui),
+        Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),

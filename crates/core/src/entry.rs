@@ -7,6 +7,8 @@
 //! ```
 //! At most [`ENTRY_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -112,6 +114,9 @@ pub struct Entry {
     pub stdout: Text,
     /// Wall time of the compile, in milliseconds.
     pub compile_ms: u64,
+    /// Whether the compile also wrote incremental state: other object files, the same behaviour.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incremental: bool,
     /// When the compile ended, in seconds since 1970.
     pub created_s: u64,
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
@@ -149,6 +154,7 @@ impl Entry {
             stderr: Text::default(),
             stdout: Text::default(),
             compile_ms: 0,
+            incremental: false,
             created_s: 0,
             boot: String::new(),
         }
@@ -206,6 +212,9 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
+    /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod args;
 pub mod config;
 pub mod depinfo;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod flags;
 pub mod invocation;
 pub mod key;
+pub mod link_report;
 pub mod paths;
 pub mod plan;
 pub mod quantity;
@@ -24,6 +26,9 @@ pub mod record;
 pub mod remap;
 pub mod scan;
 pub mod tally;
+pub mod timeline;
 pub mod unit;
 pub mod unit_key;
 pub mod unit_parts;
+pub mod verify;
+pub mod why;

@@ -8,7 +8,9 @@
 pub mod run;
 
 mod compile;
+mod evidence;
 mod facts;
+mod incremental;
 mod ingest;
 mod inputs;
 mod link_inputs;
@@ -21,4 +23,5 @@ mod reads;
 mod report;
 mod restore;
 mod toolchain;
+mod verify;
 mod world;

@@ -24,3 +24,5 @@ mod protocol;
 mod scripted;
 mod support;
 mod toolchains;
+mod verify;
+mod why_miss;

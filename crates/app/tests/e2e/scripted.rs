@@ -1,6 +1,7 @@
 //! One call at a time, with a compiler that does what a script says: when the compiler is started and when it isn't,
 //! what comes through of its streams, exit codes and signals, what is stored of odd results.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,15 @@ use kache_testkit::{FakeRustc, settle, toolchain, wait_for};
 use crate::support::{Lab, lab};
 
 /// A world with the scriptable compiler: calls kache as Cargo would.
-struct Direct {
-    lab: Lab,
-    fake: FakeRustc,
+pub struct Direct {
+    /// The sandbox.
+    pub lab: Lab,
+    /// The compiler.
+    pub fake: FakeRustc,
 }
 
 impl Direct {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let lab = lab();
         let fake = FakeRustc::install(lab.root().join("fake"));
         let direct = Self { lab, fake };
@@ -26,7 +29,7 @@ impl Direct {
         direct
     }
 
-    fn add_checkout(&self, ws: &str) {
+    pub fn add_checkout(&self, ws: &str) {
         self.lab.write(&format!("{ws}/Cargo.toml"), "[package]\nname = \"demo\"\nversion = \"0.1.0\"\n");
         self.lab.write(&format!("{ws}/src/lib.rs"), "pub fn f() {}\n");
         // Cargo's lock is what makes it a target directory.
@@ -41,15 +44,20 @@ impl Direct {
     }
 
     /// A call for the crate `name`. Files in the fake toolchain are nobody's inputs, so scripts wait for those.
-    fn command(&self, name: &str) -> Command {
+    pub fn command(&self, name: &str) -> Command {
         self.command_in("ws", name)
     }
 
-    fn command_in(&self, ws: &str, name: &str) -> Command {
+    pub fn command_in(&self, ws: &str, name: &str) -> Command {
+        let out_dir = self.lab.root().join(ws).join("target/debug/deps");
+        self.command_of(ws, name, self.fake.library(name, "src/lib.rs", &out_dir))
+    }
+
+    fn command_of(&self, ws: &str, name: &str, args: Vec<OsString>) -> Command {
         let ws = self.lab.root().join(ws);
         let mut command = self.lab.command(self.lab.wrapper());
         command
-            .args(self.fake.library(name, "src/lib.rs", &ws.join("target/debug/deps")))
+            .args(args)
             .current_dir(&ws)
             .env("CARGO_MANIFEST_DIR", &ws)
             .env("CARGO_PKG_NAME", name)
@@ -60,11 +68,11 @@ impl Direct {
         command
     }
 
-    fn run(&self, name: &str) -> Output {
+    pub fn run(&self, name: &str) -> Output {
         self.command(name).output().expect("start kache")
     }
 
-    fn wipe(&self) {
+    pub fn wipe(&self) {
         kache_testkit::remove_tree(&self.deps());
         std::fs::create_dir_all(self.deps()).expect("make a target directory");
         settle();
@@ -81,6 +89,29 @@ fn a_hit_runs_no_compiler() {
     let output = d.run("demo");
     assert!(output.status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists(), "{output:?}");
     assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
+}
+
+/// §3: the same for a compiler without a directory, as a Cargo that isn't rustup's calls it, and for one that moves to
+/// the front of the search path.
+#[test]
+fn a_hit_for_a_bare_name_runs_no_compiler() {
+    let d = Direct::new();
+    let bare = |front: &str| {
+        let mut args = d.fake.library("demo", "src/lib.rs", &d.deps());
+        args[0] = "rustc".into();
+        let path = format!("{front}{}:/usr/bin:/bin", d.fake.home().join("bin").display());
+        d.command_of("ws", "demo", args).env("PATH", path).output().expect("start kache")
+    };
+    assert!(bare("").status.success());
+    d.wipe();
+    let starts = d.fake.starts().len();
+    assert!(bare("").status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists());
+    assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
+    let other = kache_testkit::FakeRustc::install(d.fake.home().with_file_name("other"));
+    other.set_driver("another compiler");
+    other.script("demo", "exit 3");
+    let front = format!("{}:", other.home().join("bin").display());
+    assert_eq!(bare(&front).status.code(), Some(3), "the first one on the path is asked");
 }
 
 /// Item 7: standard error comes through while the compiler runs: the metadata notification is seen before the compile
