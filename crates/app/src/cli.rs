@@ -7,9 +7,19 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+<<<<<<< HEAD
 mod snapshot;
+=======
+mod report;
+mod save_manifest;
+>>>>>>> main
 mod stats;
 mod sums;
+mod sync;
+mod transfers;
+mod verify;
+mod why_miss;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,8 +71,13 @@ enum Command {
     Init(init::Args),
     Stats(stats::Args),
     List(list::Args),
+    WhyMiss(why_miss::Args),
+    Report(report::Args),
+    Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
+    Sync(sync::Args),
+    SaveManifest(save_manifest::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     Snapshot(snapshot::Args),
@@ -98,8 +113,13 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Init(args) => init::run(&args, ui),
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
+        Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Report(args) => report::run(&args, ui),
+        Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
+        Command::Sync(args) => sync::run(&args, ui),
+        Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Snapshot(args) => snapshot::run(&args, ui),

@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
-pub use remote::{Credentials, Remote};
+pub use remote::{Credentials, Remote, Secret, SigningKey};
 pub use rows::Row;
 
 use crate::quantity;
+use crate::verify::Sample;
 use layers::Layers;
 
 /// Size limit of the store unless one is set, in bytes.
@@ -107,8 +108,8 @@ pub struct Settings {
     pub compression_level: Setting<i32>,
     /// `KACHE_DISABLED`.
     pub disabled: Setting<bool>,
-    /// `KACHE_VERIFY`: compile on a hit as well, and compare.
-    pub verify: Setting<bool>,
+    /// `KACHE_VERIFY`: the share of hits that are compiled as well, and compared.
+    pub verify: Setting<Sample>,
     /// `KACHE_PROGRESS`.
     pub progress: Setting<Progress>,
     /// `KACHE_LOG`: a tracing filter.
@@ -153,7 +154,7 @@ impl Settings {
                 true,
             )?,
             key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
-            exclude: layers.list("cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
+            exclude: layers.list(None, "cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
@@ -162,7 +163,9 @@ impl Settings {
             s3_concurrency: concurrency(&layers)?,
             compression_level: compression_level(&layers, &mut warnings)?,
             disabled: switch(Some(env::KACHE_DISABLED), None, false)?,
-            verify: switch(Some(env::KACHE_VERIFY), None, false)?,
+            verify: layers
+                .text(Some(env::KACHE_VERIFY), None, sample)?
+                .unwrap_or(Setting::default_of(Sample::NONE)),
             progress: layers
                 .text(Some(env::KACHE_PROGRESS), None, progress)?
                 .unwrap_or(Setting::default_of(Progress::Off)),
@@ -218,7 +221,7 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     let home = absolute(env::HOME);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     let in_file = layers.text(None, Some("cache.local_store"), |text| {
-        local_store(text, home.as_deref(), base).ok_or(Problem::Value {
+        local_path(text, home.as_deref(), base).ok_or(Problem::Value {
             value: text.to_owned(),
             why: "is not a directory path that can be resolved",
         })
@@ -227,8 +230,8 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     Ok(in_file.or_else(|| by_default().map(|dir| Setting::default_of(dir.join("kache")))))
 }
 
-/// A directory named in a file: absolute, below home (`~/…`), or relative to the file.
-fn local_store(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
+/// A path named in a file: absolute, below home (`~/…`), or relative to the file.
+fn local_path(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
     let path = match text.strip_prefix("~/") {
         Some(rest) => home?.join(rest),
         None if text.is_empty() || text.starts_with('~') => return None,
@@ -244,6 +247,11 @@ fn progress(text: &str) -> Result<Progress, Problem> {
         "verbose" | "all" => Ok(Progress::All),
         _ => Err(Problem::Value { value: text.to_owned(), why: "is none of 0, 1, hits, verbose, all" }),
     }
+}
+
+fn sample(text: &str) -> Result<Sample, Problem> {
+    let not = || Problem::Value { value: text.to_owned(), why: "is neither a switch nor a share like 10%" };
+    Sample::parse(text).ok_or_else(not)
 }
 
 fn idle_timeout<E: Fn(&str) -> Option<OsString>>(

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod args;
 pub mod cargo_call;
 pub mod config;
@@ -17,17 +18,23 @@ pub mod event;
 pub mod flags;
 pub mod invocation;
 pub mod key;
+pub mod link_report;
+pub mod lockfile;
 pub mod paths;
 pub mod plan;
 pub mod quantity;
 pub mod reason;
 pub mod record;
 pub mod remap;
+pub mod remote;
 pub mod scan;
 pub mod seed_sums;
 pub mod seeding;
 pub mod snapshot;
 pub mod tally;
+pub mod timeline;
 pub mod unit;
 pub mod unit_key;
 pub mod unit_parts;
+pub mod verify;
+pub mod why;

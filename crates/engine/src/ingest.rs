@@ -24,6 +24,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 
 use crate::compile::Compiled;
+use crate::evidence;
 use crate::facts;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
@@ -35,6 +36,8 @@ pub struct Ingested {
     pub key: EntryKey,
     /// Bytes that the store didn't have.
     pub new_bytes: u64,
+    /// The entry.
+    pub entry: Entry,
 }
 
 /// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then.
@@ -95,6 +98,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
+<<<<<<< HEAD
     publish(
         store,
         done,
@@ -112,6 +116,10 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or(done.standing.canonical_s);
     done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes })
+=======
+    publish(store, done, &entry_key, &entry, evidence::collect(store, done, &record, entry_fields))?;
+    Ok(Ingested { key: entry_key, new_bytes, entry })
+>>>>>>> main
 }
 
 fn publish(

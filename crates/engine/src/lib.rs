@@ -6,9 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod run;
+<<<<<<< HEAD
 pub mod seed;
+=======
+pub mod toolchain;
+>>>>>>> main
 
 mod compile;
+mod evidence;
 mod facts;
 mod incremental;
 mod ingest;
@@ -22,5 +27,5 @@ mod placement;
 mod reads;
 mod report;
 mod restore;
-mod toolchain;
+mod verify;
 mod world;

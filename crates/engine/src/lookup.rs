@@ -17,8 +17,22 @@ use crate::inputs::Observer;
 pub enum Found {
     /// There is an entry.
     Hit(EntryKey, Box<Entry>),
-    /// There is none, and why.
-    Miss(Miss),
+    /// There is none.
+    Miss(Missed),
+}
+
+/// What a look-up without result found out.
+pub struct Missed {
+    /// Why there is no entry.
+    pub why: Miss,
+    /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
+    pub seen: Option<(InputRecord, Vec<Field>)>,
+}
+
+impl From<Miss> for Missed {
+    fn from(why: Miss) -> Self {
+        Self { why, seen: None }
+    }
 }
 
 /// Looks for an entry of the unit.
@@ -44,12 +58,12 @@ pub fn lookup(
                     }
                 }
                 store.drop_entry(&entry_key)?;
-                Found::Miss(Miss::Broken("lost in a power cut".to_owned()))
+                Found::Miss(Miss::Broken("lost in a power cut".to_owned()).into())
             }
         });
     }
     Ok(Found::Miss(match records.first() {
-        None => Miss::UnitUnknown,
+        None => Miss::UnitUnknown.into(),
         Some(record) => explain(store, unit, key, record, roots, observer),
     }))
 }
@@ -62,14 +76,14 @@ fn explain(
     record: &InputRecord,
     roots: &Roots,
     observer: &Observer<'_>,
-) -> Miss {
+) -> Missed {
     let observed = match observer.observe_all(&record.inputs) {
         Ok(observed) => observed,
-        Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")),
+        Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")).into(),
     };
     let (_, now) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
-    match first_difference(&before.unwrap_or_default(), &now) {
+    let why = match first_difference(&before.unwrap_or_default(), &now) {
         Some(Field { name, value }) if name.starts_with("baked path ") => {
             let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
             root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(*root))
@@ -79,7 +93,8 @@ fn explain(
         }
         Some(field) => Miss::InputsChanged(field.name.clone()),
         None => Miss::InputsChanged("the entry was evicted".to_owned()),
-    }
+    };
+    Missed { why, seen: Some((record.clone(), now)) }
 }
 
 fn first_difference<'a>(before: &[Field], now: &'a [Field]) -> Option<&'a Field> {

@@ -57,6 +57,21 @@ struct Names {
 /// Digest over the variables (names and values as they are) that the library may read. `library` is
 /// its path, `digest` its content. `None` when the library can't be read.
 pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
+    let mut key = KeyWriter::new("macro environment");
+    for (name, value) in variables(store, env, library, digest)? {
+        key.digest(name, value);
+    }
+    Some(key.finish().0)
+}
+
+/// The variables that the library may read, by name, with digests of their values. What a macro makes of a path can't
+/// be seen, so a value counts as it is.
+pub fn variables<'e>(
+    store: &Store,
+    env: &'e Env,
+    library: &Path,
+    digest: &Digest,
+) -> Option<Vec<(&'e str, Digest)>> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -74,14 +89,8 @@ pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Opti
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    let mut key = KeyWriter::new("macro environment");
-    for (name, value) in relevant {
-        if names.found.contains(name) {
-            // What a macro makes of a path can't be seen, so it counts as it is.
-            key.digest(name, Digest::of(value.as_encoded_bytes()));
-        }
-    }
-    Some(key.finish().0)
+    let found = relevant.into_iter().filter(|(name, _)| names.found.contains(*name));
+    Some(found.map(|(name, value)| (name, Digest::of(value.as_encoded_bytes()))).collect())
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

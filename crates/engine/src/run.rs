@@ -15,6 +15,7 @@ use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::reason::{Bypass, Miss, NotStored};
+use kache_core::record::InputRecord;
 use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
@@ -30,7 +31,11 @@ use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
+<<<<<<< HEAD
 use crate::{compile, facts, outputs, reads, report, seed};
+=======
+use crate::{compile, evidence, facts, outputs, reads, report, verify};
+>>>>>>> main
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -80,7 +85,7 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         Ok(()) => return Ok(case.close(started, End::Code(0))),
         Err(why) => why,
     };
-    let effort = Effort::choose(&unit, &case.standing);
+    let effort = case.effort();
     let _lock: Option<Lock>;
     if effort != Effort::Edit {
         let (lock, waited) = case.wait_for_others();
@@ -109,6 +114,10 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
+    /// What the last look-up compared, when it found nothing.
+    seen: Option<(InputRecord, Vec<Field>)>,
+    /// The entry that is there, when it is to be verified.
+    verified: Option<(EntryKey, Box<Entry>)>,
     event: Event,
 }
 
@@ -143,11 +152,19 @@ impl<'a> Case<'a> {
             roots,
             toolchain,
             standing,
+<<<<<<< HEAD
             session,
             profile_dir: layout.profile_dir,
             key,
             fields,
             externs,
+=======
+            key,
+            fields,
+            externs,
+            seen: None,
+            verified: None,
+>>>>>>> main
             event,
         })
     }
@@ -159,8 +176,15 @@ impl<'a> Case<'a> {
         let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
+            Ok(Found::Hit(key, entry)) if self.settings.verify.takes(&key, &self.event.session) => {
+                self.verified = Some((key, entry));
+                Err(Miss::Verify("it could not be compared".to_owned()))
+            }
             Ok(Found::Hit(key, entry)) => self.restore(key, &entry),
-            Ok(Found::Miss(why)) => Err(why),
+            Ok(Found::Miss(missed)) => {
+                self.seen = missed.seen;
+                Err(missed.why)
+            }
             Err(error) => Err(Miss::Broken(error.to_string())),
         }
     }
@@ -195,6 +219,14 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// How the unit is compiled: to verify an entry, in the way in which that was made.
+    fn effort(&self) -> Effort {
+        match &self.verified {
+            Some((_, entry)) => Effort::like(entry),
+            None => Effort::choose(self.unit, &self.standing),
+        }
+    }
+
     /// Takes the right to compile the unit; `true` when somebody else had it meanwhile, so that another look pays.
     fn wait_for_others(&mut self) -> (Option<Lock>, bool) {
         if let Ok(Locking::Locked(lock)) = self.store.lock_unit(&self.key, Duration::ZERO) {
@@ -211,8 +243,11 @@ impl<'a> Case<'a> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
+        // An entry is compared with what comes out of empty state, and this directory's state may be anything.
+        let is_private = self.verified.is_some() && effort.keeps_incremental();
+        let state = is_private.then(|| incremental::PrivateState::new(self.call)).transpose()?;
         let job = compile::Job {
-            call: self.call,
+            call: state.as_ref().map_or(self.call, |state| &state.call),
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
             remapped: remap::remapped_roots(self.unit, &self.roots),
@@ -232,24 +267,36 @@ impl<'a> Case<'a> {
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
         let clock = Instant::now();
+        let done = Finished {
+            real_target: world::real_target(&self.roots),
+            call: self.call,
+            unit: self.unit,
+            key: (self.key, &self.fields),
+            externs: &self.externs,
+            roots: &self.roots,
+            toolchain: &self.toolchain,
+            standing: &self.standing,
+        };
         let stored = if !compiled.status.success() {
             self.event.outcome = Outcome::Error;
             Err(NotStored::Failed)
         } else if editing {
             Err(NotStored::Incremental)
         } else {
-            let done = Finished {
-                real_target: world::real_target(&self.roots),
-                call: self.call,
-                unit: self.unit,
-                key: (self.key, &self.fields),
-                externs: &self.externs,
-                roots: &self.roots,
-                toolchain: &self.toolchain,
-                standing: &self.standing,
-            };
             ingest(&self.store, &done, &compiled)
         };
+        if let Some((key, entry)) = self.verified.take() {
+            let made = stored.as_ref().map(|stored| &stored.entry);
+            let verdict = verify::judge(&self.store, self.unit, (&key, &entry), made);
+            self.event.reason = Some(verdict.code().to_owned());
+            self.event.detail = Some(verdict.to_string());
+        } else if stored.is_err() {
+            let (record, fields) = self.seen.take().unwrap_or_default();
+            let evidence = evidence::collect(&self.store, &done, &record, fields);
+            if let Err(error) = self.store.note_miss(&self.key, &evidence) {
+                tracing::warn!(%error, "nothing will explain this miss");
+            }
+        }
         match stored {
             Ok(stored) => {
                 self.event.entry_key = Some(stored.key);

@@ -31,7 +31,7 @@ variables! {
     KACHE_FALLBACK, "another wrapper for what kache passes through";
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
-    KACHE_VERIFY, "compiles on a hit as well and compares";
+    KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
@@ -43,12 +43,18 @@ variables! {
     KACHE_S3_PROFILE, "named AWS profile";
     KACHE_S3_ACCESS_KEY, "explicit access key";
     KACHE_S3_SECRET_KEY, "explicit secret key";
+    KACHE_S3_SIGNING_KEY, "private key, or the path of one, that signs what is pushed";
+    KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
+    KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     HOME, "the user's home directory";
     XDG_CACHE_HOME, "where caches are kept";
     XDG_CONFIG_HOME, "where settings are kept";
+    CARGO, "the Cargo to start";
     CARGO_HOME, "Cargo's home directory";
+    CARGO_TARGET_DIR, "where Cargo builds";
+    RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     NO_COLOR, "no colour in output";
