@@ -7,12 +7,9 @@ mod gc;
 mod init;
 mod list;
 mod purge;
-<<<<<<< HEAD
-mod snapshot;
-=======
 mod report;
 mod save_manifest;
->>>>>>> main
+mod snapshot;
 mod stats;
 mod sums;
 mod sync;

@@ -215,12 +215,10 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
-<<<<<<< HEAD
     /// Roots that count as kept in the outputs although no scan need find them there: something may have been
     /// derived from their path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derived: Option<Vec<Root>>,
-=======
     /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
@@ -228,7 +226,6 @@ pub struct Evidence {
     /// credential isn't shared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macro_variables: Vec<String>,
->>>>>>> main
 }
 
 #[cfg(test)]

@@ -41,11 +41,7 @@ pub fn derive(
     (EntryKey(digest), fields)
 }
 
-<<<<<<< HEAD
-/// The name of the field that an input is.
-=======
 /// Name of the field that an input has in the key.
->>>>>>> main
 pub fn input_field(input: &Input) -> String {
     match input {
         Input::File(name) => format!("file {name}"),

@@ -98,28 +98,13 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
-<<<<<<< HEAD
-    publish(
-        store,
-        done,
-        &entry_key,
-        &entry,
-        Evidence {
-            crate_name: done.unit.crate_name.clone(),
-            unit_fields: done.key.1.to_vec(),
-            entry_fields,
-            record: record.clone(),
-            derived: Some(derived),
-        },
-    )?;
+    let evidence =
+        Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
+    publish(store, done, &entry_key, &entry, evidence)?;
     let oldest_s =
         entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or(done.standing.canonical_s);
     done.standing.note_origin(done.call, entry_key, oldest_s);
-    Ok(Ingested { key: entry_key, new_bytes })
-=======
-    publish(store, done, &entry_key, &entry, evidence::collect(store, done, &record, entry_fields))?;
     Ok(Ingested { key: entry_key, new_bytes, entry })
->>>>>>> main
 }
 
 fn publish(

@@ -6,11 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod run;
-<<<<<<< HEAD
 pub mod seed;
-=======
 pub mod toolchain;
->>>>>>> main
 
 mod compile;
 mod evidence;

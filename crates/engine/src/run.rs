@@ -31,11 +31,7 @@ use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-<<<<<<< HEAD
-use crate::{compile, facts, outputs, reads, report, seed};
-=======
-use crate::{compile, evidence, facts, outputs, reads, report, verify};
->>>>>>> main
+use crate::{compile, evidence, facts, outputs, reads, report, seed, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -152,19 +148,13 @@ impl<'a> Case<'a> {
             roots,
             toolchain,
             standing,
-<<<<<<< HEAD
             session,
             profile_dir: layout.profile_dir,
             key,
             fields,
             externs,
-=======
-            key,
-            fields,
-            externs,
             seen: None,
             verified: None,
->>>>>>> main
             event,
         })
     }
