@@ -1,11 +1,14 @@
 //! The command line: what can be typed, with its help. What each command does is in the module of its name.
 
+mod clean;
 mod completions;
+mod config;
 mod diff;
 mod doctor;
 mod gc;
 mod init;
 mod list;
+mod monitor;
 mod purge;
 mod report;
 mod stats;
@@ -64,11 +67,14 @@ enum Command {
     Stats(stats::Args),
     List(list::Args),
     WhyMiss(why_miss::Args),
+    Monitor(monitor::Args),
     Report(report::Args),
     Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
+    Clean(clean::Args),
     Doctor(doctor::Args),
+    Config(config::Args),
     Completions(completions::Args),
 }
 
@@ -104,10 +110,13 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::List(args) => list::run(&args, ui),
         Command::WhyMiss(args) => why_miss::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
+        Command::Monitor(args) => monitor::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
+        Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
+        Command::Config(args) => config::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }
@@ -185,7 +194,7 @@ fn duration(text: &str) -> Result<Duration, QuantityError> {
 }
 
 /// The time, in milliseconds since 1970.
-fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

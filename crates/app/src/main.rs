@@ -5,11 +5,13 @@
 mod cargo_config;
 mod cli;
 mod error;
+mod monitor;
 #[cfg(test)]
 mod schema;
 mod settings;
 #[cfg(test)]
 mod snapshot;
+mod terminal;
 mod ui;
 mod wrapper;
 

@@ -128,7 +128,7 @@ fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
 
 /// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
 /// keeping its permissions.
-fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
