@@ -8,6 +8,7 @@ mod doctor;
 mod gc;
 mod init;
 mod list;
+mod man;
 mod monitor;
 mod purge;
 mod report;
@@ -47,6 +48,7 @@ Getting started:
   kache init            use kache for every build of this user
   cargo build           build as always
   kache stats           see what came from the cache
+  kache why-miss CRATE  see what changed when something didn't
 
 For one build only, without `kache init`:
   RUSTC_WRAPPER=kache cargo build
@@ -76,6 +78,7 @@ enum Command {
     Doctor(doctor::Args),
     Config(config::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
@@ -118,6 +121,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
+        Command::Man(args) => man::run(&args, ui),
     }
 }
 
