@@ -33,11 +33,14 @@ pub fn draw(model: &mut Model, frame: &mut Frame<'_>) {
 }
 
 fn tabs(model: &Model, frame: &mut Frame<'_>, area: Rect) {
-    let titles = Tab::ALL.iter().zip(1..).map(|(tab, n)| format!("{n} {}", tab.title()));
+    let titles = Tab::ALL.iter().zip(1..).map(|(tab, n)| match *tab == model.tab {
+        true => format!("[{n} {}]", tab.title()),
+        false => format!(" {n} {} ", tab.title()),
+    });
     let open = Tab::ALL.iter().position(|tab| *tab == model.tab).unwrap_or(0);
     let tabs =
         Tabs::new(titles).select(open).highlight_style(BOLD.fg(Color::Cyan).add_modifier(Modifier::REVERSED));
-    frame.render_widget(tabs.block(Block::new().borders(Borders::BOTTOM)), area);
+    frame.render_widget(tabs.padding("", "").divider("│").block(Block::new().borders(Borders::BOTTOM)), area);
 }
 
 fn bottom(model: &Model, frame: &mut Frame<'_>, area: Rect) {

@@ -186,6 +186,7 @@ impl<E: Fn(&str) -> Option<OsString>> Screen for Editor<'_, E> {
                 return if self.is_changed() { Next::Go } else { Next::Quit };
             }
             (Mode::Leaving, _) | (Mode::Typing(_), KeyCode::Esc) => {}
+            (Mode::Typing(typed), KeyCode::Enter) if self.row().value.as_ref() == Some(&typed) => {}
             (Mode::Typing(typed), KeyCode::Enter) => {
                 let before = self.text.clone();
                 self.change(Some(&typed));
