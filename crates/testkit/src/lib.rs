@@ -27,12 +27,14 @@ mod oracle;
 mod project;
 mod sandbox;
 mod toolchain;
+mod volume;
 
 pub use audit::{Audit, Call};
-pub use cargo::{Cargo, Run, Running};
+pub use cargo::{Cargo, Group, Run, Running};
 pub use fake::FakeRustc;
 pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk};
 pub use journal::{Event, Mark, Tally, read_journal};
 pub use project::Project;
 pub use sandbox::Sandbox;
 pub use toolchain::{Toolchain, toolchain};
+pub use volume::{FileSystem, Volume};

@@ -9,6 +9,7 @@ mod depinfo;
 mod direct;
 mod editing;
 mod failing_open;
+mod file_systems;
 mod fixtures;
 mod freshness;
 mod hits;

@@ -120,7 +120,7 @@ impl<'a> History<'a> {
         }
         let mut candidates = self.with_evidence(&earlier);
         if candidates.is_empty() {
-            candidates = self.from_store(event, key);
+            candidates = self.stored_before(event, key);
         }
         let Some(now) = now else { return Cause::Unrecorded };
         // Newest first, so of several equally near ones the newest wins.
@@ -171,7 +171,7 @@ impl<'a> History<'a> {
     }
 
     /// Entries of the same crate that the journal no longer tells about.
-    fn from_store(&self, event: &Event, own: Option<EntryKey>) -> Vec<(EntryKey, u64, Evidence)> {
+    fn stored_before(&self, event: &Event, own: Option<EntryKey>) -> Vec<(EntryKey, u64, Evidence)> {
         let Ok(entries) = self.store.entries() else { return Vec::new() };
         let mut found: Vec<(EntryKey, u64, Evidence)> = entries
             .filter(|stat| Some(stat.key) != own)
