@@ -20,7 +20,7 @@ mod why_miss;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -29,6 +29,7 @@ use kache_core::entry::Entry;
 use kache_core::quantity::{QuantityError, parse_duration};
 use kache_store::Store;
 
+use crate::clock::{ms_ago, now_ms};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{ColorChoice, Ui};
 
@@ -56,8 +57,15 @@ For one build only, without `kache init`:
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something to do"
 )]
 struct Cli {
-    /// When to use colour
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    /// When to use colour: auto (on terminals, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
     color: ColorChoice,
     #[command(subcommand)]
     command: Command,
@@ -195,17 +203,6 @@ fn is_of(entry: &Entry, name: &str) -> bool {
 /// Reads a duration argument.
 fn duration(text: &str) -> Result<Duration, QuantityError> {
     parse_duration(text)
-}
-
-/// The time, in milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A while ago, in milliseconds since 1970.
-fn ms_ago(duration: Duration) -> u64 {
-    now_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

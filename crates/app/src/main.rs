@@ -4,6 +4,7 @@
 
 mod cargo_config;
 mod cli;
+mod clock;
 mod error;
 mod monitor;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use kache_store::journal::Follower;
 use ratatui::Frame;
 use ratatui::crossterm::event::KeyCode;
 
+use crate::clock::{ms_ago, now_ms};
 use crate::error::CliError;
 use crate::terminal::{self, Next, Screen};
 use model::{Model, StoreFacts};
@@ -56,9 +57,7 @@ impl<'a> Monitor<'a> {
     /// Reads everything anew. The follower starts first, so that nothing is missed in between.
     fn reload(&mut self) -> Result<(), CliError> {
         self.follower = Follower::at_end(self.store);
-        let now_ms = crate::cli::now_ms();
-        let since_ms = now_ms.saturating_sub(u64::try_from(self.since.as_millis()).unwrap_or(u64::MAX));
-        self.model.load(self.store.events(Some(since_ms)).collect(), now_ms);
+        self.model.load(self.store.events(Some(ms_ago(self.since))).collect(), now_ms());
         self.look_at_store();
         Ok(())
     }
@@ -100,7 +99,7 @@ impl Screen for Monitor<'_> {
             Ok(events) => self.model.append(events, OVERLAP),
             Err(error) => self.model.complain(error.to_string()),
         }
-        self.model.set_now(crate::cli::now_ms());
+        self.model.set_now(now_ms());
         self.ticks += 1;
         if self.ticks.is_multiple_of(STORE_TICKS) {
             self.look_at_store();

@@ -25,8 +25,8 @@ Examples:
   kache clean --dry-run ~/src    only show what there is, and what would be free
   kache clean -y ~/src/old       remove all that are found there
 
-A directory counts as a target directory when it has the tag that Cargo puts there (CACHEDIR.TAG) and Cargo's own files,
-whatever it is called. Symbolic links are not followed. Files that the store or another directory has a link to, and
+A directory counts as a target directory when it has the tag that Cargo puts there (CACHEDIR.TAG) and Cargo's own files, \
+whatever it is called. Symbolic links are not followed. Files that the store or another directory has a link to, and \
 clones, free nothing, so the sum is what the disk really gets back. What the store holds comes back without a compile.")]
 pub struct Args {
     /// Directories to search; default is the current one

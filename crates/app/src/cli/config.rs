@@ -24,7 +24,7 @@ Examples:
   kache config --list    print every setting with its value and origin
   kache config --json    the same for scripts
 
-The file is the one that counts here: $KACHE_CONFIG, else the nearest `.kache.toml`, else the user's own. Comments and
+The file is the one that counts here: $KACHE_CONFIG, else the nearest `.kache.toml`, else the user's own. Comments and \
 everything kache doesn't know stay as they are. Values that the environment sets are shown and can't be edited.")]
 pub struct Args {
     /// Print the settings, and edit nothing

@@ -23,8 +23,8 @@ Examples:
   kache gc --max-age 30d       also evict what wasn't used for thirty days
   kache gc --dry-run           show what would go and why, remove nothing
 
-The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target
-directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is
+The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target \
+directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is \
 over its limit.")]
 pub struct Args {
     /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)

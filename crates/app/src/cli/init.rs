@@ -26,7 +26,7 @@ Examples:
   kache init --check    only show it; exit code 3 when there is something to change
   kache init -y --completions=zsh
 
-The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept.
+The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept. \
 Running it again changes nothing. To undo it, remove the line `rustc-wrapper`.")]
 pub struct Args {
     /// Make the change without asking

@@ -7,8 +7,11 @@ use std::process::Command;
 use crate::Home;
 use crate::shown::commands as known_commands;
 
-/// Ends of commands that aren't run: they take the terminal or change the project.
-const ONLY_PARSED: &[&str] = &["monitor", "config", "daemon", "sync", "save-manifest", "verify"];
+/// Commands that aren't run unless one of [`UNASKED`] is there: they need a terminal, a project or a network.
+const ONLY_PARSED: &[&str] =
+    &["init", "clean", "monitor", "config", "daemon", "sync", "save-manifest", "verify"];
+/// Options with which these commands ask nobody.
+const UNASKED: &[&str] = &["-y", "--check", "--dry-run", "--list"];
 
 #[test]
 fn every_command_in_the_documents_works() {
@@ -24,8 +27,7 @@ fn every_command_in_the_documents_works() {
         let text = std::fs::read_to_string(&file).expect("document");
         for line in commands(&text, &known) {
             let mut args: Vec<&str> = line.split_whitespace().skip(1).collect();
-            let is_run =
-                !ONLY_PARSED.contains(&args[0]) || args.iter().any(|arg| ["--list", "--json"].contains(arg));
+            let is_run = !ONLY_PARSED.contains(&args[0]) || args.iter().any(|arg| UNASKED.contains(arg));
             if !is_run || args.contains(&"-") {
                 // `--help` has clap stop after it has understood everything before it.
                 args.retain(|arg| *arg != "--");

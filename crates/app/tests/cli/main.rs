@@ -78,7 +78,7 @@ fn bare_prints_help() {
     let home = Home::new();
     let bare = home.kache(&[]);
     assert_eq!((bare.code, bare.err.as_str()), (0, ""));
-    assert_eq!(bare.out, home.kache(&["--help"]).out);
+    assert!(bare.out.contains("Usage: kache") && bare.out.contains("Getting started:"), "{}", bare.out);
 }
 
 #[test]

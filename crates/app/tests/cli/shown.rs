@@ -54,10 +54,11 @@ fn errors() {
     let mut all = String::new();
     for (name, args, env) in cases {
         let ran = home.kache_with(args, env);
-        assert_eq!(ran.out.contains("error"), false, "{name}: errors go to standard error");
+        assert!(!ran.out.contains("error"), "{name}: errors go to standard error");
         assert!(!ran.err.contains("RUST_BACKTRACE") && !ran.err.contains("panicked"), "{name}: {}", ran.err);
         let me = std::fs::canonicalize(env!("CARGO_BIN_EXE_kache")).expect("binary").display().to_string();
-        let said = ran.err.replace(&home.path("").display().to_string(), "HOME/").replace(&me, "KACHE");
+        let here = home.path("").display().to_string();
+        let said = ran.err.replace(here.trim_end_matches('/'), "HOME").replace(&me, "KACHE");
         all.push_str(&format!("== {name}: kache {} (exit code {})\n{said}\n", args.join(" "), ran.code));
     }
     check("errors.txt", &all);
