@@ -51,6 +51,8 @@ variables! {
     HOME, "the user's home directory";
     XDG_CACHE_HOME, "where caches are kept";
     XDG_CONFIG_HOME, "where settings are kept";
+    XDG_DATA_HOME, "where completion scripts are kept";
+    SCCACHE_DIR, "where sccache keeps its store";
     CARGO, "the Cargo to start";
     CARGO_HOME, "Cargo's home directory";
     CARGO_TARGET_DIR, "where Cargo builds";
