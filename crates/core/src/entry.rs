@@ -117,6 +117,10 @@ pub struct Entry {
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
     #[serde(default)]
     pub boot: String,
+    /// The build for which the entry was fetched before it was asked for, see `event::Event::session`; empty for all
+    /// other entries. Says nothing about the content.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefetched_for: String,
 }
 
 /// Why bytes are not a usable entry.
@@ -151,6 +155,7 @@ impl Entry {
             compile_ms: 0,
             created_s: 0,
             boot: String::new(),
+            prefetched_for: String::new(),
         }
     }
 

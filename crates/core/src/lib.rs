@@ -18,6 +18,7 @@ pub mod invocation;
 pub mod key;
 pub mod paths;
 pub mod plan;
+pub mod protocol;
 pub mod quantity;
 pub mod reason;
 pub mod record;

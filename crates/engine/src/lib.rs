@@ -8,6 +8,7 @@
 pub mod run;
 
 mod compile;
+mod daemon_client;
 mod facts;
 mod ingest;
 mod inputs;

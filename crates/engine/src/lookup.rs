@@ -17,8 +17,8 @@ use crate::inputs::Observer;
 pub enum Found {
     /// There is an entry.
     Hit(EntryKey, Box<Entry>),
-    /// There is none, and why.
-    Miss(Miss),
+    /// There is none; why, and the keys that the unit's records lead to.
+    Miss(Miss, Vec<EntryKey>),
 }
 
 /// Looks for an entry of the unit.
@@ -30,10 +30,14 @@ pub fn lookup(
     observer: &Observer<'_>,
 ) -> Result<Found, kache_store::Error> {
     let records = store.records(key)?.records;
+    let mut absent = Vec::new();
     for record in &records {
         let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
         let (entry_key, _) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
-        let Some(entry) = store.entry(&entry_key)? else { continue };
+        let Some(entry) = store.entry(&entry_key)? else {
+            absent.push(entry_key);
+            continue;
+        };
         return Ok(match store.settle(&entry_key, &entry)? {
             Settled::Trusted => Found::Hit(entry_key, Box::new(entry)),
             Settled::Broken(_) => {
@@ -44,14 +48,15 @@ pub fn lookup(
                     }
                 }
                 store.drop_entry(&entry_key)?;
-                Found::Miss(Miss::Broken("lost in a power cut".to_owned()))
+                Found::Miss(Miss::Broken("lost in a power cut".to_owned()), vec![entry_key])
             }
         });
     }
-    Ok(Found::Miss(match records.first() {
+    let why = match records.first() {
         None => Miss::UnitUnknown,
         Some(record) => explain(store, unit, key, record, roots, observer),
-    }))
+    };
+    Ok(Found::Miss(why, absent))
 }
 
 /// Names what differs from the entry that was stored under the newest record.

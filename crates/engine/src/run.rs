@@ -14,6 +14,7 @@ use kache_core::event::{Event, Outcome, Source};
 use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
+use kache_core::protocol::Build;
 use kache_core::reason::{Bypass, Miss, NotStored};
 use kache_core::remap;
 use kache_core::unit::Unit;
@@ -21,6 +22,7 @@ use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
+use crate::daemon_client::{Answer, Daemon};
 use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
@@ -35,6 +37,12 @@ use crate::{compile, facts, outputs, reads, report};
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Shortest time between two background sweeps.
 const SWEEP_PAUSE_S: u64 = 60;
+/// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
+/// have published meanwhile.
+const REMOTE_ROUNDS_MAX: usize = 3;
+
+/// The remote has nothing that serves the unit.
+struct NotThere;
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +90,9 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         if waited && case.try_cache().map_err(|again| why = again).is_ok() {
             return Ok(case.close(started, End::Code(0)));
         }
+        if case.try_remote().is_ok() {
+            return Ok(case.close(started, End::Code(0)));
+        }
     }
     case.event.reason = Some(why.code().to_owned());
     case.event.detail = Some(why.to_string());
@@ -101,6 +112,9 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
+    build: Build,
+    /// Keys under which the store has nothing, although records of the unit lead there.
+    wanted: Vec<EntryKey>,
     event: Event,
 }
 
@@ -127,7 +141,23 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
-        Ok(Self { call, unit, settings, store, roots, toolchain, standing, key, fields, externs, event })
+        let build = world::build(unit, session, &layout, &roots, &toolchain);
+        let wanted = Vec::new();
+        Ok(Self {
+            call,
+            unit,
+            settings,
+            store,
+            roots,
+            toolchain,
+            standing,
+            key,
+            fields,
+            externs,
+            build,
+            wanted,
+            event,
+        })
     }
 
     /// Serves the unit from the store, or says why not.
@@ -138,7 +168,10 @@ impl<'a> Case<'a> {
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             Ok(Found::Hit(key, entry)) => self.restore(key, &entry),
-            Ok(Found::Miss(why)) => Err(why),
+            Ok(Found::Miss(why, wanted)) => {
+                self.wanted = wanted;
+                Err(why)
+            }
             Err(error) => Err(Miss::Broken(error.to_string())),
         }
     }
@@ -153,7 +186,8 @@ impl<'a> Case<'a> {
         match outcome {
             Ok(moved) => {
                 self.event.outcome = Outcome::Hit;
-                self.event.source = Some(Source::Local);
+                let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
+                self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
                 self.event.entry_key = Some(key);
                 self.event.moved = moved;
                 self.event.saved_ms = entry.compile_ms;
@@ -169,6 +203,25 @@ impl<'a> Case<'a> {
                 Err(Miss::Broken(error.to_string()))
             }
         }
+    }
+
+    /// Has the daemon look at the remote, for records of the unit first and then for the entry that they lead to, and
+    /// serves the unit from what has arrived.
+    fn try_remote(&mut self) -> Result<(), NotThere> {
+        for _ in 0..REMOTE_ROUNDS_MAX {
+            let clock = Instant::now();
+            let Some(daemon) = Daemon::of(&self.store, self.settings) else { return Err(NotThere) };
+            let answer = daemon.find(self.key, &self.unit.crate_name, &self.wanted, &self.build);
+            self.event.times.remote_us += report::micros(clock.elapsed());
+            if answer == Answer::Nothing {
+                break;
+            }
+            if self.try_cache().is_ok() {
+                self.event.source = Some(Source::Remote);
+                return Ok(());
+            }
+        }
+        Err(NotThere)
     }
 
     /// Takes the right to compile the unit; `true` when somebody else had it meanwhile, so that another look pays.
@@ -227,12 +280,22 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
+                self.queue_upload(&stored.key);
                 self.sweep_if_full();
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
         self.event.times.store_us = report::micros(clock.elapsed());
         Ok(compiled.status.into())
+    }
+
+    /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
+    fn queue_upload(&self, key: &EntryKey) {
+        if let Some(daemon) = Daemon::of(&self.store, self.settings)
+            && let Err(error) = self.store.owe_upload(key, daemon.remote())
+        {
+            tracing::warn!(%error, "the entry will not be uploaded");
+        }
     }
 
     /// Starts a sweep in the background when the store has outgrown its limit.

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::paths::{Root, Roots};
+use kache_core::protocol::Build;
 use kache_core::reason::Bypass;
 use kache_core::unit::Unit;
+
+use crate::toolchain::Toolchain;
 
 /// A unit's place in Cargo's target directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +121,25 @@ pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) 
         list.push((Root::Sysroot, text(sysroot)?));
     }
     Ok(Roots::new(list))
+}
+
+/// What the daemon is told about the build, so that it can guess what comes next.
+pub fn build(
+    unit: &Unit,
+    session: &Session,
+    layout: &TargetLayout,
+    roots: &Roots,
+    toolchain: &Toolchain,
+) -> Build {
+    let text = |path: &Path| path.to_str().unwrap_or_default().to_owned();
+    let project = || session.project.as_deref().map(text);
+    Build {
+        session: session.id.clone(),
+        dir: roots.get(Root::Workspace).map(str::to_owned).or_else(project).unwrap_or_default(),
+        toolchain: toolchain.id.to_string(),
+        target: unit.target.clone().unwrap_or_else(|| toolchain.host.clone()),
+        profile: layout.profile_dir.file_name().map(|name| text(Path::new(name))).unwrap_or_default(),
+    }
 }
 
 /// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.

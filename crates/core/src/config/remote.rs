@@ -7,6 +7,8 @@ use std::fmt;
 use super::error::{ConfigError, Place, Problem, Warning};
 use super::layers::Layers;
 use super::{Setting, env};
+use crate::digest::Digest;
+use crate::key::KeyWriter;
 
 /// Region when none is given.
 pub const REGION: &str = "us-east-1";
@@ -28,6 +30,27 @@ pub struct Remote {
     pub profile: Option<Setting<String>>,
     /// The explicit pair of credentials, when both halves are set.
     pub credentials: Option<Credentials>,
+}
+
+impl Remote {
+    /// Names the remote: two that differ in this may hold different things, or be meant for different people. A daemon
+    /// serves one of them only, whatever environment it was started in. The secret is no part of it.
+    pub fn identity(&self) -> Digest {
+        let mut key = KeyWriter::new("remote");
+        key.text("bucket", self.bucket.value.as_str());
+        key.text("endpoint", self.endpoint.as_ref().map_or("", |endpoint| endpoint.value.as_str()));
+        key.text("region", self.region.value.as_str());
+        key.text("prefix", self.prefix.value.as_str());
+        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
+        key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
+        key.finish().0
+    }
+
+    /// The remote in a few words, for people.
+    pub fn describe(&self) -> String {
+        let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
+        format!("s3://{}/{} at {place}", self.bucket.value, self.prefix.value)
+    }
 }
 
 /// The explicit pair. Its debug form never shows the secret.

@@ -60,6 +60,7 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
 mod detach;
+mod idle;
 mod observation;
 
 #[cfg(all(
@@ -82,5 +83,6 @@ mod seccomp;
 mod tests;
 
 pub use detach::detach_and_spawn;
+pub use idle::idle_priority;
 pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
 pub use seccomp::{Observer, can_observe, spawn_observed};
