@@ -118,6 +118,8 @@ pub struct Find {
     pub unit: UnitKey,
     /// `--crate-name`.
     pub crate_name: String,
+    /// Its Cargo package; empty outside of packages.
+    pub package: String,
     /// The keys that the records known so far lead to, the likeliest first; empty when there are no records.
     pub wanted: Vec<EntryKey>,
     /// The build that the unit belongs to.
@@ -272,6 +274,9 @@ impl Request {
         if !is_crate_name(&find.crate_name) {
             return Err("the crate's name is none");
         }
+        if !find.package.is_empty() && !is_crate_name(&find.package.replace('-', "_")) {
+            return Err("the package's name is none");
+        }
         if find.wanted.len() > RECORDS_MAX {
             return Err("too many entries at once");
         }
@@ -302,6 +307,7 @@ mod tests {
             remote: Digest::of(b"r"),
             unit: UnitKey(Digest::of(b"u")),
             crate_name: "serde_json".into(),
+            package: "serde-json".into(),
             wanted: vec![EntryKey(Digest::of(b"e"))],
             build: Build { session: "1-2".into(), dir: "/w".into(), ..Build::default() },
         }
@@ -358,6 +364,8 @@ mod tests {
             (|find| find.crate_name.clear(), false),
             (|find| find.crate_name = "../x".into(), false),
             (|find| find.crate_name = "a/b".into(), false),
+            (|find| find.package.clear(), true),
+            (|find| find.package = "../a".into(), false),
             (|find| find.crate_name = "a".repeat(256), false),
             (|find| find.wanted = vec![EntryKey(Digest::of(b"e")); RECORDS_MAX + 1], false),
             (|find| find.build.dir = "relative".into(), false),

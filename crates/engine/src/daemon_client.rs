@@ -17,6 +17,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,11 +51,21 @@ pub enum Answer {
     Nothing,
 }
 
+/// How a unit is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// `--crate-name`.
+    pub crate_name: &'a str,
+    /// Its Cargo package; empty outside of packages.
+    pub package: &'a str,
+}
+
 /// The daemon of a store, for a build that uses a remote.
 pub struct Daemon<'a> {
     store: &'a Store,
     settings: &'a Settings,
     remote: Digest,
+    program: io::Result<PathBuf>,
 }
 
 /// Why there was no answer.
@@ -78,7 +89,7 @@ impl<'a> Daemon<'a> {
     /// The daemon to ask; none where no remote is in use.
     pub fn of(store: &'a Store, settings: &'a Settings) -> Option<Self> {
         let remote = settings.remote()?.identity();
-        Some(Self { store, settings, remote })
+        Some(Self { store, settings, remote, program: std::env::current_exe() })
     }
 
     /// Which remote the build uses.
@@ -87,15 +98,16 @@ impl<'a> Daemon<'a> {
     }
 
     /// Asks for a unit.
-    pub fn find(&self, unit: UnitKey, crate_name: &str, wanted: &[EntryKey], build: &Build) -> Answer {
+    pub fn find(&self, key: UnitKey, names: Names<'_>, wanted: &[EntryKey], build: &Build) -> Answer {
         if let Some(why) = self.store.avoided_daemon(&self.remote) {
             tracing::debug!(why, "the daemon is not asked");
             return Answer::Nothing;
         }
         let request = Request::Find(Find {
             remote: self.remote,
-            unit,
-            crate_name: crate_name.to_owned(),
+            unit: key,
+            crate_name: names.crate_name.to_owned(),
+            package: names.package.to_owned(),
             wanted: wanted.to_vec(),
             build: build.clone(),
         });
@@ -189,7 +201,8 @@ impl<'a> Daemon<'a> {
             Some(remote) if remote.credentials.is_none() && remote.profile.is_none() => env::AwsChain::Used,
             _ => env::AwsChain::Unused,
         };
-        let mut command = Command::new(std::env::current_exe()?);
+        let program = self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        let mut command = Command::new(program);
         command.args(["daemon", "run"]).env_clear();
         let is_wanted = |name: &str| env::is_for_daemon(name, chain);
         command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_wanted)));

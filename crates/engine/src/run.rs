@@ -22,7 +22,7 @@ use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
-use crate::daemon_client::{Answer, Daemon};
+use crate::daemon_client::{Answer, Daemon, Names};
 use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
@@ -211,7 +211,8 @@ impl<'a> Case<'a> {
         for _ in 0..REMOTE_ROUNDS_MAX {
             let clock = Instant::now();
             let Some(daemon) = Daemon::of(&self.store, self.settings) else { return Err(NotThere) };
-            let answer = daemon.find(self.key, &self.unit.crate_name, &self.wanted, &self.build);
+            let names = Names { crate_name: &self.unit.crate_name, package: &self.event.package };
+            let answer = daemon.find(self.key, names, &self.wanted, &self.build);
             self.event.times.remote_us += report::micros(clock.elapsed());
             if answer == Answer::Nothing {
                 break;
