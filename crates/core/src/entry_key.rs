@@ -41,7 +41,7 @@ pub fn derive(
     (EntryKey(digest), fields)
 }
 
-fn input_field(input: &Input) -> String {
+pub(crate) fn input_field(input: &Input) -> String {
     match input {
         Input::File(name) => format!("file {name}"),
         Input::Dir(name) => format!("directory {name}"),

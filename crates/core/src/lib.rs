@@ -23,6 +23,7 @@ pub mod quantity;
 pub mod reason;
 pub mod record;
 pub mod remap;
+pub mod remote;
 pub mod scan;
 pub mod tally;
 pub mod unit;

@@ -12,6 +12,7 @@ pub mod error;
 pub mod evict;
 mod files;
 pub mod hashing;
+pub mod incoming;
 mod inode_memo;
 pub mod journal;
 pub mod layout;
