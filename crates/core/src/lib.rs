@@ -16,6 +16,7 @@ pub mod event;
 pub mod flags;
 pub mod invocation;
 pub mod key;
+pub mod lockfile;
 pub mod paths;
 pub mod plan;
 pub mod protocol;

@@ -137,7 +137,9 @@ pub struct Build {
     pub toolchain: String,
     /// Target triple; the host's when nothing else was asked for.
     pub target: String,
-    /// Name of the profile's directory: `debug`, `release`, ….
+    /// `build`, `check` or `clippy`, of the unit that is asked for.
+    pub mode: String,
+    /// What a Cargo profile decides, likewise; see `remote::manifest::profile_of`.
     pub profile: String,
 }
 
@@ -270,7 +272,7 @@ impl Request {
     /// Names the first part that isn't.
     pub fn check(&self) -> Result<(), &'static str> {
         let Request::Find(find) = self else { return Ok(()) };
-        let Build { session, dir, toolchain, target, profile } = &find.build;
+        let Build { session, dir, toolchain, target, mode, profile } = &find.build;
         if !is_crate_name(&find.crate_name) {
             return Err("the crate's name is none");
         }
@@ -284,7 +286,7 @@ impl Request {
             return Err("the build's directory is not an absolute path");
         }
         let is_short = |text: &String| text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control);
-        if ![session, toolchain, target, profile].into_iter().all(is_short) {
+        if ![session, toolchain, target, mode, profile].into_iter().all(is_short) {
             return Err("a part of the build's description is too long");
         }
         Ok(())

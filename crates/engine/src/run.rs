@@ -141,7 +141,7 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
-        let build = world::build(unit, session, &layout, &roots, &toolchain);
+        let build = world::build(unit, session, &roots, &toolchain, &fields);
         let wanted = Vec::new();
         Ok(Self {
             call,

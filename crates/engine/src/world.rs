@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
+use kache_core::key::Field;
 use kache_core::paths::{Root, Roots};
 use kache_core::protocol::Build;
 use kache_core::reason::Bypass;
+use kache_core::remote::manifest::profile_of;
 use kache_core::unit::Unit;
 
 use crate::toolchain::Toolchain;
@@ -127,9 +129,9 @@ pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) 
 pub fn build(
     unit: &Unit,
     session: &Session,
-    layout: &TargetLayout,
     roots: &Roots,
     toolchain: &Toolchain,
+    fields: &[Field],
 ) -> Build {
     let text = |path: &Path| path.to_str().unwrap_or_default().to_owned();
     let project = || session.project.as_deref().map(text);
@@ -138,7 +140,8 @@ pub fn build(
         dir: roots.get(Root::Workspace).map(str::to_owned).or_else(project).unwrap_or_default(),
         toolchain: toolchain.id.to_string(),
         target: unit.target.clone().unwrap_or_else(|| toolchain.host.clone()),
-        profile: layout.profile_dir.file_name().map(|name| text(Path::new(name))).unwrap_or_default(),
+        mode: unit.mode.word().to_owned(),
+        profile: profile_of(fields),
     }
 }
 

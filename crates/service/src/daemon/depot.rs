@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::protocol::Build;
+use tokio::sync::mpsc;
 
 /// What a transfer answers, some time later.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
@@ -27,6 +28,17 @@ pub struct Wish {
     pub unit: UnitKey,
     /// The result.
     pub entry: EntryKey,
+    /// Which units of the build it is for, where that is known.
+    pub shape: Option<Shape>,
+}
+
+/// What all units of a kind have in common: those for the target, build scripts, checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// `build`, `check` or `clippy`.
+    pub mode: String,
+    /// What a Cargo profile decides.
+    pub profile: String,
 }
 
 /// Whether something came into the store.
@@ -80,8 +92,8 @@ pub trait Depot: Send + Sync + 'static {
     /// Brings the input records of a unit into the store.
     fn fetch_records<'a>(&'a self, unit: UnitKey, names: &'a Names) -> Promise<'a, Fetched>;
 
-    /// What a build is likely to need, dependencies first.
-    fn foresee<'a>(&'a self, build: &'a Build) -> Promise<'a, Vec<Wish>>;
+    /// Tells what a build is likely to need, dependencies first, until nobody listens any more.
+    fn foresee<'a>(&'a self, build: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()>;
 
     /// Uploads an entry with the records that lead to it.
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed>;

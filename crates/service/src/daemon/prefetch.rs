@@ -3,15 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kache_core::event::Outcome;
 use kache_core::key::EntryKey;
 use kache_core::protocol::{Build, Prefetch as Numbers};
 use kache_store::Store;
 use kache_store::journal::Follower;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::depot::{Depot, Wish};
+use super::depot::{Depot, Shape, Wish};
 use super::dispatcher::{Dispatcher, Landing, Subject, Urgency};
 use super::sessions;
 
@@ -19,6 +21,10 @@ use super::sessions;
 const BUILDS_MAX: usize = 1000;
 /// Wishes that are worked on at a time; the dispatcher has its own limit of transfers.
 const AT_ONCE: usize = 64;
+/// Most wishes that wait for their shape to be asked for.
+const ASIDE_MAX: usize = 20_000;
+/// How often it is looked whether the build is still running.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Prefetches for all builds.
 pub struct Prefetch<D> {
@@ -30,8 +36,10 @@ pub struct Prefetch<D> {
 
 #[derive(Default)]
 struct State {
+    /// The builds that are being prefetched for, with the shapes of the units that they have asked for.
+    running: HashMap<String, watch::Sender<HashSet<Shape>>>,
+    /// Builds that it was begun for.
     begun: HashSet<String>,
-    running: u32,
     /// Entries that nobody has used yet, with their sizes.
     unused: HashMap<EntryKey, u64>,
     numbers: Numbers,
@@ -43,58 +51,83 @@ impl<D: Depot> Prefetch<D> {
         Arc::new(Self { store, depot, dispatcher, state: Mutex::default() })
     }
 
-    /// A build has asked something. Its first question begins the prefetch.
+    /// A build has asked something. Its first question begins the prefetch; each tells what shape of units it needs.
     pub fn heard_of(self: &Arc<Self>, build: &Build) {
         if build.session.is_empty() || build.dir.is_empty() {
             return;
         }
-        {
-            let mut state = self.lock();
-            if state.begun.len() >= BUILDS_MAX {
-                state.begun.clear();
-            }
-            if !state.begun.insert(build.session.clone()) {
-                return;
-            }
-            state.running += 1;
-            state.numbers.builds += 1;
+        let shape = Shape { mode: build.mode.clone(), profile: build.profile.clone() };
+        let mut state = self.lock();
+        if let Some(shapes) = state.running.get(&build.session) {
+            shapes.send_if_modified(|shapes| shapes.insert(shape));
+            return;
         }
+        if state.begun.len() >= BUILDS_MAX {
+            state.begun.clear();
+        }
+        if !state.begun.insert(build.session.clone()) {
+            return;
+        }
+        state.numbers.builds += 1;
+        let (sender, shapes) = watch::channel(HashSet::from([shape]));
+        state.running.insert(build.session.clone(), sender);
+        drop(state);
         let (me, build) = (Arc::clone(self), build.clone());
         tokio::spawn(async move {
-            let _over = Over(&me.state);
-            match me.depot.foresee(&build).await {
-                Ok(wishes) => me.fulfil(&build, wishes).await,
-                Err(trouble) => tracing::warn!(%trouble, dir = build.dir, "nothing is known about the build"),
-            }
+            let _over = Over { state: &me.state, session: &build.session };
+            let (sender, wishes) = mpsc::channel(AT_ONCE);
+            let foresight = async {
+                if let Err(trouble) = me.depot.foresee(&build, sender).await {
+                    tracing::warn!(%trouble, dir = build.dir, "little is known about the build");
+                }
+            };
+            tokio::join!(foresight, me.fulfil(&build, wishes, shapes));
         });
     }
 
-    async fn fulfil(self: &Arc<Self>, build: &Build, wishes: Vec<Wish>) {
-        tracing::info!(dir = build.dir, count = wishes.len(), "prefetching");
+    /// Grants wishes as they come. Those for other units than the build has asked for so far wait until it does.
+    async fn fulfil(
+        self: &Arc<Self>,
+        build: &Build,
+        mut wishes: mpsc::Receiver<Wish>,
+        mut shapes: watch::Receiver<HashSet<Shape>>,
+    ) {
         let mut flights = JoinSet::new();
-        for wish in wishes {
-            if !sessions::is_running(&build.session) {
-                tracing::info!(dir = build.dir, "the build is over");
-                break;
+        let mut aside: Vec<Wish> = Vec::new();
+        let mut look = tokio::time::interval(LOOK);
+        let mut all_known = false;
+        while !(all_known && aside.is_empty()) {
+            let ripe = tokio::select! {
+                wish = wishes.recv(), if !all_known && aside.len() < ASIDE_MAX => match wish {
+                    Some(wish) => vec![wish],
+                    None => {
+                        all_known = true;
+                        continue;
+                    }
+                },
+                _ = shapes.changed() => std::mem::take(&mut aside),
+                _ = look.tick() => {
+                    if !sessions::is_running(&build.session) {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            for wish in ripe {
+                if !wish.shape.as_ref().is_none_or(|shape| shapes.borrow().contains(shape)) {
+                    aside.push(wish);
+                    continue;
+                }
+                if flights.len() >= AT_ONCE {
+                    flights.join_next().await;
+                }
+                let (me, session) = (Arc::clone(self), build.session.clone());
+                flights.spawn(async move { me.bring_entry(&wish, &session, Urgency::Ahead).await });
             }
-            if flights.len() >= AT_ONCE {
-                flights.join_next().await;
-            }
-            let (me, session) = (Arc::clone(self), build.session.clone());
-            flights.spawn(async move { me.grant(&wish, &session).await });
         }
+        // What has begun is finished; what hasn't is no longer wanted.
+        drop(wishes);
         while flights.join_next().await.is_some() {}
-    }
-
-    /// Records first: without them an entry is not found.
-    async fn grant(self: Arc<Self>, wish: &Wish, session: &str) {
-        let has_records = self.store.records(&wish.unit).is_ok_and(|set| {
-            set.records.iter().any(|record| record.last == Some(wish.entry))
-        });
-        if !has_records {
-            self.dispatcher.bring(Subject::Records(wish.unit), &wish.names, Urgency::Ahead).await;
-        }
-        self.bring_entry(wish, session, Urgency::Ahead).await;
     }
 
     /// Brings an entry that nobody has asked for yet.
@@ -132,7 +165,7 @@ impl<D: Depot> Prefetch<D> {
 
     /// Whether something is being prefetched.
     pub fn is_busy(&self) -> bool {
-        self.lock().running > 0
+        !self.lock().running.is_empty()
     }
 
     /// The numbers so far.
@@ -146,11 +179,14 @@ impl<D: Depot> Prefetch<D> {
 }
 
 /// Notes the end of a prefetch when it goes out of scope.
-struct Over<'a>(&'a Mutex<State>);
+struct Over<'a> {
+    state: &'a Mutex<State>,
+    session: &'a str,
+}
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.running = state.running.saturating_sub(1);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running.remove(self.session);
     }
 }

@@ -76,6 +76,13 @@ impl Endpoint {
         Ok(Self { listener, _lock: lock })
     }
 
+    /// Ends the service: takes the socket away before anybody else can take its place.
+    pub fn close(self, store: &Store) {
+        if let Err(error) = fs::remove_file(store.socket_path()) {
+            tracing::warn!(%error, "the socket stays behind");
+        }
+    }
+
     /// Serves connections for as long as this is polled.
     pub async fn serve(&self, answers: Arc<impl Answers>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -93,7 +100,7 @@ impl Endpoint {
                 continue;
             }
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tokio::spawn(async move { send(&stream, &Reply::Unavailable(Unavailable::Full)) });
+                send(&stream, &Reply::Unavailable(Unavailable::Full));
                 continue;
             };
             let answers = Arc::clone(&answers);
