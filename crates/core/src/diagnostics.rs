@@ -44,12 +44,16 @@ pub fn classify(line: &[u8]) -> Line {
     }
 }
 
-/// Messages by which rustc says that a helper program failed and that it went on with a lesser result.
+/// Messages by which rustc says that a helper program failed and that it went on with a lesser result, or that
+/// something is wrong with this machine's file system, which others needn't be told.
 const DEGRADED: &[&str] = &[
     "stripping debug info with",
     "unable to run `rust-objcopy",
     "failed to connect to jobserver",
     "No space left on device",
+    "incremental compilation session directory",
+    "in the incremental compilation cache",
+    "corrupt incremental compilation artifact",
 ];
 
 /// The sign of a degraded result in a message, if there is one.

@@ -112,6 +112,9 @@ pub struct Entry {
     pub stdout: Text,
     /// Wall time of the compile, in milliseconds.
     pub compile_ms: u64,
+    /// Whether the compile also wrote incremental state: other object files, the same behaviour.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incremental: bool,
     /// When the compile ended, in seconds since 1970.
     pub created_s: u64,
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
@@ -153,6 +156,7 @@ impl Entry {
             stderr: Text::default(),
             stdout: Text::default(),
             compile_ms: 0,
+            incremental: false,
             created_s: 0,
             boot: String::new(),
             prefetched_for: String::new(),
@@ -211,6 +215,10 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
+    /// Names of the variables that were set and that proc macros may have read: an entry whose macros may have seen a
+    /// credential isn't shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macro_variables: Vec<String>,
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub mod member;
 pub mod origin;
 pub mod records;
 pub mod secrets;
+pub mod used;

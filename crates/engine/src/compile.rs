@@ -37,6 +37,8 @@ pub struct Compiled {
     pub started_in_target: FileTime,
     /// Wall time.
     pub elapsed: Duration,
+    /// Whether incremental state was written, too.
+    pub incremental: bool,
     /// What the compiler and its children looked at, where that could be observed.
     pub observation: Option<Observation>,
     /// The linker's report, where one was asked for.
@@ -103,6 +105,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         started,
         started_in_target,
         elapsed: clock.elapsed(),
+        incremental: job.keeps_incremental,
         observation,
         link_report,
     })

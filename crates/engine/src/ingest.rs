@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -102,6 +103,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             crate_name: done.unit.crate_name.clone(),
             unit_fields: done.key.1.to_vec(),
             entry_fields,
+            macro_variables: observer.macro_variables(&record.inputs),
             record: record.clone(),
         },
     )?;
@@ -121,7 +123,8 @@ fn publish(
     store.add_record(&done.key.0, record).map_err(refused)
 }
 
-/// The blob becomes the target's own inode where outputs are shared; elsewhere it gets its own.
+/// The blob becomes the target's own inode where outputs are shared; elsewhere, and where the compiler keeps the file
+/// in its incremental state under another name, it gets its own.
 fn take_over(
     store: &Store,
     output: &Made,
@@ -129,7 +132,8 @@ fn take_over(
     placement: Placement,
     canonical_s: i64,
 ) -> Result<Stored, NotStored> {
-    let how = if placement == Placement::Shared { IngestHow::Link } else { IngestHow::Clone };
+    let is_sole = fs::symlink_metadata(&output.path).is_ok_and(|meta| meta.nlink() == 1);
+    let how = if placement == Placement::Shared && is_sole { IngestHow::Link } else { IngestHow::Clone };
     let permission = Permission::executable(output.executable);
     let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
     let stored = store.ingest(digest, &output.path, how, canonical_s, permission).map_err(refused)?;
@@ -170,6 +174,7 @@ fn describe(
     entry.stderr = stream(&compiled.stderr)?;
     entry.stdout = stream(&compiled.stdout)?;
     entry.compile_ms = u64::try_from(compiled.elapsed.as_millis()).unwrap_or(u64::MAX);
+    entry.incremental = compiled.incremental;
     entry.created_s = now.as_secs();
     entry.boot = boot_id();
     Ok(entry)

@@ -10,6 +10,7 @@ pub mod run;
 mod compile;
 mod daemon_client;
 mod facts;
+mod incremental;
 mod ingest;
 mod inputs;
 mod link_inputs;

@@ -57,14 +57,25 @@ struct Names {
 /// Digest over the variables (names and values as they are) that the library may read. `library` is
 /// its path, `digest` its content. `None` when the library can't be read.
 pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
+    let mut key = KeyWriter::new("macro environment");
+    for name in variables(store, env, library, digest)? {
+        // What a macro makes of a path can't be seen, so it counts as it is.
+        let value = env.get(&name).unwrap_or_default();
+        key.digest(name, Digest::of(value.as_encoded_bytes()));
+    }
+    Some(key.finish().0)
+}
+
+/// Names of the variables that are set and that the library may read.
+pub fn variables(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Vec<String>> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
-    if relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
+    let relevant: Vec<&str> = env.iter().map(|(name, _)| name).filter(|name| !is_ignored(name)).collect();
+    if relevant.iter().any(|name| !names.tested.contains(*name)) {
         let bytes = std::fs::read(library).ok()?;
-        for (name, _) in &relevant {
+        for name in &relevant {
             if names.tested.insert((*name).to_owned()) && occurs(&bytes, name) {
                 names.found.insert((*name).to_owned());
             }
@@ -74,14 +85,7 @@ pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Opti
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    let mut key = KeyWriter::new("macro environment");
-    for (name, value) in relevant {
-        if names.found.contains(name) {
-            // What a macro makes of a path can't be seen, so it counts as it is.
-            key.digest(name, Digest::of(value.as_encoded_bytes()));
-        }
-    }
-    Some(key.finish().0)
+    Some(relevant.into_iter().filter(|name| names.found.contains(*name)).map(str::to_owned).collect())
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

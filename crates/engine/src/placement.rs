@@ -71,6 +71,11 @@ impl Standing {
         self.marked
     }
 
+    /// Whether the unit was certainly never made in this directory, by whomever.
+    pub fn is_certainly_first(&self) -> bool {
+        self.known_from_birth && !self.marked
+    }
+
     /// Decides how outputs of these kinds, whose blobs carry `blob_s`, go into the directory, and puts the unit on
     /// record. A build script's `output` is set back when that is what it takes and nothing can have seen it yet.
     pub fn decide(&self, kinds: &[OutputKind], occupant: Occupant, blob_s: i64) -> Placement {

@@ -23,6 +23,7 @@ use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
 use crate::daemon_client::{Answer, Daemon, Names};
+use crate::incremental::{self, Effort};
 use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
@@ -82,9 +83,9 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         Ok(()) => return Ok(case.close(started, End::Code(0))),
         Err(why) => why,
     };
-    let editing = unit.incremental.is_some() && case.standing.is_known_here();
+    let effort = Effort::choose(&unit, &case.standing);
     let _lock: Option<Lock>;
-    if !editing {
+    if effort != Effort::Edit {
         let (lock, waited) = case.wait_for_others();
         _lock = lock;
         if waited && case.try_cache().map_err(|again| why = again).is_ok() {
@@ -96,7 +97,7 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
     }
     case.event.reason = Some(why.code().to_owned());
     case.event.detail = Some(why.to_string());
-    let end = case.compile(editing).map_err(|error| Bypass::Toolchain(error.to_string()))?;
+    let end = case.compile(effort).map_err(|error| Bypass::Toolchain(error.to_string()))?;
     Ok(case.close(started, end))
 }
 
@@ -237,20 +238,24 @@ impl<'a> Case<'a> {
     }
 
     /// Runs the compiler, and stores the result unless someone is editing the crate.
-    fn compile(&mut self, editing: bool) -> std::io::Result<End> {
+    fn compile(&mut self, effort: Effort) -> std::io::Result<End> {
+        let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
         let job = compile::Job {
             call: self.call,
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
-            remapped: if editing { Vec::new() } else { remap::remapped_roots(self.unit, &self.roots) },
-            keeps_incremental: editing,
+            remapped: remap::remapped_roots(self.unit, &self.roots),
+            keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
         };
         let (store, standing) = (&self.store, &self.standing);
         let compiled = compile::run(&job, |path, emit| {
+            if emit == "metadata" && effort.keeps_incremental() {
+                incremental::date_metadata(path);
+            }
             if emit == "metadata" && !editing {
                 standing.announce(store, self.unit, path);
             }

@@ -6,5 +6,7 @@
 pub mod daemon;
 pub mod pack;
 pub mod remote;
+pub mod setup;
+pub mod sync;
 pub mod transfer;
 pub mod trust;

@@ -108,6 +108,8 @@ pub enum Fault {
     Unavailable,
     /// An answer that makes no sense.
     Protocol,
+    /// The server doesn't know this kind of request.
+    Unsupported,
     /// The object is longer than it may be.
     TooLarge,
     /// The local file can't be read or written.

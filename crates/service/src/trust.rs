@@ -16,7 +16,9 @@ const PUBLIC_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x2
 
 /// A text that is not a key. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 {0} key as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them")]
+#[error(
+    "not an Ed25519 {0} key as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them"
+)]
 pub struct NotAKey(&'static str);
 
 /// Why a manifest is not believed.
@@ -59,8 +61,16 @@ impl Trust {
                 Some(Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| NotAKey("private"))?)
             }
         };
+        Self { signing, trusted: Vec::new() }.trusting(trusted)
+    }
+
+    /// The same with these public keys to believe.
+    ///
+    /// # Errors
+    /// When one is not a key.
+    pub fn trusting(self, trusted: &[String]) -> Result<Self, NotAKey> {
         let trusted = trusted.iter().map(|text| key_bytes(text, PUBLIC_HEAD).ok_or(NotAKey("public")));
-        Ok(Self { signing, trusted: trusted.collect::<Result<_, _>>()? })
+        Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
     }
 
     /// Whether a manifest that is there already has to be looked at before it counts.
@@ -118,11 +128,6 @@ impl Trust {
         }
         Err(verdict)
     }
-}
-
-/// Whether a text is a private key itself, rather than the name of a file that holds one.
-pub fn is_private_key(text: &str) -> bool {
-    key_bytes(text, PRIVATE_HEAD).is_some()
 }
 
 /// The 32 bytes of a key behind its fixed head.

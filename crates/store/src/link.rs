@@ -171,6 +171,15 @@ pub fn set_mtime_of(path: &Path, seconds: i64) -> Result<(), Error> {
     set_mtime(&file, seconds).doing("set the time of", path)
 }
 
+/// Sets a file's mtime to now, by the clock that stamps files that are written now.
+///
+/// # Errors
+/// When the file can't be opened or isn't ours.
+pub fn set_mtime_now_of(path: &Path) -> Result<(), Error> {
+    let file = File::open(path).doing("open", path)?;
+    set_mtime_now(&file).doing("set the time of", path)
+}
+
 /// Removes a file that has other names too, so that nobody who writes to this name writes through to them. Returns
 /// whether it did.
 ///

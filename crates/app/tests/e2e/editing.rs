@@ -1,6 +1,9 @@
 //! Someone edits: incremental compiles stay incremental and out of the store, first builds and reverts are served;
 //! what was saved while the compiler ran poisons nothing.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+
 use kache_testkit::Project;
 
 use crate::fixtures::{PAIR, macro_world, user_world};
@@ -51,6 +54,63 @@ fn b21_incremental_by_variable() {
     p.cargo("run").same().all_hit();
     // Without it, other keys: nothing is mixed up.
     p.cargo("run").env("CARGO_INCREMENTAL", "0").same();
+}
+
+/// Design §6: the first build leaves the state that makes the first edit quick: objects of what didn't change are taken
+/// over, which rustc does only for state that was made with the same flags.
+#[test]
+fn the_first_edit_uses_the_state_of_the_first_build() {
+    let lab = lab();
+    let p = lab.project("w", PAIR);
+    p.write("dep/src/lib.rs", "pub mod other;\npub fn value() -> i64 {\n    1\n}\n");
+    p.write("dep/src/other.rs", "pub fn unchanged() -> i64 {\n    5\n}\n");
+    let run = p.cargo("run").same();
+    assert!(run.events.iter().all(|e| e.outcome == "miss" && e.not_stored.is_empty()), "{run}");
+    let objects = |p: &Project<'_>| -> BTreeSet<u64> {
+        let files = kache_testkit::walk(&p.target().join("debug/incremental"));
+        let objects = files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "o"));
+        objects.map(|file| std::fs::metadata(file).expect("object").ino()).collect()
+    };
+    let before = objects(&p);
+    p.edit("dep/src/lib.rs", "1", "2");
+    let run = p.cargo("run").same();
+    assert!(run.one("dep").not_stored.starts_with("incremental"), "{run}");
+    assert!(before.intersection(&objects(&p)).next().is_some(), "the state was made anew");
+    p.nothing_to_do("build");
+    // Elsewhere the first build is served, and the first edit starts from nothing.
+    let two = p.checkout("two");
+    two.edit("dep/src/lib.rs", "2", "1");
+    two.cargo("run").same().all_hit();
+    two.edit("dep/src/lib.rs", "1", "2");
+    two.cargo("run").same();
+}
+
+/// rustc takes metadata over from the incremental state with the time of the compile that made it. When the cache
+/// served other content in between, dependents that were built against that are younger, and still out of date.
+#[test]
+fn metadata_from_the_state_is_not_older_than_what_it_replaces() {
+    let lab = lab();
+    let one = lab.project("one", PAIR);
+    one.write("dep/src/lib.rs", "pub const VALUE: i64 = 1;\n");
+    one.write("mid/Cargo.toml", one.read("app/Cargo.toml").replace("app", "mid"));
+    one.write("mid/src/lib.rs", "pub const VALUE: i64 = dep::VALUE;\n");
+    one.edit("Cargo.toml", "\"dep\"", "\"dep\", \"mid\"");
+    one.edit("app/Cargo.toml", "dep = { path = \"../dep\" }", "mid = { path = \"../mid\" }");
+    one.edit("app/src/main.rs", "dep::value()", "mid::VALUE");
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.edit("dep/src/lib.rs", "1", "3");
+    two.cargo("run").same();
+    // State of 2; then 3 from the cache, with dependents; then 2 from the state, alone; then the dependents.
+    one.edit("dep/src/lib.rs", "1", "2");
+    let run = one.cargo("run").same();
+    assert!(run.one("dep").not_stored.starts_with("incremental"), "{run}");
+    one.edit("dep/src/lib.rs", "2", "3");
+    one.cargo("run").same().outcome("dep", "hit");
+    one.edit("dep/src/lib.rs", "3", "2");
+    let run = one.cargo("build -p dep").ok();
+    assert!(run.one("dep").not_stored.starts_with("incremental"), "{run}");
+    one.cargo("run").same();
 }
 
 /// What is in the file at the moment of a save during the compile, for [`saved_meanwhile`].

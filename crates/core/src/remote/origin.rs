@@ -39,8 +39,7 @@ pub fn check(key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), M
     if unit.is_none_or(|field| field.name != "unit" || field.value != entry.unit.to_string()) {
         return Err(Mismatch::Story("the unit"));
     }
-    if evidence.crate_name != entry.crate_name
-        || !has(&evidence.unit_fields, "crate name", &entry.crate_name)
+    if evidence.crate_name != entry.crate_name || !has(&evidence.unit_fields, "crate name", &entry.crate_name)
     {
         return Err(Mismatch::Story("the crate's name"));
     }
@@ -73,12 +72,13 @@ fn rederive(kind: &str, fields: &[Field]) -> Digest {
     key.finish().0
 }
 
-/// Names of the variables that a record's inputs include.
+/// Names of the variables that the entry may depend on.
 pub fn variables(evidence: &Evidence) -> impl Iterator<Item = &str> {
-    evidence.record.inputs.iter().filter_map(|input| match input {
+    let reported = evidence.record.inputs.iter().filter_map(|input| match input {
         Input::Env(name) => Some(name.as_str()),
         _ => None,
-    })
+    });
+    reported.chain(evidence.macro_variables.iter().map(String::as_str))
 }
 
 #[cfg(test)]
@@ -99,7 +99,9 @@ mod tests {
         let observed = [Observed::Content(Digest::of(b"fn")), Observed::Absent];
         let (key, entry_fields) =
             derive(&entry.unit, &record, &observed, &Roots::default(), &Rendering::default());
-        let evidence = Evidence { crate_name: "demo".into(), unit_fields, entry_fields, record };
+        let macro_variables = vec!["Y".to_owned()];
+        let crate_name = "demo".to_owned();
+        let evidence = Evidence { crate_name, unit_fields, entry_fields, record, macro_variables };
         (key, entry, evidence)
     }
 
@@ -107,7 +109,7 @@ mod tests {
     fn evidence_must_make_the_very_key() {
         let (key, entry, evidence) = sample();
         assert_eq!(check(&key, &entry, &evidence), Ok(()));
-        assert_eq!(variables(&evidence).collect::<Vec<_>>(), ["X"]);
+        assert_eq!(variables(&evidence).collect::<Vec<_>>(), ["X", "Y"]);
         let other = EntryKey(Digest::of(b"other"));
         assert_eq!(check(&other, &entry, &evidence), Err(Mismatch::Entry));
         type Change = fn(&mut Entry, &mut Evidence);

@@ -3,11 +3,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
-use kache_core::lockfile::{self, LOCKFILE_BYTES_MAX, Package};
+use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::protocol::Build;
 use kache_core::remote::build::BuildUnit;
 use kache_core::remote::keys::CrateDir;
@@ -42,28 +40,28 @@ impl Bucket {
     async fn saved(
         &self,
         build: &Build,
-        lockfile: &Digest,
-        packages: &[Package],
+        lockfile: &Lockfile,
     ) -> Result<Option<Vec<Wish>>, TransferError> {
         let (Ok(toolchain), Ok(manifest_key)) = (build.toolchain.parse(), build.target.parse()) else {
             return Ok(None);
         };
         let place = BuildPlace { manifest_key, namespace: None };
-        let found = self.transfer.find_build(&place, lockfile, &toolchain).await?;
-        Ok(found.map(|found| in_order(found.units, packages)))
+        let found = self.transfer.find_build(&place, &lockfile.digest, &toolchain).await?;
+        Ok(found.map(|found| in_order(found.units, lockfile)))
     }
 
     /// The needs of a build by what the bucket has for each package of its lockfile.
-    async fn listed(&self, build: &Build, packages: Vec<Package>, wishes: &mpsc::Sender<Wish>) {
-        let mut rest = packages.into_iter();
+    async fn listed(&self, build: &Build, lockfile: &Lockfile, wishes: &mpsc::Sender<Wish>) {
+        let mut rest = lockfile.dependencies_first();
         let mut looks = std::collections::VecDeque::new();
         loop {
             while looks.len() < CRATES_AT_ONCE
-                && let Some(package) = rest.next()
+                && let Some((name, version)) = rest.next()
             {
                 let (me, build) = (self.clone(), build.clone());
+                let (name, version) = (name.to_owned(), version.to_owned());
                 let mut look = JoinSet::new();
-                look.spawn(async move { me.of_crate(&build, &package).await });
+                look.spawn(async move { me.of_crate(&build, &name, &version).await });
                 looks.push_back(look);
             }
             // In the order of the packages, whichever answer comes first.
@@ -84,13 +82,13 @@ impl Bucket {
         }
     }
 
-    async fn of_crate(&self, build: &Build, package: &Package) -> Result<Vec<Wish>, TransferError> {
-        let Some(dir) = CrateDir::of(&package.name, "") else { return Ok(Vec::new()) };
+    async fn of_crate(&self, build: &Build, name: &str, version: &str) -> Result<Vec<Wish>, TransferError> {
+        let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
         let listed = self.transfer.list_manifests(Some(&dir)).await?;
         let mut found = Vec::new();
         for listed in listed.into_iter().take(MANIFESTS_MAX) {
             match self.transfer.fetch_manifest(&dir, &listed.key).await {
-                Ok(Some(manifest)) if is_for(&manifest, build, package) => found.push(wish(&manifest)),
+                Ok(Some(manifest)) if is_for(&manifest, build, version) => found.push(wish(&manifest)),
                 Ok(_) => {}
                 Err(TransferError::Refused { name, refusal }) => {
                     tracing::warn!(name, %refusal, "a manifest is passed over");
@@ -126,9 +124,8 @@ impl Depot for Bucket {
 
     fn foresee<'a>(&'a self, build: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()> {
         Box::pin(async move {
-            let Some((text, packages)) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
-            let lockfile = Digest::of(text.as_bytes());
-            match self.saved(build, &lockfile, &packages).await {
+            let Some(lockfile) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
+            match self.saved(build, &lockfile).await {
                 Ok(Some(saved)) => {
                     for wish in saved {
                         if wishes.send(wish).await.is_err() {
@@ -141,7 +138,7 @@ impl Depot for Bucket {
                 Err(error) if error.fault().is_some() => return Err(trouble(error)),
                 Err(error) => tracing::warn!(%error, "the build manifest is passed over"),
             }
-            self.listed(build, packages, &wishes).await;
+            self.listed(build, &lockfile, &wishes).await;
             Ok(())
         })
     }
@@ -161,23 +158,22 @@ impl Depot for Bucket {
     }
 }
 
-/// The nearest lockfile above a directory: its text and its packages.
-async fn lockfile_above(dir: &Path) -> Option<(String, Vec<Package>)> {
+/// The nearest lockfile above a directory.
+async fn lockfile_above(dir: &Path) -> Option<Lockfile> {
     let dir: PathBuf = dir.to_owned();
     let read = tokio::task::spawn_blocking(move || {
         let path = dir.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| path.is_file())?;
         let is_readable = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= LOCKFILE_BYTES_MAX);
         let text = is_readable.then(|| std::fs::read_to_string(&path).ok())??;
-        let packages = lockfile::packages(&text)?;
-        Some((text, packages))
+        Lockfile::parse(&text).ok()
     });
     read.await.ok().flatten()
 }
 
 /// The units of a build manifest, dependencies first; build scripts before the rest of their package.
-fn in_order(mut units: Vec<BuildUnit>, packages: &[Package]) -> Vec<Wish> {
+fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<Wish> {
     let places: HashMap<(&str, &str), usize> =
-        packages.iter().enumerate().map(|(i, p)| ((p.name.as_str(), p.version.as_str()), i)).collect();
+        lockfile.dependencies_first().enumerate().map(|(place, package)| (package, place)).collect();
     let place = |unit: &BuildUnit| {
         let known = places.get(&(unit.package.as_str(), unit.package_version.as_str()));
         (known.copied().unwrap_or(usize::MAX), !unit.crate_name.starts_with("build_script_"))
@@ -193,8 +189,8 @@ fn in_order(mut units: Vec<BuildUnit>, packages: &[Package]) -> Vec<Wish> {
 }
 
 /// Whether an entry may be what the build needs of a package.
-fn is_for(manifest: &Manifest, build: &Build, package: &Package) -> bool {
-    manifest.package_version == package.version
+fn is_for(manifest: &Manifest, build: &Build, version: &str) -> bool {
+    manifest.package_version == version
         && manifest.toolchain == build.toolchain
         && (manifest.target.is_empty() || manifest.target == build.target)
 }

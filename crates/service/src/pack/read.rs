@@ -110,11 +110,7 @@ impl<R: Read> Read for Capped<R> {
 type Content<'a> = tar::Entry<'a, Capped<zstd::Decoder<'static, BufReader<File>>>>;
 
 /// A regular file with the expected name and no more than `bytes_max` bytes.
-fn check_member(
-    found: Content<'_>,
-    expected: Member,
-    bytes_max: u64,
-) -> Result<Content<'_>, UnpackError> {
+fn check_member(found: Content<'_>, expected: Member, bytes_max: u64) -> Result<Content<'_>, UnpackError> {
     if found.header().entry_type() != tar::EntryType::Regular {
         return Err(UnpackError::Refused("holds something that is not a regular file".to_owned()));
     }
@@ -215,8 +211,8 @@ impl Taken {
             incoming.write(&bytes[..count])?;
         }
         let stored = incoming.admit(&digest, mtime_s, permission)?;
-        let stored = stored
-            .ok_or_else(|| UnpackError::Refused(format!("holds other bytes as {}", digest.short())))?;
+        let stored =
+            stored.ok_or_else(|| UnpackError::Refused(format!("holds other bytes as {}", digest.short())))?;
         if let Stored::New(stat) = stored {
             self.new_bytes += stat.size;
         }

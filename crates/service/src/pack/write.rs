@@ -93,11 +93,8 @@ fn blobs(store: &Store, key: &EntryKey, entry: &Entry) -> Result<Vec<PackedBlob>
 type Sink<'f> = Hashing<BufWriter<&'f File>>;
 
 fn encoder(file: &File, level: i32) -> io::Result<zstd::Encoder<'static, Sink<'_>>> {
-    let sink = Hashing {
-        inner: BufWriter::with_capacity(CHUNK_BYTES, file),
-        hasher: Hasher::new(),
-        bytes: 0,
-    };
+    let sink =
+        Hashing { inner: BufWriter::with_capacity(CHUNK_BYTES, file), hasher: Hasher::new(), bytes: 0 };
     let mut encoder = zstd::Encoder::new(sink, level)?;
     if level >= HIGH_LEVEL {
         encoder.window_log(HIGH_LEVEL_WINDOW_LOG)?;

@@ -115,9 +115,10 @@ impl Memory {
         let mischief = {
             let mut inner = self.lock();
             *inner.counts.entry(request).or_default() += 1;
-            let rule = inner.rules.iter_mut().find(|rule| {
-                rule.times > 0 && rule.request == request && name.contains(&rule.part_of_name)
-            });
+            let rule = inner
+                .rules
+                .iter_mut()
+                .find(|rule| rule.times > 0 && rule.request == request && name.contains(&rule.part_of_name));
             rule.map(|rule| {
                 rule.times -= 1;
                 rule.mischief.clone()
@@ -134,7 +135,8 @@ impl Memory {
         let act = "read";
         let mischief = self.begin(Request::Get, act, name).await?;
         let bytes = self.object(name);
-        let mut bytes = bytes.ok_or_else(|| RemoteError::new(act, name, Fault::NotFound, "no such object"))?;
+        let mut bytes =
+            bytes.ok_or_else(|| RemoteError::new(act, name, Fault::NotFound, "no such object"))?;
         match mischief {
             Some(Mischief::Truncate(length)) => bytes.truncate(length),
             Some(Mischief::Replace(others)) => bytes = others,

@@ -44,11 +44,7 @@ impl Transfer {
     ///
     /// # Errors
     /// When the bucket can't be read or written, or holds what a newer kache wrote.
-    pub async fn save_build(
-        &self,
-        place: &BuildPlace,
-        build: &Build,
-    ) -> Result<Vec<String>, TransferError> {
+    pub async fn save_build(&self, place: &BuildPlace, build: &Build) -> Result<Vec<String>, TransferError> {
         let names = self.names(place, &build.lockfile, &build.toolchain);
         for (i, name) in names.iter().enumerate() {
             let others = if i == 0 { self.build_manifest(name).await } else { Ok(None) };

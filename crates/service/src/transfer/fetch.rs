@@ -112,12 +112,7 @@ impl Transfer {
         }
     }
 
-    async fn download(
-        &self,
-        name: &str,
-        manifest: &Manifest,
-        scratch: &Scratch,
-    ) -> Result<u64, RemoteError> {
+    async fn download(&self, name: &str, manifest: &Manifest, scratch: &Scratch) -> Result<u64, RemoteError> {
         retry(|| async {
             scratch
                 .file()
@@ -135,7 +130,10 @@ impl Transfer {
     }
 
     /// Whether the store has the entry with all its blobs.
-    pub(super) async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
         self.blocking(move |this| {
             let Some(entry) = this.store.peek_entry(&key)? else { return Ok(false) };
             let blobs = entry.blobs().collect::<Vec<_>>();

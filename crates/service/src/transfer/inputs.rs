@@ -7,9 +7,9 @@ use kache_core::remote::records::{self, Grown, OBJECT_BYTES_MAX};
 
 use super::retry::retry;
 use super::{Transfer, TransferError, refuse};
-use crate::remote::{Body, Put};
+use crate::remote::Body;
 
-/// How often a publication is repeated because another machine's came in between.
+/// How often what was written is read back and, where another machine's came in between, joined again.
 const ROUNDS_MAX: usize = 4;
 
 impl Transfer {
@@ -32,7 +32,7 @@ impl Transfer {
             return Ok(());
         }
         let name = self.keys.inputs(dir, &unit);
-        for round in 0..ROUNDS_MAX {
+        for _ in 0..ROUNDS_MAX {
             let theirs = match self.remote_records(dir, &unit).await {
                 Ok(theirs) => theirs,
                 Err(TransferError::Refused { refusal: super::Refusal::Records(why), .. }) => match why {
@@ -47,14 +47,12 @@ impl Transfer {
             if bytes.len() as u64 > OBJECT_BYTES_MAX {
                 return Ok(());
             }
-            if was_absent && round == 0 {
-                let body = || Body::Bytes(bytes.clone());
-                if retry(|| self.remote.put_if_absent(&name, body())).await? == Put::Written {
-                    return Ok(());
-                }
+            let body = || Body::Bytes(bytes.clone());
+            // The next round reads it back: where another machine's version won, both are joined again.
+            if was_absent {
+                retry(|| self.remote.put_if_absent(&name, body())).await?;
             } else {
-                // The next round reads it back: where another machine's version won, both are joined again.
-                retry(|| self.remote.put(&name, Body::Bytes(bytes.clone()))).await?;
+                retry(|| self.remote.put(&name, body())).await?;
             }
         }
         Ok(())

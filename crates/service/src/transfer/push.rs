@@ -94,8 +94,8 @@ impl Transfer {
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));
         };
-        let mut variables = origin::variables(&evidence);
-        if let Some(name) = variables.find(|name| secrets::is_secret(name, &self.policy.secret_env)) {
+        let is_secret = |name: &&str| secrets::is_secret(name, &self.policy.secret_env);
+        if let Some(name) = origin::variables(&evidence).find(is_secret) {
             return Ok(Err(Kept::Secret(name.to_owned())));
         }
         Ok(Ok(Ready { dir, entry, evidence }))
@@ -114,16 +114,10 @@ impl Transfer {
         Ok(manifest.is_ok_and(|manifest| self.policy.trust.would_keep(&manifest).is_ok()))
     }
 
-    async fn pack(
-        &self,
-        key: EntryKey,
-        entry: Entry,
-        evidence: Evidence,
-    ) -> Result<Packed, TransferError> {
+    async fn pack(&self, key: EntryKey, entry: Entry, evidence: Evidence) -> Result<Packed, TransferError> {
         let packed = self
             .on_a_core(move |this| {
-                let mut packed =
-                    pack(&this.store, &key, &entry, &evidence, this.policy.compression_level)?;
+                let mut packed = pack(&this.store, &key, &entry, &evidence, this.policy.compression_level)?;
                 this.policy.trust.sign(&mut packed.manifest);
                 Ok::<_, PackError>(packed)
             })
@@ -131,12 +125,7 @@ impl Transfer {
         Ok(packed?)
     }
 
-    async fn upload(
-        &self,
-        dir: &CrateDir,
-        key: &EntryKey,
-        packed: Packed,
-    ) -> Result<Pushed, TransferError> {
+    async fn upload(&self, dir: &CrateDir, key: &EntryKey, packed: Packed) -> Result<Pushed, TransferError> {
         let Packed { scratch, manifest } = packed;
         let size = manifest.pack.size;
         let body = if size <= MEMORY_BYTES_MAX {
