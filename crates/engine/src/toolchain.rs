@@ -2,8 +2,9 @@
 //! The answer is remembered under the files' stamps, so that a hit starts no process; a compiler rebuilt under the
 //! same version string is another one. Knows nothing about units.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,43 +56,61 @@ fn stamps(dirs: &[(PathBuf, Vec<String>)]) -> Option<Digest> {
 
 /// Identifies the compiler of `call`, for a unit that is compiled for `target`.
 pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Toolchain, Bypass> {
-    let compiler = Path::new(&call.compiler);
-    // A path without a directory, or a rustup proxy, leads to different compilers in different directories; only a
-    // compiler that has its library beside it can be remembered.
-    let lib = compiler.parent().and_then(Path::parent).map(|root| root.join("lib"));
-    let rememberable =
-        compiler.is_absolute() && lib.as_ref().is_some_and(|lib| driver_library(lib).is_some());
+    let located = locate(call);
     let mut name = KeyWriter::new("toolchain memo");
-    name.text("compiler", call.compiler.clone());
+    name.text("compiler", located.as_deref().unwrap_or(Path::new("")).to_string_lossy());
     name.text("driver", call.driver.clone().unwrap_or_default());
     name.text("target", target.unwrap_or_default());
     let name = name.finish().0;
-    if rememberable
+    if located.is_some()
         && let Some(bytes) = store.memo_get("toolchain", &name)
         && let Ok(memo) = serde_json::from_slice::<Memo>(&bytes)
         && stamps(&memo.dirs) == Some(memo.stamps)
     {
         return Ok(memo.toolchain);
     }
-    let memo = examine(call, store, target)?;
-    if rememberable && let Ok(bytes) = serde_json::to_vec(&memo) {
+    let memo = examine(call, located.as_deref(), store, target)?;
+    // A proxy like rustup's, or a script, leads to different compilers in different directories: only the answer of
+    // a program that has its library beside it is remembered.
+    let is_compiler_itself =
+        located.is_some_and(|file| file.parent().and_then(Path::parent).is_some_and(has_driver_library));
+    if is_compiler_itself && let Ok(bytes) = serde_json::to_vec(&memo) {
         // Without a memo the next invocation examines again: slower, never wrong.
         let _ = store.memo_put("toolchain", &name, &bytes);
     }
     Ok(memo.toolchain)
 }
 
-fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Memo, Bypass> {
+/// The compiler's file with symbolic links resolved, found as the system would find it.
+fn locate(call: &Invocation) -> Option<PathBuf> {
+    let name = Path::new(&call.compiler);
+    if name.components().count() > 1 {
+        return fs::canonicalize(Path::new(&call.cwd).join(name)).ok();
+    }
+    let path = call.env.get("PATH")?;
+    let is_program = |file: &PathBuf| {
+        fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let found = std::env::split_paths(path).map(|dir| Path::new(&call.cwd).join(dir).join(name));
+    found.into_iter().find(is_program).and_then(|file| fs::canonicalize(file).ok())
+}
+
+fn examine(
+    call: &Invocation,
+    located: Option<&Path>,
+    store: &Store,
+    target: Option<&str>,
+) -> Result<Memo, Bypass> {
     let text = ask(&call.compiler, &["-vV"])?;
     let sysroot = PathBuf::from(ask(&call.compiler, &["--print", "sysroot"])?.trim());
     let line =
         |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default();
     let host = line("host:").to_owned();
     let lib = sysroot.join("lib");
-    let library = driver_library(&lib)
+    let library = driver_library(&sysroot)
         .ok_or_else(|| Bypass::Toolchain(format!("no compiler library in {}", lib.display())))?;
-    let mut stamped =
-        vec![whole(Path::new(&call.compiler)), (lib.clone(), vec![file_name(&library), ".".to_owned()])];
+    let mut stamped = vec![whole(located.unwrap_or(Path::new(&call.compiler))), whole(&library)];
+    stamped.extend(library.parent().map(|dir| (dir.to_owned(), vec![".".to_owned()])));
     let mut key = KeyWriter::new("toolchain");
     key.text("version", text.clone());
     let memo = DigestMemo::new(store);
@@ -131,10 +150,22 @@ fn examine(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Mem
     Ok(Memo { dirs: stamped, stamps, toolchain: Toolchain { id: key.finish().0, sysroot, host, version } })
 }
 
-/// `librustc_driver-<hash>.so` (or `.dylib`): the compiler proper.
-fn driver_library(lib: &Path) -> Option<PathBuf> {
-    let names = fs::read_dir(lib).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("librustc_driver-")).min().map(|name| lib.join(name))
+/// `librustc_driver-<hash>.so` (or `.dylib`), the compiler proper, of an installation: in `lib`, in `lib64`, or where
+/// Debian has it, in the directory of an architecture below `lib`.
+fn driver_library(root: &Path) -> Option<PathBuf> {
+    let is_architecture = |name: &OsStr| name.to_str().is_some_and(|name| name.contains("-linux-"));
+    let lib = root.join("lib");
+    let nested = fs::read_dir(&lib).into_iter().flatten().flatten();
+    let nested = nested.filter(|entry| is_architecture(&entry.file_name())).map(|entry| entry.path());
+    let mut dirs = [lib.clone(), root.join("lib64")].into_iter().chain(nested);
+    dirs.find_map(|dir| {
+        let names = fs::read_dir(&dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.starts_with("librustc_driver-")).min().map(|name| dir.join(name))
+    })
+}
+
+fn has_driver_library(root: &Path) -> bool {
+    driver_library(root).is_some()
 }
 
 /// A file as a directory and the one name in it.
@@ -164,5 +195,52 @@ fn ask(compiler: &str, args: &[&str]) -> Result<String, Bypass> {
             .map_err(|_| Bypass::Toolchain("its answer is not UTF-8".to_owned())),
         Ok(output) => Err(Bypass::Toolchain(format!("{compiler} {}: {}", args.join(" "), output.status))),
         Err(error) => Err(Bypass::Toolchain(format!("{compiler}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use kache_core::invocation::Env;
+
+    use super::*;
+
+    #[test]
+    fn the_compilers_library_is_found_in_every_layout() {
+        for dir in ["lib", "lib64", "lib/x86_64-linux-gnu"] {
+            let root = tempfile::tempdir().expect("temp dir");
+            assert_eq!(driver_library(root.path()), None);
+            fs::create_dir_all(root.path().join(dir)).expect("directory");
+            fs::create_dir_all(root.path().join("lib/other")).expect("directory");
+            assert_eq!(driver_library(root.path()), None);
+            let file = root.path().join(dir).join("librustc_driver-12.so");
+            fs::write(&file, "").expect("file");
+            assert_eq!(driver_library(root.path()), Some(file));
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_up_like_the_system_does() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let dir = dir.path().canonicalize().expect("real path");
+        for place in ["data", "first", "second"] {
+            fs::create_dir(dir.join(place)).expect("directory");
+            fs::write(dir.join(place).join("rustc"), "").expect("file");
+        }
+        let run = std::fs::Permissions::from_mode(0o755);
+        fs::set_permissions(dir.join("second/rustc"), run.clone()).expect("executable");
+        std::os::unix::fs::symlink("../second/rustc", dir.join("first/link")).expect("link");
+        let path = format!("{0}/data:{0}/none:relative:{0}/second", dir.display());
+        let located = |compiler: &str| {
+            let env = Env::new([(OsString::from("PATH"), OsString::from(&path))]);
+            let argv = [compiler, "--crate-name", "x"].map(OsString::from);
+            locate(&Invocation::split(&argv, dir.as_os_str(), env).expect("an invocation"))
+        };
+        let second = Some(dir.join("second/rustc"));
+        assert_eq!(located("rustc"), second);
+        assert_eq!(located(&format!("{}/first/link", dir.display())), second, "links are resolved");
+        assert_eq!(located("second/rustc"), second, "from the working directory");
+        assert_eq!(located("none/rustc"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! One call at a time, with a compiler that does what a script says: when the compiler is started and when it isn't,
 //! what comes through of its streams, exit codes and signals, what is stored of odd results.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -46,10 +47,15 @@ impl Direct {
     }
 
     fn command_in(&self, ws: &str, name: &str) -> Command {
+        let out_dir = self.lab.root().join(ws).join("target/debug/deps");
+        self.command_of(ws, name, self.fake.library(name, "src/lib.rs", &out_dir))
+    }
+
+    fn command_of(&self, ws: &str, name: &str, args: Vec<OsString>) -> Command {
         let ws = self.lab.root().join(ws);
         let mut command = self.lab.command(self.lab.wrapper());
         command
-            .args(self.fake.library(name, "src/lib.rs", &ws.join("target/debug/deps")))
+            .args(args)
             .current_dir(&ws)
             .env("CARGO_MANIFEST_DIR", &ws)
             .env("CARGO_PKG_NAME", name)
@@ -81,6 +87,29 @@ fn a_hit_runs_no_compiler() {
     let output = d.run("demo");
     assert!(output.status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists(), "{output:?}");
     assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
+}
+
+/// §3: the same for a compiler without a directory, as a Cargo that isn't rustup's calls it, and for one that moves to
+/// the front of the search path.
+#[test]
+fn a_hit_for_a_bare_name_runs_no_compiler() {
+    let d = Direct::new();
+    let bare = |front: &str| {
+        let mut args = d.fake.library("demo", "src/lib.rs", &d.deps());
+        args[0] = "rustc".into();
+        let path = format!("{front}{}:/usr/bin:/bin", d.fake.home().join("bin").display());
+        d.command_of("ws", "demo", args).env("PATH", path).output().expect("start kache")
+    };
+    assert!(bare("").status.success());
+    d.wipe();
+    let starts = d.fake.starts().len();
+    assert!(bare("").status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists());
+    assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
+    let other = kache_testkit::FakeRustc::install(d.fake.home().with_file_name("other"));
+    other.set_driver("another compiler");
+    other.script("demo", "exit 3");
+    let front = format!("{}:", other.home().join("bin").display());
+    assert_eq!(bare(&front).status.code(), Some(3), "the first one on the path is asked");
 }
 
 /// Item 7: standard error comes through while the compiler runs: the metadata notification is seen before the compile
