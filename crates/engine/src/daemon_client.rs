@@ -17,7 +17,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,19 +70,55 @@ pub struct Daemon<'a> {
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub enum Trouble {
+    /// Nobody listens.
     #[error("there is none, and none could be started: {0}")]
     Absent(String),
+    /// The system's queue of connections is full.
     #[error("it takes no more connections")]
     Full,
+    /// It was given its time.
     #[error("it gave no sign of life")]
     Silent,
+    /// The connection ended.
     #[error("the connection failed: {0}")]
     Broken(#[from] io::Error),
+    /// Another version, or something else altogether.
     #[error("it {0}")]
     Stranger(#[from] FrameError),
+    /// It didn't understand.
     #[error("it refused the question: {0}")]
     Refused(String),
+}
+
+/// Asks the daemon of a store something; starts none. `patience` is the longest time until its first word.
+///
+/// # Errors
+/// When there is no answer.
+pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply, Trouble> {
+    let deadline = Instant::now() + patience;
+    converse(connect_until(store, deadline)?, request, deadline)
+}
+
+/// Starts a daemon for a store that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment
+/// it gets what its settings and the session need. Doesn't wait until it serves.
+///
+/// # Errors
+/// When the program can't be run.
+pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
+    let chain = match settings.remote() {
+        Some(remote) if remote.credentials.is_none() && remote.profile.is_none() => env::AwsChain::Used,
+        _ => env::AwsChain::Unused,
+    };
+    let mut command = Command::new(program);
+    command.args(["daemon", "run"]).env_clear();
+    let is_wanted = |name: &str| env::is_for_daemon(name, chain);
+    command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_wanted)));
+    command.env(env::KACHE_CACHE_DIR, store.root());
+    if let Some(file) = &settings.file {
+        command.env(env::KACHE_CONFIG, file);
+    }
+    kache_store::sys::detach_and_spawn(command)
 }
 
 impl<'a> Daemon<'a> {
@@ -136,39 +172,27 @@ impl<'a> Daemon<'a> {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Trouble> {
-        let start = Instant::now();
-        let frame = protocol::encode(request)?;
-        let mut stream = self.connect_or_start(start + PATIENCE)?;
-        let mut deadline = start + PATIENCE;
-        stream.set_write_timeout(Some(left(deadline)?))?;
-        stream.write_all(&frame)?;
-        loop {
-            match read_reply(&mut stream, deadline)? {
-                Reply::Working if start.elapsed() < ANSWER_MAX => deadline = Instant::now() + SILENCE_MAX,
-                Reply::Working => return Ok(Reply::Unavailable(Unavailable::Late)),
-                Reply::Refused { why } => return Err(Trouble::Refused(why)),
-                reply => return Ok(reply),
-            }
-        }
+        let deadline = Instant::now() + PATIENCE;
+        converse(self.connect_or_start(deadline)?, request, deadline)
     }
 
     /// A connection to the daemon; when there is none, to one that is started now.
     fn connect_or_start(&self, deadline: Instant) -> Result<UnixStream, Trouble> {
-        match self.connect_until(deadline) {
+        match connect_until(self.store, deadline) {
             Err(Trouble::Absent(_)) => {}
             result => return result,
         }
         let starter = self.store.lock_daemon_start();
         if let Ok(Locking::Locked(_)) = &starter {
             // Another wrapper may have started one just before.
-            match self.connect_until(deadline) {
+            match connect_until(self.store, deadline) {
                 Err(Trouble::Absent(_)) => self.start().map_err(|error| Trouble::Absent(error.to_string()))?,
                 result => return result,
             }
         }
         let mut pause = PAUSE_MIN;
         loop {
-            match self.connect_until(deadline) {
+            match connect_until(self.store, deadline) {
                 Err(Trouble::Absent(_)) if Instant::now() + pause < deadline => thread::sleep(pause),
                 result => return result,
             }
@@ -176,41 +200,42 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Connects; while the daemon takes no more connections, tries again.
-    fn connect_until(&self, deadline: Instant) -> Result<UnixStream, Trouble> {
-        let absent = |error: &dyn std::error::Error| Trouble::Absent(error.to_string());
-        let address = self.store.socket_address().map_err(|error| absent(&error))?;
-        let address = SocketAddrUnix::new(address.path()).map_err(|error| absent(&error))?;
-        loop {
-            match connect(&address) {
-                Ok(stream) => return Ok(stream),
-                Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(absent(&Errno::NOENT)),
-                Err(Errno::AGAIN | Errno::INTR) if Instant::now() + PAUSE_MAX < deadline => {
-                    thread::sleep(PAUSE_MAX);
-                }
-                Err(Errno::AGAIN) => return Err(Trouble::Full),
-                Err(errno) => return Err(Trouble::Broken(errno.into())),
-            }
+    fn start(&self) -> io::Result<()> {
+        let program = self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        start(program, self.store, self.settings)
+    }
+}
+
+/// Sends a request and waits for the reply, as long as there are signs of life.
+fn converse(mut stream: UnixStream, request: &Request, mut deadline: Instant) -> Result<Reply, Trouble> {
+    let start = Instant::now();
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.write_all(&protocol::encode(request)?)?;
+    loop {
+        match read_reply(&mut stream, deadline)? {
+            Reply::Working if start.elapsed() < ANSWER_MAX => deadline = Instant::now() + SILENCE_MAX,
+            Reply::Working => return Ok(Reply::Unavailable(Unavailable::Late)),
+            Reply::Refused { why } => return Err(Trouble::Refused(why)),
+            reply => return Ok(reply),
         }
     }
+}
 
-    /// Starts a daemon that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment it gets
-    /// what its settings and the session need.
-    fn start(&self) -> io::Result<()> {
-        let chain = match self.settings.remote() {
-            Some(remote) if remote.credentials.is_none() && remote.profile.is_none() => env::AwsChain::Used,
-            _ => env::AwsChain::Unused,
-        };
-        let program = self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let mut command = Command::new(program);
-        command.args(["daemon", "run"]).env_clear();
-        let is_wanted = |name: &str| env::is_for_daemon(name, chain);
-        command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_wanted)));
-        command.env(env::KACHE_CACHE_DIR, self.store.root());
-        if let Some(file) = &self.settings.file {
-            command.env(env::KACHE_CONFIG, file);
+/// Connects; while the daemon takes no more connections, tries again.
+fn connect_until(store: &Store, deadline: Instant) -> Result<UnixStream, Trouble> {
+    let absent = |error: &dyn std::error::Error| Trouble::Absent(error.to_string());
+    let place = store.socket_address().map_err(|error| absent(&error))?;
+    let address = SocketAddrUnix::new(place.path()).map_err(|error| absent(&error))?;
+    loop {
+        match connect(&address) {
+            Ok(stream) => return Ok(stream),
+            Err(errno @ (Errno::NOENT | Errno::CONNREFUSED)) => return Err(absent(&errno)),
+            Err(Errno::AGAIN | Errno::INTR) if Instant::now() + PAUSE_MAX < deadline => {
+                thread::sleep(PAUSE_MAX);
+            }
+            Err(Errno::AGAIN) => return Err(Trouble::Full),
+            Err(errno) => return Err(Trouble::Broken(errno.into())),
         }
-        kache_store::sys::detach_and_spawn(command)
     }
 }
 

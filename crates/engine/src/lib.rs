@@ -5,10 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod daemon_client;
 pub mod run;
 
 mod compile;
-mod daemon_client;
 mod facts;
 mod incremental;
 mod ingest;

@@ -130,7 +130,7 @@ impl<'a> Case<'a> {
         if unit.is_executable() && !settings.cache_executables.value {
             return Err(Bypass::Executable);
         }
-        check_excluded(call, unit, settings)?;
+        world::check_excluded(call, unit, settings)?;
         let layout = world::target_layout(unit)?;
         let store = open_store(settings)?;
         let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
@@ -333,21 +333,6 @@ impl<'a> Case<'a> {
 fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
     Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
-}
-
-/// `cache.exclude`: globs over the absolute path of the crate root.
-fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result<(), Bypass> {
-    if settings.exclude.value.is_empty() {
-        return Ok(());
-    }
-    let source = kache_core::paths::absolute(&call.cwd, &unit.source);
-    for pattern in &settings.exclude.value {
-        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
-        if glob.compile_matcher().is_match(Path::new(&source)) {
-            return Err(Bypass::Excluded(pattern.clone()));
-        }
-    }
-    Ok(())
 }
 
 /// Becomes the compiler, or the wrapper that the user named for this: same arguments, standard streams, environment

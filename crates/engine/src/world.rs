@@ -5,10 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::key::Field;
-use kache_core::paths::{Root, Roots};
+use kache_core::paths::{Root, Roots, absolute};
 use kache_core::protocol::Build;
 use kache_core::reason::Bypass;
 use kache_core::remote::manifest::profile_of;
@@ -123,6 +124,21 @@ pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) 
         list.push((Root::Sysroot, text(sysroot)?));
     }
     Ok(Roots::new(list))
+}
+
+/// `cache.exclude`: globs over the absolute path of the crate root.
+pub fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result<(), Bypass> {
+    if settings.exclude.value.is_empty() {
+        return Ok(());
+    }
+    let source = absolute(&call.cwd, &unit.source);
+    for pattern in &settings.exclude.value {
+        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
+        if glob.compile_matcher().is_match(Path::new(&source)) {
+            return Err(Bypass::Excluded(pattern.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// What the daemon is told about the build, so that it can guess what comes next.

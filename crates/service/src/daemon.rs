@@ -16,6 +16,7 @@ pub mod dispatcher;
 mod health;
 mod lifecycle;
 mod prefetch;
+mod serve;
 mod server;
 mod sessions;
 mod upkeep;
@@ -32,6 +33,7 @@ use kache_store::Store;
 use tokio::sync::watch;
 
 pub use lifecycle::{End, Program};
+pub use serve::{ServeError, serve};
 pub use server::{BindError, Endpoint};
 
 use depot::{Depot, Names, Wish};

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! daemon/sock            the socket, 0600 in a 0700 directory whatever the cache directory allows
+//! daemon/pid             whom to signal when the socket doesn't answer; only true while locks/daemon is held
 //! daemon/log             what the daemon has to say
 //! daemon/avoid           not asked before this file is a while old
 //! daemon/avoid-<remote>  the same, for those who mean this remote
@@ -102,6 +103,28 @@ impl Store {
         self.lock("daemon", timeout)
     }
 
+    /// Notes the process of the daemon.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn note_daemon_pid(&self, pid: u32) -> Result<(), Error> {
+        self.publish_bytes(&self.daemon_dir().join("pid"), pid.to_string().as_bytes())
+    }
+
+    /// The process of the daemon that holds the lock now; `None` when nobody holds it.
+    ///
+    /// # Errors
+    /// When the lock can't be asked for.
+    pub fn daemon_pid(&self) -> Result<Option<i32>, Error> {
+        match self.lock_daemon(Duration::ZERO)? {
+            Locking::Locked(_) => Ok(None),
+            Locking::TimedOut => {
+                let text = fs::read_to_string(self.daemon_dir().join("pid")).unwrap_or_default();
+                Ok(text.trim().parse().ok().filter(|pid| *pid > 1))
+            }
+        }
+    }
+
     /// The right to start a daemon, so that only one of many tries.
     ///
     /// # Errors
@@ -178,7 +201,11 @@ mod tests {
         assert!(matches!(held, Locking::Locked(_)));
         assert!(matches!(store.lock_daemon(Duration::ZERO), Ok(Locking::TimedOut)));
         assert!(matches!(store.lock_daemon_start(), Ok(Locking::Locked(_))), "another lock");
+        store.make_daemon_dir().expect("made");
+        store.note_daemon_pid(4711).expect("noted");
+        assert_eq!(store.daemon_pid().expect("asked"), Some(4711));
         drop(held);
+        assert_eq!(store.daemon_pid().expect("asked"), None, "nobody holds the lock");
         assert!(matches!(store.lock_daemon(Duration::ZERO), Ok(Locking::Locked(_))));
     }
 

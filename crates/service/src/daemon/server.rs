@@ -72,6 +72,7 @@ impl Endpoint {
         let address = store.socket_address()?;
         let listener = UnixListener::bind(address.path()).map_err(refused)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(refused)?;
+        store.note_daemon_pid(std::process::id())?;
         store.forget_avoidance()?;
         Ok(Self { listener, _lock: lock })
     }
