@@ -1,6 +1,7 @@
 //! The command line: what can be typed, with its help. What each command does is in the module of its name.
 
 mod completions;
+mod daemon;
 mod diff;
 mod doctor;
 mod gc;
@@ -63,6 +64,7 @@ enum Command {
     Gc(gc::Args),
     Purge(purge::Args),
     Doctor(doctor::Args),
+    Daemon(daemon::Args),
     Completions(completions::Args),
 }
 
@@ -99,6 +101,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
+        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }

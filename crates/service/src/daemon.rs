@@ -16,6 +16,8 @@ pub mod dispatcher;
 mod health;
 mod lifecycle;
 mod prefetch;
+#[cfg(test)]
+mod scripted;
 mod serve;
 mod server;
 mod sessions;
@@ -24,13 +26,14 @@ mod uploads;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::protocol::{Demand, Find, Reply, Request, Status, Unavailable, Uploads as UploadNumbers};
 use kache_store::Store;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use lifecycle::{End, Program};
 pub use serve::{ServeError, serve};

@@ -10,3 +10,6 @@ pub mod setup;
 pub mod sync;
 pub mod transfer;
 pub mod trust;
+
+#[cfg(test)]
+mod testing;

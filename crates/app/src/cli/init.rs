@@ -30,7 +30,7 @@ pub struct Args {
     yes: bool,
     /// Only set up Cargo; install no background service
     ///
-    /// This version has no background service, so there is none to leave out.
+    /// The service transfers to and from the remote. Where no remote is configured none is installed anyway.
     #[arg(long)]
     no_service: bool,
     /// Show the change and touch nothing
@@ -39,6 +39,41 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let status = set_wrapper(args, ui)?;
+    // Without a clear yes to the one there is no yes to the other.
+    if args.no_service || status == Wrapper::Declined {
+        return Ok(Status::Done);
+    }
+    service(args, ui)?;
+    Ok(if status == Wrapper::ToDo { Status::Found } else { Status::Done })
+}
+
+/// What became of the wrapper's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrapper {
+    /// It is set.
+    Set,
+    /// It would have been, without `--check`.
+    ToDo,
+    /// The user didn't want it.
+    Declined,
+}
+
+/// Installs the background service where there is a remote to serve.
+fn service(args: &Args, ui: &Ui) -> Outcome {
+    let settings = super::settings(ui)?;
+    match settings.remote() {
+        None => Ok(Status::Done),
+        Some(remote) if args.check => {
+            ui.status(&format!("A background service for {} would be installed and started.", remote.describe()));
+            Ok(Status::Done)
+        }
+        Some(_) => super::daemon::unit::install(&settings, ui),
+    }
+}
+
+/// Sets the wrapper in Cargo's configuration.
+fn set_wrapper(args: &Args, ui: &Ui) -> Result<Wrapper, CliError> {
     let config = CargoConfig::observe(&current_dir()?, |name| std::env::var_os(name))?;
     let wanted = wrapper_to_write(&config)?;
     let edit = edit::set_wrapper(&config.user_text, &wanted).map_err(|error| {
@@ -56,20 +91,20 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         ui.status(&replacing(previous));
     }
     if args.check {
-        return finish(&config, ui, Status::Found);
+        return Ok(finish(&config, ui, Wrapper::ToDo));
     }
     if !args.yes && !agreed(ui)? {
         ui.status("Nothing was changed.");
-        return Ok(Status::Done);
+        return Ok(Wrapper::Declined);
     }
     replace_file(&config.user_file, &new_text)
         .map_err(|error| CliError::file("write", &config.user_file, &error))?;
     ui.status("Done. Build as always; `kache stats` shows what came from the cache.");
-    finish(&config, ui, Status::Done)
+    Ok(finish(&config, ui, Wrapper::Set))
 }
 
 /// Warns of what would override the user's file.
-fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
+fn finish(config: &CargoConfig, ui: &Ui, status: Wrapper) -> Wrapper {
     for setting in overriding(&config.wrappers) {
         ui.warn(&format!(
             "{} sets the wrapper to {:?}, which overrides the user's configuration here",
@@ -77,7 +112,7 @@ fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
             setting.value.display().to_string()
         ));
     }
-    Ok(status)
+    status
 }
 
 /// The settings of other wrappers, or of none, that come before the user's file.

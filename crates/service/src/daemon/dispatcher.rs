@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kache_core::key::{EntryKey, UnitKey};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::depot::{Blame, Depot, Fetched, Names, Trouble};
 use super::health::Health;

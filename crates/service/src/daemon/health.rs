@@ -2,7 +2,9 @@
 //! shows whether it is well again. Pure bookkeeping; the time comes in as a value.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Failures in a row that make a remote sick.
 const FAILURES_MAX: u32 = 3;

@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kache_store::Store;
 use kache_store::journal::Follower;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::Config;
 use super::depot::Depot;

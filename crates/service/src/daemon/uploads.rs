@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
@@ -13,6 +13,7 @@ use kache_store::clock::FileTime;
 use kache_store::queue::Owed;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::depot::{Blame, Depot, Pushed};
 use super::health::Health;
@@ -71,13 +72,14 @@ impl<D: Depot> Uploads<D> {
             let changed = self.store.queue_changed();
             let now = Instant::now();
             let is_due = failures.values().any(|failure| failure.next <= now);
-            if changed != seen || is_due {
+            // Within a tick of the clock, a second change doesn't show.
+            let is_fresh = changed.is_some_and(|time| time.age_s(FileTime::now()) < 2);
+            if changed != seen || is_fresh || is_due {
                 seen = changed;
                 self.round(&mut failures).await;
-            } else {
-                self.settled.notify_waiters();
-                tokio::time::sleep(LOOK).await;
             }
+            self.settled.notify_waiters();
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -225,3 +227,7 @@ enum Success {
     /// Something here is wrong; to be tried a few times.
     Local,
 }
+
+#[cfg(test)]
+#[path = "uploads_tests.rs"]
+mod tests;
