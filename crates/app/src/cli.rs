@@ -8,8 +8,12 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod save_manifest;
 mod stats;
 mod sums;
+mod sync;
+mod transfers;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +67,8 @@ enum Command {
     List(list::Args),
     Gc(gc::Args),
     Purge(purge::Args),
+    Sync(sync::Args),
+    SaveManifest(save_manifest::Args),
     Doctor(doctor::Args),
     Daemon(daemon::Args),
     Completions(completions::Args),
@@ -100,6 +106,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::List(args) => list::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
+        Command::Sync(args) => sync::run(&args, ui),
+        Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),

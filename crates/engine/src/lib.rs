@@ -22,5 +22,5 @@ mod placement;
 mod reads;
 mod report;
 mod restore;
-mod toolchain;
+pub mod toolchain;
 mod world;

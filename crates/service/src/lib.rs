@@ -4,12 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod daemon;
+pub mod health;
 pub mod pack;
 pub mod remote;
 pub mod setup;
 pub mod sync;
-pub mod transfer;
-pub mod trust;
-
 #[cfg(test)]
 mod testing;
+pub mod transfer;
+pub mod trust;

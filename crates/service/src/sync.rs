@@ -111,7 +111,7 @@ pub async fn push(
 }
 
 /// Whether every further request would fail in the same way.
-fn is_lasting(error: &TransferError) -> bool {
+pub fn is_lasting(error: &TransferError) -> bool {
     match error {
         TransferError::Remote(error) => {
             error.fault.is_lasting() || (error.fault == Fault::Denied && error.act != "read")

@@ -212,3 +212,7 @@ impl Transfer {
 fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
     TransferError::Refused { name: name.to_owned(), refusal: refusal.into() }
 }
+
+#[cfg(test)]
+#[path = "transfer/tests.rs"]
+mod tests;

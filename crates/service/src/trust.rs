@@ -169,3 +169,65 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     }
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::digest::Digest;
+    use kache_core::entry::{Entry, Evidence};
+    use kache_core::key::{EntryKey, UnitKey};
+    use kache_core::remote::manifest::Pack;
+
+    // Written by OpenSSL.
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI\n-----END PRIVATE KEY-----\n";
+    const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
+    const OTHER: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MCowBQYDK2VwAyEA5SDdQp7cUh60ufNBoCWPkcoZlkJO4s/Z1u1Lroy1tjk=\n-----END PUBLIC KEY-----\n";
+
+    fn manifest() -> Manifest {
+        let entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+        let pack = Pack { digest: Digest::of(b"p"), size: 900, unpacked_size: 9000 };
+        Manifest::new(EntryKey(Digest::of(b"e")), &entry, &Evidence::default(), pack, Vec::new())
+    }
+
+    fn trust(signing: Option<&str>, trusted: &[&str]) -> Trust {
+        let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
+        Trust::new(signing, &trusted).expect("keys")
+    }
+
+    #[test]
+    fn only_what_a_trusted_key_signed_is_believed() {
+        let (unsigned, mut signed) = (manifest(), manifest());
+        let signer = trust(Some(PRIVATE), &[]);
+        signer.sign(&mut signed);
+        signer.sign(&mut signed);
+        assert_eq!(signed.signatures.len(), 1);
+        let mut changed = signed.clone();
+        changed.pack.digest = Digest::of(b"poison");
+        let anybody = trust(None, &[]);
+        let ours = trust(None, &[OTHER, PUBLIC]);
+        let others = trust(None, &[OTHER]);
+        for (trust, manifest, expected) in [
+            (&anybody, &unsigned, Ok(())),
+            (&ours, &signed, Ok(())),
+            (&ours, &unsigned, Err(Untrusted::Unsigned)),
+            (&ours, &changed, Err(Untrusted::Forged)),
+            (&others, &signed, Err(Untrusted::Strangers)),
+        ] {
+            assert_eq!(trust.judge(manifest), expected, "{trust:?}");
+        }
+        assert_eq!(signer.would_keep(&signed), Ok(()));
+        assert_eq!(signer.would_keep(&unsigned), Err(Untrusted::Unsigned));
+    }
+
+    #[test]
+    fn texts_that_are_no_keys_are_refused_and_not_shown() {
+        for bad in ["", "secret!", PUBLIC, &PUBLIC[..40], &"A".repeat(64)] {
+            let error = Trust::new(Some(bad), &[]).expect_err("no private key").to_string();
+            assert!(bad.is_empty() || !error.contains(bad), "{error}");
+        }
+        assert!(Trust::new(None, &[PRIVATE.to_owned()]).is_err());
+        assert!(!format!("{:?}", trust(Some(PRIVATE), &[])).contains("LP2j"));
+    }
+}

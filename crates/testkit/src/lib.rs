@@ -25,6 +25,7 @@ mod files;
 mod journal;
 mod oracle;
 mod project;
+mod s3;
 mod sandbox;
 mod toolchain;
 
@@ -34,5 +35,6 @@ pub use fake::FakeRustc;
 pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk};
 pub use journal::{Event, Mark, Tally, read_journal};
 pub use project::Project;
+pub use s3::{Mischief, S3, Seen};
 pub use sandbox::Sandbox;
 pub use toolchain::{Toolchain, toolchain};

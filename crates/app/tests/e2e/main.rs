@@ -19,6 +19,7 @@ mod native;
 mod outputs;
 mod paths;
 mod protocol;
+mod remote;
 mod scripted;
 mod support;
 mod toolchains;

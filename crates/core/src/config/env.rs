@@ -52,6 +52,7 @@ variables! {
     XDG_CACHE_HOME, "where caches are kept";
     XDG_CONFIG_HOME, "where settings are kept";
     CARGO_HOME, "Cargo's home directory";
+    RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     NO_COLOR, "no colour in output";
