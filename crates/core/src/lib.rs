@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod args;
 pub mod config;
 pub mod depinfo;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod flags;
 pub mod invocation;
 pub mod key;
+pub mod link_report;
 pub mod lockfile;
 pub mod paths;
 pub mod plan;

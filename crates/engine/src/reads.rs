@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
+use kache_core::archive;
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::{Field, UnitKey};
+use kache_core::link_report;
 use kache_core::paths::{Root, Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
@@ -21,7 +24,6 @@ use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
-use crate::link_inputs;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
@@ -158,8 +160,7 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let refuse = |why: &str| NotStored::LinkInputs(why.to_owned());
     let report = compiled.link_report.as_ref().ok_or_else(|| refuse("no report was asked for"))?;
     let text = fs::read_to_string(report).map_err(|_| refuse("the linker wrote no report"))?;
-    let files =
-        link_inputs::parse_report(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
+    let files = link_report::parse(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
     let own_objects = format!("{}/{}.", done.unit.out_dir, done.unit.stem());
     let own_temporary = format!("{}/rustc", done.unit.out_dir);
     let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
@@ -300,7 +301,8 @@ pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) ->
         return Ok(());
     }
     for output in made.iter().filter(|output| output.kind == OutputKind::Rlib) {
-        match native::foreign_member(&output.path) {
+        match fs::File::open(&output.path).and_then(|file| archive::foreign_member(io::BufReader::new(file)))
+        {
             Ok(None) => {}
             Ok(Some(member)) => return Err(NotStored::UnattributedNative(member)),
             Err(error) => return Err(NotStored::Outputs(format!("{}: {error}", output.path.display()))),

@@ -21,7 +21,7 @@ use kache_core::digest::Digest;
 use rustix::io::Errno;
 
 use crate::clock::FileTime;
-use crate::error::{Doing, Error, unless_absent};
+use crate::error::{Doing, Error};
 use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::Store;
 
@@ -85,6 +85,10 @@ fn hash_open(mut file: &File, meta: &Metadata) -> std::io::Result<Hashed> {
             Ok(n) => {
                 hasher.update(&chunk[..n]);
                 size += n as u64;
+                // The buffer had room for more: this was the end.
+                if size == meta.len() && n < chunk.len() {
+                    break;
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -140,17 +144,17 @@ impl<'a> DigestMemo<'a> {
     /// # Errors
     /// When the file is there and can't be read, or isn't a regular file.
     pub fn digest(&self, path: &Path) -> Result<Option<Digest>, Error> {
-        let Some(meta) = unless_absent(std::fs::metadata(path)).doing("look at", path)? else {
-            return Ok(None);
+        let (file, meta) = match open_regular(path) {
+            Err(error) if error.is_missing() => return Ok(None),
+            result => result?,
         };
-        require_regular(path, &meta)?;
         if meta.len() < MEMO_BYTES_MIN {
-            return absent_if_gone(hash_file(path));
+            return Ok(Some(hash_open(&file, &meta).doing("read", path)?.digest));
         }
         match inode_memo::recall(path, &meta) {
             Remembered::Trusted(digest) => Ok(Some(digest)),
-            Remembered::EarlierBoot(digest) => self.confirm(path, &digest),
-            Remembered::Nothing => self.sidecar(path, &meta),
+            Remembered::EarlierBoot(digest) => self.confirm(path, (&file, &meta), &digest).map(Some),
+            Remembered::Nothing => self.sidecar(path, (&file, &meta)).map(Some),
         }
     }
 
@@ -178,48 +182,34 @@ impl<'a> DigestMemo<'a> {
     }
 
     /// A memo of an earlier boot: after a power cut its file may be torn, so it is read once more.
-    fn confirm(&self, path: &Path, remembered: &Digest) -> Result<Option<Digest>, Error> {
-        let (file, before) = match open_regular(path) {
-            Err(error) if error.is_missing() => return Ok(None),
-            result => result?,
-        };
-        let hashed = hash_open(&file, &before).doing("read", path)?;
+    fn confirm(&self, path: &Path, open: (&File, &Metadata), remembered: &Digest) -> Result<Digest, Error> {
+        let (file, before) = open;
+        let hashed = hash_open(file, before).doing("read", path)?;
         if hashed.digest != *remembered {
             inode_memo::forget(path);
-        } else if is_same(&before, &file.metadata().doing("look at", path)?) {
-            inode_memo::remember(&file, &before, remembered, Redating::Never);
+        } else if is_same(before, &file.metadata().doing("look at", path)?) {
+            inode_memo::remember(file, before, remembered, Redating::Never);
         }
-        Ok(Some(hashed.digest))
+        Ok(hashed.digest)
     }
 
-    fn sidecar(&self, path: &Path, meta: &Metadata) -> Result<Option<Digest>, Error> {
-        let key = sidecar_key(meta);
+    fn sidecar(&self, path: &Path, open: (&File, &Metadata)) -> Result<Digest, Error> {
+        let (file, before) = open;
+        let key = sidecar_key(before);
         // The stamps must have been final when the memo was made, so they are whenever they still match.
         if let Some(value) = self.store.memo_get(SIDECAR, &key)
             && let Ok(bytes) = <[u8; 32]>::try_from(value.as_slice())
         {
-            return Ok(Some(Digest::from_bytes(bytes)));
+            return Ok(Digest::from_bytes(bytes));
         }
-        let (file, before) = match open_regular(path) {
-            Err(error) if error.is_missing() => return Ok(None),
-            result => result?,
-        };
         let now = FileTime::now_coarse();
-        let hashed = hash_open(&file, &before).doing("read", path)?;
+        let hashed = hash_open(file, before).doing("read", path)?;
         let after = file.metadata().doing("look at", path)?;
-        if is_settled(&before, now) && is_same(&before, &after) {
+        if is_settled(before, now) && is_same(before, &after) {
             // Nothing depends on the memo being there next time.
-            let _ = self.store.memo_put(SIDECAR, &sidecar_key(&before), hashed.digest.as_bytes());
+            let _ = self.store.memo_put(SIDECAR, &key, hashed.digest.as_bytes());
         }
-        Ok(Some(hashed.digest))
-    }
-}
-
-fn absent_if_gone(result: Result<Hashed, Error>) -> Result<Option<Digest>, Error> {
-    match result {
-        Ok(hashed) => Ok(Some(hashed.digest)),
-        Err(error) if error.is_missing() => Ok(None),
-        Err(error) => Err(error),
+        Ok(hashed.digest)
     }
 }
 

@@ -20,7 +20,7 @@ use kache_service::daemon::{BindError, End, ServeError, serve};
 use kache_store::Store;
 use kache_store::rendezvous::rotate_log;
 
-use super::settings;
+use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
@@ -82,10 +82,15 @@ enum Action {
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
-    let settings = settings(ui)?;
+    let action = args.action.as_ref().unwrap_or(&Action::Status { json: false });
+    let settings = match action {
+        // Whoever has a build start it uses what can be used of the settings, as the build does.
+        Action::Run => crate::settings::load(Some(&current_dir()?))?.0,
+        _ => settings(ui)?,
+    };
     let store = Store::open(settings.cache_dir()?)?;
     store.make_daemon_dir()?;
-    match args.action.as_ref().unwrap_or(&Action::Status { json: false }) {
+    match action {
         Action::Run => run_here(store, &settings, ui),
         Action::Start => start(&store, &settings, ui),
         Action::Stop => stop(&store, ui),

@@ -1,0 +1,12 @@
+//! Input records.
+
+#![no_main]
+
+use kache_core::record::RecordSet;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(set) = RecordSet::decode(data) {
+        assert_eq!(RecordSet::decode(&set.encode()).expect("what is encoded can be decoded"), set);
+    }
+});
