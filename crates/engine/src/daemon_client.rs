@@ -122,9 +122,9 @@ pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<(
 }
 
 impl<'a> Daemon<'a> {
-    /// The daemon to ask; none where no remote is in use.
+    /// The daemon to ask; none where no remote is in use, or builds are to leave it to commands.
     pub fn of(store: &'a Store, settings: &'a Settings) -> Option<Self> {
-        let remote = settings.remote()?.identity();
+        let remote = settings.remote().filter(|_| settings.daemon.value)?.identity();
         Some(Self { store, settings, remote, program: std::env::current_exe() })
     }
 

@@ -60,8 +60,16 @@ fn frames(replies: &[Reply]) -> Vec<u8> {
 #[test]
 fn without_a_remote_there_is_no_daemon() {
     let world = World::new();
-    let (settings, _) = Settings::resolve(None, |_| None).expect("settings");
-    assert!(Daemon::of(&world.store, &settings).is_none());
+    for on in [env::KACHE_LOCAL_ONLY, "", env::KACHE_DAEMON] {
+        let value = if on == env::KACHE_DAEMON { "0" } else { "1" };
+        let variables = |name: &str| match name {
+            _ if name == on => Some(value.into()),
+            env::KACHE_S3_BUCKET if !on.is_empty() => Some("bucket".into()),
+            _ => None,
+        };
+        let (settings, _) = Settings::resolve(None, variables).expect("settings");
+        assert!(Daemon::of(&world.store, &settings).is_none(), "{on}");
+    }
 }
 
 #[test]

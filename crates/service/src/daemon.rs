@@ -129,7 +129,7 @@ impl<D: Depot> Desk<D> {
         tracing::info!(?end, "ending");
         self.is_ending.store(true, Ordering::Relaxed);
         let in_flight = async {
-            if let Some(service) = &self.service {
+            if let Some(service) = self.service.as_ref().filter(|_| end != End::Orphaned) {
                 if end == End::Stopped {
                     service.uploads.drained().await;
                 }

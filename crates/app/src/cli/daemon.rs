@@ -116,7 +116,7 @@ fn run_here(store: Store, settings: &Settings, ui: &Ui) -> Outcome {
             let error = Command::new(&program).args(["daemon", "run"]).exec();
             Err(CliError::file("run", &program, &error))
         }
-        Ok(End::Idle | End::Stopped) => Ok(Status::Done),
+        Ok(End::Idle | End::Stopped | End::Orphaned) => Ok(Status::Done),
         Err(ServeError::Bind(BindError::Taken)) => {
             ui.status("A daemon is running for this store already.");
             Ok(Status::Done)

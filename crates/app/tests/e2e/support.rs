@@ -66,6 +66,11 @@ impl Lab {
             .collect()
     }
 
+    /// Removes every entry: what they named is compiled again.
+    pub fn clear_entries(&self) {
+        self.entries().into_iter().for_each(|entry| fs::remove_file(entry).expect("remove an entry"));
+    }
+
     /// Panics unless every blob's content is what its name says and every entry's blobs exist.
     pub fn assert_store_is_sound(&self) {
         let mut known = std::collections::BTreeSet::new();

@@ -35,6 +35,7 @@ variables! {
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
+    KACHE_DAEMON, "whether builds use the daemon";
     KACHE_DAEMON_IDLE_TIMEOUT, "seconds after which an idle daemon ends";
     KACHE_S3_BUCKET, "bucket of the remote";
     KACHE_S3_ENDPOINT, "address of an S3-compatible server";

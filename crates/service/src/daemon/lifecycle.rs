@@ -33,6 +33,8 @@ pub enum End {
     Idle,
     /// Somebody said so.
     Stopped,
+    /// The socket is gone: somebody removed the cache directory, and nobody can ask any more.
+    Orphaned,
     /// The program on disk is another one; whoever runs the daemon runs that now.
     Replaced,
 }
@@ -112,6 +114,9 @@ impl Caretaker {
             let pulse = pulse();
             if let Some(prefetch) = pulse.prefetch {
                 prefetch.learn_from(&mut self.journal);
+            }
+            if !self.store.socket_path().exists() {
+                return End::Orphaned;
             }
             if self.is_replaced() {
                 return End::Replaced;

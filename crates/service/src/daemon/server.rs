@@ -79,7 +79,9 @@ impl Endpoint {
 
     /// Ends the service: takes the socket away before anybody else can take its place.
     pub fn close(self, store: &Store) {
-        if let Err(error) = fs::remove_file(store.socket_path()) {
+        if let Err(error) = fs::remove_file(store.socket_path())
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, "the socket stays behind");
         }
     }

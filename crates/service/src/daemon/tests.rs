@@ -359,6 +359,15 @@ async fn an_idle_daemon_ends_and_takes_its_socket_along() {
 }
 
 #[tokio::test]
+async fn a_daemon_whose_cache_directory_is_gone_ends() {
+    let machine = machine(&Arc::new(Memory::new()));
+    let idle = Some(Duration::from_secs(60));
+    let daemon = daemon_with(&machine, Config { idle, ..config(&machine) });
+    std::fs::remove_dir_all(machine.store().root()).expect("removed");
+    assert_eq!(daemon.await.expect("no panic"), End::Orphaned);
+}
+
+#[tokio::test]
 async fn a_daemon_whose_program_was_replaced_finishes_and_makes_way() {
     let bucket = Arc::new(Memory::new());
     let machine = machine(&bucket);
