@@ -219,7 +219,8 @@ impl<'a> Case<'a> {
                 break;
             }
             if self.try_cache().is_ok() {
-                self.event.source = Some(Source::Remote);
+                let came_now = self.event.source != Some(Source::Prefetch);
+                self.event.source = Some(if came_now { Source::Remote } else { Source::Prefetch });
                 return Ok(());
             }
         }

@@ -45,8 +45,10 @@ use lifecycle::Caretaker;
 use prefetch::Prefetch;
 use uploads::Uploads;
 
-/// Longest time that a build is kept waiting for one answer. The transfer goes on: who asks later finds its result.
-const DEMAND_MAX: Duration = Duration::from_secs(10);
+/// Longest time that a build is kept waiting for an entry, and for records, which are small. The transfer goes on: who
+/// asks later finds its result.
+const ENTRY_MAX: Duration = Duration::from_secs(15);
+const RECORDS_MAX: Duration = Duration::from_secs(3);
 /// Records whose newest results are fetched without waiting for the question.
 const AHEAD_MAX: usize = 1;
 
@@ -183,10 +185,7 @@ impl<D: Depot> Desk<D> {
             return Reply::Unavailable(Unavailable::Ending);
         }
         service.prefetch.heard_of(&find.build);
-        let reply = tokio::time::timeout(DEMAND_MAX, self.look(service, find)).await.unwrap_or_else(|_| {
-            service.dispatcher.was_too_slow();
-            Reply::Unavailable(Unavailable::Late)
-        });
+        let reply = self.look(service, find).await;
         self.count(|demand| match reply {
             Reply::Arrived => demand.arrived += 1,
             Reply::Absent => demand.absent += 1,
@@ -201,7 +200,12 @@ impl<D: Depot> Desk<D> {
         let mut fails = false;
         let subjects = find.wanted.iter().map(|key| Subject::Entry(*key));
         for subject in subjects.chain([Subject::Records(find.unit)]) {
-            let (landing, how) = service.dispatcher.bring(subject, &names, Urgency::Demand).await;
+            let patience = if matches!(subject, Subject::Entry(_)) { ENTRY_MAX } else { RECORDS_MAX };
+            let bringing = service.dispatcher.bring(subject, &names, Urgency::Demand);
+            let Ok((landing, how)) = tokio::time::timeout(patience, bringing).await else {
+                service.dispatcher.was_too_slow();
+                return Reply::Unavailable(Unavailable::Late);
+            };
             self.count(|demand| match how {
                 How::Asked => {}
                 How::Shared => demand.shared += 1,

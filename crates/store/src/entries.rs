@@ -10,9 +10,7 @@ use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
 use kache_core::key::EntryKey;
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
-#[cfg(target_os = "linux")]
-use crate::error::Doing;
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -192,10 +190,18 @@ impl Store {
         Ok(())
     }
 
+    /// Its last use stays what it was: nobody has used it now.
     fn mark_durable(&self, key: &EntryKey, entry: &Entry) -> Result<(), Error> {
         let mut durable = entry.clone();
         durable.boot.clear();
-        self.publish_bytes(&self.entry_path(key), &durable.encode())
+        let path = self.entry_path(key);
+        let used = std::fs::metadata(&path).and_then(|meta| meta.modified());
+        self.publish_bytes(&path, &durable.encode())?;
+        if let Ok(used) = used {
+            let dated = File::options().write(true).open(&path).and_then(|file| file.set_modified(used));
+            dated.doing("set the time of", &path)?;
+        }
+        Ok(())
     }
 }
 

@@ -146,7 +146,7 @@ impl Store {
         [Concerns::All, Concerns::Remote(remote)].into_iter().find_map(|concerns| {
             let path = self.avoidance(concerns);
             let noted = FileTime::modified(&fs::metadata(&path).ok()?);
-            let is_fresh = (0..AVOIDED_S).contains(&noted.age_s(FileTime::now()).max(0));
+            let is_fresh = (-AVOIDED_S..AVOIDED_S).contains(&noted.age_s(FileTime::now()));
             is_fresh.then(|| fs::read_to_string(&path).unwrap_or_default())
         })
     }

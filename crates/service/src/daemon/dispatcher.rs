@@ -167,7 +167,8 @@ impl<D: Depot> Dispatcher<D> {
         match result {
             Ok(fetched) => {
                 self.health.well();
-                if fetched != Fetched::New || matches!(subject, Subject::Records(_)) {
+                // Records that have just come bring nothing new a moment later.
+                if fetched == Fetched::Absent || matches!(subject, Subject::Records(_)) {
                     self.remember_absent(subject);
                 }
                 match fetched {
