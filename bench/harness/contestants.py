@@ -17,6 +17,9 @@ FLOOR_FLAGS = (
     *("-C", "relocation-model=static", "-C", "target-feature=+crt-static"),
 )
 
+# How kache's journal calls the ways in which outputs come from the store.
+WAYS = ("reflinked", "linked", "copied", "kept")
+
 
 @dataclass
 class Tally:
@@ -25,13 +28,17 @@ class Tally:
     hits: int | None = None
     compiled: int | None = None
     reasons: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
 
     def since(self, before: "Tally") -> "Tally":
         def less(now: int | None, then: int | None) -> int | None:
             return None if now is None else now - (then or 0)
 
         return Tally(
-            less(self.hits, before.hits), less(self.compiled, before.compiled), self.reasons - before.reasons
+            less(self.hits, before.hits),
+            less(self.compiled, before.compiled),
+            self.reasons - before.reasons,
+            self.moved - before.moved,
         )
 
 
@@ -102,6 +109,7 @@ class Kache(Wrapped):
     def tally(self) -> Tally:
         outcomes: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
+        moved: Counter[str] = Counter()
         for path in self.cache.glob("journal/*.jsonl"):
             for line in path.read_bytes().splitlines():
                 try:
@@ -112,14 +120,15 @@ class Kache(Wrapped):
                 if event.get("reason") in ("probe", "stdin"):
                     continue  # A build script tries what the compiler can do: no unit of Cargo's.
                 outcomes[outcome] += 1
+                moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
                 if outcome != "hit":
                     reasons[f"{outcome}: {event.get('reason') or 'no reason'}"] += 1
         hits = outcomes.pop("hit", 0)
-        return Tally(hits, outcomes.total(), reasons)
+        return Tally(hits, outcomes.total(), reasons, moved)
 
 
 class Sccache(Wrapped):
-    """sccache with a local disk cache, its server started beforehand, both checkouts declared as base directories."""
+    """sccache with a local disk cache, its server started beforehand, its checkouts declared as base directories."""
 
     name = "sccache"
 
@@ -130,7 +139,7 @@ class Sccache(Wrapped):
             "SCCACHE_CACHE_SIZE": "100G",
             "SCCACHE_SERVER_UDS": str(home / "socket"),
             "SCCACHE_IDLE_TIMEOUT": "0",
-            "SCCACHE_BASEDIRS": f"{home / 'first'}:{home / 'second'}",
+            "SCCACHE_BASEDIRS": ":".join(str(home / name) for name in ("first", "second", "third")),
         }
         self.ask("--start-server")
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from . import measure
 from .contestants import Plain, Tally
 from .projects import Project, checkout
 
-COLD, WARM, WARM2, NOOP2, NOOP = "cold", "warm", "warm2", "noop2", "noop"
+COLD, WARM, WARM2, NOOP2, WARM3, NOOP = "cold", "warm", "warm2", "noop2", "warm3", "noop"
+CHECKOUTS = ("first", "second", "third")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ PHASES = (
     Phase(WARM, "first", True, True, False, "same checkout, target directory removed"),
     Phase(WARM2, "second", True, True, False, "second checkout at another path, fresh target directory"),
     Phase(NOOP2, "second", False, True, False, "second checkout again, nothing changed"),
+    Phase(WARM3, "third", True, False, False, "third checkout, fresh target directory"),
     Phase(NOOP, "first", False, True, True, "back in the first checkout, nothing changed"),
 )
 
@@ -45,6 +48,11 @@ class Plan:
     reps: int
     rounds: int
     keeps_work: bool
+    # Name of the file system, and what is allocated for these directories there.
+    file_system: str
+    disk_bytes: Callable[..., int]
+    # Where Cargo's output goes: not onto a file system whose blocks are counted.
+    notes: Path
 
 
 @dataclass
@@ -53,6 +61,7 @@ class Record:
 
     project: str
     contestant: str
+    file_system: str
     rep: int
     round: int
     phase: str
@@ -61,12 +70,16 @@ class Record:
     background_cpu_s: float
     other_cpu_s: float
     disk_added_bytes: int
+    # What the target directory holds afterwards, shared or not: each inode once.
+    target_bytes: int
     units: int
     dispatched: int
     compiled: int
     hits: int
     is_noop_clean: bool
     reasons: dict[str, int] = field(default_factory=dict)
+    # Bytes of outputs by the way they came from the cache, where the contestant tells.
+    moved: dict[str, int] = field(default_factory=dict)
 
 
 def run_project(project: Project, source: Path, contestants: list[Plain], plan: Plan, work: Path, env: dict[str, str]):
@@ -75,7 +88,7 @@ def run_project(project: Project, source: Path, contestants: list[Plain], plan: 
         home = work / "runs" / f"{project.name}-{rep}"
         for contestant in contestants:
             contestant.start(home / contestant.name, env)
-            for name in ("first", "second"):
+            for name in CHECKOUTS:
                 checkout(source, contestant.home / name)
         for phase in PHASES:
             for number in range(plan.rounds if phase.is_repeated else 1):
@@ -92,13 +105,13 @@ def run_project(project: Project, source: Path, contestants: list[Plain], plan: 
 
 def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, number: int, plan: Plan) -> Record:
     where = contestant.home / phase.checkout
-    places = (contestant.cache, contestant.home / "first/target", contestant.home / "second/target")
+    places = (contestant.cache, *(contestant.home / name / "target" for name in CHECKOUTS))
     if phase.is_fresh:
         shutil.rmtree(where / "target", ignore_errors=True)
-    blocks_before = measure.allocated_bytes(*places)
+    blocks_before = plan.disk_bytes(*places)
     before = contestant.tally()
     os.sync()  # So that nobody pays for writing back what the one before has written.
-    stdout, stderr = contestant.home / "stdout", contestant.home / "stderr"
+    stdout, stderr = plan.notes / "stdout", plan.notes / "stderr"
     sample = measure.run(["cargo", *plan.cargo_args], where, contestant.env(where), stdout, stderr)
     if sample.exit_code != 0:
         tail = "".join(stderr.read_text(errors="replace").splitlines(keepends=True)[-30:])
@@ -109,6 +122,7 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
     return Record(
         project=project.name,
         contestant=contestant.name,
+        file_system=plan.file_system,
         rep=rep,
         round=number,
         phase=phase.name,
@@ -116,13 +130,15 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
         cpu_s=round(sample.cpu_s, 4),
         background_cpu_s=round(sample.background_cpu_s, 4),
         other_cpu_s=round(sample.other_cpu_s, 2),
-        disk_added_bytes=measure.allocated_bytes(*places) - blocks_before,
+        disk_added_bytes=plan.disk_bytes(*places) - blocks_before,
+        target_bytes=measure.allocated_bytes(where / "target"),
         units=units,
         dispatched=dispatched,
         compiled=done.compiled or 0,
         hits=done.hits or 0,
         is_noop_clean=phase.is_fresh or (dispatched == 0 and not names_work(stderr)),
         reasons=dict(done.reasons),
+        moved=dict(done.moved),
     )
 
 

@@ -10,11 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from .matrix import COLD, NOOP, NOOP2, PHASES, WARM, WARM2, Record
+from .contestants import WAYS
+from .matrix import COLD, NOOP, NOOP2, PHASES, WARM, WARM2, WARM3, Record
+from .volumes import REFLINKING
 
 # A figure is marked when the rest of the machine used more than this share of all cores meanwhile.
 NOISY_SHARE = 0.15
 DASH = "-"
+# What a further worktree may add, as a share of the first one's target directory.
+BUDGET, BUDGET_REFLINKING = 0.15, 0.03
 
 Value = Callable[[Record], float]
 
@@ -72,7 +76,7 @@ def all_cpu(record: Record) -> float:
 def tables(title: str, records: list[Record], cores: int) -> str:
     results = Results(records, cores)
     units = max(record.units for record in records)
-    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results)]
+    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results), disk_table(results)]
     return "\n\n".join(parts + [f"  {line}" for line in remarks(results)])
 
 
@@ -118,9 +122,40 @@ def work_table(results: Results) -> str:
     return aligned(rows)
 
 
+def disk_table(results: Results) -> str:
+    """What further worktrees add beside what the first one's target directory holds, and how kache brought their outputs."""
+    rows = [["disk, MB", "target", "2nd adds", "/target", "3rd adds", "/target", *(f"2nd {way}" for way in WAYS)]]
+    for name in results.contestants:
+        target = results.middle(name, COLD, lambda record: record.target_bytes)
+        row = [name, megabytes(target)]
+        for phase in (WARM2, WARM3):
+            added = results.disk(name, phase)
+            row += [megabytes(added), share(added, target)]
+        moved = [record.moved for record in results.of(name, WARM2) if record.round == 0 and record.moved]
+        rows.append(row + [megabytes(median(one.get(way, 0) for one in moved)) if moved else DASH for way in WAYS])
+    return aligned(rows)
+
+
+def budgets(results: Results) -> list[str]:
+    """Whether kache's further worktrees stay within what was promised for this file system."""
+    lines = []
+    target = results.middle("kache", COLD, lambda record: record.target_bytes)
+    for phase, which in ((WARM2, "second"), (WARM3, "third")):
+        added = results.disk("kache", phase)
+        if target and added is not None:
+            file_system = results.of("kache", phase)[0].file_system
+            most = BUDGET_REFLINKING if file_system in REFLINKING else BUDGET
+            verdict = "met" if added <= most * target else "NOT MET"
+            lines.append(
+                f"budget {verdict}: on {file_system} kache's {which} worktree adds {added / target:.1%} of the first "
+                f"one's target directory, at most {most:.0%} are granted"
+            )
+    return lines
+
+
 def remarks(results: Results) -> list[str]:
     """What a reader must know before believing the tables."""
-    lines = []
+    lines = budgets(results)
     for name in results.contestants:
         for phase in (NOOP2, NOOP):
             bad = [record for record in results.of(name, phase) if not record.is_noop_clean]

@@ -1,7 +1,9 @@
 """Rules of the harness that a wrong table would hide. `python3 -m unittest discover bench/tests`."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import contestants, matrix, measure, report, workspace  # noqa: E402
+from harness import contestants, matrix, measure, report, volumes, workspace  # noqa: E402
 
 
 class WithFolder(unittest.TestCase):
@@ -84,12 +86,14 @@ class Counting(WithFolder):
         kache = contestants.Kache(Path("kache"))
         kache.start(self.folder / "home", {})
         (kache.cache / "journal").mkdir()
-        events = [{"outcome": "hit"}, {"outcome": "miss", "reason": "new"}, {"outcome": "hit"}]
+        events = [{"outcome": "hit", "moved": {"linked_bytes": 7, "copied_bytes": 2}}, {"outcome": "miss", "reason": "new"}]
+        events.append({"outcome": "hit", "moved": {"linked_bytes": 3}})
         events.append({"outcome": "passthrough", "reason": "probe"})
         text = "\n".join(json.dumps(event) for event in events) + '\n{"outc'
         (kache.cache / "journal/1.jsonl").write_text(text)
         tally = kache.tally()
         self.assertEqual((tally.hits, tally.compiled, dict(tally.reasons)), (2, 1, {"miss: new": 1}))
+        self.assertEqual((tally.moved["linked"], tally.moved["copied"], tally.moved["reflinked"]), (10, 2, 0))
 
 
 class Ratios(unittest.TestCase):
@@ -106,6 +110,47 @@ class Ratios(unittest.TestCase):
         self.assertIn("NOT FRESH: kache, noop", report.tables("x", [dirty], cores=2))
 
 
+class Budgets(unittest.TestCase):
+    def test_a_share_of_the_first_target_directory_is_granted(self) -> None:
+        for file_system, added, expected in (
+            ("ext4", 150, "budget met"), ("ext4", 151, "budget NOT MET"), ("tmpfs", 150, "budget met"),
+            ("xfs", 30, "budget met"), ("btrfs", 31, "budget NOT MET"),
+        ):  # fmt: skip
+            cold = dataclasses.replace(record("kache", 0, 1.0, phase="cold"), target_bytes=1000)
+            second = dataclasses.replace(record("kache", 0, 1.0), disk_added_bytes=added, file_system=file_system)
+            # A later round rebuilds what was just removed: it says nothing about disk.
+            later = dataclasses.replace(second, round=1, disk_added_bytes=0)
+            lines = report.budgets(report.Results([cold, second, later], cores=2))
+            self.assertEqual([line.startswith(expected) for line in lines], [True], (file_system, added, lines))
+
+
+class Volumes(unittest.TestCase):
+    """What is mounted is counted as the file system counts it. Needs root; fails without it where CI says so."""
+
+    def test_shared_extents_count_once(self) -> None:
+        for kind in ("xfs", "btrfs", "ext4", "tmpfs"):
+            tool = volumes.MKFS.get(kind, ["true"])[0]
+            if os.geteuid() != 0 or shutil.which(tool) is None:
+                self.assertNotEqual(os.environ.get("CI"), "true", f"no {kind} here")
+                continue
+            with self.subTest(kind), tempfile.TemporaryDirectory() as folder:
+                with volumes.mounted(kind, Path(folder)) as point:
+                    empty = volumes.used_bytes(point)
+                    (point / "one").write_bytes(os.urandom(8 << 20))
+                    one = volumes.used_bytes(point) - empty
+                    how = "always" if kind in volumes.REFLINKING else "never"
+                    subprocess.run(["cp", f"--reflink={how}", point / "one", point / "two"], check=True)
+                    two = volumes.used_bytes(point) - empty
+                    self.assertGreaterEqual(one, 8 << 20)
+                    self.assertLess(one, 9 << 20)
+                    if kind in volumes.REFLINKING:
+                        self.assertLess(two - one, 1 << 20)
+                    else:
+                        self.assertGreaterEqual(two - one, 8 << 20)
+                self.assertFalse(os.path.ismount(point))
+                self.assertEqual(list(Path(folder).iterdir()), [])
+
+
 class Workspace(WithFolder):
     def test_an_edit_changes_one_line(self) -> None:
         root = self.folder / "w"
@@ -119,8 +164,8 @@ class Workspace(WithFolder):
 
 def record(contestant: str, number: int, wall_s: float, phase: str = "warm2", is_noop_clean: bool = True) -> matrix.Record:
     return matrix.Record(
-        project="x", contestant=contestant, rep=0, round=number, phase=phase, wall_s=wall_s, cpu_s=wall_s,
-        background_cpu_s=0.0, other_cpu_s=0.0, disk_added_bytes=0, units=1, dispatched=1, compiled=0, hits=1,
+        project="x", contestant=contestant, file_system="ext4", rep=0, round=number, phase=phase, wall_s=wall_s, cpu_s=wall_s,
+        background_cpu_s=0.0, other_cpu_s=0.0, disk_added_bytes=0, target_bytes=0, units=1, dispatched=1, compiled=0, hits=1,
         is_noop_clean=is_noop_clean,
     )  # fmt: skip
 

@@ -8,11 +8,14 @@ mod gc;
 mod init;
 mod list;
 mod purge;
+mod report;
 mod save_manifest;
 mod stats;
 mod sums;
 mod sync;
 mod transfers;
+mod verify;
+mod why_miss;
 mod workspace;
 
 use std::ffi::OsString;
@@ -65,6 +68,9 @@ enum Command {
     Init(init::Args),
     Stats(stats::Args),
     List(list::Args),
+    WhyMiss(why_miss::Args),
+    Report(report::Args),
+    Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
     Sync(sync::Args),
@@ -104,6 +110,9 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Init(args) => init::run(&args, ui),
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
+        Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Report(args) => report::run(&args, ui),
+        Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),

@@ -5,7 +5,11 @@
 mod cargo_config;
 mod cli;
 mod error;
+#[cfg(test)]
+mod schema;
 mod settings;
+#[cfg(test)]
+mod snapshot;
 mod ui;
 mod wrapper;
 

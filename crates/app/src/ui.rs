@@ -76,9 +76,14 @@ impl Ui {
     }
 
     /// Output without colour.
+    pub const fn without_colour() -> Self {
+        Self { color_out: false, color_err: false }
+    }
+
+    /// The same, by the name that tests use.
     #[cfg(test)]
     pub const fn plain() -> Self {
-        Self { color_out: false, color_err: false }
+        Self::without_colour()
     }
 
     /// A piece of text for standard output.

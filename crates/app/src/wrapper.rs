@@ -65,9 +65,15 @@ fn start_log(settings: &Settings) {
         },
     };
     let Ok(file) = OpenOptions::new().create(true).append(true).open(file) else { return };
-    let filter = tracing_subscriber::EnvFilter::try_new(&filter.value).unwrap_or_default();
+    let (parsed, problem) = match tracing_subscriber::EnvFilter::try_new(&filter.value) {
+        Ok(parsed) => (parsed, None),
+        Err(error) => (tracing_subscriber::EnvFilter::new("error"), Some(error)),
+    };
     let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
+        tracing_subscriber::fmt().with_env_filter(parsed).with_writer(Mutex::new(file)).with_ansi(false);
     // A second log in one process is refused; the first one stays.
     let _ = log.try_init();
+    if let Some(error) = problem {
+        tracing::error!("the log's filter {:?} is not valid, errors only: {error}", filter.value);
+    }
 }

@@ -26,6 +26,7 @@ pub use remote::{Credentials, Remote, Secret, SigningKey};
 pub use rows::Row;
 
 use crate::quantity;
+use crate::verify::Sample;
 use layers::Layers;
 
 /// Size limit of the store unless one is set, in bytes.
@@ -109,8 +110,8 @@ pub struct Settings {
     pub compression_level: Setting<i32>,
     /// `KACHE_DISABLED`.
     pub disabled: Setting<bool>,
-    /// `KACHE_VERIFY`: compile on a hit as well, and compare.
-    pub verify: Setting<bool>,
+    /// `KACHE_VERIFY`: the share of hits that are compiled as well, and compared.
+    pub verify: Setting<Sample>,
     /// `KACHE_PROGRESS`.
     pub progress: Setting<Progress>,
     /// `KACHE_LOG`: a tracing filter.
@@ -165,7 +166,9 @@ impl Settings {
             s3_concurrency: concurrency(&layers)?,
             compression_level: compression_level(&layers, &mut warnings)?,
             disabled: switch(Some(env::KACHE_DISABLED), None, false)?,
-            verify: switch(Some(env::KACHE_VERIFY), None, false)?,
+            verify: layers
+                .text(Some(env::KACHE_VERIFY), None, sample)?
+                .unwrap_or(Setting::default_of(Sample::NONE)),
             progress: layers
                 .text(Some(env::KACHE_PROGRESS), None, progress)?
                 .unwrap_or(Setting::default_of(Progress::Off)),
@@ -247,6 +250,11 @@ fn progress(text: &str) -> Result<Progress, Problem> {
         "verbose" | "all" => Ok(Progress::All),
         _ => Err(Problem::Value { value: text.to_owned(), why: "is none of 0, 1, hits, verbose, all" }),
     }
+}
+
+fn sample(text: &str) -> Result<Sample, Problem> {
+    let not = || Problem::Value { value: text.to_owned(), why: "is neither a switch nor a share like 10%" };
+    Sample::parse(text).ok_or_else(not)
 }
 
 fn idle_timeout<E: Fn(&str) -> Option<OsString>>(

@@ -7,6 +7,8 @@
 //! ```
 //! At most [`ENTRY_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -219,6 +221,9 @@ pub struct Evidence {
     /// credential isn't shared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macro_variables: Vec<String>,
+    /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

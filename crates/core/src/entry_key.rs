@@ -41,7 +41,8 @@ pub fn derive(
     (EntryKey(digest), fields)
 }
 
-pub(crate) fn input_field(input: &Input) -> String {
+/// Name of the field that an input has in the key.
+pub fn input_field(input: &Input) -> String {
     match input {
         Input::File(name) => format!("file {name}"),
         Input::Dir(name) => format!("directory {name}"),

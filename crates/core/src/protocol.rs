@@ -67,9 +67,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// When nothing that can be understood follows.
 pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
-    let number = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
+    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if header[..4] != MAGIC {
         return Err(FrameError::Foreign);
     }

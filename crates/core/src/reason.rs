@@ -129,8 +129,10 @@ pub enum Miss {
     PathBaked(Root),
     /// The entry's files are gone or were changed; it was dropped.
     Broken(String),
-    /// A verification run compiles although there is an entry.
-    Verify,
+    /// A verification run compiles although there is an entry; what it came to.
+    Verify(String),
+    /// A verification run found the entry to be something else than the compiler makes now; it was dropped.
+    VerifyMismatch(String),
 }
 
 impl Miss {
@@ -141,7 +143,8 @@ impl Miss {
             Miss::InputsChanged(_) => "inputs-changed",
             Miss::PathBaked(_) => "path-baked",
             Miss::Broken(_) => "broken-entry",
-            Miss::Verify => "verify",
+            Miss::Verify(_) => "verify",
+            Miss::VerifyMismatch(_) => "verify-mismatch",
         }
     }
 }
@@ -155,7 +158,8 @@ impl fmt::Display for Miss {
                 write!(f, "the output contains the path of {}, which differs here", root.name_prefix())
             }
             Miss::Broken(why) => write!(f, "the entry was broken and is dropped: {why}"),
-            Miss::Verify => f.write_str("compiled to verify the entry"),
+            Miss::Verify(what) => write!(f, "compiled to verify the entry: {what}"),
+            Miss::VerifyMismatch(what) => write!(f, "the entry was not what the compiler makes: {what}"),
         }
     }
 }

@@ -231,7 +231,15 @@ impl Tally {
 }
 
 impl Part {
-    fn add(&mut self, event: &Event) {
+    /// The sums over some events.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut part = Self::default();
+        events.into_iter().for_each(|event| part.add(event));
+        part
+    }
+
+    /// Counts one event.
+    pub fn add(&mut self, event: &Event) {
         let mut outcomes = Outcomes::default();
         outcomes.count(event.outcome);
         let times = TimeSums::of(event);

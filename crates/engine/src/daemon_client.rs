@@ -186,7 +186,9 @@ impl<'a> Daemon<'a> {
         if let Ok(Locking::Locked(_)) = &starter {
             // Another wrapper may have started one just before.
             match connect_until(self.store, deadline) {
-                Err(Trouble::Absent(_)) => self.start().map_err(|error| Trouble::Absent(error.to_string()))?,
+                Err(Trouble::Absent(_)) => {
+                    self.start().map_err(|error| Trouble::Absent(error.to_string()))?
+                }
                 result => return result,
             }
         }
@@ -201,7 +203,8 @@ impl<'a> Daemon<'a> {
     }
 
     fn start(&self) -> io::Result<()> {
-        let program = self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        let program =
+            self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         start(program, self.store, self.settings)
     }
 }

@@ -24,6 +24,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 
 use crate::compile::Compiled;
+use crate::evidence;
 use crate::facts;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
@@ -35,6 +36,8 @@ pub struct Ingested {
     pub key: EntryKey,
     /// Bytes that the store didn't have.
     pub new_bytes: u64,
+    /// The entry.
+    pub entry: Entry,
 }
 
 /// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then.
@@ -94,20 +97,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
-    publish(
-        store,
-        done,
-        &entry_key,
-        &entry,
-        Evidence {
-            crate_name: done.unit.crate_name.clone(),
-            unit_fields: done.key.1.to_vec(),
-            entry_fields,
-            macro_variables: observer.macro_variables(&record.inputs),
-            record: record.clone(),
-        },
-    )?;
-    Ok(Ingested { key: entry_key, new_bytes })
+    publish(store, done, &entry_key, &entry, evidence::collect(store, done, &record, entry_fields))?;
+    Ok(Ingested { key: entry_key, new_bytes, entry })
 }
 
 fn publish(

@@ -55,8 +55,8 @@ impl<'a> Observer<'a> {
             let digest = memo.digest(Path::new(&path)).ok()??;
             macro_env::variables(self.store, self.env, Path::new(&path), &digest)
         };
-        let names: BTreeSet<String> = inputs.iter().filter_map(of).flatten().collect();
-        names.into_iter().collect()
+        let names: BTreeSet<&str> = inputs.iter().filter_map(of).flatten().map(|(name, _)| name).collect();
+        names.into_iter().map(str::to_owned).collect()
     }
 
     fn look(&self, input: &Input) -> Option<Observed> {

@@ -7,8 +7,10 @@
 
 pub mod daemon_client;
 pub mod run;
+pub mod toolchain;
 
 mod compile;
+mod evidence;
 mod facts;
 mod incremental;
 mod ingest;
@@ -18,9 +20,10 @@ mod lookup;
 mod macro_env;
 mod native;
 mod outputs;
+mod pass;
 mod placement;
 mod reads;
 mod report;
 mod restore;
-pub mod toolchain;
+mod verify;
 mod world;

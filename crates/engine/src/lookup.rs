@@ -17,8 +17,24 @@ use crate::inputs::Observer;
 pub enum Found {
     /// There is an entry.
     Hit(EntryKey, Box<Entry>),
-    /// There is none; why, and the keys that the unit's records lead to.
-    Miss(Miss, Vec<EntryKey>),
+    /// There is none.
+    Miss(Missed),
+}
+
+/// What a look-up without result found out.
+pub struct Missed {
+    /// Why there is no entry.
+    pub why: Miss,
+    /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
+    pub seen: Option<(InputRecord, Vec<Field>)>,
+    /// The keys that the unit's records lead to, newest first.
+    pub wanted: Vec<EntryKey>,
+}
+
+impl From<Miss> for Missed {
+    fn from(why: Miss) -> Self {
+        Self { why, seen: None, wanted: Vec::new() }
+    }
 }
 
 /// Looks for an entry of the unit.
@@ -48,15 +64,16 @@ pub fn lookup(
                     }
                 }
                 store.drop_entry(&entry_key)?;
-                Found::Miss(Miss::Broken("lost in a power cut".to_owned()), vec![entry_key])
+                let why = Miss::Broken("lost in a power cut".to_owned());
+                Found::Miss(Missed { wanted: vec![entry_key], ..why.into() })
             }
         });
     }
-    let why = match records.first() {
-        None => Miss::UnitUnknown,
+    let missed = match records.first() {
+        None => Miss::UnitUnknown.into(),
         Some(record) => explain(store, unit, key, record, roots, observer),
     };
-    Ok(Found::Miss(why, absent))
+    Ok(Found::Miss(Missed { wanted: absent, ..missed }))
 }
 
 /// Names what differs from the entry that was stored under the newest record.
@@ -67,14 +84,14 @@ fn explain(
     record: &InputRecord,
     roots: &Roots,
     observer: &Observer<'_>,
-) -> Miss {
+) -> Missed {
     let observed = match observer.observe_all(&record.inputs) {
         Ok(observed) => observed,
-        Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")),
+        Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")).into(),
     };
     let (_, now) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
-    match first_difference(&before.unwrap_or_default(), &now) {
+    let why = match first_difference(&before.unwrap_or_default(), &now) {
         Some(Field { name, value }) if name.starts_with("baked path ") => {
             let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
             root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(*root))
@@ -84,7 +101,8 @@ fn explain(
         }
         Some(field) => Miss::InputsChanged(field.name.clone()),
         None => Miss::InputsChanged("the entry was evicted".to_owned()),
-    }
+    };
+    Missed { why, seen: Some((record.clone(), now)), wanted: Vec::new() }
 }
 
 fn first_difference<'a>(before: &[Field], now: &'a [Field]) -> Option<&'a Field> {

@@ -58,16 +58,20 @@ struct Names {
 /// its path, `digest` its content. `None` when the library can't be read.
 pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
     let mut key = KeyWriter::new("macro environment");
-    for name in variables(store, env, library, digest)? {
-        // What a macro makes of a path can't be seen, so it counts as it is.
-        let value = env.get(&name).unwrap_or_default();
-        key.digest(name, Digest::of(value.as_encoded_bytes()));
+    for (name, value) in variables(store, env, library, digest)? {
+        key.digest(name, value);
     }
     Some(key.finish().0)
 }
 
-/// Names of the variables that are set and that the library may read.
-pub fn variables(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Vec<String>> {
+/// The variables that the library may read, by name, with digests of their values. What a macro makes of a path can't
+/// be seen, so a value counts as it is.
+pub fn variables<'e>(
+    store: &Store,
+    env: &'e Env,
+    library: &Path,
+    digest: &Digest,
+) -> Option<Vec<(&'e str, Digest)>> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -85,7 +89,8 @@ pub fn variables(store: &Store, env: &Env, library: &Path, digest: &Digest) -> O
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    Some(relevant.into_iter().filter(|name| names.found.contains(*name)).map(str::to_owned).collect())
+    let found = relevant.into_iter().filter(|(name, _)| names.found.contains(*name));
+    Some(found.map(|(name, value)| (name, Digest::of(value.as_encoded_bytes()))).collect())
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

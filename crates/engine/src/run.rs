@@ -2,9 +2,8 @@
 //! the single place where the cache fails open.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kache_core::config::{Settings, env};
@@ -16,6 +15,7 @@ use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::protocol::Build;
 use kache_core::reason::{Bypass, Miss, NotStored};
+use kache_core::record::InputRecord;
 use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
@@ -27,12 +27,13 @@ use crate::incremental::{self, Effort};
 use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
+pub use crate::pass::{End, refuse, without_settings};
 use crate::placement::Standing;
 use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, facts, outputs, reads, report};
+use crate::{compile, evidence, facts, outputs, pass, reads, report, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -45,28 +46,13 @@ const REMOTE_ROUNDS_MAX: usize = 3;
 /// The remote has nothing that serves the unit.
 struct NotThere;
 
-/// How the process is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With this code.
-    Code(i32),
-    /// By this signal, like the compiler.
-    Signal(i32),
-}
-
-impl From<ExitStatus> for End {
-    fn from(status: ExitStatus) -> Self {
-        status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(9)), End::Code)
-    }
-}
-
 /// Serves the invocation `argv` (compiler first) from the cache, or has the compiler do it. Returns only when this
 /// process has to end by itself; what is not for the cache becomes the compiler.
 pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
     match serve(argv, settings, session, started) {
         Ok(end) => end,
-        Err(bypass) => pass_through(argv, settings, session, &bypass, started),
+        Err(bypass) => pass::pass_through(argv, settings, session, &bypass, started),
     }
 }
 
@@ -83,7 +69,7 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         Ok(()) => return Ok(case.close(started, End::Code(0))),
         Err(why) => why,
     };
-    let effort = Effort::choose(&unit, &case.standing);
+    let effort = case.effort();
     let _lock: Option<Lock>;
     if effort != Effort::Edit {
         let (lock, waited) = case.wait_for_others();
@@ -91,7 +77,7 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         if waited && case.try_cache().map_err(|again| why = again).is_ok() {
             return Ok(case.close(started, End::Code(0)));
         }
-        if case.try_remote().is_ok() {
+        if case.verified.is_none() && case.try_remote().is_ok() {
             return Ok(case.close(started, End::Code(0)));
         }
     }
@@ -116,6 +102,10 @@ struct Case<'a> {
     build: Build,
     /// Keys under which the store has nothing, although records of the unit lead there.
     wanted: Vec<EntryKey>,
+    /// What the last look-up compared, when it found nothing.
+    seen: Option<(InputRecord, Vec<Field>)>,
+    /// The entry that is there, when it is to be verified.
+    verified: Option<(EntryKey, Box<Entry>)>,
     event: Event,
 }
 
@@ -157,6 +147,8 @@ impl<'a> Case<'a> {
             externs,
             build,
             wanted,
+            seen: None,
+            verified: None,
             event,
         })
     }
@@ -168,10 +160,15 @@ impl<'a> Case<'a> {
         let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
+            Ok(Found::Hit(key, entry)) if self.settings.verify.takes(&key, &self.event.session) => {
+                self.verified = Some((key, entry));
+                Err(Miss::Verify("it could not be compared".to_owned()))
+            }
             Ok(Found::Hit(key, entry)) => self.restore(key, &entry),
-            Ok(Found::Miss(why, wanted)) => {
-                self.wanted = wanted;
-                Err(why)
+            Ok(Found::Miss(missed)) => {
+                self.wanted = missed.wanted;
+                self.seen = missed.seen;
+                Err(missed.why)
             }
             Err(error) => Err(Miss::Broken(error.to_string())),
         }
@@ -203,6 +200,14 @@ impl<'a> Case<'a> {
                 }
                 Err(Miss::Broken(error.to_string()))
             }
+        }
+    }
+
+    /// How the unit is compiled: to verify an entry, in the way in which that was made.
+    fn effort(&self) -> Effort {
+        match &self.verified {
+            Some((_, entry)) => Effort::like(entry),
+            None => Effort::choose(self.unit, &self.standing),
         }
     }
 
@@ -243,8 +248,11 @@ impl<'a> Case<'a> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
+        // An entry is compared with what comes out of empty state, and this directory's state may be anything.
+        let is_private = self.verified.is_some() && effort.keeps_incremental();
+        let state = is_private.then(|| incremental::PrivateState::new(self.call)).transpose()?;
         let job = compile::Job {
-            call: self.call,
+            call: state.as_ref().map_or(self.call, |state| &state.call),
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
             remapped: remap::remapped_roots(self.unit, &self.roots),
@@ -264,24 +272,36 @@ impl<'a> Case<'a> {
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
         let clock = Instant::now();
+        let done = Finished {
+            real_target: world::real_target(&self.roots),
+            call: self.call,
+            unit: self.unit,
+            key: (self.key, &self.fields),
+            externs: &self.externs,
+            roots: &self.roots,
+            toolchain: &self.toolchain,
+            standing: &self.standing,
+        };
         let stored = if !compiled.status.success() {
             self.event.outcome = Outcome::Error;
             Err(NotStored::Failed)
         } else if editing {
             Err(NotStored::Incremental)
         } else {
-            let done = Finished {
-                real_target: world::real_target(&self.roots),
-                call: self.call,
-                unit: self.unit,
-                key: (self.key, &self.fields),
-                externs: &self.externs,
-                roots: &self.roots,
-                toolchain: &self.toolchain,
-                standing: &self.standing,
-            };
             ingest(&self.store, &done, &compiled)
         };
+        if let Some((key, entry)) = self.verified.take() {
+            let made = stored.as_ref().map(|stored| &stored.entry);
+            let verdict = verify::judge(&self.store, self.unit, (&key, &entry), made);
+            self.event.reason = Some(verdict.code().to_owned());
+            self.event.detail = Some(verdict.to_string());
+        } else if stored.is_err() {
+            let (record, fields) = self.seen.take().unwrap_or_default();
+            let evidence = evidence::collect(&self.store, &done, &record, fields);
+            if let Err(error) = self.store.note_miss(&self.key, &evidence) {
+                tracing::warn!(%error, "nothing will explain this miss");
+            }
+        }
         match stored {
             Ok(stored) => {
                 self.event.entry_key = Some(stored.key);
@@ -334,53 +354,6 @@ impl<'a> Case<'a> {
 fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
     Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
-}
-
-/// Becomes the compiler, or the wrapper that the user named for this: same arguments, standard streams, environment
-/// and process.
-fn pass_through(
-    argv: &[OsString],
-    settings: &Settings,
-    session: &Session,
-    bypass: &Bypass,
-    started: Instant,
-) -> End {
-    if bypass.is_counted()
-        && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
-    {
-        crate::placement::mark_bypassed(&call, &session.id);
-        let event = report::passed(&call, session, bypass);
-        report::emit(event, started, open_store(settings).ok().as_ref(), settings);
-    }
-    let mut words = argv.to_vec();
-    if let Some(fallback) = settings.fallback.as_ref().filter(|path| !is_self(&path.value)) {
-        words.insert(0, OsString::from(&fallback.value));
-    }
-    without_settings(&words)
-}
-
-fn unexpanded(argv: &[OsString]) -> Result<Invocation, Bypass> {
-    let text: Vec<OsString> = argv.iter().map(|arg| arg.to_string_lossy().into_owned().into()).collect();
-    Invocation::split(&text, std::ffi::OsStr::new("/"), kache_core::invocation::Env::default())
-}
-
-/// A wrapper that calls itself would never end.
-fn is_self(path: &str) -> bool {
-    let ours = std::env::current_exe().and_then(std::fs::canonicalize);
-    matches!((ours, std::fs::canonicalize(PathBuf::from(path))), (Ok(ours), Ok(theirs)) if ours == theirs)
-}
-
-/// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.
-pub fn refuse(argv: &[OsString], settings: &Settings, session: &Session, bypass: &Bypass) -> End {
-    pass_through(argv, settings, session, bypass, Instant::now())
-}
-
-/// Becomes the program that `argv` names. For callers that have an invocation but no settings, too.
-pub fn without_settings(argv: &[OsString]) -> End {
-    let Some((program, args)) = argv.split_first() else { return End::Code(2) };
-    let error = Command::new(program).args(args).exec();
-    eprintln!("kache: can't run {}: {error}", program.to_string_lossy());
-    End::Code(127)
 }
 
 /// The calling Cargo, looked at once for a whole process: settings are searched from its directory.

@@ -94,8 +94,7 @@ struct Service<D> {
 pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc<D>>) -> End {
     let service = config.remote.as_ref().zip(depot).map(|((_, id), depot)| {
         let dispatcher = Dispatcher::new(Arc::clone(&depot), config.slots);
-        let prefetch =
-            Prefetch::new(Arc::clone(&config.store), Arc::clone(&depot), Arc::clone(&dispatcher));
+        let prefetch = Prefetch::new(Arc::clone(&config.store), Arc::clone(&depot), Arc::clone(&dispatcher));
         let slots = config.slots.div_ceil(2);
         let uploads = Uploads::new(Arc::clone(&config.store), depot, *id, slots);
         Service { id: *id, dispatcher, prefetch, uploads }
@@ -228,7 +227,8 @@ impl<D: Depot> Desk<D> {
     /// New records have arrived, and the next question will most likely be for the result that they were stored with.
     fn bring_ahead(&self, service: &Service<D>, find: &Find, names: &Names) {
         let Ok(set) = self.config.store.records(&find.unit) else { return };
-        let newest: Vec<EntryKey> = set.records.iter().filter_map(|record| record.last).take(AHEAD_MAX).collect();
+        let newest: Vec<EntryKey> =
+            set.records.iter().filter_map(|record| record.last).take(AHEAD_MAX).collect();
         for entry in newest {
             let wish = Wish { names: names.clone(), unit: find.unit, entry, shape: None };
             let prefetch = Arc::clone(&service.prefetch);

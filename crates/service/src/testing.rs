@@ -82,7 +82,7 @@ impl Machine {
             unit_fields,
             entry_fields,
             record: record.clone(),
-            macro_variables: Vec::new(),
+            ..Evidence::default()
         };
         store.publish(&key, &entry, &evidence).expect("published");
         store.add_record(&entry.unit, InputRecord { last: Some(key), ..record }).expect("record");

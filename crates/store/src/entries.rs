@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use kache_core::digest::Digest;
 use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
-use kache_core::key::EntryKey;
+use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
 use crate::error::{Doing, Error};
@@ -16,6 +16,9 @@ use crate::layout::{Shelf, Store};
 
 /// Longest evidence file that is read, in bytes.
 const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
+
+/// Kind of the memos about misses that were not stored.
+const MISSES: &str = "misses";
 
 /// An entry's last use is noted no more often than this, in seconds, so that hits stay cheap.
 const TOUCH_EVERY_S: i64 = 3600;
@@ -131,6 +134,19 @@ impl Store {
             Content::Whole(bytes, _) => Ok(serde_json::from_slice(&bytes).ok()),
             Content::Absent | Content::TooLong => Ok(None),
         }
+    }
+
+    /// What a look-up of this unit compared when its compile was not stored afterwards, if that was kept.
+    pub fn miss(&self, unit: &UnitKey) -> Option<Evidence> {
+        serde_json::from_slice(&self.memo_get(MISSES, &unit.0)?).ok()
+    }
+
+    /// Keeps what a look-up of this unit compared, for a miss whose compile is not stored.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn note_miss(&self, unit: &UnitKey, evidence: &Evidence) -> Result<(), Error> {
+        self.memo_put(MISSES, &unit.0, &serde_json::to_vec(evidence).unwrap_or_default())
     }
 
     /// All entries, in no order.

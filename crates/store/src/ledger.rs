@@ -94,12 +94,18 @@ fn is_settled(dir: &Path, session: &str) -> bool {
     fs::read_to_string(dir.join("session")).is_ok_and(|known| known == session) && dir.join("birth").exists()
 }
 
-/// Whether `deps/` or a build script's directory holds an artifact of a unit without mark.
+/// Whether `deps/`, `examples/` or a build script's directory holds an artifact of a unit without mark. A program
+/// counts like a library: it was linked with libraries that may be gone.
 fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> {
     let unmarked = |id: &str| !marks.join(id).exists();
-    for name in names(&profile_dir.join("deps"))? {
-        if artifact_unit(&name).is_some_and(unmarked) {
-            return Ok(true);
+    for folder in ["deps", "examples"] {
+        let dir = profile_dir.join(folder);
+        for name in names(&dir)? {
+            if artifact_unit(&name).is_some_and(unmarked)
+                || (is_program_name(&name) && unmarked(&name) && dir.join(&name).is_file())
+            {
+                return Ok(true);
+            }
         }
     }
     for package in names(&profile_dir.join("build"))? {
@@ -113,10 +119,18 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
     Ok(false)
 }
 
-/// The unit that a library file in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
+/// The unit that a file with an extension in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
 fn artifact_unit(name: &str) -> Option<&str> {
     let (stem, extension) = name.rsplit_once('.')?;
-    matches!(extension, "rlib" | "rmeta" | "so" | "dylib").then(|| stem.strip_prefix("lib").unwrap_or(stem))
+    let is_made_of_units = matches!(extension, "rlib" | "rmeta" | "so" | "dylib" | "a" | "wasm" | "exe");
+    is_made_of_units.then(|| stem.strip_prefix("lib").unwrap_or(stem))
+}
+
+/// Whether this is how a program's file is called where Cargo has it made: `app-1a2b3c4d5e6f7a8b`. Its second name,
+/// under which users find it, has no hash.
+fn is_program_name(name: &str) -> bool {
+    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash);
+    hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {
@@ -161,8 +175,15 @@ mod tests {
 
     #[test]
     fn foreign_artifacts_are_noticed_in_the_next_session_and_for_good() {
-        for name in ["deps/libb-2.rmeta", "deps/libm-3.so", "build/p-1/build_script_build-9"] {
+        for name in [
+            "deps/libb-2.rmeta",
+            "deps/libm-3.so",
+            "deps/app-0123456789abcdef",
+            "examples/ex-0123456789abcdef",
+            "build/p-1/build_script_build-9",
+        ] {
             let dir = profile();
+            fs::create_dir(dir.path().join("examples")).expect("examples");
             assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
             put(&dir, name);
             assert!(Ledger::open(dir.path(), "1-1").known_from_birth(), "checked once in a session");

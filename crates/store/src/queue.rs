@@ -65,7 +65,9 @@ impl Store {
     /// When the queue can't be listed.
     pub fn owed_uploads(&self, remote: Option<&Digest>) -> Result<Vec<Owed>, Error> {
         let dir = self.queue_dir();
-        let Some(items) = unless_absent(fs::read_dir(&dir)).doing("list", &dir)? else { return Ok(Vec::new()) };
+        let Some(items) = unless_absent(fs::read_dir(&dir)).doing("list", &dir)? else {
+            return Ok(Vec::new());
+        };
         let mut owed = Vec::new();
         for item in items.flatten().take(LISTED_MAX) {
             if let Some((key, to)) = item.file_name().to_str().and_then(parse)

@@ -184,12 +184,44 @@ pub struct Running {
     stderr: JoinHandle<Vec<u8>>,
 }
 
+/// The processes of one Cargo run.
+#[derive(Debug, Clone, Copy)]
+pub struct Group(u32);
+
+impl Group {
+    /// Whether all of them have ended.
+    pub fn is_gone(&self) -> bool {
+        !kill("0", &format!("-{}", self.0))
+    }
+}
+
+/// Whether there was somebody to take the signal.
+fn kill(signal: &str, whom: &str) -> bool {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!("kill -s {signal} -- {whom} 2>/dev/null")]);
+    shell.status().expect("start a shell").success()
+}
+
 impl Running {
     /// Sends a signal (`INT`, `KILL`, …) to Cargo and everything it started.
     pub fn signal(&self, name: &str) {
-        let script = format!("kill -s {name} -- -{}", self.child.id());
-        let status = Command::new("/bin/sh").args(["-c", &script]).status().expect("start a shell");
-        assert!(status.success(), "{script}: {status}");
+        assert!(kill(name, &format!("-{}", self.child.id())), "{}: there is nobody to kill", self.what);
+    }
+
+    /// Sends a signal to Cargo alone.
+    pub fn signal_cargo(&self, name: &str) {
+        assert!(kill(name, &self.child.id().to_string()), "{}: there is nobody to kill", self.what);
+    }
+
+    /// Cargo and everything it started, to be asked after [`Running::wait`].
+    pub fn group(&self) -> Group {
+        Group(self.child.id())
+    }
+
+    /// Whether Cargo has ended. It can still be sent signals until [`Running::wait`].
+    pub fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
     }
 
     /// Waits for its end.
@@ -221,6 +253,16 @@ impl Run {
     /// Counts of outcomes.
     pub fn tally(&self) -> Tally {
         Tally::of(&self.events)
+    }
+
+    /// Warnings and errors in a fixed order, without what tells progress.
+    pub fn messages(&self) -> String {
+        crate::oracle::messages(&self.stderr)
+    }
+
+    /// Standard output without what differs between two runs of the same tests.
+    pub fn results(&self) -> String {
+        crate::oracle::results(&self.stdout)
     }
 
     /// Events about one crate.

@@ -28,9 +28,10 @@ mod project;
 mod s3;
 mod sandbox;
 mod toolchain;
+mod volume;
 
 pub use audit::{Audit, Call};
-pub use cargo::{Cargo, Run, Running};
+pub use cargo::{Cargo, Group, Run, Running};
 pub use fake::FakeRustc;
 pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk};
 pub use journal::{Event, Mark, Tally, read_journal};
@@ -38,3 +39,4 @@ pub use project::Project;
 pub use s3::{Mischief, S3, Seen};
 pub use sandbox::Sandbox;
 pub use toolchain::{Toolchain, toolchain};
+pub use volume::{FileSystem, Volume};

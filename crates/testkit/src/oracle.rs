@@ -68,8 +68,8 @@ impl Cargo<'_> {
             "exit codes differ\n=== with the cache\n{cached}\n=== clean build without it\n{clean}"
         );
         for (what, left, right) in [
-            ("standard output", results(&cached.stdout), results(&clean.stdout)),
-            ("messages", messages(&cached.stderr), messages(&clean.stderr)),
+            ("standard output", cached.results(), clean.results()),
+            ("messages", cached.messages(), clean.messages()),
         ] {
             assert!(
                 left == right,
@@ -169,7 +169,7 @@ fn hash_tree(dir: &Path, hidden: &[&Path], hasher: &mut DefaultHasher) {
 }
 
 /// Standard output without what differs between two runs of the same tests.
-fn results(stdout: &str) -> String {
+pub(crate) fn results(stdout: &str) -> String {
     let line = |line: &str| match line.split_once("; finished in ") {
         Some((result, _)) => result.to_owned(),
         None => line.to_owned(),
@@ -179,7 +179,7 @@ fn results(stdout: &str) -> String {
 
 /// The messages in Cargo's standard error: blocks that start at a `warning` or `error`, in sorted order, because
 /// independent units report in any order.
-fn messages(stderr: &str) -> String {
+pub(crate) fn messages(stderr: &str) -> String {
     let mut blocks: Vec<String> = Vec::new();
     let mut in_block = false;
     for coloured in stderr.lines() {

@@ -29,7 +29,13 @@ pub struct Sandbox {
 impl Sandbox {
     /// A new world in which Cargo uses `wrapper` as its `RUSTC_WRAPPER`.
     pub fn new(wrapper: impl Into<PathBuf>) -> Self {
-        let dir = tempfile::Builder::new().prefix("kt-").tempdir().expect("make a temporary directory");
+        Self::new_in(wrapper, &env::temp_dir())
+    }
+
+    /// A new world below `parent`: on the file system that this is on.
+    pub fn new_in(wrapper: impl Into<PathBuf>, parent: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("kt-").tempdir_in(parent);
+        let dir = dir.expect("make a temporary directory");
         let root = dir.path().canonicalize().expect("temporary directory");
         let mut paths = vec![toolchain().sysroot.join("bin")];
         paths.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
@@ -53,6 +59,11 @@ impl Sandbox {
     /// Where everything is, without symbolic links.
     pub fn root(&self) -> PathBuf {
         self.dir.path().canonicalize().expect("temporary directory")
+    }
+
+    /// Leaves everything in place at the end, for someone to look at.
+    pub fn keep(&mut self) {
+        self.dir.disable_cleanup(true);
     }
 
     /// The program that Cargo gets as `RUSTC_WRAPPER`.
@@ -115,6 +126,14 @@ impl Sandbox {
     pub fn cli(&self, args: &[&str]) -> std::process::Output {
         let mut command = self.command(&self.wrapper);
         command.args(args).output().unwrap_or_else(|e| panic!("start {}: {e}", self.wrapper.display()))
+    }
+
+    /// What `kache doctor --verify --checksums` says, and whether it found nothing wrong.
+    pub fn doctor(&self) -> (bool, String) {
+        let mut command = self.command(&self.wrapper);
+        command.args(["doctor", "--verify", "--checksums"]).env("RUSTC_WRAPPER", &self.wrapper);
+        let output = command.output().unwrap_or_else(|e| panic!("start {}: {e}", self.wrapper.display()));
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub(crate) fn memo(&self) -> &RefCell<Memo> {

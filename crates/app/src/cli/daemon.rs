@@ -190,7 +190,9 @@ fn stop(store: &Store, ui: &Ui) -> Outcome {
     match daemon_client::ask(store, &Request::Stop { drain_ms }, PATIENCE) {
         Ok(Reply::Stopping { owed }) => {
             if owed > 0 {
-                ui.status(&format!("Finishing {owed} upload(s); what isn't done in 30 s stays in the queue."));
+                ui.status(&format!(
+                    "Finishing {owed} upload(s); what isn't done in 30 s stays in the queue."
+                ));
             }
             if has_ended(store, DRAIN + END_MAX)? {
                 ui.status("The daemon has ended.");

@@ -65,7 +65,10 @@ fn service(args: &Args, ui: &Ui) -> Outcome {
     match settings.remote() {
         None => Ok(Status::Done),
         Some(remote) if args.check => {
-            ui.status(&format!("A background service for {} would be installed and started.", remote.describe()));
+            ui.status(&format!(
+                "A background service for {} would be installed and started.",
+                remote.describe()
+            ));
             Ok(Status::Done)
         }
         Some(_) => super::daemon::unit::install(&settings, ui),

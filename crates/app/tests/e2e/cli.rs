@@ -84,6 +84,11 @@ fn log_goes_to_its_file() {
     lab.set_env("KACHE_LOG", "trace");
     lab.set_env("KACHE_LOG_FILE", &log);
     p.cargo("run").same();
+    let odd = lab.root().join("odd.log");
+    p.wipe();
+    p.cargo("run").env("KACHE_LOG", "a=b=c=d").env("KACHE_LOG_FILE", &odd).ok();
+    let text = std::fs::read_to_string(&odd).expect("log");
+    assert!(text.contains("\"a=b=c=d\" is not valid"), "{text}");
 }
 
 /// E7: secrets in the environment are in no log and no journal.

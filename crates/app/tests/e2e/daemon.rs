@@ -47,7 +47,11 @@ impl Machine {
 
     /// Names in the queue of uploads.
     fn queue(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.cache_dir().join("queue")).expect("a queue").flatten().map(|item| item.path()).collect()
+        fs::read_dir(self.cache_dir().join("queue"))
+            .expect("a queue")
+            .flatten()
+            .map(|item| item.path())
+            .collect()
     }
 }
 
@@ -96,9 +100,10 @@ fn what_one_machine_builds_another_is_served() {
     let served = two.cargo("build").ok();
     let tally = served.tally();
     assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
-    let far = served.events.iter().filter(|event| {
-        event.json["source"] == "remote" || event.json["source"] == "prefetch"
-    });
+    let far = served
+        .events
+        .iter()
+        .filter(|event| event.json["source"] == "remote" || event.json["source"] == "prefetch");
     assert_eq!(far.count(), tally.hits, "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");

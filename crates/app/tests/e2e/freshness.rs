@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use kache_testkit::{Project, settle, wait_for, walk};
 
-use crate::fixtures::{ALL_KINDS, PAIR, macro_world};
-use crate::support::{Outcomes, lab};
+use crate::fixtures::{ALL_KINDS, PAIR, macro_world, user_world};
+use crate::support::{Outcomes, lab, lean_lab};
 
 /// B1, B2, R16: after cold and warm builds there is nothing to do, twice, also with build scripts in between.
 #[test]
@@ -248,4 +248,48 @@ fn interrupted_by_sigint() {
 #[test]
 fn interrupted_by_sigkill() {
     interrupted("KILL", &[("\"1\"", "\"2\""), ("\"2\"", "\"1\""), ("\"1\"", "\"2\"")]);
+}
+
+/// A program that was linked without kache is all that is left of a build: what its library becomes here may not look
+/// older than it is.
+#[test]
+fn program_outlives_the_library_it_was_linked_with() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("run").plain().ok();
+    p.cargo("clean -p dep").plain().ok();
+    p.edit("dep/src/lib.rs", "1", "2");
+    p.cargo("build -p dep").ok();
+    assert_eq!(p.cargo("run").same().stdout, "2\n");
+    p.nothing_to_do("build");
+}
+
+/// A build script that depends on another one's metadata, and names no file, comes after a run that is dated now: it
+/// may not be dated back behind it.
+#[test]
+fn script_that_uses_metadata_of_another_one() {
+    let lab = lean_lab();
+    let p = user_world(&lab, "w", "pub fn value() -> &'static str { env!(\"GIVEN\") }\n");
+    p.write(
+        "native/Cargo.toml",
+        "[package]\nname = \"native\"\nversion = \"0.1.0\"\nedition = \"2021\"\nlinks = \"n\"\n",
+    );
+    p.write("native/src/lib.rs", "");
+    p.write("native/build.rs", "fn main() {\n    println!(\"cargo:rerun-if-changed=build.rs\");\n    println!(\"cargo:value=1\");\n}\n");
+    p.write("user/build.rs", "fn main() {\n    println!(\"cargo:rerun-if-env-changed=NOBODY_SETS_THIS\");\n    println!(\"cargo:rustc-env=GIVEN={}\", std::env::var(\"DEP_N_VALUE\").unwrap());\n}\n");
+    p.edit("Cargo.toml", "\"user\"", "\"native\", \"user\"");
+    p.edit(
+        "user/Cargo.toml",
+        "edition = \"2021\"\n",
+        "edition = \"2021\"\n[dependencies]\nnative = { path = \"../native\" }\n",
+    );
+    let two = p.checkout("two");
+    for p in [&p, &two] {
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+        p.edit("native/build.rs", "value=1", "value=2");
+        p.cargo("build -p native").ok();
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
 }

@@ -13,13 +13,15 @@ use kache_testkit::{FakeRustc, settle, toolchain, wait_for};
 use crate::support::{Lab, lab};
 
 /// A world with the scriptable compiler: calls kache as Cargo would.
-struct Direct {
-    lab: Lab,
-    fake: FakeRustc,
+pub struct Direct {
+    /// The sandbox.
+    pub lab: Lab,
+    /// The compiler.
+    pub fake: FakeRustc,
 }
 
 impl Direct {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let lab = lab();
         let fake = FakeRustc::install(lab.root().join("fake"));
         let direct = Self { lab, fake };
@@ -27,7 +29,7 @@ impl Direct {
         direct
     }
 
-    fn add_checkout(&self, ws: &str) {
+    pub fn add_checkout(&self, ws: &str) {
         self.lab.write(&format!("{ws}/Cargo.toml"), "[package]\nname = \"demo\"\nversion = \"0.1.0\"\n");
         self.lab.write(&format!("{ws}/src/lib.rs"), "pub fn f() {}\n");
         // Cargo's lock is what makes it a target directory.
@@ -42,11 +44,11 @@ impl Direct {
     }
 
     /// A call for the crate `name`. Files in the fake toolchain are nobody's inputs, so scripts wait for those.
-    fn command(&self, name: &str) -> Command {
+    pub fn command(&self, name: &str) -> Command {
         self.command_in("ws", name)
     }
 
-    fn command_in(&self, ws: &str, name: &str) -> Command {
+    pub fn command_in(&self, ws: &str, name: &str) -> Command {
         let out_dir = self.lab.root().join(ws).join("target/debug/deps");
         self.command_of(ws, name, self.fake.library(name, "src/lib.rs", &out_dir))
     }
@@ -66,11 +68,11 @@ impl Direct {
         command
     }
 
-    fn run(&self, name: &str) -> Output {
+    pub fn run(&self, name: &str) -> Output {
         self.command(name).output().expect("start kache")
     }
 
-    fn wipe(&self) {
+    pub fn wipe(&self) {
         kache_testkit::remove_tree(&self.deps());
         std::fs::create_dir_all(self.deps()).expect("make a target directory");
         settle();

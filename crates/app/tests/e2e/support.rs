@@ -23,7 +23,12 @@ pub fn lab() -> Lab {
 /// A new world whose builds are quick, without debug information and incremental state: for tests that are about
 /// neither of them.
 pub fn lean_lab() -> Lab {
-    let lab = lab();
+    lean_lab_on(&std::env::temp_dir())
+}
+
+/// The same on the file system that `parent` is on.
+pub fn lean_lab_on(parent: &std::path::Path) -> Lab {
+    let lab = Lab { sandbox: Sandbox::new_in(env!("CARGO_BIN_EXE_kache"), parent), spoiled: false };
     lab.set_env("CARGO_INCREMENTAL", "0");
     lab.set_env("CARGO_PROFILE_DEV_DEBUG", "0");
     lab
@@ -69,6 +74,12 @@ impl Lab {
     /// Removes every entry: what they named is compiled again.
     pub fn clear_entries(&self) {
         self.entries().into_iter().for_each(|entry| fs::remove_file(entry).expect("remove an entry"));
+    }
+
+    /// `kache doctor --verify --checksums` has nothing to say against the store.
+    pub fn assert_doctor_is_content(&self) {
+        let (is_content, text) = self.doctor();
+        assert!(is_content, "kache doctor:\n{text}");
     }
 
     /// Panics unless every blob's content is what its name says and every entry's blobs exist.

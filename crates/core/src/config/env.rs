@@ -31,7 +31,7 @@ variables! {
     KACHE_FALLBACK, "another wrapper for what kache passes through";
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
-    KACHE_VERIFY, "compiles on a hit as well and compares";
+    KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
@@ -52,8 +52,10 @@ variables! {
     HOME, "the user's home directory";
     XDG_CACHE_HOME, "where caches are kept";
     XDG_CONFIG_HOME, "where settings are kept";
+    CARGO, "the Cargo to start";
     CARGO_HOME, "Cargo's home directory";
     RUSTC, "the compiler that Cargo uses";
+    CARGO_TARGET_DIR, "where Cargo builds";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     NO_COLOR, "no colour in output";
@@ -65,13 +67,31 @@ variables! {
 /// Variables of the session that a background process needs beside its settings: who and where it is, and how the
 /// network is reached.
 const SESSION: &[&str] = &[
-    "HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "TZ", "LANG", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
-    "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
 ];
 
 /// Variables that are about one call and not about the store or its remote.
-const ONE_CALL: &[&str] = &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
+const ONE_CALL: &[&str] =
+    &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
 
 /// Where the keys of the standard AWS chain come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

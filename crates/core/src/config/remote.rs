@@ -75,7 +75,9 @@ impl Remote {
         key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
         match &self.signing_key {
             None => {}
-            Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => key.text("signs as", text.as_str()),
+            Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => {
+                key.text("signs as", text.as_str())
+            }
             Some(Setting { value: SigningKey::File(path), .. }) => {
                 key.text("signs with", path.to_string_lossy().into_owned());
             }

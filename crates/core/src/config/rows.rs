@@ -3,6 +3,7 @@
 
 use super::{Origin, Progress, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
+use crate::verify::Sample;
 
 /// One setting of a process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Settings {
                 optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }
             env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
-            env::KACHE_VERIFY => always(&self.verify, bool::to_string),
+            env::KACHE_VERIFY => always(&self.verify, Sample::to_string),
             env::KACHE_PROGRESS => always(&self.progress, |progress| progress.word().to_owned()),
             env::KACHE_LOG => optional(self.log.as_ref(), String::clone),
             env::KACHE_LOG_FILE => optional(self.log_file.as_ref(), |file| file.display().to_string()),

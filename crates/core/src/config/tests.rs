@@ -81,6 +81,7 @@ fn what_cannot_be_used_is_an_error_that_names_place_key_and_value() {
         ("", &[("KACHE_DISABLED", "maybe")], "KACHE_DISABLED: \"maybe\" is neither"),
         ("", &[("KACHE_S3_CONCURRENCY", "0")], "KACHE_S3_CONCURRENCY: \"0\" is not between"),
         ("", &[("KACHE_S3_CONCURRENCY", "x")], "KACHE_S3_CONCURRENCY: \"x\" is not a whole number"),
+        ("", &[("KACHE_VERIFY", "some")], "KACHE_VERIFY: \"some\" is neither a switch nor a share"),
         ("", &[("KACHE_PROGRESS", "loud")], "KACHE_PROGRESS: \"loud\" is none of"),
         (
             "cache.local_max_size = 5",

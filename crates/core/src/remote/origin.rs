@@ -101,7 +101,8 @@ mod tests {
             derive(&entry.unit, &record, &observed, &Roots::default(), &Rendering::default());
         let macro_variables = vec!["Y".to_owned()];
         let crate_name = "demo".to_owned();
-        let evidence = Evidence { crate_name, unit_fields, entry_fields, record, macro_variables };
+        let values = std::collections::BTreeMap::new();
+        let evidence = Evidence { crate_name, unit_fields, entry_fields, record, macro_variables, values };
         (key, entry, evidence)
     }
 

@@ -37,11 +37,7 @@ impl Bucket {
     }
 
     /// The needs of a build by what a machine has saved about its lockfile.
-    async fn saved(
-        &self,
-        build: &Build,
-        lockfile: &Lockfile,
-    ) -> Result<Option<Vec<Wish>>, TransferError> {
+    async fn saved(&self, build: &Build, lockfile: &Lockfile) -> Result<Option<Vec<Wish>>, TransferError> {
         let (Ok(toolchain), Ok(manifest_key)) = (build.toolchain.parse(), build.target.parse()) else {
             return Ok(None);
         };
@@ -103,7 +99,9 @@ impl Bucket {
 impl Depot for Bucket {
     fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names) -> Promise<'a, Fetched> {
         Box::pin(async move {
-            let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else { return Ok(Fetched::Absent) };
+            let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else {
+                return Ok(Fetched::Absent);
+            };
             Ok(match self.transfer.fetch_entry(&dir, &key).await.map_err(trouble)? {
                 transfer::Fetched::Imported { .. } => Fetched::New,
                 transfer::Fetched::Known => Fetched::Known,
@@ -114,7 +112,9 @@ impl Depot for Bucket {
 
     fn fetch_records<'a>(&'a self, unit: UnitKey, names: &'a Names) -> Promise<'a, Fetched> {
         Box::pin(async move {
-            let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else { return Ok(Fetched::Absent) };
+            let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else {
+                return Ok(Fetched::Absent);
+            };
             Ok(match self.transfer.fetch_inputs(&dir, unit).await.map_err(trouble)? {
                 Grown::Yes => Fetched::New,
                 Grown::No => Fetched::Absent,

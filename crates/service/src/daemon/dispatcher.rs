@@ -105,7 +105,12 @@ impl<D: Depot> Dispatcher<D> {
     }
 
     /// Brings something. Dropping the future leaves the transfer running: others may wait for it.
-    pub async fn bring(self: &Arc<Self>, subject: Subject, names: &Names, urgency: Urgency) -> (Landing, How) {
+    pub async fn bring(
+        self: &Arc<Self>,
+        subject: Subject,
+        names: &Names,
+        urgency: Urgency,
+    ) -> (Landing, How) {
         // Whoever waits for a slot ahead of need has not begun: a build that needs the same doesn't queue behind it.
         let _place = match urgency {
             Urgency::Ahead => self.ahead.acquire().await.ok(),

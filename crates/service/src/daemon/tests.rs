@@ -121,7 +121,8 @@ fn session() -> String {
     let mut stat = String::new();
     let read = std::fs::File::open("/proc/self/stat").and_then(|mut file| file.read_to_string(&mut stat));
     read.expect("readable");
-    let start = stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start").to_owned();
+    let start =
+        stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start").to_owned();
     format!("{}-{start}", std::process::id())
 }
 

@@ -120,7 +120,9 @@ impl<D: Depot> Uploads<D> {
                     let wait = RETRY_MIN.saturating_mul(1 << attempts.min(8)).min(RETRY_MAX);
                     failures.insert(item.key, Failure { attempts, next: Instant::now() + wait });
                 }
-                Success::Local if failures.get(&item.key).is_some_and(|f| f.attempts >= LOCAL_ATTEMPTS_MAX) => {
+                Success::Local
+                    if failures.get(&item.key).is_some_and(|f| f.attempts >= LOCAL_ATTEMPTS_MAX) =>
+                {
                     self.strike(&item);
                     self.count(|numbers| numbers.dropped += 1);
                     failures.remove(&item.key);
@@ -154,7 +156,9 @@ impl<D: Depot> Uploads<D> {
                 return Success::Settled;
             }
             Ok(Err(trouble)) => trouble,
-            Err(_) => super::depot::Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() },
+            Err(_) => {
+                super::depot::Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() }
+            }
         };
         tracing::warn!(key = %item.key, %trouble, "an upload failed");
         self.count(|numbers| {

@@ -118,7 +118,8 @@ async fn killed_at_any_moment_nothing_is_lost() {
     world.depot.gate.add_permits(100);
     work(&world.uploads(), Duration::from_secs(60)).await;
     assert_eq!(world.owed(), 0);
-    let pushed: std::collections::HashSet<_> = world.depot.pushed.lock().expect("lock").iter().copied().collect();
+    let pushed: std::collections::HashSet<_> =
+        world.depot.pushed.lock().expect("lock").iter().copied().collect();
     assert_eq!(pushed.len(), names.len());
 }
 

@@ -57,7 +57,8 @@ impl View<'_> {
 
     fn running(&self, text: &mut String, ui: &Ui, health: &Health) {
         let up = format_duration(Duration::from_millis(self.now_ms.saturating_sub(health.started_ms)));
-        let heading = format!("The daemon is running: process {}, version {}, for {up}", health.pid, health.version);
+        let heading =
+            format!("The daemon is running: process {}, version {}, for {up}", health.pid, health.version);
         let _ = writeln!(text, "{}", ui.out(Style::Bold, &heading));
         let remote = if health.remote.is_empty() { "none" } else { &health.remote };
         let _ = writeln!(text, "  {:<22}{remote}", "remote");
@@ -138,7 +139,13 @@ mod tests {
             sick: Some("timed out (tried again in 9 s)".into()),
             demand: Demand { asked: 5, arrived: 3, absent: 1, unavailable: 1, ..Demand::default() },
             prefetch: Prefetch { builds: 1, entries: 10, bytes: 10 << 20, used: 8, used_bytes: 9 << 20 },
-            uploads: Uploads { done: 4, known: 1, failed: 2, last_error: Some("503".into()), ..Uploads::default() },
+            uploads: Uploads {
+                done: 4,
+                known: 1,
+                failed: 2,
+                last_error: Some("503".into()),
+                ..Uploads::default()
+            },
             ..Health::default()
         };
         let backlog = Backlog { count: 7, bytes: 1 << 30, oldest_s: 90 };
@@ -171,9 +178,13 @@ The daemon is running: process 42, version 1.2.3, for 1m 00s
 
     #[test]
     fn last_lines_of_short_and_long_texts() {
-        for (text, count, last) in
-            [("", 3, ""), ("a\nb\n", 3, "a\nb\n"), ("a\nb\nc\n", 2, "b\nc\n"), ("a\nb", 1, "b"), ("a\n", 0, "")]
-        {
+        for (text, count, last) in [
+            ("", 3, ""),
+            ("a\nb\n", 3, "a\nb\n"),
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb", 1, "b"),
+            ("a\n", 0, ""),
+        ] {
             assert_eq!(last_lines(text, count), last, "{text:?} {count}");
         }
     }

@@ -56,7 +56,9 @@ impl Manager {
                 words(&format!("systemctl --user enable {UNIT}")),
                 words(&format!("systemctl --user restart {UNIT}")),
             ],
-            (Manager::Systemd, Change::Uninstall) => vec![words(&format!("systemctl --user disable --now {UNIT}"))],
+            (Manager::Systemd, Change::Uninstall) => {
+                vec![words(&format!("systemctl --user disable --now {UNIT}"))]
+            }
             (Manager::Launchd, Change::Install) => {
                 vec![[words("launchctl load -w"), vec![file]].concat()]
             }
@@ -159,8 +161,10 @@ fn systemd_unit(program: &Path, variables: &[(&str, String)]) -> String {
         let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
         format!("\"{text}\"")
     };
-    let environment: String =
-        variables.iter().map(|(name, value)| format!("Environment={}\n", quote(&format!("{name}={value}")))).collect();
+    let environment: String = variables
+        .iter()
+        .map(|(name, value)| format!("Environment={}\n", quote(&format!("{name}={value}"))))
+        .collect();
     format!(
         "[Unit]\nDescription=Daemon of the build cache kache\n\n[Service]\nExecStart={} daemon run\n{environment}\
          Restart=on-failure\nRestartSec=10\nNice=5\nTimeoutStopSec=45\n\n[Install]\nWantedBy=default.target\n",

@@ -25,14 +25,19 @@ pub fn daemon(store: &Store, settings: &Settings, findings: &mut Findings) {
             "`kache daemon restart`; meanwhile builds do without it",
         ),
         Ok(Some(health)) => {
-            findings.add(Verdict::Good, format!("running, process {}, version {}", health.pid, health.version));
+            findings
+                .add(Verdict::Good, format!("running, process {}, version {}", health.pid, health.version));
             if health.version != env!("CARGO_PKG_VERSION") {
                 let hint = "`kache daemon restart`";
                 findings.add_with_hint(Verdict::Warning, "it is of another version than this program", hint);
             }
             if health.remote_id != wanted {
                 let what = format!("it serves another remote ({})", health.remote);
-                findings.add_with_hint(Verdict::Warning, what, "`kache daemon restart` makes it serve this one");
+                findings.add_with_hint(
+                    Verdict::Warning,
+                    what,
+                    "`kache daemon restart` makes it serve this one",
+                );
             }
             if let Some(why) = health.sick {
                 findings.add(Verdict::Warning, format!("the remote is left alone for a while: {why}"));
@@ -45,7 +50,8 @@ pub fn daemon(store: &Store, settings: &Settings, findings: &mut Findings) {
     let Ok(backlog) = store.backlog(None) else { return };
     if backlog.count > 0 {
         let age = format_duration(Duration::from_secs(backlog.oldest_s));
-        let what = format!("{} upload(s) owed, {}, the oldest for {age}", backlog.count, format_size(backlog.bytes));
+        let what =
+            format!("{} upload(s) owed, {}, the oldest for {age}", backlog.count, format_size(backlog.bytes));
         match backlog.oldest_s > OWED_S_MAX {
             true => findings.add_with_hint(Verdict::Warning, what, "`kache daemon log` may say why"),
             false => findings.add(Verdict::Note, what),

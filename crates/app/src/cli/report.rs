@@ -1,0 +1,207 @@
+//! `kache report`: what the builds of a period were like, in a form for people, scripts, pull requests, trace viewers
+//! or browsers. Here the events are gathered; each format is a module that makes text from a [`Report`].
+
+mod html;
+mod json;
+mod markdown;
+mod perfetto;
+mod text;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use kache_core::event::Event;
+use kache_core::tally::Tally;
+use kache_core::timeline::{self, CrateCost, Session};
+
+use super::{ms_ago, now_ms, open_store, settings};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::Ui;
+
+/// Report builds: outcomes per crate, time saved, what was costly and why
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache report                                      the builds of the last day
+  kache report --since 7d --top 30                  a week, thirty crates
+  kache report --format html --output build.html    with a timeline, for a browser
+  kache report --format perfetto --output t.json    for a trace viewer
+  kache report --format github >> summary.md        for a job summary
+  kache report --format json | jq .totals.hit_rate  for scripts; the schema is docs/schema/report-v1.json")]
+pub struct Args {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Only what happened since this long ago (30m, 24h, 7d, or bare hours)
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "24h")]
+    since: Duration,
+    /// Only the latest build
+    #[arg(long, conflicts_with = "since")]
+    last_build: bool,
+    /// File to write, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How many crates are listed, the costliest first; JSON has all
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    top: usize,
+}
+
+/// Form of a report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For terminals
+    #[default]
+    Text,
+    /// For scripts, with a published schema
+    Json,
+    /// Markdown tables
+    Markdown,
+    /// Markdown with foldable parts, for job summaries and comments
+    Github,
+    /// Trace events for trace viewers
+    Perfetto,
+    /// One file for browsers
+    Html,
+}
+
+/// What is reported.
+struct Report {
+    /// The period, in milliseconds since 1970.
+    from_ms: u64,
+    until_ms: u64,
+    /// Sums over everything.
+    tally: Tally,
+    /// Builds, the latest last.
+    sessions: Vec<Session>,
+    /// Crates, the costliest first.
+    crates: Vec<CrateCost>,
+    /// How many crates are listed.
+    top: usize,
+}
+
+impl Report {
+    fn new(events: Vec<Event>, (from_ms, until_ms): (u64, u64), top: usize) -> Self {
+        let tally = Tally::of(&events);
+        let crates = timeline::costs(&events);
+        Self { from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
+    }
+
+    /// Sessions that looked something up: others only asked the compiler something.
+    fn builds(&self) -> impl DoubleEndedIterator<Item = &Session> {
+        let looked_up =
+            |session: &&Session| self.tally.builds.get(&session.id).is_none_or(|build| build.looked_up());
+        self.sessions.iter().filter(looked_up)
+    }
+
+    fn costliest(&self) -> &[CrateCost] {
+        &self.crates[..self.top.min(self.crates.len())]
+    }
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = settings(ui)?;
+    let store = open_store(&settings, ui)?;
+    let until_ms = now_ms();
+    let from_ms = if args.last_build { 0 } else { ms_ago(args.since) };
+    let mut events: Vec<Event> = store.map(|store| store.events(Some(from_ms)).collect()).unwrap_or_default();
+    if args.last_build {
+        keep_last_build(&mut events);
+    }
+    let from_ms = if args.last_build {
+        events.iter().map(|event| event.at_ms).min().unwrap_or(until_ms)
+    } else {
+        from_ms
+    };
+    let report = Report::new(events, (from_ms, until_ms), args.top);
+    let plain = Ui::without_colour();
+    let text = match args.format {
+        Format::Text => text::render(&report, if args.output.is_some() { &plain } else { ui }),
+        Format::Json => json::render(&report),
+        Format::Markdown => markdown::render(&report, markdown::Folding::Flat),
+        Format::Github => markdown::render(&report, markdown::Folding::Details),
+        Format::Perfetto => perfetto::render(&report),
+        Format::Html => html::render(&report),
+    };
+    match &args.output {
+        None => ui.print(&text)?,
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| CliError::file("write", path, &error))?;
+            ui.status(&format!("Wrote {}.", path.display()));
+        }
+    }
+    Ok(Status::Done)
+}
+
+/// Keeps the events of the build that ended last, of those that looked something up.
+fn keep_last_build(events: &mut Vec<Event>) {
+    let tally = Tally::of(events.iter());
+    let last = tally.builds.iter().max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms));
+    let last = last.map(|(session, _)| session.clone());
+    events.retain(|event| Some(&event.session) == last.as_ref());
+}
+
+/// A share in percent, or a dash.
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::event::{Outcome as EventOutcome, Source};
+
+    /// Two builds: a cold one with two calls side by side, and a warm one.
+    pub(super) fn sample() -> Report {
+        let event = |name: &str, session: &str, outcome, end_ms: u64, total_ms: u64| {
+            let mut event = Event::new(name, outcome);
+            (event.session, event.project) = (session.to_owned(), "/home/me/p".to_owned());
+            (event.package, event.package_version) = (name.to_owned(), "1.0.0".to_owned());
+            (event.kind, event.mode) = ("lib".to_owned(), "build".to_owned());
+            event.at_ms = 1_700_000_000_000 + end_ms;
+            event.times.total_us = total_ms * 1000;
+            match outcome {
+                EventOutcome::Hit => {
+                    (event.source, event.saved_ms) = (Some(Source::Local), 2000);
+                    event.times.restore_us = total_ms * 800;
+                    event.moved.linked_bytes = 3 << 20;
+                }
+                EventOutcome::Passthrough => {
+                    event.reason = Some("unknown-flag".into());
+                    event.detail = Some("unknown compiler flag \"-Z<x>\"".into());
+                }
+                _ => {
+                    event.times.wait_us = total_ms * 50;
+                    event.times.compile_us = total_ms * 900;
+                    event.times.store_us = total_ms * 20;
+                    event.reason = Some("unit-unknown".into());
+                    event.detail = Some("first compile".into());
+                    event.moved.stored_bytes = 5 << 20;
+                }
+            }
+            event
+        };
+        let events = vec![
+            event("serde", "10-1", EventOutcome::Miss, 2000, 2000),
+            event("app & co", "10-1", EventOutcome::Miss, 2500, 1500),
+            event("odd", "10-1", EventOutcome::Passthrough, 2600, 100),
+            event("serde", "11-5", EventOutcome::Hit, 60_000, 2),
+            event("app & co", "11-5", EventOutcome::Hit, 60_004, 4),
+        ];
+        Report::new(events, (1_700_000_000_000, 1_700_000_100_000), 10)
+    }
+
+    #[test]
+    fn the_last_build_is_the_one_that_looked_something_up() {
+        let mut events: Vec<Event> = sample()
+            .sessions
+            .iter()
+            .flat_map(|session| session.calls.iter().map(|call| call.event.clone()))
+            .collect();
+        let mut probe = Event::new("probe", EventOutcome::Passthrough);
+        (probe.session, probe.at_ms) = ("12-9".into(), u64::MAX);
+        events.push(probe);
+        keep_last_build(&mut events);
+        assert!(events.iter().all(|event| event.session == "11-5") && events.len() == 2);
+    }
+}

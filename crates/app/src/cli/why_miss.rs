@@ -1,0 +1,81 @@
+//! `kache why-miss`: which input of a compile differs from the nearest earlier result, with both values and what can
+//! be done about it. What was compared is found by `explain`, how it is shown is in `show`.
+
+mod explain;
+mod show;
+
+use kache_core::event::{Event, Outcome as EventOutcome};
+use kache_store::Store;
+use serde_json::json;
+
+use super::{now_ms, open_store, settings};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::Ui;
+use explain::History;
+
+/// Say which input of a crate's compile differs from the nearest earlier result
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache why-miss serde             why the latest compiles of serde were not served
+  kache why-miss my-app --json     the same for scripts
+
+Works on what was recorded when the compile happened: nothing has to be built again, and no tracing has to be on.
+Where a dependency differs, its own reason follows, down to the first thing that changed.")]
+pub struct Args {
+    /// Name of a crate or package
+    #[arg(value_name = "CRATE")]
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = settings(ui)?;
+    let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
+    let history = History::new(&store);
+    let Some(latest) = history.latest(&args.name) else { return Err(unknown(&store, &args.name)) };
+    let misses: Vec<_> = history.misses(&args.name).into_iter().map(|at| history.explain(at)).collect();
+    if args.json {
+        let shown: Vec<_> = misses.iter().map(show::json).collect();
+        let value = json!({
+            "version": 1,
+            "crate": args.name,
+            "latest": { "outcome": latest.outcome, "at_ms": latest.at_ms },
+            "misses": shown,
+        });
+        ui.print(&format!("{value:#}\n"))?;
+        return Ok(Status::Done);
+    }
+    if latest.outcome == EventOutcome::Hit {
+        let ago = show::ago(now_ms(), latest.at_ms);
+        let earlier = if misses.is_empty() { "; no miss is on record" } else { "; before that:" };
+        ui.status(&format!("The latest call for {} was a hit, {ago} ago{earlier}", args.name));
+    }
+    let texts: Vec<String> = misses.iter().map(|miss| show::text(miss, ui, now_ms())).collect();
+    ui.print(&texts.join("\n"))?;
+    Ok(Status::Done)
+}
+
+/// Whether an event is about a crate or package; Cargo's `-` and the compiler's `_` are the same here.
+fn is_of(event: &Event, name: &str) -> bool {
+    let wanted = name.replace('-', "_");
+    event.crate_name == wanted || event.package.replace('-', "_") == wanted
+}
+
+fn unknown(store: &Store, name: &str) -> CliError {
+    let wanted = name.replace('-', "_");
+    let part = |other: &str| other.contains(&wanted) || wanted.contains(other);
+    let mut similar: Vec<String> = Vec::new();
+    for event in store.events(None) {
+        if part(&event.crate_name) && !similar.contains(&event.crate_name) {
+            similar.push(event.crate_name);
+        }
+    }
+    let error = CliError::usage(format!("the journal has no compile of {name:?}"));
+    match similar.as_slice() {
+        [] => error.hint("`kache report` names the crates that it has"),
+        names => error.hint(format!("it has {}", names.join(", "))),
+    }
+}

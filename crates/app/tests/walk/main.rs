@@ -1,0 +1,162 @@
+//! Random walks: small random workspaces in three worktrees, random sequences of edits, builds, interruptions and
+//! losses with the real Cargo, and after every build the comparison with a clean build without kache and the proof
+//! that nothing is left to do. A seed fixes a walk; a failure prints it, the steps so far and how to take them again.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `KACHE_WALK_SEED` | take the walk of this seed in place of the four fixed ones |
+//! | `KACHE_WALK_STEPS` | its number of steps |
+//! | `KACHE_WALK_ONLY` | take only these of its steps (`3,7,12-20`), to find out which of them matter |
+//! | `KACHE_WALK_KEEP` | keep the worktrees and the cache of a failure |
+
+mod generator;
+mod model;
+mod oracle;
+mod random;
+mod render;
+mod steps;
+mod walker;
+
+use std::env;
+use std::time::Instant;
+
+use kache_testkit::Sandbox;
+
+use crate::model::Workspace;
+use crate::random::Random;
+use crate::steps::Step;
+use crate::walker::Walker;
+
+/// Steps of each of the fixed walks.
+const STEPS: usize = 130;
+
+/// A walk by its seed.
+#[derive(Debug, Clone)]
+struct Walk {
+    seed: u64,
+    steps: usize,
+    only: Option<Vec<usize>>,
+}
+
+/// What a failure has to say.
+struct Report<'a> {
+    walk: &'a Walk,
+    workspace: &'a Workspace,
+    taken: Vec<(usize, &'a Step)>,
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Walk { seed, steps, only } = self.walk;
+        eprintln!("\n=== walk {seed} failed at its last step of these");
+        for (number, step) in &self.taken {
+            eprintln!("{number:4}  {}", step.describe(self.workspace));
+        }
+        eprintln!("=== workspace");
+        self.workspace.packages.iter().for_each(|package| eprintln!("{package:?}"));
+        let only = only.as_ref().map_or_else(String::new, |only| {
+            let numbers: Vec<String> = only.iter().map(ToString::to_string).collect();
+            format!(" KACHE_WALK_ONLY={}", numbers.join(","))
+        });
+        eprintln!(
+            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{only} cargo test -p kache --test walk given_walk"
+        );
+    }
+}
+
+impl Walk {
+    fn take(&self) {
+        let mut random = Random::new(self.seed);
+        let workspace = generator::workspace(&mut random);
+        let steps = generator::steps(&mut random, &workspace, self.steps);
+        let mut sandbox = Sandbox::new(env!("CARGO_BIN_EXE_kache"));
+        if env::var_os("KACHE_WALK_KEEP").is_some() {
+            eprintln!("walk {} is at {}", self.seed, sandbox.root().display());
+            sandbox.keep();
+        }
+        let mut report = Report { walk: self, workspace: &workspace, taken: Vec::new() };
+        let mut walker = Walker::new(&sandbox, &workspace);
+        let start = Instant::now();
+        for (number, step) in steps.iter().enumerate() {
+            if self.only.as_ref().is_none_or(|only| only.contains(&number)) {
+                report.taken.push((number, step));
+                walker.take(number, step);
+            }
+        }
+        walker.finish();
+        let (builds, clean) = walker.builds();
+        let seconds = start.elapsed().as_secs();
+        eprintln!(
+            "walk {}: {} steps, {builds} builds, {clean} clean ones, {seconds} s",
+            self.seed, self.steps
+        );
+    }
+}
+
+/// The walk of one of the fixed seeds, unless another one is wanted.
+fn fixed_walk(seed: u64) {
+    if env::var_os("KACHE_WALK_SEED").is_none() {
+        Walk { seed, steps: STEPS, only: None }.take();
+    }
+}
+
+#[test]
+fn walk_1() {
+    fixed_walk(1);
+}
+
+#[test]
+fn walk_2() {
+    fixed_walk(2);
+}
+
+#[test]
+fn walk_3() {
+    fixed_walk(3);
+}
+
+#[test]
+fn walk_4() {
+    fixed_walk(4);
+}
+
+/// The walk that the variables ask for.
+#[test]
+fn given_walk() {
+    let number = |name: &str| -> Option<u64> {
+        let text = env::var(name).ok()?;
+        Some(text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+    };
+    let Some(seed) = number("KACHE_WALK_SEED") else { return };
+    let steps = number("KACHE_WALK_STEPS").map_or(STEPS, |steps| usize::try_from(steps).expect("small"));
+    let only = env::var("KACHE_WALK_ONLY").ok().map(|text| numbers(&text));
+    Walk { seed, steps, only }.take();
+}
+
+/// `3,7,12-14` as numbers.
+fn numbers(text: &str) -> Vec<usize> {
+    let number = |text: &str| text.trim().parse::<usize>().unwrap_or_else(|e| panic!("{text:?}: {e}"));
+    let ranges = text.split(',').map(|part| match part.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(part)..=number(part),
+    });
+    ranges.flatten().collect()
+}
+
+/// A seed means the same walk everywhere.
+#[test]
+fn a_seed_fixes_the_walk() {
+    let once = |seed| {
+        let mut random = Random::new(seed);
+        let workspace = generator::workspace(&mut random);
+        let steps = generator::steps(&mut random, &workspace, 50);
+        let words: Vec<String> = steps.iter().map(|step| step.describe(&workspace)).collect();
+        (format!("{workspace:?}"), words)
+    };
+    assert_eq!(once(7), once(7));
+    assert_ne!(once(7), once(8));
+    assert_eq!(numbers("3,7,12-14"), [3, 7, 12, 13, 14]);
+}
