@@ -76,10 +76,10 @@ pub fn variables<'e>(
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    let relevant: Vec<&str> = env.iter().map(|(name, _)| name).filter(|name| !is_ignored(name)).collect();
-    if relevant.iter().any(|name| !names.tested.contains(*name)) {
+    let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
+    if relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
         let bytes = std::fs::read(library).ok()?;
-        for name in &relevant {
+        for (name, _) in &relevant {
             if names.tested.insert((*name).to_owned()) && occurs(&bytes, name) {
                 names.found.insert((*name).to_owned());
             }

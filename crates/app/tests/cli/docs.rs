@@ -36,7 +36,7 @@ fn commands(text: &str) -> Vec<String> {
 
 /// Prose may begin with the name too: a call's second word is in lower case and its words have no punctuation.
 fn is_call(text: &str) -> bool {
-    let known = ["init", "doctor", "stats", "list", "gc", "purge", "completions"];
+    let known = ["init", "doctor", "stats", "list", "gc", "purge", "completions", "daemon"];
     text.split_whitespace().nth(1).is_some_and(|word| known.contains(&word))
 }
 
