@@ -86,7 +86,7 @@ fn set_wrapper(args: &Args, ui: &Ui) -> Result<Wrapper, CliError> {
     })?;
     let Some(new_text) = edit.text else {
         ui.status(&format!("Cargo already uses kache ({}).", config.user_file.display()));
-        return finish(&config, ui, Status::Done);
+        return Ok(finish(&config, ui, Wrapper::Set));
     };
     ui.print(&format!("{}\n", ui.out(Style::Bold, &config.user_file.display().to_string())))?;
     ui.print(&diff::render(&config.user_text, &new_text, ui))?;

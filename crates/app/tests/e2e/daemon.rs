@@ -113,6 +113,38 @@ fn what_one_machine_builds_another_is_served() {
     assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
 }
 
+/// Crates of a registry lie in Cargo's home, which is elsewhere on the other machine: their paths are kept out of the
+/// outputs, or in the key.
+#[test]
+fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
+    let server = S3::start();
+    let here = Machine::new(&server);
+    let files = [
+        (
+            "Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
+             itoa = \"1\"\nserde_json = \"1\"\nthiserror = \"2\"\n",
+        ),
+        (
+            "src/main.rs",
+            "fn main() {\n    println!(\"{}\", serde_json::json!({ \"n\": itoa::Buffer::new().format(7) }));\n}\n",
+        ),
+    ];
+    let one = here.project("one", &files);
+    let built = one.cargo("build").ok();
+    here.daemon("stop");
+    let there = Machine::new(&server);
+    there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
+    let two = there.project("quite/another/place", &files);
+    two.write("Cargo.lock", fs::read(one.path("Cargo.lock")).expect("a lockfile"));
+    let served = two.cargo("build").ok();
+    let tally = served.tally();
+    assert_eq!(tally.total(), built.tally().total());
+    assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+}
+
 /// The daemon is started by a wrapper below Cargo below `make`: none of them waits for it, it holds none of their
 /// descriptors, it is nobody's child, and it needs little memory.
 #[test]

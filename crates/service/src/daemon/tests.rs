@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use kache_core::event::{Event, Outcome};
 use kache_core::protocol::{self, Build, FRAME_BYTES_MAX, HEADER_BYTES};
+use kache_core::remote::build::{Build as SavedBuild, BuildUnit};
 use kache_core::remote::manifest::profile_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -15,7 +16,7 @@ use super::*;
 use crate::remote::Fault;
 use crate::remote::memory::{Memory, Mischief, Request as Asked};
 use crate::testing::{Machine, Stored};
-use crate::transfer::Policy;
+use crate::transfer::{BuildPlace, Policy};
 
 fn remote() -> Digest {
     Digest::of(b"the remote")
@@ -346,6 +347,50 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
     }
     assert_eq!((prefetch.builds, prefetch.used), (1, 1));
     assert!(prefetch.entries >= 18 && prefetch.bytes > prefetch.used_bytes, "{prefetch:?}");
+    stop(&there, daemon).await;
+}
+
+/// Where somebody has saved what builds of the lockfile needed, nothing is listed and nothing else is fetched.
+#[tokio::test]
+async fn a_saved_build_is_fetched_without_a_listing() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    let names = ["a", "b", "c", "unneeded"];
+    let all: Vec<Stored> = names.iter().map(|name| here.compile(name, name.as_bytes(), b"", &[])).collect();
+    for stored in &all {
+        here.transfer.push_entry(stored.key).await.expect("pushed");
+    }
+    let project = tempfile::tempdir().expect("temp dir");
+    let lockfile = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n";
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let unit = |stored: &Stored| BuildUnit {
+        crate_name: stored.entry.crate_name.clone(),
+        package: stored.entry.package.clone(),
+        package_version: stored.entry.package_version.clone(),
+        unit_key: stored.unit,
+        entry_key: stored.key,
+    };
+    let saved = SavedBuild {
+        lockfile: Digest::of(lockfile.as_bytes()),
+        toolchain: Digest::of(b"rustc"),
+        saved_s: 1,
+        units: all[..3].iter().map(unit).collect(),
+    };
+    let target = "x86_64-unknown-linux-gnu";
+    let place = BuildPlace { manifest_key: target.parse().expect("a label"), namespace: None };
+    here.transfer.save_build(&place, &saved).await.expect("saved");
+    let build = Build {
+        session: session(),
+        dir: project.path().display().to_string(),
+        toolchain: saved.toolchain.to_string(),
+        target: target.to_owned(),
+        ..Build::default()
+    };
+    let daemon = daemon(&there);
+    ask(&there, &question(&all[0], &[], build)).await;
+    until("prefetched", || all[..3].iter().all(|stored| has(&there, stored))).await;
+    assert_eq!(bucket.count(Asked::List), 0);
+    assert!(!has(&there, &all[3]));
     stop(&there, daemon).await;
 }
 
