@@ -2,7 +2,7 @@
 //! looked at once in an invocation. Does not decide anything.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -44,19 +44,6 @@ impl<'a> Observer<'a> {
         let observed = self.look(input);
         self.seen.borrow_mut().insert(input.clone(), observed);
         observed
-    }
-
-    /// Names of the variables that are set and that the macros among the inputs may read; sorted.
-    pub fn macro_variables(&self, inputs: &[Input]) -> Vec<String> {
-        let memo = DigestMemo::new(self.store);
-        let of = |input: &Input| {
-            let Input::MacroEnv(name) = input else { return None };
-            let path = self.roots.path_of(name)?;
-            let digest = memo.digest(Path::new(&path)).ok()??;
-            macro_env::variables(self.store, self.env, Path::new(&path), &digest)
-        };
-        let names: BTreeSet<&str> = inputs.iter().filter_map(of).flatten().map(|(name, _)| name).collect();
-        names.into_iter().map(str::to_owned).collect()
     }
 
     fn look(&self, input: &Input) -> Option<Observed> {

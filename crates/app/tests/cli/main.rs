@@ -3,6 +3,7 @@
 
 mod docs;
 mod init;
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -54,8 +54,8 @@ variables! {
     XDG_CONFIG_HOME, "where settings are kept";
     CARGO, "the Cargo to start";
     CARGO_HOME, "Cargo's home directory";
-    RUSTC, "the compiler that Cargo uses";
     CARGO_TARGET_DIR, "where Cargo builds";
+    RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     NO_COLOR, "no colour in output";

@@ -84,6 +84,8 @@ pub fn variables(evidence: &Evidence) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use crate::entry_key::{Rendering, derive};
     use crate::key::UnitKey;
     use crate::paths::Roots;
@@ -101,7 +103,7 @@ mod tests {
             derive(&entry.unit, &record, &observed, &Roots::default(), &Rendering::default());
         let macro_variables = vec!["Y".to_owned()];
         let crate_name = "demo".to_owned();
-        let values = std::collections::BTreeMap::new();
+        let values = BTreeMap::new();
         let evidence = Evidence { crate_name, unit_fields, entry_fields, record, macro_variables, values };
         (key, entry, evidence)
     }

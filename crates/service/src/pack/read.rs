@@ -71,6 +71,8 @@ pub fn unpack(store: &Store, manifest: &Manifest, file: File) -> Result<Unpacked
     if members.next().is_some() {
         return Err(UnpackError::Refused("holds more than its manifest says".to_owned()));
     }
+    // The stream's own checksum is at its end, behind the last member.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(refused("is damaged"))?;
     publish(store, &manifest.key, entry, evidence, &taken)?;
     Ok(Unpacked { new_bytes: taken.new_bytes })
 }

@@ -86,13 +86,17 @@ impl Transfer {
         let scratch = self.blocking(|this| this.store.scratch()).await??;
         match self.download(&name, &manifest, &scratch).await {
             Ok(_) => {}
-            Err(error) if matches!(error.fault, Fault::NotFound | Fault::TooLarge) => {
+            Err(error) => {
+                let odd = |why: &str| Refusal::Pack(UnpackError::Refused(why.to_owned()));
+                let refusal = match error.fault {
+                    Fault::NotFound => Refusal::NoPack,
+                    Fault::TooLarge => odd("is longer than its manifest says"),
+                    Fault::Protocol => odd(&format!("can't be read whole: {}", error.detail)),
+                    _ => return Err(error.into()),
+                };
                 self.note_broken(&manifest.key);
-                let why = UnpackError::Refused("is longer than its manifest says".to_owned());
-                let too_large = error.fault == Fault::TooLarge;
-                return Err(refuse(&name, if too_large { Refusal::Pack(why) } else { Refusal::NoPack }));
+                return Err(refuse(&name, refusal));
             }
-            Err(error) => return Err(error.into()),
         }
         let key = manifest.key;
         let packed_bytes = manifest.pack.size;

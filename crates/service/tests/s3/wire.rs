@@ -13,6 +13,7 @@ async fn objects_come_back_from_memory_and_from_files() {
     let (source, target) = (dir.path().join("source"), dir.path().join("target"));
     let large: Vec<u8> = (0..9_000_000u32).flat_map(|i| i.to_le_bytes()).take(9 << 20).collect();
     std::fs::write(&source, &large).expect("write");
+    std::fs::write(&target, b"").expect("write");
     client.put("a/small", Body::Bytes(b"hello".to_vec())).await.expect("written");
     client.put("a/large", Body::File { path: source, size: large.len() as u64 }).await.expect("written");
     assert_eq!(client.get("a/small", 5).await.expect("read"), b"hello");

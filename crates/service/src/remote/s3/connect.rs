@@ -78,7 +78,8 @@ pub(super) async fn connect(remote: &Remote, patience: &Patience) -> Connected {
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(patience.for_upload(0));
     if let Some(endpoint) = &remote.endpoint {
-        config = config.endpoint_url(endpoint.value.clone());
+        // A path that doesn't end in a slash would run into the bucket's name.
+        config = config.endpoint_url(format!("{}/", endpoint.value));
     }
     Connected { client: Client::from_conf(config.build()), credentials }
 }
