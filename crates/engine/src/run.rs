@@ -307,13 +307,18 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.queue_upload(&stored.key);
-                self.sweep_if_full();
+                self.follow_up(&stored.key);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
         self.event.times.store_us = report::micros(clock.elapsed());
         Ok(compiled.status.into())
+    }
+
+    /// What a new entry entails for others.
+    fn follow_up(&self, key: &EntryKey) {
+        self.queue_upload(key);
+        self.sweep_if_full();
     }
 
     /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.

@@ -114,7 +114,9 @@ impl<D: Depot> Uploads<D> {
             let Some(result) = flights.join_next().await else { break };
             let Ok((item, success)) = result else { continue };
             match success {
-                Success::Settled => drop(failures.remove(&item.key)),
+                Success::Settled => {
+                    failures.remove(&item.key);
+                }
                 Success::Later => {
                     let attempts = failures.get(&item.key).map_or(0, |failure| failure.attempts) + 1;
                     let wait = RETRY_MIN.saturating_mul(1 << attempts.min(8)).min(RETRY_MAX);
