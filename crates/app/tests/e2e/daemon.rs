@@ -45,6 +45,13 @@ impl Machine {
         u32::try_from(pid).expect("a process id")
     }
 
+    /// Waits until no daemon runs.
+    fn until_ended(&self) {
+        while self.cli(&["daemon", "status"]).status.code() != Some(3) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Names in the queue of uploads.
     fn queue(&self) -> Vec<PathBuf> {
         fs::read_dir(self.cache_dir().join("queue"))
@@ -199,9 +206,7 @@ fn uploads_survive_a_daemon_that_is_killed() {
     assert_eq!(machine.queue().len(), built.tally().total(), "{built}");
     let pid = machine.pid();
     Command::new("kill").args(["-9", &pid.to_string()]).status().expect("killed");
-    while PathBuf::from(format!("/proc/{pid}")).exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    machine.until_ended();
     assert!(machine.cache_dir().join("daemon/sock").exists(), "nobody took it away");
     assert_eq!(machine.queue().len(), built.tally().total());
     server.recover();
@@ -261,7 +266,5 @@ fn an_idle_daemon_ends() {
     let machine = Machine::new(&server);
     machine.set_env("KACHE_DAEMON_IDLE_TIMEOUT", "1");
     machine.daemon("start");
-    while machine.cli(&["daemon", "status"]).status.code() != Some(3) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    machine.until_ended();
 }
