@@ -13,7 +13,6 @@ use kache_core::event::{Event, Outcome, Source};
 use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
-use kache_core::protocol::Build;
 use kache_core::reason::{Bypass, Miss, NotStored};
 use kache_core::record::InputRecord;
 use kache_core::remap;
@@ -99,7 +98,7 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
-    build: Build,
+    session: &'a Session,
     /// Keys under which the store has nothing, although records of the unit lead there.
     wanted: Vec<EntryKey>,
     /// What the last look-up compared, when it found nothing.
@@ -115,7 +114,7 @@ impl<'a> Case<'a> {
         call: &'a Invocation,
         unit: &'a Unit,
         settings: &'a Settings,
-        session: &Session,
+        session: &'a Session,
     ) -> Result<Self, Bypass> {
         if unit.is_executable() && !settings.cache_executables.value {
             return Err(Bypass::Executable);
@@ -132,8 +131,6 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
-        let build = world::build(unit, session, &roots, &toolchain, &fields);
-        let wanted = Vec::new();
         Ok(Self {
             call,
             unit,
@@ -145,8 +142,8 @@ impl<'a> Case<'a> {
             key,
             fields,
             externs,
-            build,
-            wanted,
+            session,
+            wanted: Vec::new(),
             seen: None,
             verified: None,
             event,
@@ -214,11 +211,12 @@ impl<'a> Case<'a> {
     /// Has the daemon look at the remote, for records of the unit first and then for the entry that they lead to, and
     /// serves the unit from what has arrived.
     fn try_remote(&mut self) -> Result<(), NotThere> {
+        let build = world::build(self.unit, self.session, &self.roots, &self.toolchain, &self.fields);
         for _ in 0..REMOTE_ROUNDS_MAX {
             let clock = Instant::now();
-            let Some(daemon) = Daemon::of(&self.store, self.settings) else { return Err(NotThere) };
+            let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };
             let names = Names { crate_name: &self.unit.crate_name, package: &self.event.package };
-            let answer = daemon.find(self.key, names, &self.wanted, &self.build);
+            let answer = daemon.find(self.key, names, &self.wanted, &build);
             self.event.times.remote_us += report::micros(clock.elapsed());
             if answer == Answer::Nothing {
                 break;
