@@ -139,14 +139,14 @@ impl<'a> Daemon<'a> {
             tracing::debug!(why, "the daemon is not asked");
             return Answer::Nothing;
         }
-        let request = Request::Find(Find {
+        let request = Request::Find(Box::new(Find {
             remote: self.remote,
             unit: key,
             crate_name: names.crate_name.to_owned(),
             package: names.package.to_owned(),
             wanted: wanted.to_vec(),
             build: build.clone(),
-        });
+        }));
         match self.ask(&request) {
             Ok(Reply::Arrived) => Answer::Arrived,
             Ok(Reply::Unavailable(Unavailable::OtherRemote)) => {

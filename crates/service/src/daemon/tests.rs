@@ -88,14 +88,14 @@ async fn stop(machine: &Machine, daemon: JoinHandle<End>) {
 
 /// The question that a wrapper asks about a unit.
 fn question(stored: &Stored, wanted: &[EntryKey], build: Build) -> Request {
-    Request::Find(Find {
+    Request::Find(Box::new(Find {
         remote: remote(),
         unit: stored.unit,
         crate_name: stored.entry.crate_name.clone(),
         package: stored.entry.package.clone(),
         wanted: wanted.to_vec(),
         build,
-    })
+    }))
 }
 
 fn owe(machine: &Machine, stored: &Stored) {
