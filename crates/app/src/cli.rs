@@ -3,6 +3,7 @@
 mod clean;
 mod completions;
 mod config;
+mod daemon;
 mod diff;
 mod doctor;
 mod gc;
@@ -91,6 +92,7 @@ enum Command {
     Clean(clean::Args),
     Doctor(doctor::Args),
     Config(config::Args),
+    Daemon(daemon::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -136,6 +138,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
+        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
     }
