@@ -44,7 +44,7 @@ def find(name: str) -> Project:
     crate, at, version = name.partition("@")
     if not at:
         sys.exit(f"bench: unknown project {name}; known: {', '.join(PROJECTS)}, or crate@version")
-    return Project(crate, crate, version, "")
+    return Project(name, crate, version, "")
 
 
 def obtain(project: Project, env: dict[str, str], work: Path) -> Path:

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,7 @@ use kache_core::key::KeyWriter;
 use kache_core::reason::Bypass;
 use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, statat};
 use serde::{Deserialize, Serialize};
 
 /// A compiler.
@@ -37,18 +38,26 @@ struct Memo {
     toolchain: Toolchain,
 }
 
-/// What changes when one of the files is replaced or rewritten; `None` when one is gone.
+/// What changes when one of the files is replaced or rewritten; `None` when one is gone. Some sixty files are looked at
+/// in every invocation, by way of their few directories.
 fn stamps(dirs: &[(PathBuf, Vec<String>)]) -> Option<Digest> {
-    let mut bytes = Vec::with_capacity(64 * 40);
-    for (dir, files) in dirs {
+    let mut bytes = Vec::with_capacity(64 * 48);
+    for (path, files) in dirs {
+        let dir = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         for file in files {
-            let meta = fs::metadata(dir.join(file)).ok()?;
-            let size = if meta.is_dir() { 0 } else { meta.len() };
-            for number in [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()] {
+            let stat = statat(&dir, file.as_str(), AtFlags::empty()).ok()?;
+            let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
+            let size = if is_dir { 0 } else { i128::from(stat.st_size) };
+            for number in [
+                i128::from(stat.st_mtime),
+                i128::from(stat.st_mtime_nsec),
+                i128::from(stat.st_ctime),
+                i128::from(stat.st_ctime_nsec),
+                size,
+                i128::from(stat.st_ino),
+            ] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
-            bytes.extend_from_slice(&size.to_le_bytes());
-            bytes.extend_from_slice(&meta.ino().to_le_bytes());
         }
     }
     Some(Digest::of(&bytes))

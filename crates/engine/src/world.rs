@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
@@ -35,10 +36,18 @@ pub fn session() -> Session {
         return Session::default();
     };
     // Field 22 of /proc/PID/stat, counted behind the parenthesised name, is the start time in clock ticks.
-    let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    let stat = read_at_once(&format!("/proc/{parent}/stat")).unwrap_or_default();
     let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).unwrap_or("0");
     let project = fs::read_link(format!("/proc/{parent}/cwd")).ok();
     Session { id: format!("{parent}-{start}"), project }
+}
+
+/// A short file of the kernel's, which has no size to go by.
+fn read_at_once(path: &str) -> Option<String> {
+    let mut bytes = vec![0; 2 << 10];
+    let count = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
+    bytes.truncate(count);
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The invocation from the process's own arguments (without the program's name), working directory and environment,

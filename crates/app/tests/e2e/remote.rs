@@ -6,7 +6,7 @@ use std::process::Output;
 use kache_testkit::{Mischief, Project, S3};
 
 use crate::fixtures::ALL_KINDS;
-use crate::support::{Lab, Outcomes, lean_lab};
+use crate::support::{Lab, Outcomes as _, lean_lab};
 
 /// A machine that shares through the server.
 fn machine(server: &S3) -> Lab {
