@@ -12,10 +12,14 @@ mod man;
 mod monitor;
 mod purge;
 mod report;
+mod save_manifest;
 mod stats;
 mod sums;
+mod sync;
+mod transfers;
 mod verify;
 mod why_miss;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -83,6 +87,8 @@ enum Command {
     Gc(gc::Args),
     Purge(purge::Args),
     Clean(clean::Args),
+    Sync(sync::Args),
+    SaveManifest(save_manifest::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -126,6 +132,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Clean(args) => clean::run(&args, ui),
+        Command::Sync(args) => sync::run(&args, ui),
+        Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),

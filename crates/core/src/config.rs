@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
-pub use remote::{Credentials, Remote};
+pub use remote::{Credentials, Remote, Secret, SigningKey};
 pub use rows::{Kind, Row};
 
 use crate::quantity;
@@ -154,7 +154,7 @@ impl Settings {
                 true,
             )?,
             key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
-            exclude: layers.list("cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
+            exclude: layers.list(None, "cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
@@ -221,7 +221,7 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     let home = absolute(env::HOME);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     let in_file = layers.text(None, Some("cache.local_store"), |text| {
-        local_store(text, home.as_deref(), base).ok_or(Problem::Value {
+        local_path(text, home.as_deref(), base).ok_or(Problem::Value {
             value: text.to_owned(),
             why: "is not a directory path that can be resolved",
         })
@@ -230,8 +230,8 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     Ok(in_file.or_else(|| by_default().map(|dir| Setting::default_of(dir.join("kache")))))
 }
 
-/// A directory named in a file: absolute, below home (`~/…`), or relative to the file.
-fn local_store(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
+/// A path named in a file: absolute, below home (`~/…`), or relative to the file.
+fn local_path(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
     let path = match text.strip_prefix("~/") {
         Some(rest) => home?.join(rest),
         None if text.is_empty() || text.starts_with('~') => return None,

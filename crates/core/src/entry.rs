@@ -215,6 +215,10 @@ pub struct Evidence {
     /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
+    /// Names of the variables that were set and that proc macros may have read: an entry whose macros may have seen a
+    /// credential isn't shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macro_variables: Vec<String>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod run;
+pub mod toolchain;
 
 mod compile;
 mod evidence;
@@ -22,6 +23,5 @@ mod placement;
 mod reads;
 mod report;
 mod restore;
-mod toolchain;
 mod verify;
 mod world;

@@ -13,6 +13,7 @@ pub mod evict;
 mod files;
 pub mod footprint;
 pub mod hashing;
+pub mod incoming;
 mod inode_memo;
 pub mod journal;
 pub mod layout;

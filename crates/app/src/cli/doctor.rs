@@ -1,8 +1,9 @@
 //! `kache doctor`: looks at everything that has to be right for the cache to work, and says what isn't and what to
-//! do about it. The checks are in `setup` (settings, Cargo) and `disk` (store, file systems).
+//! do about it. The checks are in `setup` (settings, Cargo), `disk` (store, file systems) and `remote`.
 
 mod disk;
 mod fix;
+mod remote;
 mod setup;
 
 use std::path::PathBuf;
@@ -141,7 +142,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
                 disk::integrity(&store, args, ui, &mut findings);
             }
         }
-        setup::remote(settings, &mut findings);
+        remote::check(settings, &mut findings);
     }
     if args.json {
         ui.print(&format!("{:#}\n", json!({ "version": 1, "checks": findings.checks })))?;

@@ -3,6 +3,7 @@
 
 mod docs;
 mod init;
+mod remote;
 mod shown;
 #[path = "../../src/snapshot.rs"]
 mod snapshot;

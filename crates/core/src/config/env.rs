@@ -43,6 +43,9 @@ variables! {
     KACHE_S3_PROFILE, "named AWS profile";
     KACHE_S3_ACCESS_KEY, "explicit access key";
     KACHE_S3_SECRET_KEY, "explicit secret key";
+    KACHE_S3_SIGNING_KEY, "private key, or the path of one, that signs what is pushed";
+    KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
+    KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     HOME, "the user's home directory";
@@ -53,6 +56,7 @@ variables! {
     CARGO, "the Cargo to start";
     CARGO_HOME, "Cargo's home directory";
     CARGO_TARGET_DIR, "where Cargo builds";
+    RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     NO_COLOR, "no colour in output";

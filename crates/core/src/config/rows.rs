@@ -1,7 +1,7 @@
 //! Every setting as one row: key, variable, meaning, and its value as text with its origin. Serves listings and the
 //! check for unknown keys; resolving is done elsewhere.
 
-use super::{Origin, Progress, Setting, Settings, env};
+use super::{Origin, Progress, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
 use crate::verify::Sample;
 
@@ -68,6 +68,9 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
     (Some("cache.remote.prefix"), Some(env::KACHE_S3_PREFIX)),
     (Some("cache.remote.profile"), Some(env::KACHE_S3_PROFILE)),
+    (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
+    (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
+    (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
     (None, Some(env::KACHE_PROGRESS)),
@@ -117,6 +120,18 @@ impl Settings {
             "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
             "cache.remote.profile" => {
                 optional(remote.and_then(|remote| remote.profile.as_ref()), String::clone)
+            }
+            "cache.remote.signing_key" => {
+                optional(remote.and_then(|remote| remote.signing_key.as_ref()), |key| match key {
+                    SigningKey::Inline(_) => "(hidden)".to_owned(),
+                    SigningKey::File(path) => path.display().to_string(),
+                })
+            }
+            "cache.remote.trusted_keys" => {
+                optional(remote.map(|remote| &remote.trusted_keys), |keys| format!("{keys:?}"))
+            }
+            "cache.remote.secret_env" => {
+                optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }
             env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
             env::KACHE_VERIFY => always(&self.verify, Sample::to_string),
