@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
-pub use remote::{Credentials, Remote};
-pub use rows::Row;
+pub use remote::{Credentials, Remote, Secret, SigningKey};
+pub use rows::{Kind, Row};
 
 use crate::quantity;
 use crate::verify::Sample;
@@ -100,6 +100,8 @@ pub struct Settings {
     pub portable_paths: Setting<bool>,
     /// `cache.seed`: dependencies are put into fresh target directories before Cargo looks.
     pub seed: Setting<bool>,
+    /// `cache.daemon`: whether builds ask the daemon and have it upload; without it only commands use the remote.
+    pub daemon: Setting<bool>,
     /// `cache.daemon_idle_timeout_secs`: 0 keeps the daemon for ever.
     pub daemon_idle_timeout_s: Setting<u64>,
     /// `cache.s3_concurrency`: transfers at a time.
@@ -154,11 +156,12 @@ impl Settings {
                 true,
             )?,
             key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
-            exclude: layers.list("cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
+            exclude: layers.list(None, "cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
             seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), true)?,
+            daemon: switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true)?,
             daemon_idle_timeout_s: idle_timeout(&layers)?,
             s3_concurrency: concurrency(&layers)?,
             compression_level: compression_level(&layers, &mut warnings)?,
@@ -221,7 +224,7 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     let home = absolute(env::HOME);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     let in_file = layers.text(None, Some("cache.local_store"), |text| {
-        local_store(text, home.as_deref(), base).ok_or(Problem::Value {
+        local_path(text, home.as_deref(), base).ok_or(Problem::Value {
             value: text.to_owned(),
             why: "is not a directory path that can be resolved",
         })
@@ -230,8 +233,8 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     Ok(in_file.or_else(|| by_default().map(|dir| Setting::default_of(dir.join("kache")))))
 }
 
-/// A directory named in a file: absolute, below home (`~/…`), or relative to the file.
-fn local_store(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
+/// A path named in a file: absolute, below home (`~/…`), or relative to the file.
+fn local_path(text: &str, home: Option<&Path>, base: Option<&Path>) -> Option<PathBuf> {
     let path = match text.strip_prefix("~/") {
         Some(rest) => home?.join(rest),
         None if text.is_empty() || text.starts_with('~') => return None,

@@ -122,6 +122,10 @@ pub struct Entry {
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
     #[serde(default)]
     pub boot: String,
+    /// The build for which the entry was fetched before it was asked for, see `event::Event::session`; empty for all
+    /// other entries. Says nothing about the content.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefetched_for: String,
 }
 
 /// Why bytes are not a usable entry.
@@ -157,6 +161,7 @@ impl Entry {
             incremental: false,
             created_s: 0,
             boot: String::new(),
+            prefetched_for: String::new(),
         }
     }
 
@@ -215,6 +220,10 @@ pub struct Evidence {
     /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
+    /// Names of the variables that were set and that proc macros may have read: an entry whose macros may have seen a
+    /// credential isn't shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macro_variables: Vec<String>,
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! What `kache why-miss` is told about a compile besides the fields of its keys: readable values where a key has only
-//! digests. Decides nothing; what may be written down is decided in `core::why`.
+//! What is told about a compile besides the fields of its keys: for `kache why-miss` readable values where a key has only
+//! digests, for uploads the names of variables that may hold secrets. Decides nothing; what may be written down is
+//! decided in `core::why`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use kache_core::digest::Digest;
 use kache_core::entry::Evidence;
 use kache_core::key::Field;
 use kache_core::record::{Input, InputRecord};
@@ -25,15 +27,20 @@ pub fn collect(
     entry_fields: Vec<Field>,
 ) -> Evidence {
     let mut values = BTreeMap::from([("compiler".to_owned(), done.toolchain.version.clone())]);
-    for input in record.inputs.iter().take(VALUES_MAX) {
+    let mut macro_variables = BTreeSet::new();
+    for input in &record.inputs {
         let value = match input {
             Input::Env(name) => {
                 done.call.env.get(name).and_then(|value| why::readable(name, value.to_str()?))
             }
-            Input::MacroEnv(library) => macro_variables(store, done, library),
+            Input::MacroEnv(library) => variables(store, done, library).map(|variables| {
+                macro_variables.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
+                let words = variables.iter().map(|(name, digest)| format!("{name}={}", digest.short()));
+                words.collect::<Vec<_>>().join(" ")
+            }),
             Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
         };
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| values.len() < VALUES_MAX) {
             values.insert(entry_key::input_field(input), value);
         }
     }
@@ -43,14 +50,13 @@ pub fn collect(
         entry_fields,
         record: record.clone(),
         values,
+        macro_variables: macro_variables.into_iter().collect(),
     }
 }
 
-/// The variables that a macro's library names, each with the beginning of its value's digest.
-fn macro_variables(store: &Store, done: &Finished<'_>, library: &str) -> Option<String> {
+/// The variables that a macro's library names, each with its value's digest.
+fn variables<'d>(store: &Store, done: &'d Finished<'_>, library: &str) -> Option<Vec<(&'d str, Digest)>> {
     let path = done.roots.path_of(library)?;
     let digest = DigestMemo::new(store).digest(Path::new(&path)).ok()??;
-    let variables = macro_env::variables(store, &done.call.env, Path::new(&path), &digest)?;
-    let words = variables.iter().map(|(name, digest)| format!("{name}={}", digest.short()));
-    Some(words.collect::<Vec<_>>().join(" "))
+    macro_env::variables(store, &done.call.env, Path::new(&path), &digest)
 }

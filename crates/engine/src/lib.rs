@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod daemon_client;
 pub mod run;
+pub mod toolchain;
 
 mod compile;
 mod evidence;
@@ -18,10 +20,10 @@ mod lookup;
 mod macro_env;
 mod native;
 mod outputs;
+mod pass;
 mod placement;
 mod reads;
 mod report;
 mod restore;
-mod toolchain;
 mod verify;
 mod world;

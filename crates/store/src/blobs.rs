@@ -20,7 +20,7 @@ use crate::layout::{Store, make_dir_and_above, with_folder};
 use crate::link::{Permission, clone_or_copy, is_link_refused, reflink, set_mtime_of};
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
-const TEXT_MTIME_S: i64 = 1;
+pub const TEXT_MTIME_S: i64 = 1;
 
 /// Attempts to become or find the blob of a digest while others add and remove it.
 const ATTEMPTS: usize = 8;
@@ -184,7 +184,7 @@ impl Store {
 
     /// The stat of a blob that is there and certainly right: by its memo, or else read once more. A wrong one is
     /// removed. What is found counts as new for the sweep's period of grace, since an entry is about to need it.
-    fn known_blob(&self, digest: &Digest, size: u64) -> Result<Option<BlobStat>, Error> {
+    pub(crate) fn known_blob(&self, digest: &Digest, size: u64) -> Result<Option<BlobStat>, Error> {
         let path = self.blob_path(digest);
         let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
             return Ok(None);
@@ -243,6 +243,19 @@ impl Store {
             }
             result => result,
         }
+    }
+
+    /// Makes a file under a temporary name, whose content has the digest, a blob.
+    pub(crate) fn adopt(
+        &self,
+        tmp: &TmpFile,
+        file: &File,
+        digest: &Digest,
+        stat: BlobStat,
+        permission: Permission,
+    ) -> Result<Stored, Error> {
+        finish(file, tmp.path(), digest, stat.mtime_s, permission)?;
+        self.admit(tmp, digest, stat)
     }
 
     /// Gives a finished file its place among the blobs, unless another process was faster with the same content.

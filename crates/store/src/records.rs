@@ -2,6 +2,7 @@
 
 use kache_core::key::UnitKey;
 use kache_core::record::{InputRecord, RECORDS_BYTES_MAX, RecordError, RecordSet};
+use kache_core::remote::records::{Grown, merge};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -49,6 +50,22 @@ impl Store {
             self.publish_bytes(&self.records_path(unit), &set.encode())?;
         }
         Ok(())
+    }
+
+    /// Puts records of another machine behind the unit's own. Returns whether there were new ones.
+    ///
+    /// # Errors
+    /// When the lock or the file can't be had; the records are then as they were.
+    pub fn merge_records(&self, unit: &UnitKey, theirs: &RecordSet) -> Result<Grown, Error> {
+        let Locking::Locked(_lock) = self.lock_records(unit)? else {
+            return Err(Error::new("lock records", self.records_path(unit), Errno::AGAIN));
+        };
+        let Held::Records(mut set) = self.held_records(unit)? else { return Ok(Grown::No) };
+        let grown = merge(&mut set, theirs);
+        if grown == Grown::Yes {
+            self.publish_bytes(&self.records_path(unit), &set.encode())?;
+        }
+        Ok(grown)
     }
 
     fn held_records(&self, unit: &UnitKey) -> Result<Held, Error> {

@@ -111,9 +111,13 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
         })
     }
 
-    /// A list of strings of the file.
-    pub fn list(&self, key: &str) -> Found<Vec<String>> {
-        self.find(None, Some(key), |_| Ok(Vec::new()), strings)
+    /// A list of strings; in the environment they are separated by commas.
+    pub fn list(&self, variable: Option<&'static str>, key: &str) -> Found<Vec<String>> {
+        let from_text = |text: &str| {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Ok(items.map(str::to_owned).collect())
+        };
+        self.find(variable, Some(key), from_text, strings)
     }
 
     /// Every key of the file that is neither in `known` nor a section that holds one of them.

@@ -3,10 +3,13 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Place, Problem, Warning};
 use super::layers::Layers;
 use super::{Setting, env};
+use crate::digest::Digest;
+use crate::key::KeyWriter;
 
 /// Region when none is given.
 pub const REGION: &str = "us-east-1";
@@ -28,6 +31,71 @@ pub struct Remote {
     pub profile: Option<Setting<String>>,
     /// The explicit pair of credentials, when both halves are set.
     pub credentials: Option<Credentials>,
+    /// The key that signs what this machine pushes.
+    pub signing_key: Option<Setting<SigningKey>>,
+    /// Public keys; where there are any, only what one of them signed is pulled.
+    pub trusted_keys: Setting<Vec<String>>,
+    /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
+    pub secret_env: Setting<Vec<String>>,
+}
+
+/// A text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// Where a private key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SigningKey {
+    /// In the setting itself.
+    Inline(Secret),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// How the base64 form of every Ed25519 private key begins.
+const PRIVATE_KEY_START: &str = "MC4CAQAwBQYDK2Vw";
+
+impl Remote {
+    /// Names the remote: two that differ in this may hold different things, or be meant for different people. A daemon
+    /// serves one of them only, whatever environment it was started in. Who is believed is part of it; the secret key
+    /// of the bucket isn't.
+    pub fn identity(&self) -> Digest {
+        let mut key = KeyWriter::new("remote");
+        key.text("bucket", self.bucket.value.as_str());
+        key.text("endpoint", self.endpoint.as_ref().map_or("", |endpoint| endpoint.value.as_str()));
+        key.text("region", self.region.value.as_str());
+        key.text("prefix", self.prefix.value.as_str());
+        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
+        key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
+        match &self.signing_key {
+            None => {}
+            Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => {
+                key.text("signs as", text.as_str())
+            }
+            Some(Setting { value: SigningKey::File(path), .. }) => {
+                key.text("signs with", path.to_string_lossy().into_owned());
+            }
+        }
+        for trusted in &self.trusted_keys.value {
+            key.text("trusts", trusted.as_str());
+        }
+        for pattern in &self.secret_env.value {
+            key.text("keeps", pattern.as_str());
+        }
+        key.finish().0
+    }
+
+    /// The remote in a few words, for people.
+    pub fn describe(&self) -> String {
+        let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
+        format!("s3://{}/{} at {place}", self.bucket.value, self.prefix.value)
+    }
 }
 
 /// The explicit pair. Its debug form never shows the secret.
@@ -60,6 +128,11 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let prefix = layers.text(Some(env::KACHE_S3_PREFIX), Some("cache.remote.prefix"), object_prefix)?;
     let profile = layers.text(Some(env::KACHE_S3_PROFILE), Some("cache.remote.profile"), word)?;
 
+    let signing_key = signing_key(layers)?;
+    let list = |variable, key| layers.list(Some(variable), key);
+    let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
+    let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
+
     let Some(bucket) = bucket else {
         return missing_bucket(layers, warnings);
     };
@@ -75,7 +148,28 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         prefix: prefix.unwrap_or_else(|| Setting::default_of(PREFIX.to_owned())),
         profile,
         credentials: credentials(layers, warnings)?,
+        signing_key,
+        trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
+        secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
     }))
+}
+
+/// The key itself, or the path of a file that holds it.
+fn signing_key<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+) -> Result<Option<Setting<SigningKey>>, ConfigError> {
+    let home = layers.os_variable(env::HOME).map(PathBuf::from);
+    let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
+    let read = |text: &str| {
+        let text = text.trim();
+        if text.starts_with("-----BEGIN ") || text.starts_with(PRIVATE_KEY_START) {
+            return Ok(SigningKey::Inline(Secret(text.to_owned())));
+        }
+        // What is neither may be a key in another form, so it isn't shown.
+        let path = super::local_path(text, home.as_deref(), base);
+        path.map(SigningKey::File).ok_or_else(|| value("…", "is neither a private key nor the path of one"))
+    };
+    layers.text(Some(env::KACHE_S3_SIGNING_KEY), Some("cache.remote.signing_key"), read)
 }
 
 fn missing_bucket<E: Fn(&str) -> Option<OsString>>(

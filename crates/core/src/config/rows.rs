@@ -1,7 +1,7 @@
 //! Every setting as one row: key, variable, meaning, and its value as text with its origin. Serves listings and the
 //! check for unknown keys; resolving is done elsewhere.
 
-use super::{Origin, Progress, Setting, Settings, env};
+use super::{Origin, Progress, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
 use crate::verify::Sample;
 
@@ -12,10 +12,40 @@ pub struct Row {
     pub key: Option<&'static str>,
     /// Environment variable.
     pub variable: Option<&'static str>,
+    /// What it is in the settings file.
+    pub kind: Kind,
     /// The value in use; absent when there is none.
     pub value: Option<String>,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+/// What a setting is in the settings file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// True or false.
+    Switch,
+    /// A whole number.
+    Number,
+    /// A list of strings.
+    List,
+}
+
+impl Kind {
+    fn of(key: &str) -> Self {
+        match key {
+            "cache.cache_executables" | "cache.local_only" | "cache.portable_paths" | "cache.seed" => {
+                Kind::Switch
+            }
+            "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
+                Kind::Number
+            }
+            "cache.exclude" => Kind::List,
+            _ => Kind::Text,
+        }
+    }
 }
 
 /// Keys of the settings file and their variables; the order of listings.
@@ -29,6 +59,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.local_only"), Some(env::KACHE_LOCAL_ONLY)),
     (Some("cache.portable_paths"), Some(env::KACHE_PORTABLE_PATHS)),
     (Some("cache.seed"), Some(env::KACHE_SEED)),
+    (Some("cache.daemon"), Some(env::KACHE_DAEMON)),
     (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
     (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
     (Some("cache.compression_level"), Some(env::KACHE_COMPRESSION_LEVEL)),
@@ -38,6 +69,9 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
     (Some("cache.remote.prefix"), Some(env::KACHE_S3_PREFIX)),
     (Some("cache.remote.profile"), Some(env::KACHE_S3_PROFILE)),
+    (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
+    (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
+    (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
     (None, Some(env::KACHE_PROGRESS)),
@@ -56,7 +90,8 @@ impl Settings {
         KEYS.iter()
             .map(|&(key, variable)| {
                 let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
-                Row { key, variable, value, origin }
+                let kind = Kind::of(key.unwrap_or_default());
+                Row { key, variable, kind, value, origin }
             })
             .collect()
     }
@@ -74,6 +109,7 @@ impl Settings {
             "cache.local_only" => always(&self.local_only, bool::to_string),
             "cache.portable_paths" => always(&self.portable_paths, bool::to_string),
             "cache.seed" => always(&self.seed, bool::to_string),
+            "cache.daemon" => always(&self.daemon, bool::to_string),
             "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),
             "cache.s3_concurrency" => always(&self.s3_concurrency, u32::to_string),
             "cache.compression_level" => always(&self.compression_level, i32::to_string),
@@ -86,6 +122,18 @@ impl Settings {
             "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
             "cache.remote.profile" => {
                 optional(remote.and_then(|remote| remote.profile.as_ref()), String::clone)
+            }
+            "cache.remote.signing_key" => {
+                optional(remote.and_then(|remote| remote.signing_key.as_ref()), |key| match key {
+                    SigningKey::Inline(_) => "(hidden)".to_owned(),
+                    SigningKey::File(path) => path.display().to_string(),
+                })
+            }
+            "cache.remote.trusted_keys" => {
+                optional(remote.map(|remote| &remote.trusted_keys), |keys| format!("{keys:?}"))
+            }
+            "cache.remote.secret_env" => {
+                optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }
             env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
             env::KACHE_VERIFY => always(&self.verify, Sample::to_string),

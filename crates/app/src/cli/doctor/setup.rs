@@ -135,16 +135,3 @@ fn version_of(program: &str) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().next().map(str::to_owned)
 }
-
-/// What is said about the remote.
-pub fn remote(settings: &Settings, findings: &mut Findings) {
-    let Some(remote) = settings.remote() else { return };
-    findings.section = "Remote";
-    let bucket = &remote.bucket.value;
-    let endpoint = remote.endpoint.as_ref().map_or("AWS", |endpoint| endpoint.value.as_str());
-    findings.add_with_hint(
-        Verdict::Warning,
-        format!("bucket {bucket} at {endpoint} is configured"),
-        "this version only reads the settings and transfers nothing yet",
-    );
-}

@@ -1,0 +1,75 @@
+//! `kache save-manifest`: records which entries the workspace's builds used, so that another machine can pull exactly
+//! those.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kache_core::config::Settings;
+use kache_core::remote::build::{Build, UNITS_MAX};
+use kache_core::remote::keys::Label;
+use kache_service::setup::block_on;
+use kache_store::Store;
+
+use super::sync::build_place;
+use super::workspace::{Compilers, Workspace};
+use super::{now_ms, settings, transfers};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::Ui;
+
+/// Record what this workspace's builds used, for other machines to pull
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache sync --push && kache save-manifest     on the machine that builds first
+  kache sync --pull                            on the others, with the same Cargo.lock and compiler
+
+The latest result of each unit that builds in this workspace used is recorded in the remote, under the digest of
+Cargo.lock and the identity of the compiler. With a namespace it is also written as an object of its own, which nobody
+else's builds share.")]
+pub struct Args {
+    /// Name of the build manifest; the host's target triple when not given
+    #[arg(long, value_name = "KEY")]
+    manifest_key: Option<Label>,
+    /// Namespace for a shard of its own
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<Label>,
+    /// Cargo.toml of the workspace, in place of the current directory's
+    #[arg(long, value_name = "PATH")]
+    manifest_path: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = settings(ui)?;
+    let store = Arc::new(Store::open(settings.cache_dir()?)?);
+    block_on(async { save(args, &settings, &store, ui).await })?
+}
+
+async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> Outcome {
+    let transfer = transfers::open(settings, store).await?;
+    let workspace = Workspace::find(args.manifest_path.as_deref())?;
+    let compilers = Compilers::identify(store, &workspace.root)?;
+    let place = build_place(args.manifest_key.as_ref(), args.namespace.as_ref(), &compilers)?;
+    let units = workspace.used(store, |target, compiler| compilers.accept(target, compiler));
+    if units.is_empty() {
+        return Err(CliError::failure("no build of this workspace with this compiler is known here")
+            .hint("build with kache first"));
+    }
+    if units.len() > UNITS_MAX {
+        return Err(CliError::failure(format!("{} units are too many for one manifest", units.len())));
+    }
+    let count = units.len();
+    let build = Build {
+        lockfile: workspace.lockfile.digest,
+        toolchain: compilers.id(),
+        saved_s: now_ms() / 1000,
+        units,
+    };
+    let names = transfer
+        .save_build(&place, &build)
+        .await
+        .map_err(|error| transfers::failure("the build manifest can't be saved", &error))?;
+    for name in names {
+        ui.status(&format!("Saved {count} units as {name}."));
+    }
+    Ok(Status::Done)
+}

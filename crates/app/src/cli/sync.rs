@@ -1,0 +1,187 @@
+//! `kache sync`: transfers entries between the store and the remote, without a daemon. What to transfer is decided
+//! here, how it travels in `kache_service`.
+
+mod pull;
+mod push;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kache_core::config::Settings;
+use kache_core::quantity::format_size;
+use kache_core::remote::keys::Label;
+use kache_service::setup::block_on;
+use kache_service::transfer::{BuildPlace, Transfer, TransferError};
+use kache_store::Store;
+
+use super::transfers;
+use super::workspace::{Compilers, Workspace};
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::Ui;
+
+/// Transfer entries between the store and the remote
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  kache sync                   pull what this workspace needs, push what its builds made
+  kache sync --pull            on a fresh machine, before `cargo build`
+  kache sync --push            after a build
+  kache sync --pull --all      everything that the remote has
+  kache sync --dry-run         counts and sizes only
+
+A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests
+of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on
+after a failure. Exit code 1 when a transfer failed.")]
+pub struct Args {
+    /// Only from the remote into the store
+    #[arg(long)]
+    pull: bool,
+    /// Only from the store to the remote
+    #[arg(long)]
+    push: bool,
+    /// Everything, not only what this workspace needs
+    #[arg(long)]
+    all: bool,
+    /// Show what would be transferred, and transfer nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Cargo.toml of the workspace, in place of the current directory's
+    #[arg(long, value_name = "PATH")]
+    manifest_path: Option<PathBuf>,
+    /// Build manifest to pull from; the host's target triple when not given
+    #[arg(long, value_name = "KEY")]
+    manifest_key: Option<Label>,
+    /// Namespace of the build manifest's shards
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<Label>,
+}
+
+/// Whether anything is transferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Really,
+    DryRun,
+}
+
+/// Everything that both directions need.
+struct Sync<'a> {
+    transfer: Transfer,
+    store: &'a Store,
+    /// The workspace and its compilers; `None` for everything.
+    scope: Option<(Workspace, Compilers<'a>)>,
+    concurrency: usize,
+    mode: Mode,
+    ui: &'a Ui,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let settings = super::settings(ui)?;
+    let store = Arc::new(Store::open(settings.cache_dir()?)?);
+    block_on(async { run_async(args, &settings, &store, ui).await })?
+}
+
+async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> Outcome {
+    let transfer = transfers::open(settings, store).await?;
+    let scope = if args.all {
+        None
+    } else {
+        let workspace = Workspace::find(args.manifest_path.as_deref())?;
+        let compilers = Compilers::identify(store, &workspace.root)?;
+        Some((workspace, compilers))
+    };
+    let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Really };
+    let sync = Sync { transfer, store, scope, concurrency, mode, ui };
+    let both = args.pull == args.push;
+    let mut trouble = Trouble::default();
+    if both || args.pull {
+        let place = sync.place(args)?;
+        trouble.join(pull::run(&sync, place.as_ref()).await?);
+    }
+    if (both || args.push) && !trouble.is_over {
+        trouble.join(push::run(&sync).await?);
+    }
+    if sync.transfer.is_blind() {
+        ui.warn(
+            "the remote denies access instead of saying that an object is missing; that counts as a miss \
+             (s3:ListBucket makes the difference visible)",
+        );
+    }
+    trouble.into_outcome()
+}
+
+impl Sync<'_> {
+    /// Where the build manifest is.
+    fn place(&self, args: &Args) -> Result<Option<BuildPlace>, CliError> {
+        let Some((_, compilers)) = &self.scope else { return Ok(None) };
+        build_place(args.manifest_key.as_ref(), args.namespace.as_ref(), compilers).map(Some)
+    }
+}
+
+/// A build manifest by its key, or that of the host.
+pub(super) fn build_place(
+    manifest_key: Option<&Label>,
+    namespace: Option<&Label>,
+    compilers: &Compilers<'_>,
+) -> Result<BuildPlace, CliError> {
+    let manifest_key = match manifest_key {
+        Some(key) => key.clone(),
+        None => compilers.host().parse().map_err(|error| {
+            CliError::failure("the compiler's host triple can't name an object").because(&error)
+        })?,
+    };
+    Ok(BuildPlace { manifest_key, namespace: namespace.cloned() })
+}
+
+/// What went wrong.
+#[derive(Default)]
+struct Trouble {
+    failed: usize,
+    not_begun: usize,
+    first: Option<TransferError>,
+    is_over: bool,
+}
+
+impl Trouble {
+    /// Counts a failure, and shows it unless there were many.
+    fn add(&mut self, ui: &Ui, error: TransferError) {
+        const SHOWN_MAX: usize = 20;
+        self.failed += 1;
+        if self.failed <= SHOWN_MAX {
+            ui.warn(&error.to_string());
+        }
+        self.first.get_or_insert(error);
+    }
+
+    fn skip(&mut self) {
+        self.not_begun += 1;
+        self.is_over = true;
+    }
+
+    fn join(&mut self, other: Self) {
+        self.failed += other.failed;
+        self.not_begun += other.not_begun;
+        self.is_over |= other.is_over;
+        if self.first.is_none() {
+            self.first = other.first;
+        }
+    }
+
+    fn into_outcome(self) -> Outcome {
+        let Some(first) = self.first else { return Ok(Status::Done) };
+        let mut what = match self.failed {
+            1 => "one transfer failed".to_owned(),
+            failed => format!("{failed} transfers failed"),
+        };
+        if self.not_begun > 0 {
+            what.push_str(&format!(", {} were not begun", self.not_begun));
+        }
+        Err(transfers::failure(&what, &first))
+    }
+}
+
+/// `3 entries`, with their size.
+fn counted(count: usize, bytes: u64) -> String {
+    let noun = if count == 1 { "entry" } else { "entries" };
+    format!("{count} {noun} ({})", format_size(bytes))
+}

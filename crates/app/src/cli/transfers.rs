@@ -1,0 +1,142 @@
+//! What commands that use the remote have in common: opening it, showing how far they are, and saying what to do about
+//! failures.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kache_core::config::Settings;
+use kache_core::quantity::format_size;
+use kache_service::remote::Fault;
+use kache_service::setup::{self, SetupError};
+use kache_service::transfer::{Transfer, TransferError};
+use kache_store::Store;
+
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// Shortest time between two redrawings of a bar.
+const REDRAW: Duration = Duration::from_millis(80);
+/// Width of a bar.
+const BAR_WIDTH: usize = 24;
+/// Where there is no terminal, every so many percent are a line.
+const LINE_EVERY_PERCENT: usize = 25;
+
+/// The remote that is configured; an error that says how to configure one where there is none.
+pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Transfer, CliError> {
+    match setup::connect(settings, store.clone()).await? {
+        Some(transfer) => Ok(transfer),
+        None if *settings.local_only => Err(CliError::usage("there is no remote: `local_only` is set")
+            .hint("unset KACHE_LOCAL_ONLY or `cache.local_only`")),
+        None => Err(CliError::usage("no remote is configured").hint(
+            "put `[cache.remote]` with `type = \"s3\"` and `bucket = \"…\"` into ~/.config/kache/config.toml, or set \
+             KACHE_S3_BUCKET",
+        )),
+    }
+}
+
+impl From<SetupError> for CliError {
+    fn from(error: SetupError) -> Self {
+        Self::usage("the remote's settings can't be used").because(&error)
+    }
+}
+
+/// What a person can do about a failure.
+pub fn hint(error: &TransferError) -> Option<&'static str> {
+    if matches!(error, TransferError::Refused { .. }) {
+        return Some("it stays unused; the next push of that entry replaces it");
+    }
+    hint_for(error.fault()?)
+}
+
+/// What a person can do about trouble with the bucket.
+pub fn hint_for(fault: Fault) -> Option<&'static str> {
+    Some(match fault {
+        Fault::NoBucket => "create the bucket, or correct `cache.remote.bucket` (KACHE_S3_BUCKET)",
+        Fault::Denied => {
+            "the policy must allow s3:GetObject and s3:ListBucket, and for pushing s3:PutObject, below \
+             {prefix}/v3/ and {prefix}/_manifests/"
+        }
+        Fault::Credentials => {
+            "`kache doctor` shows where the credentials come from; sign in again if they have expired"
+        }
+        Fault::ClockSkew => "set this machine's clock: requests are only valid for some minutes",
+        Fault::WrongRegion => "set `cache.remote.region` (KACHE_S3_REGION) to the bucket's region",
+        Fault::Throttled => "run it again later, or lower `cache.s3_concurrency` (KACHE_S3_CONCURRENCY)",
+        Fault::Unavailable => "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network",
+        Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local => {
+            return None;
+        }
+    })
+}
+
+/// A failed transfer as an error of the command.
+pub fn failure(what: &str, error: &TransferError) -> CliError {
+    let failure = CliError::failure(what).because(error);
+    match hint(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// How far a row of transfers is: a bar on a terminal, now and then a line elsewhere.
+pub struct Meter<'u> {
+    ui: &'u Ui,
+    what: &'static str,
+    total: usize,
+    done: usize,
+    bytes: u64,
+    started: Instant,
+    drawn: Option<Instant>,
+    told_percent: usize,
+    is_terminal: bool,
+}
+
+impl<'u> Meter<'u> {
+    /// Begins with nothing of `total` done.
+    pub fn new(ui: &'u Ui, what: &'static str, total: usize) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let started = Instant::now();
+        Self { ui, what, total, done: 0, bytes: 0, started, drawn: None, told_percent: 0, is_terminal }
+    }
+
+    /// One more is done, after so many bytes.
+    pub fn step(&mut self, bytes: u64) {
+        self.done += 1;
+        self.bytes += bytes;
+        if self.is_terminal {
+            if self.done == self.total || self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
+                self.drawn = Some(Instant::now());
+                self.ui.progress(&self.bar());
+            }
+            return;
+        }
+        let percent = self.done * 100 / self.total.max(1);
+        if percent >= self.told_percent + LINE_EVERY_PERCENT && self.done < self.total {
+            self.told_percent = percent - percent % LINE_EVERY_PERCENT;
+            let moved = format_size(self.bytes);
+            self.ui.status(&format!("{}: {} of {}, {moved}", self.what, self.done, self.total));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(self) {
+        if self.is_terminal {
+            self.ui.progress("");
+        }
+    }
+
+    fn bar(&self) -> String {
+        let filled = self.done * BAR_WIDTH / self.total.max(1);
+        let bar = format!("{}{}", "#".repeat(filled), "-".repeat(BAR_WIDTH - filled.min(BAR_WIDTH)));
+        let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        format!(
+            "{} [{bar}] {}/{}, {}, {}/s",
+            self.what,
+            self.done,
+            self.total,
+            format_size(self.bytes),
+            format_size(rate as u64)
+        )
+    }
+}

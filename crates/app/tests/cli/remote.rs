@@ -1,0 +1,134 @@
+//! The remote as commands use it: whose credentials sign, what `kache doctor` finds out, what is said without a remote.
+
+use kache_testkit::{Mischief, S3};
+
+use crate::Home;
+
+/// The access key that signed the first request of a dry run, and what the command said.
+fn signer(home: &Home, server: &S3, env: &[(&str, &str)]) -> (Option<String>, String) {
+    server.forget();
+    let endpoint = server.endpoint();
+    let mut all = vec![
+        ("KACHE_S3_BUCKET", S3::BUCKET),
+        ("KACHE_S3_ENDPOINT", endpoint.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    all.extend_from_slice(env);
+    let ran = home.kache_with(&["sync", "--pull", "--all", "--dry-run"], &all);
+    let seen = server.seen();
+    let signed = seen.first().and_then(|request| request.header("authorization")).map(str::to_owned);
+    let key = signed.and_then(|text| Some(text.split_once("Credential=")?.1.split('/').next()?.to_owned()));
+    (key, ran.err)
+}
+
+#[test]
+fn credentials_are_taken_in_the_documented_order() {
+    let (home, server) = (Home::new(), S3::start());
+    home.write(
+        ".aws/credentials",
+        "[default]\naws_access_key_id = AKDEFAULT\naws_secret_access_key = s1\n\
+         [named]\naws_access_key_id = AKNAMED\naws_secret_access_key = s2\n",
+    );
+    let script = home.write(
+        "process.sh",
+        "echo '{\"Version\":1,\"AccessKeyId\":\"AKPROCESS\",\"SecretAccessKey\":\"s\"}'\n",
+    );
+    home.write(
+        ".aws/config",
+        &format!(
+            "[profile inconfig]\naws_access_key_id = AKCONFIG\naws_secret_access_key = s3\n\
+             [profile process]\ncredential_process = sh {}\n",
+            script.display()
+        ),
+    );
+    let pair = [("KACHE_S3_ACCESS_KEY", "AKPAIR"), ("KACHE_S3_SECRET_KEY", "hush1")];
+    let aws = [("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "hush2")];
+    let profile = |name| [("KACHE_S3_PROFILE", name)];
+    let cases: [(&[&[(&str, &str)]], Option<&str>); 10] = [
+        (&[&pair, &profile("named"), &aws], Some("AKPAIR")),
+        (&[&profile("named"), &aws], Some("AKNAMED")),
+        (&[&profile("inconfig")], Some("AKCONFIG")),
+        (&[&profile("process")], Some("AKPROCESS")),
+        (&[&profile("missing"), &aws], None),
+        (&[&aws], Some("AKENV")),
+        (&[&[("AWS_PROFILE", "named")]], Some("AKNAMED")),
+        (&[], Some("AKDEFAULT")),
+        (&[&pair[..1], &aws], Some("AKENV")),
+        (&[&pair[1..], &aws], Some("AKENV")),
+    ];
+    for (i, (parts, expected)) in cases.into_iter().enumerate() {
+        let env: Vec<_> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let (key, said) = signer(&home, &server, &env);
+        assert_eq!(key.as_deref(), expected, "{i}: {said}");
+        assert!(!said.contains("hush"), "{said}");
+        let lone = i >= 8;
+        assert_eq!(said.contains("the pair is ignored"), lone, "{i}: {said}");
+    }
+    // The profile of the file, and the variable that wins over it.
+    home.write(".config/kache/config.toml", "[cache.remote]\nbucket = 'b'\nprofile = 'named'\n");
+    assert_eq!(signer(&home, &server, &aws).0.as_deref(), Some("AKNAMED"));
+    assert_eq!(signer(&home, &server, &profile("inconfig")).0.as_deref(), Some("AKCONFIG"));
+    std::fs::remove_file(home.path(".config/kache/config.toml")).expect("removed");
+    // Nothing anywhere: an error that says so, and no request.
+    std::fs::remove_dir_all(home.path(".aws")).expect("removed");
+    let (key, said) = signer(&home, &server, &[]);
+    assert_eq!(key, None);
+    assert!(said.contains("kache doctor"), "{said}");
+}
+
+#[test]
+fn without_a_remote_it_says_how_to_configure_one() {
+    let home = Home::new();
+    for args in [&["sync", "--all"][..], &["save-manifest"]] {
+        let ran = home.kache(args);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.contains("[cache.remote]") && ran.err.contains("KACHE_S3_BUCKET"), "{ran:?}");
+    }
+    let off = [("KACHE_S3_BUCKET", "b"), ("KACHE_LOCAL_ONLY", "1")];
+    let ran = home.kache_with(&["sync", "--all"], &off);
+    assert!(ran.code == 2 && ran.err.contains("KACHE_LOCAL_ONLY"), "{ran:?}");
+    let wrong = [("KACHE_S3_BUCKET", "b"), ("KACHE_S3_TRUSTED_KEYS", "nonsense")];
+    let ran = home.kache_with(&["sync", "--all"], &wrong);
+    assert!(ran.code == 2 && ran.err.contains("cache.remote.trusted_keys"), "{ran:?}");
+    let plain = [("KACHE_S3_BUCKET", "b"), ("KACHE_S3_ENDPOINT", "http://192.0.2.1:9")];
+    let ran = home.kache_with(&["doctor"], &[&plain[..], &[("KACHE_LOCAL_ONLY", "1")]].concat());
+    assert!(ran.out.contains("plain http"), "{ran:?}");
+}
+
+#[test]
+fn doctor_tries_the_remote_step_by_step() {
+    let (home, server) = (Home::new(), S3::start());
+    let env = server.env();
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let doctor = |more: &[(&str, &str)]| home.kache_with(&["doctor"], &[&env[..], more].concat()).out;
+    // A name goes through the system's resolver.
+    let by_name = server.endpoint().replace("127.0.0.1", "localhost");
+    let said = doctor(&[("KACHE_S3_ENDPOINT", &by_name)]);
+    for step in
+        ["localhost is ", "accepts connections", "credentials from KACHE_S3_ACCESS_KEY", "listing works"]
+    {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    assert!(said.contains("writing works") && said.contains("reading works"), "{said}");
+    assert!(!said.contains(S3::SECRET_KEY), "{said}");
+    for (mischief, advice) in [
+        (Mischief::Status(403, "RequestTimeTooSkewed"), "clock"),
+        (Mischief::Status(404, "NoSuchBucket"), "create the bucket"),
+        (Mischief::Status(403, "InvalidAccessKeyId"), "sign in again"),
+        (Mischief::Status(301, "PermanentRedirect"), "KACHE_S3_REGION"),
+        (Mischief::Status(403, "AccessDenied"), "s3:ListBucket"),
+    ] {
+        server.arrange("GET", "", 1, mischief);
+        let said = doctor(&[]);
+        assert!(said.contains(advice), "{advice}: {said}");
+    }
+    server.arrange("PUT", "", 1, Mischief::Status(403, "AccessDenied"));
+    assert!(doctor(&[]).contains("pulls work, pushes don't"));
+    let said = doctor(&[("KACHE_S3_ENDPOINT", "http://127.0.0.1:9")]);
+    assert!(
+        said.contains("no connection to 127.0.0.1, port 9") && said.contains("KACHE_S3_ENDPOINT"),
+        "{said}"
+    );
+    let said = doctor(&[("KACHE_S3_ENDPOINT", "http://no-such-host.invalid")]);
+    assert!(said.contains("can't be resolved"), "{said}");
+}

@@ -1,0 +1,173 @@
+//! Sharing through a bucket: what one machine pushed, another pulls and doesn't compile. The bucket is a real S3 server
+//! in the test's process; a machine is a sandbox of its own.
+
+use std::process::Output;
+
+use kache_testkit::{Mischief, Project, S3};
+
+use crate::fixtures::ALL_KINDS;
+use crate::support::{Lab, Outcomes as _, lean_lab};
+
+/// A machine that shares through the server.
+fn machine(server: &S3) -> Lab {
+    let lab = lean_lab();
+    for (name, value) in server.env() {
+        lab.set_env(name, value);
+    }
+    // What is transferred here, commands transfer.
+    lab.set_env("KACHE_DAEMON", "0");
+    lab
+}
+
+/// Runs a command of kache in a project.
+fn kache(project: &Project<'_>, args: &str) -> Output {
+    let sandbox = project.sandbox();
+    let mut command = sandbox.command(sandbox.wrapper());
+    command.current_dir(project.dir()).args(args.split_whitespace()).output().expect("kache runs")
+}
+
+/// The same; it must succeed. What it said.
+fn ok(project: &Project<'_>, args: &str) -> String {
+    let output = kache(project, args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "kache {args}: {said}");
+    said
+}
+
+/// The same project on another machine, elsewhere, with the same lockfile.
+fn moved<'l>(lab: &'l Lab, project: &Project<'_>) -> Project<'l> {
+    let other = lab.project("quite/another/place", ALL_KINDS);
+    other.write("Cargo.lock", std::fs::read(project.path("Cargo.lock")).expect("a lockfile"));
+    other
+}
+
+/// After `save-manifest`, a fresh machine pulls exactly what the build needs without a listing, and compiles nothing.
+#[test]
+fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
+    let server = S3::start();
+    let here = machine(&server);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build").ok();
+    let said = ok(&one, "sync --push");
+    assert!(said.contains("Pushed "), "{said}");
+    ok(&one, "save-manifest");
+    server.forget();
+    let again = ok(&one, "sync --push");
+    assert!(again.contains("Pushed 0 entries"), "{again}");
+    assert_eq!(server.count("PUT", ""), 0);
+
+    let there = machine(&server);
+    let two = moved(&there, &one);
+    server.forget();
+    let said = ok(&two, "sync --pull");
+    assert_eq!(server.count("GET", "list-type=2"), 0, "{said}");
+    let packs = server.count("GET", "/packs/");
+    assert_eq!(packs, server.names().iter().filter(|name| name.contains("/packs/")).count());
+    let built = two.cargo("build").ok();
+    built.all_hit();
+    assert!(built.tally().total() >= packs);
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+    server.forget();
+    let said = ok(&two, "sync --pull");
+    assert!(said.contains("Pulled 0 entries"), "{said}");
+    assert_eq!(server.count("GET", "/packs/"), 0);
+}
+
+/// Without a saved build: one listing for each package of the lockfile, nothing of other versions.
+#[test]
+fn without_a_saved_build_the_packages_of_the_lockfile_are_listed() {
+    let server = S3::start();
+    let here = machine(&server);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build").ok();
+    let other = here.project(
+        "other",
+        &[
+            ("Cargo.toml", "[package]\nname = \"stranger\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+            ("src/lib.rs", "pub fn f() {}\n"),
+        ],
+    );
+    other.cargo("build").ok();
+    ok(&one, "sync --push");
+    ok(&other, "sync --push");
+
+    let there = machine(&server);
+    let two = moved(&there, &one);
+    server.forget();
+    let dry = ok(&two, "sync --pull --dry-run");
+    assert!(dry.contains("Would pull "), "{dry}");
+    assert_eq!(server.count("GET", "/packs/"), 0);
+    server.forget();
+    ok(&two, "sync --pull");
+    let lock = std::fs::read_to_string(two.path("Cargo.lock")).expect("a lockfile");
+    assert_eq!(server.count("GET", "list-type=2"), lock.matches("[[package]]").count());
+    assert_eq!(server.count("GET", "stranger/"), 0);
+    two.cargo("build").ok().all_hit();
+    let all = ok(&two, "sync --pull --all");
+    assert!(all.contains("Pulled 1 entry"), "{all}");
+}
+
+/// A transfer that fails is told, the others go on, the exit code says it, and the next run finishes the work.
+#[test]
+fn a_failed_transfer_is_told_and_a_second_run_finishes() {
+    let server = S3::start();
+    let here = machine(&server);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build").ok();
+    ok(&one, "sync --push");
+    ok(&one, "save-manifest");
+    let victim = server.names().into_iter().find(|name| name.contains("/packs/")).expect("a pack");
+    let path = server.bucket_dir().join(&victim);
+    let pack = std::fs::read(&path).expect("read");
+    std::fs::write(&path, &pack[..pack.len() / 2]).expect("write");
+
+    let there = machine(&server);
+    let two = moved(&there, &one);
+    let output = kache(&two, "sync --pull");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("one transfer failed") && said.contains(&victim), "{said}");
+    std::fs::write(&path, &pack).expect("write");
+    let said = ok(&two, "sync --pull");
+    assert!(said.contains("Pulled 1 entry"), "{said}");
+    two.cargo("build").ok().all_hit();
+}
+
+/// A compile that read a credential stays on its machine; nothing of it reaches the bucket.
+#[test]
+fn what_read_a_credential_stays_here() {
+    let server = S3::start();
+    let here = machine(&server);
+    here.set_env("DEPLOY_TOKEN", "swordfish-12345");
+    let one = here.project(
+        "one",
+        &[
+            ("Cargo.toml", "[package]\nname = \"leaky\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+            ("src/lib.rs", "pub const T: Option<&str> = option_env!(\"DEPLOY_TOKEN\");\n"),
+        ],
+    );
+    one.cargo("build").ok();
+    let said = ok(&one, "sync --push");
+    assert!(said.contains("DEPLOY_TOKEN") && !said.contains("swordfish"), "{said}");
+    assert_eq!(server.names(), Vec::<String>::new());
+}
+
+/// Lasting trouble ends a sync at once, with its name and what to do; builds don't mind.
+#[test]
+fn lasting_trouble_is_named_once_and_builds_go_on() {
+    let server = S3::start();
+    let here = machine(&server);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build").ok();
+    server.arrange("HEAD", "", 1000, Mischief::Status(403, "AccessDenied"));
+    server.arrange("PUT", "", 1000, Mischief::Status(403, "AccessDenied"));
+    let output = kache(&one, "sync --push");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("s3:PutObject") && said.contains("not begun"), "{said}");
+    assert!(!said.contains(S3::SECRET_KEY), "{said}");
+    here.set_env("KACHE_S3_ENDPOINT", "http://127.0.0.1:9");
+    let two = moved(&here, &one);
+    two.cargo("build").ok().all_hit();
+}

@@ -1,0 +1,196 @@
+//! Names of objects in the bucket, and the way back from a listed name. Knows nothing about their content.
+//!
+//! ```text
+//! {prefix}/v3/packs/{crate}/{entry_key}.tar.zst      outputs of one compile, packed
+//! {prefix}/v3/manifests/{crate}/{entry_key}.json     what the pack is; written after it
+//! {prefix}/v3/inputs/{crate}/{unit_key}.json         names of what a unit's compiles read
+//! {prefix}/_manifests/{manifest_key}.json            what builds needed, by lockfile
+//! {prefix}/_manifests/v3/{namespace}/shards/{hash}.json
+//! ```
+//! `{crate}` is the package's name written as a crate name (`-` becomes `_`), so that its library, build script and
+//! binaries lie together and one listing per package of a lockfile finds them all. A compile outside of any package
+//! is filed under its own crate name.
+
+use std::fmt;
+
+use crate::digest::Digest;
+use crate::key::{EntryKey, UnitKey};
+
+/// Longest name of a crate, a manifest key or a namespace, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// A crate's name that is safe inside an object's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CrateDir(String);
+
+impl CrateDir {
+    /// The folder for a unit of `package` (may be empty) that is called `crate_name`. `None` for names that no object
+    /// can have; such entries stay local.
+    pub fn of(package: &str, crate_name: &str) -> Option<Self> {
+        let name = if package.is_empty() { crate_name } else { package };
+        let name = name.replace('-', "_");
+        let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        (fits && !name.is_empty() && name.len() <= NAME_BYTES_MAX).then_some(Self(name))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CrateDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A manifest key or a namespace: one part of an object's name, chosen by a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(String);
+
+/// A text that can't be a part of an object's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a name (letters, digits, `.`, `-`, `_`, at most {NAME_BYTES_MAX})")]
+pub struct NotALabel(String);
+
+impl std::str::FromStr for Label {
+    type Err = NotALabel;
+
+    fn from_str(text: &str) -> Result<Self, NotALabel> {
+        let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        // `v3` beside `{manifest_key}.json` is no clash, but a name of dots alone leads elsewhere.
+        if !fits || text.is_empty() || text.len() > NAME_BYTES_MAX || text.bytes().all(|b| b == b'.') {
+            return Err(NotALabel(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names below one prefix, relative to the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Names below `prefix`, which has no slashes at its ends.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.trim_matches('/').to_owned() }
+    }
+
+    /// The pack of an entry.
+    pub fn pack(&self, dir: &CrateDir, key: &EntryKey) -> String {
+        format!("{}/v3/packs/{dir}/{key}.tar.zst", self.prefix)
+    }
+
+    /// The manifest of an entry.
+    pub fn manifest(&self, dir: &CrateDir, key: &EntryKey) -> String {
+        format!("{}/v3/manifests/{dir}/{key}.json", self.prefix)
+    }
+
+    /// What the names of all manifests of a crate start with.
+    pub fn manifests_of(&self, dir: &CrateDir) -> String {
+        format!("{}/v3/manifests/{dir}/", self.prefix)
+    }
+
+    /// What the names of all manifests start with.
+    pub fn manifests(&self) -> String {
+        format!("{}/v3/manifests/", self.prefix)
+    }
+
+    /// The input records of a unit.
+    pub fn inputs(&self, dir: &CrateDir, unit: &UnitKey) -> String {
+        format!("{}/v3/inputs/{dir}/{unit}.json", self.prefix)
+    }
+
+    /// The build manifest of a key.
+    pub fn build(&self, manifest_key: &Label) -> String {
+        format!("{}/_manifests/{manifest_key}.json", self.prefix)
+    }
+
+    /// One shard of a namespace.
+    pub fn shard(&self, namespace: &Label, hash: &Digest) -> String {
+        format!("{}/_manifests/v3/{namespace}/shards/{hash}.json", self.prefix)
+    }
+
+    /// An object that exists only while a person asks whether writing works.
+    pub fn scratch(&self) -> String {
+        format!("{}/v3/doctor.txt", self.prefix)
+    }
+
+    /// The way back from the name of a manifest; `None` for other names, which listings may hold.
+    pub fn parse_manifest(&self, name: &str) -> Option<(CrateDir, EntryKey)> {
+        let rest = name.strip_prefix(self.prefix.as_str())?.strip_prefix("/v3/manifests/")?;
+        let (dir, file) = rest.split_once('/')?;
+        let key = file.strip_suffix(".json")?.parse().ok()?;
+        let dir = CrateDir::of("", dir).filter(|made| made.as_str() == dir)?;
+        Some((dir, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_documented_ones() {
+        let keys = Keys::new("artifacts");
+        let dir = CrateDir::of("serde-json", "build_script_build").expect("a name");
+        let (entry, unit) = (EntryKey(Digest::of(b"e")), UnitKey(Digest::of(b"u")));
+        let label = |text: &str| text.parse::<Label>().expect("a label");
+        for (name, expected) in [
+            (keys.pack(&dir, &entry), format!("artifacts/v3/packs/serde_json/{entry}.tar.zst")),
+            (keys.manifest(&dir, &entry), format!("artifacts/v3/manifests/serde_json/{entry}.json")),
+            (keys.manifests_of(&dir), "artifacts/v3/manifests/serde_json/".to_owned()),
+            (keys.inputs(&dir, &unit), format!("artifacts/v3/inputs/serde_json/{unit}.json")),
+            (
+                keys.build(&label("x86_64-unknown-linux-gnu")),
+                "artifacts/_manifests/x86_64-unknown-linux-gnu.json".to_owned(),
+            ),
+            (
+                keys.shard(&label("main"), &entry.0),
+                format!("artifacts/_manifests/v3/main/shards/{entry}.json"),
+            ),
+        ] {
+            assert_eq!(name, expected);
+        }
+        assert_eq!(keys.parse_manifest(&keys.manifest(&dir, &entry)), Some((dir, entry)));
+    }
+
+    #[test]
+    fn a_listing_may_hold_anything() {
+        let keys = Keys::new("a/b");
+        let key = EntryKey(Digest::of(b"e"));
+        for name in [
+            String::new(),
+            "a/b/v3/manifests/".to_owned(),
+            format!("a/b/v3/manifests/{key}.json"),
+            format!("a/b/v3/manifests/../{key}.json"),
+            format!("a/b/v3/manifests/x/y/{key}.json"),
+            format!("a/b/v3/manifests/x-y/{key}.json"),
+            format!("a/v3/manifests/x/{key}.json"),
+            format!("a/b/v3/manifests/x/{key}.JSON"),
+            "a/b/v3/manifests/x/short.json".to_owned(),
+        ] {
+            assert_eq!(keys.parse_manifest(&name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_could_leave_their_folder_are_none() {
+        for bad in ["", "..", "a/b", "a b", "ä", "a.b", &"x".repeat(129)] {
+            assert_eq!(CrateDir::of(bad, ""), None, "{bad}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
+            assert!(bad.parse::<Label>().is_err(), "{bad}");
+        }
+        assert_eq!(CrateDir::of("", "app").as_ref().map(CrateDir::as_str), Some("app"));
+    }
+}

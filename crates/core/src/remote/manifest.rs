@@ -1,0 +1,282 @@
+//! The manifest of an entry: a small JSON object that says what a pack holds, for whom, and who vouches for it. Knows
+//! how bytes are framed for a signature, not how signing works.
+//!
+//! ```text
+//! {"version":1,"key":…,"unit_key":…,"crate_name":"serde","package":"serde","package_version":"1.0.0",
+//!  "target":"","mode":"build","profile":"opt-level=3","toolchain":…,"created_s":…,"compile_ms":…,
+//!  "pack":{"digest":…,"size":…,"unpacked_size":…},"blobs":[{"digest":…,"size":…}],
+//!  "signatures":[{"key":<64 hex>,"signature":<128 hex>}]}
+//! ```
+//! Digests are BLAKE3, in lower-case hexadecimal; sizes are in bytes. `target` is empty for the host. At most
+//! [`MANIFEST_BYTES_MAX`] bytes; a newer version is ignored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::entry::{Entry, Evidence};
+use crate::key::{EntryKey, Field, UnitKey};
+
+/// Version of the JSON form.
+pub const VERSION: u32 = 1;
+/// Longest manifest that is read, in bytes.
+pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// Largest pack that is read or written, in bytes. Below what one PUT may carry anywhere.
+pub const PACK_BYTES_MAX: u64 = 4 << 30;
+/// Most that one pack may unpack to, in bytes.
+pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
+/// Most that a pack may grow when it is unpacked; real outputs stay below 100 even where they are mostly zeros.
+pub const RATIO_MAX: u64 = 1000;
+/// Below this an unpacked size is never suspicious, in bytes.
+const RATIO_FREE_BYTES: u64 = 1 << 20;
+/// Most blobs of one entry.
+pub const BLOBS_MAX: usize = 4096;
+/// Most signatures that are looked at.
+pub const SIGNATURES_MAX: usize = 8;
+
+/// The packed object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pack {
+    /// Digest of the object.
+    pub digest: Digest,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// Length of the tar stream inside, in bytes.
+    pub unpacked_size: u64,
+}
+
+/// A content of the pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length, in bytes.
+    pub size: u64,
+}
+
+/// Somebody vouches for a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// The Ed25519 public key, in hexadecimal.
+    pub key: String,
+    /// The signature, in hexadecimal.
+    pub signature: String,
+}
+
+/// What a pack is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    version: u32,
+    /// The entry.
+    pub key: EntryKey,
+    /// The unit that it is a result of.
+    pub unit_key: UnitKey,
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// Cargo package and version; empty outside of packages.
+    pub package: String,
+    /// See `package`.
+    pub package_version: String,
+    /// Target triple, empty for the host.
+    pub target: String,
+    /// `build`, `check` or `clippy`.
+    pub mode: String,
+    /// What a Cargo profile decides, as the flags say it.
+    pub profile: String,
+    /// Identity of the compiler.
+    pub toolchain: String,
+    /// When the compile ended, in seconds since 1970.
+    pub created_s: u64,
+    /// What the compile took, in milliseconds.
+    pub compile_ms: u64,
+    /// The packed object.
+    pub pack: Pack,
+    /// Contents in the pack, in their order there.
+    pub blobs: Vec<PackedBlob>,
+    /// Who vouches for all of the above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Signature>,
+}
+
+/// Why bytes are not a manifest that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not the JSON form at all.
+    #[error("not a manifest: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a newer kache.
+    #[error("manifest of version {0}, newer than this kache")]
+    Newer(u32),
+    /// It describes another entry than the one whose name it has.
+    #[error("the manifest is of entry {0}")]
+    OtherEntry(EntryKey),
+    /// A figure that can't be right.
+    #[error("the manifest names {0}")]
+    Absurd(&'static str),
+}
+
+/// Flags that a Cargo profile decides.
+const PROFILE_FLAGS: &[&str] =
+    &["opt-level", "debuginfo", "debug-assertions", "overflow-checks", "lto", "panic", "codegen-units"];
+
+/// What a Cargo profile decides, from the fields of a unit key.
+pub fn profile_of(unit_fields: &[Field]) -> String {
+    let flag = |name: &&str| {
+        let name_of_field = format!("flag -C {name}");
+        let found = unit_fields.iter().find(|field| field.name == name_of_field)?;
+        Some(format!("{name}={}", found.value))
+    };
+    PROFILE_FLAGS.iter().filter_map(flag).collect::<Vec<_>>().join(" ")
+}
+
+impl Manifest {
+    /// The manifest of an entry that was packed.
+    pub fn new(
+        key: EntryKey,
+        entry: &Entry,
+        evidence: &Evidence,
+        pack: Pack,
+        blobs: Vec<PackedBlob>,
+    ) -> Self {
+        let field = |name: &str| {
+            let found = evidence.unit_fields.iter().find(|field| field.name == name);
+            found.map(|field| field.value.clone()).unwrap_or_default()
+        };
+        Self {
+            version: VERSION,
+            key,
+            unit_key: entry.unit,
+            crate_name: entry.crate_name.clone(),
+            package: entry.package.clone(),
+            package_version: entry.package_version.clone(),
+            target: entry.target.clone(),
+            mode: field("mode"),
+            profile: profile_of(&evidence.unit_fields),
+            toolchain: field("compiler"),
+            created_s: entry.created_s,
+            compile_ms: entry.compile_ms,
+            pack,
+            blobs,
+            signatures: Vec::new(),
+        }
+    }
+
+    /// The JSON form.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the JSON form of the manifest that is kept under the name of `key`.
+    pub fn decode(bytes: &[u8], key: &EntryKey) -> Result<Self, ManifestError> {
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::Absurd("more than a manifest may be long"));
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes)?;
+        if manifest.version > VERSION {
+            return Err(ManifestError::Newer(manifest.version));
+        }
+        if manifest.key != *key {
+            return Err(ManifestError::OtherEntry(manifest.key));
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let Pack { size, unpacked_size, .. } = self.pack;
+        let blob_bytes = self.blobs.iter().try_fold(0u64, |sum, blob| sum.checked_add(blob.size));
+        let ratio_allows = size.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
+        let absurd = [
+            (size > PACK_BYTES_MAX || size == 0, "a pack of impossible size"),
+            (unpacked_size > UNPACKED_BYTES_MAX, "more content than is accepted"),
+            (unpacked_size > ratio_allows, "content that no compression makes that small"),
+            (self.blobs.len() > BLOBS_MAX, "more files than a compile has"),
+            (blob_bytes.is_none_or(|bytes| bytes > unpacked_size), "files larger than the pack"),
+            (self.signatures.len() > SIGNATURES_MAX, "too many signatures"),
+        ];
+        match absurd.into_iter().find(|(is_so, _)| *is_so) {
+            Some((_, what)) => Err(ManifestError::Absurd(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes that a signature is over: a label, and everything but the signatures, in the order of the form.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let unsigned = Manifest { signatures: Vec::new(), ..self.clone() };
+        [b"kache manifest 1\n".as_slice(), &unsigned.encode()].concat()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Manifest {
+        let blob = PackedBlob { digest: Digest::of(b"rlib"), size: 4000 };
+        let entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+        let pack = Pack { digest: Digest::of(b"p"), size: 900, unpacked_size: 9000 };
+        Manifest::new(EntryKey(Digest::of(b"e")), &entry, &Evidence::default(), pack, vec![blob])
+    }
+
+    #[test]
+    fn json_form_round_trips_and_its_name_must_fit() {
+        let manifest = sample();
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::decode(&bytes, &manifest.key).expect("own output"), manifest);
+        let other = EntryKey(Digest::of(b"other"));
+        assert!(matches!(Manifest::decode(&bytes, &other), Err(ManifestError::OtherEntry(_))));
+    }
+
+    #[test]
+    fn absurd_figures_are_refused() {
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 8] = [
+            |m| m.pack.size = 0,
+            |m| m.pack.size = PACK_BYTES_MAX + 1,
+            |m| m.pack.unpacked_size = UNPACKED_BYTES_MAX + 1,
+            |m| m.pack.unpacked_size = 900 * RATIO_MAX + RATIO_FREE_BYTES,
+            |m| m.blobs = vec![m.blobs[0]; BLOBS_MAX + 1],
+            |m| m.blobs[0].size = 9001,
+            |m| m.blobs = vec![PackedBlob { size: u64::MAX, ..m.blobs[0] }; 2],
+            |m| m.signatures = vec![Signature { key: String::new(), signature: String::new() }; 9],
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut manifest = sample();
+            change(&mut manifest);
+            let decoded = Manifest::decode(&manifest.encode(), &manifest.key);
+            assert!(matches!(decoded, Err(ManifestError::Absurd(_))), "{i}");
+        }
+        let newer = br#""version":1"#;
+        let text = String::from_utf8(sample().encode()).expect("text");
+        let text = text.replace(std::str::from_utf8(newer).expect("text"), r#""version":2"#);
+        assert!(matches!(Manifest::decode(text.as_bytes(), &sample().key), Err(ManifestError::Newer(2))));
+    }
+
+    #[test]
+    fn what_is_signed_covers_every_field_but_the_signatures() {
+        let base = sample();
+        let mut signed = base.clone();
+        signed.signatures.push(Signature { key: "k".into(), signature: "s".into() });
+        assert_eq!(base.signed_bytes(), signed.signed_bytes());
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 6] = [
+            |m| m.key = EntryKey(Digest::of(b"x")),
+            |m| m.unit_key = UnitKey(Digest::of(b"x")),
+            |m| m.pack.digest = Digest::of(b"x"),
+            |m| m.blobs.clear(),
+            |m| m.toolchain = "x".into(),
+            |m| m.target = "x".into(),
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut changed = base.clone();
+            change(&mut changed);
+            assert_ne!(changed.signed_bytes(), base.signed_bytes(), "{i}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = Manifest::decode(&bytes, &EntryKey(Digest::of(b"e")));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Input records in the bucket: the same JSON form as in the store, merged so that neither of two machines loses what
+//! the other knows, and checked before they are used. Knows nothing about where either comes from.
+
+use crate::record::{Input, RECORDS_MAX, RecordError, RecordSet};
+
+/// Longest object that is read or written, in bytes.
+pub const OBJECT_BYTES_MAX: u64 = 4 << 20;
+/// Most inputs of one record that are accepted.
+const INPUTS_MAX: usize = 50_000;
+/// Longest name of an input that is accepted, in bytes.
+const NAME_BYTES_MAX: usize = 4096;
+
+/// Reads an object and drops the records in it that can't be looked at safely.
+pub fn decode(bytes: &[u8]) -> Result<RecordSet, RecordError> {
+    let mut set = RecordSet::decode(bytes)?;
+    set.records.retain(|record| {
+        record.inputs.len() <= INPUTS_MAX && record.inputs.iter().all(is_harmless) && record.baked.len() <= 8
+    });
+    Ok(set)
+}
+
+/// Whether looking at an input can do no harm: its name is short and leads to a place that compilers read from.
+fn is_harmless(input: &Input) -> bool {
+    let (name, is_path) = match input {
+        Input::Env(name) => (name, false),
+        Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::MacroEnv(name) => (name, true),
+    };
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['\0', '\u{1}', '\u{2}']) {
+        return false;
+    }
+    let devices = ["/dev/", "/proc/", "/sys/"];
+    !is_path
+        || (name.starts_with(['/', '{'])
+            && name.split('/').all(|part| part != "..")
+            && devices.iter().all(|dir| !name.starts_with(dir)))
+}
+
+/// What both know: `mine` in front, then what only `theirs` has. Returns whether `mine` grew.
+pub fn merge(mine: &mut RecordSet, theirs: &RecordSet) -> Grown {
+    let mut grown = Grown::No;
+    for record in &theirs.records {
+        if mine.records.len() < RECORDS_MAX && !mine.records.iter().any(|own| own.is_same(record)) {
+            mine.records.push(record.clone());
+            grown = Grown::Yes;
+        }
+    }
+    grown
+}
+
+/// Whether a set has more records than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grown {
+    /// It has.
+    Yes,
+    /// It is as it was.
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::InputRecord;
+
+    fn record(input: Input) -> InputRecord {
+        InputRecord { inputs: vec![input], ..InputRecord::default() }
+    }
+
+    fn set(names: &[&str]) -> RecordSet {
+        let mut set = RecordSet::default();
+        set.records = names.iter().map(|name| record(Input::Env((*name).to_owned()))).collect();
+        set
+    }
+
+    #[test]
+    fn merging_loses_nothing_and_prefers_what_is_here() {
+        let mut mine = set(&["a", "b"]);
+        assert_eq!(merge(&mut mine, &set(&["b", "c"])), Grown::Yes);
+        assert_eq!(mine, set(&["a", "b", "c"]));
+        assert_eq!(merge(&mut mine, &set(&["c", "a"])), Grown::No);
+        let mut full = set(&["1", "2", "3", "4", "5", "6", "7", "8"]);
+        assert_eq!(merge(&mut full, &set(&["9"])), Grown::No);
+        assert_eq!(full.records.len(), RECORDS_MAX);
+    }
+
+    #[test]
+    fn records_that_lead_to_odd_places_are_dropped() {
+        let good = [
+            Input::File("{ws}/src/lib.rs".into()),
+            Input::Dir("/usr/include".into()),
+            Input::Env("X".into()),
+            Input::MacroEnv("{target}/debug/deps/libm-1.so".into()),
+        ];
+        let bad = [
+            Input::File("/dev/zero".into()),
+            Input::File("/proc/self/environ".into()),
+            Input::File("{ws}/../../etc/x".into()),
+            Input::Dir("relative".into()),
+            Input::Link(String::new()),
+            Input::File(format!("/{}", "x".repeat(NAME_BYTES_MAX))),
+            Input::File("/a\0b".into()),
+        ];
+        for (inputs, kept) in [(good.as_slice(), true), (bad.as_slice(), false)] {
+            for input in inputs {
+                let mut set = RecordSet::default();
+                set.records.push(record(input.clone()));
+                let decoded = decode(&set.encode()).expect("a set");
+                assert_eq!(!decoded.records.is_empty(), kept, "{input:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Tries the remote step by step, from the name of the server to writing an object, and stops where going on makes no
+//! sense. Says what it found; words of advice belong to whoever shows it.
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use kache_core::config::Remote as Settings;
+use kache_core::remote::keys::Keys;
+
+use crate::remote::s3::{Patience, S3};
+use crate::remote::{Body, Fault, Remote, RemoteError};
+
+/// Longest wait for a connection.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Longest silence of the server.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What the scratch object holds.
+const SCRATCH: &[u8] = b"kache doctor was here\n";
+
+/// How a step came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// As it should be.
+    Good(String),
+    /// Works for reading only.
+    ReadOnly(String),
+    /// Works, but a missing object can't be told from a forbidden one.
+    NoListing(String),
+    /// Keeps the remote from working; with the kind of trouble, if it is the bucket's.
+    Bad(String, Option<Fault>),
+}
+
+/// Where requests go: host and port.
+fn server(settings: &Settings) -> (String, u16) {
+    let Some(endpoint) = &settings.endpoint else {
+        return (format!("s3.{}.amazonaws.com", settings.region.value), 443);
+    };
+    let (port, rest) = match endpoint.value.strip_prefix("http://") {
+        Some(rest) => (80, rest),
+        None => (443, endpoint.value.strip_prefix("https://").unwrap_or(&endpoint.value)),
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) => (host.trim_matches(['[', ']']).to_owned(), port),
+        None => (authority.trim_matches(['[', ']']).to_owned(), port),
+    }
+}
+
+/// Tries everything that the settings lead to.
+pub async fn examine(settings: &Settings) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !reach(settings, &mut steps).await {
+        return steps;
+    }
+    let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
+    let s3 = S3::connect_with(settings, patience).await;
+    match s3.credentials_source().await {
+        Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
+        Err(why) => {
+            let what = format!("there are no credentials: {why}");
+            steps.push(Step::Bad(what, Some(Fault::Credentials)));
+            return steps;
+        }
+    }
+    let keys = Keys::new(&settings.prefix.value);
+    if list(&s3, &keys, &mut steps).await {
+        write_and_read(&s3, &keys, &mut steps).await;
+    }
+    steps
+}
+
+/// Name and port of the server.
+async fn reach(settings: &Settings, steps: &mut Vec<Step>) -> bool {
+    let (host, port) = server(settings);
+    let name = host.clone();
+    let resolved = tokio::task::spawn_blocking(move || (name.as_str(), port).to_socket_addrs()).await;
+    let addresses: Vec<SocketAddr> = match resolved {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => {
+            let what = format!("the name {host} can't be resolved: {error}");
+            steps.push(Step::Bad(what, Some(Fault::Unavailable)));
+            return false;
+        }
+        Err(_) => return false,
+    };
+    let found: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    steps.push(Step::Good(format!("{host} is {}", found.join(", "))));
+    let connected = tokio::task::spawn_blocking(move || {
+        let mut last = None;
+        for address in &addresses {
+            match TcpStream::connect_timeout(address, CONNECT_WAIT) {
+                Ok(_) => return Ok(*address),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last)
+    });
+    match connected.await {
+        Ok(Ok(address)) => {
+            steps.push(Step::Good(format!("{address} accepts connections")));
+            true
+        }
+        Ok(Err(error)) => {
+            let why = error.map(|error| error.to_string()).unwrap_or_default();
+            let what = format!("no connection to {host}, port {port}: {why}");
+            steps.push(Step::Bad(what, Some(Fault::Unavailable)));
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+async fn list(s3: &S3, keys: &Keys, steps: &mut Vec<Step>) -> bool {
+    match s3.list(&keys.manifests(), None).await {
+        Ok(page) => {
+            let more = if page.next.is_some() { "more than " } else { "" };
+            steps.push(Step::Good(format!("listing works: {more}{} entries", page.objects.len())));
+            true
+        }
+        Err(error) if error.fault == Fault::Denied => {
+            steps.push(Step::NoListing(format!("listing is not allowed: {}", error.detail)));
+            true
+        }
+        Err(error) => {
+            steps.push(bad(&error));
+            false
+        }
+    }
+}
+
+async fn write_and_read(s3: &S3, keys: &Keys, steps: &mut Vec<Step>) {
+    let name = keys.scratch();
+    match s3.put(&name, Body::Bytes(SCRATCH.to_vec())).await {
+        Ok(()) => steps.push(Step::Good(format!("writing works: {name}"))),
+        Err(error) if error.fault == Fault::Denied => {
+            steps.push(Step::ReadOnly(format!("writing is not allowed: {}", error.detail)));
+        }
+        Err(error) => return steps.push(bad(&error)),
+    }
+    match s3.get(&name, 1024).await {
+        Ok(bytes) if bytes == SCRATCH => steps.push(Step::Good("reading works".to_owned())),
+        Ok(_) => steps.push(Step::Bad(format!("{name} has other content than was written"), None)),
+        Err(error) if error.fault == Fault::NotFound => {
+            steps.push(Step::Good("reading works, there is nothing to read yet".to_owned()));
+        }
+        Err(error) => steps.push(bad(&error)),
+    }
+}
+
+fn bad(error: &RemoteError) -> Step {
+    Step::Bad(error.to_string(), Some(error.fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::config::{Settings as All, env};
+
+    #[test]
+    fn the_server_follows_from_endpoint_and_region() {
+        for (endpoint, host, port) in [
+            ("", "s3.eu-west-1.amazonaws.com", 443),
+            ("https://s3.example.com", "s3.example.com", 443),
+            ("http://s3.example.com/path", "s3.example.com", 80),
+            ("http://127.0.0.1:9000", "127.0.0.1", 9000),
+            ("http://[::1]:9000/x", "::1", 9000),
+            ("https://[::1]", "::1", 443),
+        ] {
+            let value = |name: &str| match name {
+                env::KACHE_S3_BUCKET => Some("b".into()),
+                env::KACHE_S3_REGION => Some("eu-west-1".into()),
+                env::KACHE_S3_ENDPOINT => Some(endpoint.into()),
+                _ => None,
+            };
+            let (settings, _) = All::resolve(None, value).expect("settings");
+            let remote = settings.remote().expect("a remote");
+            assert_eq!(server(remote), (host.to_owned(), port), "{endpoint}");
+        }
+    }
+}

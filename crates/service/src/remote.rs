@@ -1,0 +1,150 @@
+//! The seam to a bucket: five operations over object names and bytes, with errors that say what a caller can do.
+//! [`s3`] is the real one, [`memory`] one for tests. Neither knows what the objects mean.
+//!
+//! Names are relative to the bucket, so they begin with the prefix; [`keys`] makes them.
+
+pub mod memory;
+pub mod s3;
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+
+pub use kache_core::remote::keys;
+
+/// What an operation answers, some time later.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RemoteError>> + Send + 'a>>;
+
+/// A bucket.
+pub trait Remote: fmt::Debug + Send + Sync {
+    /// The whole object, if it is no longer than `bytes_max`.
+    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>>;
+
+    /// Writes the object to a file that is empty, if it is no longer than `bytes_max`, and returns its length. After
+    /// an error the file may hold a part.
+    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64>;
+
+    /// Makes an object, in place of any that is there.
+    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()>;
+
+    /// Makes an object unless there is one. Only a hint: many servers can't tell, and then it is replaced.
+    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put>;
+
+    /// The object's length, in bytes; [`Fault::NotFound`] when there is none.
+    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64>;
+
+    /// Objects whose names start with `prefix`, in byte order; continues after what `page` is from.
+    fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page>;
+
+    /// How it is called in messages: no secrets.
+    fn address(&self) -> String;
+}
+
+/// What an object is made of.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes in memory.
+    Bytes(Vec<u8>),
+    /// A file that doesn't change meanwhile.
+    File {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// Its length, in bytes.
+        size: u64,
+    },
+}
+
+impl Body {
+    /// Its length, in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File { size, .. } => *size,
+        }
+    }
+}
+
+/// What a conditional write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// Written; perhaps over one that was there.
+    Written,
+    /// The server says that there is one.
+    Present,
+}
+
+/// Where the next page begins; only the remote that made it understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageToken(pub(crate) String);
+
+/// A part of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Names and lengths in bytes.
+    pub objects: Vec<(String, u64)>,
+    /// How to get the next part; `None` at the end.
+    pub next: Option<PageToken>,
+}
+
+/// What went wrong, by what can be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// There is no such object.
+    NotFound,
+    /// There is no such bucket.
+    NoBucket,
+    /// The credentials may not do this, or not see whether the object exists.
+    Denied,
+    /// There are no credentials, or they are not accepted: expired, unknown, wrong.
+    Credentials,
+    /// The clocks differ too much.
+    ClockSkew,
+    /// The bucket is in another region or behind another address.
+    WrongRegion,
+    /// The server asks for fewer requests.
+    Throttled,
+    /// No connection, no answer in time, or the server has trouble of its own.
+    Unavailable,
+    /// An answer that makes no sense.
+    Protocol,
+    /// The server doesn't know this kind of request.
+    Unsupported,
+    /// The object is longer than it may be.
+    TooLarge,
+    /// The local file can't be read or written.
+    Local,
+}
+
+impl Fault {
+    /// Whether the same request may succeed a moment later.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Fault::Throttled | Fault::Unavailable | Fault::Protocol)
+    }
+
+    /// Whether no request of this kind will succeed until somebody changes something.
+    pub const fn is_lasting(self) -> bool {
+        matches!(self, Fault::NoBucket | Fault::Credentials | Fault::ClockSkew | Fault::WrongRegion)
+    }
+}
+
+/// An operation that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("can't {act} {name}: {detail}")]
+pub struct RemoteError {
+    /// What was attempted: a verb that reads well after "can't".
+    pub act: &'static str,
+    /// The object, or the prefix of a listing.
+    pub name: String,
+    /// What kind of trouble.
+    pub fault: Fault,
+    /// What the server or the system said; never a credential.
+    pub detail: String,
+}
+
+impl RemoteError {
+    /// An error from trying to `act` on the object `name`.
+    pub fn new(act: &'static str, name: &str, fault: Fault, detail: impl Into<String>) -> Self {
+        Self { act, name: name.to_owned(), fault, detail: detail.into() }
+    }
+}

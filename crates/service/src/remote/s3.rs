@@ -1,0 +1,290 @@
+//! The bucket behind an S3-compatible server. Knows requests and answers, nothing about what the objects mean.
+
+mod connect;
+mod fault;
+
+use std::path::Path;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::ByteStream;
+use kache_core::config;
+use tokio::io::AsyncWriteExt;
+
+use connect::Connected;
+pub use connect::Patience;
+use fault::Failure;
+
+use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
+
+/// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(60);
+/// Most names asked for in one page.
+const PAGE_LEN: i32 = 1000;
+
+/// A bucket of an S3-compatible server.
+pub struct S3 {
+    settings: config::Remote,
+    patience: Patience,
+    connected: RwLock<Arc<Connected>>,
+    made: RwLock<Instant>,
+    /// The server has said that it doesn't know conditional writes.
+    is_unconditional: AtomicBool,
+}
+
+impl std::fmt::Debug for S3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "S3({})", self.address())
+    }
+}
+
+impl S3 {
+    /// A client for the remote that the settings configure. Sends nothing yet.
+    pub async fn connect(settings: &config::Remote) -> Self {
+        Self::connect_with(settings, Patience::default()).await
+    }
+
+    /// The same with other limits.
+    pub async fn connect_with(settings: &config::Remote, patience: Patience) -> Self {
+        let connected = connect::connect(settings, &patience).await;
+        Self {
+            settings: settings.clone(),
+            patience,
+            connected: RwLock::new(Arc::new(connected)),
+            made: RwLock::new(Instant::now()),
+            is_unconditional: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the credentials come from, in words for people.
+    ///
+    /// # Errors
+    /// Why there are none, in words for people.
+    pub async fn credentials_source(&self) -> Result<String, String> {
+        connect::source(&self.settings, &self.connected().credentials).await
+    }
+
+    fn connected(&self) -> Arc<Connected> {
+        self.connected.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn client(&self) -> Client {
+        self.connected().client.clone()
+    }
+
+    fn bucket(&self) -> &str {
+        &self.settings.bucket.value
+    }
+
+    /// Turns a failure into an error; where credentials were refused, the next request gets a client that reads them
+    /// anew.
+    async fn error<E>(&self, act: &'static str, name: &str, error: SdkError<E, HttpResponse>) -> RemoteError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let Failure { fault, detail, .. } = fault::judge(error);
+        if fault == Fault::Credentials && self.may_reconnect() {
+            let connected = connect::connect(&self.settings, &self.patience).await;
+            *self.connected.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connected);
+        }
+        RemoteError::new(act, name, fault, detail)
+    }
+
+    fn may_reconnect(&self) -> bool {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        let may = made.elapsed() >= RECONNECT_PAUSE;
+        if may {
+            *made = Instant::now();
+        }
+        may
+    }
+
+    /// Asks for an object and hands its pieces over one by one.
+    async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
+        let act = "read";
+        let fail = |fault, detail: String| Err(RemoteError::new(act, name, fault, detail));
+        let answer = self.client().get_object().bucket(self.bucket()).key(name).send().await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.error(act, name, error).await),
+        };
+        let announced = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        if announced.is_some_and(|length| length > bytes_max) {
+            return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
+        }
+        let mut body = answer.body;
+        let mut size = 0;
+        loop {
+            let piece = match tokio::time::timeout(self.patience.silence, body.next()).await {
+                Err(_) => return fail(Fault::Unavailable, "the server stopped sending".to_owned()),
+                Ok(None) => break,
+                Ok(Some(Err(error))) => return fail(Fault::Unavailable, connect::describe(&error)),
+                Ok(Some(Ok(piece))) => piece,
+            };
+            size += piece.len() as u64;
+            if size > bytes_max {
+                return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
+            }
+            if let Err(error) = sink.take(&piece).await {
+                return fail(Fault::Local, error.to_string());
+            }
+        }
+        if announced.is_some_and(|length| length != size) {
+            return fail(Fault::Unavailable, format!("the body ended after {size} bytes"));
+        }
+        Ok(size)
+    }
+
+    /// Writes an object, under a condition where the server knows it.
+    async fn write(&self, name: &str, body: Body, unless_present: Condition) -> Result<Put, RemoteError> {
+        let act = "write";
+        let size = body.size();
+        let stream = match body {
+            Body::Bytes(bytes) => ByteStream::from(bytes),
+            Body::File { path, .. } => ByteStream::from_path(&path)
+                .await
+                .map_err(|error| RemoteError::new(act, name, Fault::Local, connect::describe(&error)))?,
+        };
+        let mut request = self.client().put_object().bucket(self.bucket()).key(name).body(stream);
+        if unless_present == Condition::Absent {
+            request = request.if_none_match("*");
+        }
+        let limits = aws_sdk_s3::config::Config::builder().timeout_config(self.patience.for_upload(size));
+        match request.customize().config_override(limits).send().await {
+            Ok(_) => Ok(Put::Written),
+            Err(error) if status_of(&error) == Some(412) && unless_present == Condition::Absent => {
+                Ok(Put::Present)
+            }
+            Err(error) => Err(self.error(act, name, error).await),
+        }
+    }
+}
+
+/// Where the pieces of an object go.
+enum Sink {
+    Memory(Vec<u8>),
+    File(tokio::fs::File),
+}
+
+impl Sink {
+    async fn take(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        match self {
+            Sink::Memory(bytes) => bytes.extend_from_slice(piece),
+            Sink::File(file) => file.write_all(piece).await?,
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is written.
+    async fn finish(&mut self) -> std::io::Result<()> {
+        match self {
+            Sink::Memory(_) => Ok(()),
+            Sink::File(file) => file.flush().await,
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Sink::Memory(bytes) => bytes,
+            Sink::File(_) => Vec::new(),
+        }
+    }
+}
+
+/// Under which condition an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// None.
+    Any,
+    /// That there is none of its name.
+    Absent,
+}
+
+fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|answer| answer.status().as_u16())
+}
+
+impl Remote for S3 {
+    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            let mut sink = Sink::Memory(Vec::new());
+            self.read(name, bytes_max, &mut sink).await?;
+            Ok(sink.into_bytes())
+        })
+    }
+
+    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let local = |error: std::io::Error| {
+                RemoteError::new("read", name, Fault::Local, format!("{}: {error}", file.display()))
+            };
+            let mut options = tokio::fs::OpenOptions::new();
+            let open = options.write(true).truncate(true).open(file).await;
+            let mut sink = Sink::File(open.map_err(local)?);
+            let size = self.read(name, bytes_max, &mut sink).await?;
+            sink.finish().await.map_err(local)?;
+            Ok(size)
+        })
+    }
+
+    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
+        Box::pin(async move { self.write(name, body, Condition::Any).await.map(drop) })
+    }
+
+    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
+        Box::pin(async move {
+            if !self.is_unconditional.load(Ordering::Relaxed) {
+                match self.write(name, body.clone(), Condition::Absent).await {
+                    Err(error) if error.fault == Fault::Unsupported => {
+                        self.is_unconditional.store(true, Ordering::Relaxed);
+                    }
+                    result => return result,
+                }
+            }
+            self.write(name, body, Condition::Any).await
+        })
+    }
+
+    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
+        Box::pin(async move {
+            match self.client().head_object().bucket(self.bucket()).key(name).send().await {
+                Ok(answer) => {
+                    Ok(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
+                }
+                Err(error) => Err(self.error("look at", name, error).await),
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page> {
+        Box::pin(async move {
+            let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
+            let request = request.max_keys(PAGE_LEN).set_continuation_token(page.map(|token| token.0));
+            let answer = match request.send().await {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.error("list", prefix, error).await),
+            };
+            let next = answer.next_continuation_token.map(PageToken);
+            let next = next.filter(|_| answer.is_truncated == Some(true));
+            let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+                let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                Some((object.key?, size))
+            });
+            Ok(Page { objects: objects.collect(), next })
+        })
+    }
+
+    fn address(&self) -> String {
+        let endpoint = self.settings.endpoint.as_ref().map_or("s3://", |endpoint| &endpoint.value);
+        match endpoint {
+            "s3://" => format!("s3://{}", self.bucket()),
+            endpoint => format!("{endpoint}/{}", self.bucket()),
+        }
+    }
+}

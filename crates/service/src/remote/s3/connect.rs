@@ -1,0 +1,177 @@
+//! Builds the client: where the server is, how it is addressed, who asks, and how long to wait. Credentials are taken
+//! in the documented order and never shown.
+//!
+//! Four things are set on purpose, whatever the environment says: path-style addresses, no checksums beyond what an
+//! operation requires (servers other than AWS reject trailers), a region, and an end to every wait.
+
+use std::time::Duration;
+
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use kache_core::config::{Remote, env};
+
+/// Attempts of the client itself for one request; whoever calls tries again, too.
+const ATTEMPTS: u32 = 2;
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the first byte of an answer, once the request is sent, and for each further piece of a body.
+    pub silence: Duration,
+    /// Slowest upload that is waited for, in bytes per second.
+    pub slowest_upload: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), silence: Duration::from_secs(30), slowest_upload: 64 << 10 }
+    }
+}
+
+impl Patience {
+    /// Limits for a request that carries so many bytes.
+    pub(super) fn for_upload(&self, bytes: u64) -> TimeoutConfig {
+        let wait = self.silence + Duration::from_secs(bytes / self.slowest_upload.max(1));
+        TimeoutConfig::builder()
+            .connect_timeout(self.connect)
+            .read_timeout(wait)
+            .operation_attempt_timeout(wait)
+            .operation_timeout(wait * (ATTEMPTS + 1))
+            .build()
+    }
+}
+
+/// A client and what it was made from.
+pub(super) struct Connected {
+    pub client: Client,
+    pub credentials: SharedCredentialsProvider,
+}
+
+/// Builds the client. Asks nobody yet, apart from profile files.
+pub(super) async fn connect(remote: &Remote, patience: &Patience) -> Connected {
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let credentials = credentials(remote, &http).await;
+    let mut config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .region(Region::new(remote.region.value.clone()))
+        .credentials_provider(credentials.clone())
+        .force_path_style(true)
+        .disable_s3_express_session_auth(true)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(patience.for_upload(0));
+    if let Some(endpoint) = &remote.endpoint {
+        // A path that doesn't end in a slash would run into the bucket's name.
+        config = config.endpoint_url(format!("{}/", endpoint.value));
+    }
+    Connected { client: Client::from_conf(config.build()), credentials }
+}
+
+/// The explicit pair, else the named profile, else the standard chain.
+async fn credentials(remote: &Remote, http: &SharedHttpClient) -> SharedCredentialsProvider {
+    if let Some(pair) = &remote.credentials {
+        let (access, secret) = (pair.access_key.as_str(), pair.secret_key.as_str());
+        return SharedCredentialsProvider::new(Credentials::new(access, secret, None, None, "explicit"));
+    }
+    let region = Region::new(remote.region.value.clone());
+    if let Some(profile) = &remote.profile {
+        // Asked directly: behind the chain, variables of the environment would win over a profile that was named.
+        let config =
+            ProviderConfig::without_region().with_region(Some(region)).with_http_client(http.clone());
+        let provider = ProfileFileCredentialsProvider::builder()
+            .configure(&config)
+            .profile_name(profile.value.clone())
+            .build();
+        return SharedCredentialsProvider::new(provider);
+    }
+    let chain =
+        aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(http.clone()).load().await;
+    let none = || SharedCredentialsProvider::new(NoProvider);
+    chain.credentials_provider().unwrap_or_else(none)
+}
+
+/// Stands where the chain offers nothing at all.
+#[derive(Debug)]
+struct NoProvider;
+
+impl ProvideCredentials for NoProvider {
+    fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        aws_credential_types::provider::future::ProvideCredentials::ready(Err(CredentialsError::not_loaded(
+            "no source of credentials",
+        )))
+    }
+}
+
+/// Where the credentials come from, in words for people, or why there are none.
+pub(super) async fn source(remote: &Remote, provider: &SharedCredentialsProvider) -> Result<String, String> {
+    let credentials = provider.provide_credentials().await.map_err(|error| describe(&error))?;
+    if remote.credentials.is_some() {
+        return Ok(format!("{} and {}", env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY));
+    }
+    let features = credentials.get_property::<Vec<AwsCredentialFeature>>();
+    // A profile's keys may only be what something else was asked for with.
+    let is_more = |feature: &&AwsCredentialFeature| **feature != AwsCredentialFeature::CredentialsProfile;
+    let kind = features.and_then(|features| features.iter().rev().filter(is_more).find_map(kind_of));
+    let has_profile = features.is_some_and(|features| !features.is_empty());
+    let kind = kind.unwrap_or(if has_profile { "static keys of a profile" } else { "of unknown kind" });
+    Ok(match &remote.profile {
+        Some(profile) => format!("profile `{}` ({kind})", profile.value),
+        None => format!("the standard AWS chain ({kind})"),
+    })
+}
+
+/// What kind of source a feature stands for.
+fn kind_of(feature: &AwsCredentialFeature) -> Option<&'static str> {
+    Some(match feature {
+        AwsCredentialFeature::CredentialsEnvVars => "variables of the environment",
+        AwsCredentialFeature::CredentialsEnvVarsStsWebIdToken
+        | AwsCredentialFeature::CredentialsStsAssumeRoleWebId
+        | AwsCredentialFeature::CredentialsProfileStsWebIdToken => "web identity",
+        AwsCredentialFeature::CredentialsStsAssumeRole
+        | AwsCredentialFeature::CredentialsProfileSourceProfile
+        | AwsCredentialFeature::CredentialsProfileNamedProvider => "an assumed role",
+        AwsCredentialFeature::CredentialsSso | AwsCredentialFeature::CredentialsProfileSso => "SSO",
+        AwsCredentialFeature::CredentialsProcess | AwsCredentialFeature::CredentialsProfileProcess => {
+            "credential_process"
+        }
+        AwsCredentialFeature::CredentialsHttp => "the container's role",
+        AwsCredentialFeature::CredentialsImds => "the instance's role",
+        _ => return None,
+    })
+}
+
+/// An error and its causes in one line. The messages of credential providers name files, profiles and addresses, never
+/// the credentials.
+pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = error.source();
+    }
+    text
+}

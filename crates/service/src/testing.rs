@@ -1,0 +1,92 @@
+//! What tests of this crate share: stores with an entry in them, and a bucket in memory.
+
+use std::sync::Arc;
+
+use kache_core::digest::Digest;
+use kache_core::entry::{Entry, Evidence, Output, OutputKind, Text};
+use kache_core::entry_key::{self, Rendering};
+use kache_core::key::{EntryKey, KeyWriter, UnitKey};
+use kache_core::paths::Roots;
+use kache_core::plan::EPOCH_S;
+use kache_core::record::{Input, InputRecord, Observed};
+use kache_core::remote::keys::CrateDir;
+use kache_store::Store;
+use kache_store::blobs::IngestHow;
+use kache_store::link::Permission;
+
+use crate::remote::memory::Memory;
+use crate::transfer::{Policy, Transfer};
+
+/// One machine: a store of its own, and the bucket that all share.
+pub struct Machine {
+    pub dir: tempfile::TempDir,
+    pub transfer: Transfer,
+}
+
+/// What is stored on a machine.
+pub struct Stored {
+    pub key: EntryKey,
+    pub unit: UnitKey,
+    pub dir: CrateDir,
+    pub entry: Entry,
+}
+
+impl Machine {
+    pub fn new(bucket: &Arc<Memory>, policy: Policy) -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Arc::new(Store::open(dir.path()).expect("open"));
+        Self { dir, transfer: Transfer::new(store, bucket.clone(), "artifacts", policy) }
+    }
+
+    pub fn store(&self) -> &Store {
+        self.transfer.store()
+    }
+
+    /// Stores the result of a compile that read one file and these variables; its outputs are `content` and, as a
+    /// message, `stderr`.
+    pub fn compile(&self, name: &str, content: &[u8], stderr: &[u8], variables: &[&str]) -> Stored {
+        let file = self.dir.path().join("output");
+        std::fs::write(&file, content).expect("write");
+        let digest = Digest::of(content);
+        let store = self.store();
+        store.ingest(&digest, &file, IngestHow::Clone, EPOCH_S + 3, Permission::Executable).expect("blob");
+        let mut unit = KeyWriter::new("unit");
+        unit.text("compiler", Digest::of(b"rustc").to_string());
+        unit.text("mode", "build");
+        unit.text("crate name", name);
+        unit.text("flag -C opt-level", "3");
+        let (unit, unit_fields) = unit.finish();
+        let mut entry = Entry::new(UnitKey(unit), name);
+        entry.package = name.to_owned();
+        entry.package_version = "1.0.0".to_owned();
+        entry.dep_info_name = format!("{name}.d");
+        entry.stderr = Text::Blob(store.ingest_bytes(stderr).expect("text"));
+        entry.outputs.push(Output {
+            name: format!("lib{name}.rlib"),
+            kind: OutputKind::Rlib,
+            digest,
+            size: content.len() as u64,
+            mtime_s: EPOCH_S + 3,
+            executable: true,
+        });
+        let source = [Input::File("{ws}/src/lib.rs".to_owned())];
+        let variables = variables.iter().map(|name| Input::Env((*name).to_owned()));
+        let inputs: Vec<Input> = source.into_iter().chain(variables).collect();
+        let record = InputRecord { inputs, ..InputRecord::default() };
+        let observed = vec![Observed::Content(Digest::of(content)); record.inputs.len()];
+        let roots = Roots::default();
+        let (key, entry_fields) =
+            entry_key::derive(&entry.unit, &record, &observed, &roots, &Rendering::default());
+        let evidence = Evidence {
+            crate_name: name.to_owned(),
+            unit_fields,
+            entry_fields,
+            record: record.clone(),
+            ..Evidence::default()
+        };
+        store.publish(&key, &entry, &evidence).expect("published");
+        store.add_record(&entry.unit, InputRecord { last: Some(key), ..record }).expect("record");
+        let dir = CrateDir::of(name, name).expect("a name");
+        Stored { key, unit: entry.unit, dir, entry }
+    }
+}

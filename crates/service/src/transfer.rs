@@ -1,0 +1,218 @@
+//! Moves entries, input records and build manifests between the store and a bucket, in the order that keeps both
+//! whole: pack before manifest, manifest before input records. `kache sync`, `kache save-manifest` and the daemon all
+//! go through here. Does not decide what is worth moving.
+
+mod builds;
+mod fetch;
+mod inputs;
+mod listing;
+mod push;
+mod retry;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kache_core::key::EntryKey;
+use kache_core::remote::keys::Keys;
+use kache_core::remote::manifest::ManifestError;
+use kache_store::Store;
+use tokio::sync::Semaphore;
+
+pub use builds::BuildPlace;
+pub use fetch::Fetched;
+pub use listing::Listed;
+pub use push::{Kept, Pushed};
+
+use crate::pack::{PackError, UnpackError};
+use crate::remote::{Fault, Remote, RemoteError};
+use crate::trust::{Trust, Untrusted};
+
+/// From this level on, a compressor needs so much memory that only a few may run at a time.
+const HUNGRY_LEVEL: i32 = 16;
+/// How many of those.
+const HUNGRY_MAX: usize = 4;
+
+/// What the settings say about sharing.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// zstd level of packs, 1 to 22.
+    pub compression_level: i32,
+    /// Variables that count as credentials besides those that look like it.
+    pub secret_env: Vec<String>,
+    /// Keys to sign with and to believe.
+    pub trust: Trust,
+}
+
+/// A store, a bucket, and how to move things between them. Cheap to clone; clones share their limits.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    store: Arc<Store>,
+    remote: Arc<dyn Remote>,
+    keys: Keys,
+    policy: Arc<Policy>,
+    shared: Arc<Shared>,
+}
+
+/// What all clones share.
+#[derive(Debug)]
+struct Shared {
+    /// Bounds compression and decompression, which take a core and memory each.
+    packers: Semaphore,
+    /// A missing object was answered with "denied": the credentials may not list.
+    is_blind: AtomicBool,
+    /// Entries in the bucket that turned out to be broken; a push replaces them.
+    broken: Mutex<BTreeSet<EntryKey>>,
+}
+
+/// Why something was not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The bucket.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// What came from the bucket is not to be used.
+    #[error("refused {name}: {refusal}")]
+    Refused {
+        /// The object.
+        name: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// It can't be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] kache_store::Error),
+    /// The process is ending.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Why an object was not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Its signatures.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// The pack is missing although its manifest is there.
+    #[error("its pack is missing")]
+    NoPack,
+    /// The pack.
+    #[error(transparent)]
+    Pack(UnpackError),
+    /// Input records.
+    #[error(transparent)]
+    Records(#[from] kache_core::record::RecordError),
+    /// A build manifest.
+    #[error(transparent)]
+    Build(#[from] kache_core::remote::build::BuildError),
+    /// A listing.
+    #[error("the listing doesn't advance")]
+    Listing,
+}
+
+impl TransferError {
+    /// The kind of trouble with the bucket, if it is that.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            TransferError::Remote(error) => Some(error.fault),
+            _ => None,
+        }
+    }
+}
+
+impl Transfer {
+    /// Transfers between `store` and the objects below `prefix` in `remote`.
+    pub fn new(store: Arc<Store>, remote: Arc<dyn Remote>, prefix: &str, policy: Policy) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let hungry = policy.compression_level >= HUNGRY_LEVEL;
+        let packers = if hungry { cores.min(HUNGRY_MAX) } else { cores };
+        let shared = Shared {
+            packers: Semaphore::new(packers),
+            is_blind: AtomicBool::new(false),
+            broken: Mutex::default(),
+        };
+        Self { store, remote, keys: Keys::new(prefix), policy: Arc::new(policy), shared: Arc::new(shared) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The bucket.
+    pub fn remote(&self) -> &Arc<dyn Remote> {
+        &self.remote
+    }
+
+    /// Names of objects.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Whether a missing object was answered with "denied": the credentials can't list the bucket, and a miss can't be
+    /// told from a lack of permission.
+    pub fn is_blind(&self) -> bool {
+        self.shared.is_blind.load(Ordering::Relaxed)
+    }
+
+    /// `None` where the object isn't there; where the credentials may not say, that counts as the same, and is logged
+    /// once.
+    fn unless_missing<T>(&self, result: Result<T, RemoteError>) -> Result<Option<T>, RemoteError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.fault == Fault::NotFound => Ok(None),
+            Err(error) if error.fault == Fault::Denied => {
+                if !self.shared.is_blind.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %error,
+                        "the remote denies access to an object; without s3:ListBucket that is also its answer for \
+                         one that isn't there, so it counts as a miss"
+                    );
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_broken(&self, key: &EntryKey) {
+        self.broken().insert(*key);
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeSet<EntryKey>> {
+        self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs blocking work that packs or unpacks, as soon as there is a core for it.
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transfer) -> T + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let _permit = self.shared.packers.acquire().await.map_err(|_| TransferError::Interrupted)?;
+        self.blocking(work).await
+    }
+
+    /// Runs work that may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transfer) -> T + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| TransferError::Interrupted)
+    }
+}
+
+/// A refusal of the object `name`.
+fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
+    TransferError::Refused { name: name.to_owned(), refusal: refusal.into() }
+}
+
+#[cfg(test)]
+#[path = "transfer/tests.rs"]
+mod tests;

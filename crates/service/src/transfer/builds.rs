@@ -1,0 +1,82 @@
+//! Shares what builds needed, by lockfile and toolchain, under a manifest key and, where a namespace is given, as a
+//! shard that can be named without looking.
+
+use kache_core::digest::Digest;
+use kache_core::remote::build::{Build, BuildError, BuildManifest, OBJECT_BYTES_MAX, shard_hash};
+use kache_core::remote::keys::Label;
+
+use super::retry::retry;
+use super::{Refusal, Transfer, TransferError, refuse};
+use crate::remote::Body;
+
+/// Where a build is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildPlace {
+    /// The manifest key; usually the host's target triple.
+    pub manifest_key: Label,
+    /// The namespace of shards, if there is one.
+    pub namespace: Option<Label>,
+}
+
+impl Transfer {
+    /// What a build of this lockfile with this toolchain needed, if some machine has saved that.
+    ///
+    /// # Errors
+    /// When the bucket can't be read, or what it has can't be used.
+    pub async fn find_build(
+        &self,
+        place: &BuildPlace,
+        lockfile: &Digest,
+        toolchain: &Digest,
+    ) -> Result<Option<Build>, TransferError> {
+        for name in self.names(place, lockfile, toolchain).into_iter().rev() {
+            if let Some(build) = self.build_manifest(&name).await?.and_then(|manifest| {
+                let found = manifest.find(lockfile, toolchain);
+                found.cloned()
+            }) {
+                return Ok(Some(build));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Saves what a build needed; returns the names of the objects. Builds of other lockfiles stay.
+    ///
+    /// # Errors
+    /// When the bucket can't be read or written, or holds what a newer kache wrote.
+    pub async fn save_build(&self, place: &BuildPlace, build: &Build) -> Result<Vec<String>, TransferError> {
+        let names = self.names(place, &build.lockfile, &build.toolchain);
+        for (i, name) in names.iter().enumerate() {
+            let others = if i == 0 { self.build_manifest(name).await } else { Ok(None) };
+            let mut manifest = match others {
+                Ok(manifest) => manifest.unwrap_or_default(),
+                Err(TransferError::Refused { refusal: Refusal::Build(why), .. })
+                    if !matches!(why, BuildError::Newer(_)) =>
+                {
+                    BuildManifest::default()
+                }
+                Err(error) => return Err(error),
+            };
+            manifest.add(build.clone());
+            let bytes = manifest.encode();
+            retry(|| self.remote.put(name, Body::Bytes(bytes.clone()))).await?;
+        }
+        Ok(names)
+    }
+
+    /// The build manifest, then the shard.
+    fn names(&self, place: &BuildPlace, lockfile: &Digest, toolchain: &Digest) -> Vec<String> {
+        let mut names = vec![self.keys.build(&place.manifest_key)];
+        names.extend(place.namespace.as_ref().map(|namespace| {
+            let hash = shard_hash(&place.manifest_key, lockfile, toolchain);
+            self.keys.shard(namespace, &hash)
+        }));
+        names
+    }
+
+    async fn build_manifest(&self, name: &str) -> Result<Option<BuildManifest>, TransferError> {
+        let bytes = self.unless_missing(retry(|| self.remote.get(name, OBJECT_BYTES_MAX)).await)?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        BuildManifest::decode(&bytes).map(Some).map_err(|error| refuse(name, error))
+    }
+}

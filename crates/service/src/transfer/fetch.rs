@@ -1,0 +1,148 @@
+//! Takes an entry from the bucket into the store: manifest, signature, pack, digests, and only then is it visible.
+
+use kache_core::key::EntryKey;
+use kache_core::remote::keys::CrateDir;
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use kache_store::incoming::Scratch;
+
+use super::retry::retry;
+use super::{Refusal, Transfer, TransferError, refuse};
+use crate::pack::{UnpackError, unpack};
+use crate::remote::{Fault, RemoteError};
+
+/// What fetching an entry came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is in the store now.
+    Imported {
+        /// Bytes that came over the network.
+        packed_bytes: u64,
+        /// Bytes that the store didn't have.
+        new_bytes: u64,
+    },
+    /// The store had it.
+    Known,
+    /// The bucket doesn't have it, as far as it says.
+    Absent,
+}
+
+impl Transfer {
+    /// Takes an entry into the store, with its input record.
+    ///
+    /// # Errors
+    /// When the bucket can't be read, when what it has is not to be believed, or when the store can't be written.
+    /// Nothing is visible then that wasn't before.
+    pub async fn fetch_entry(&self, dir: &CrateDir, key: &EntryKey) -> Result<Fetched, TransferError> {
+        if self.has_here(*key).await? {
+            return Ok(Fetched::Known);
+        }
+        match self.fetch_manifest(dir, key).await? {
+            Some(manifest) => self.fetch_described(dir, manifest).await,
+            None => Ok(Fetched::Absent),
+        }
+    }
+
+    /// The manifest of an entry, checked and believed; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it can't be read, or is refused.
+    pub async fn fetch_manifest(
+        &self,
+        dir: &CrateDir,
+        key: &EntryKey,
+    ) -> Result<Option<Manifest>, TransferError> {
+        let name = self.keys.manifest(dir, key);
+        let bytes = match retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await {
+            Err(error) if error.fault == Fault::TooLarge => {
+                self.note_broken(key);
+                return Err(error.into());
+            }
+            result => self.unless_missing(result)?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let believed = Manifest::decode(&bytes, key).map_err(Refusal::from).and_then(|manifest| {
+            self.policy.trust.judge(&manifest)?;
+            Ok(manifest)
+        });
+        match believed {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(refusal) => {
+                self.note_broken(key);
+                Err(refuse(&name, refusal))
+            }
+        }
+    }
+
+    /// Takes the entry that a manifest describes into the store.
+    ///
+    /// # Errors
+    /// As [`Transfer::fetch_entry`].
+    pub async fn fetch_described(
+        &self,
+        dir: &CrateDir,
+        manifest: Manifest,
+    ) -> Result<Fetched, TransferError> {
+        let name = self.keys.pack(dir, &manifest.key);
+        let scratch = self.blocking(|this| this.store.scratch()).await??;
+        match self.download(&name, &manifest, &scratch).await {
+            Ok(_) => {}
+            Err(error) => {
+                let odd = |why: &str| Refusal::Pack(UnpackError::Refused(why.to_owned()));
+                let refusal = match error.fault {
+                    Fault::NotFound => Refusal::NoPack,
+                    Fault::TooLarge => odd("is longer than its manifest says"),
+                    Fault::Protocol => odd(&format!("can't be read whole: {}", error.detail)),
+                    _ => return Err(error.into()),
+                };
+                self.note_broken(&manifest.key);
+                return Err(refuse(&name, refusal));
+            }
+        }
+        let key = manifest.key;
+        let packed_bytes = manifest.pack.size;
+        let unpacked = self
+            .on_a_core(move |this| {
+                let file = scratch.reopen()?;
+                unpack(&this.store, &manifest, file)
+            })
+            .await?;
+        match unpacked {
+            Ok(unpacked) => Ok(Fetched::Imported { packed_bytes, new_bytes: unpacked.new_bytes }),
+            Err(UnpackError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                self.note_broken(&key);
+                Err(refuse(&name, Refusal::Pack(error)))
+            }
+        }
+    }
+
+    async fn download(&self, name: &str, manifest: &Manifest, scratch: &Scratch) -> Result<u64, RemoteError> {
+        retry(|| async {
+            scratch
+                .file()
+                .set_len(0)
+                .map_err(|error| RemoteError::new("read", name, Fault::Local, error.to_string()))?;
+            let size = self.remote.download(name, manifest.pack.size, scratch.path()).await?;
+            // A body that ends early is trouble on the way, as likely as a short object.
+            if size < manifest.pack.size {
+                let detail = format!("{size} bytes came where {} were announced", manifest.pack.size);
+                return Err(RemoteError::new("read", name, Fault::Protocol, detail));
+            }
+            Ok(size)
+        })
+        .await
+    }
+
+    /// Whether the store has the entry with all its blobs.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
+        self.blocking(move |this| {
+            let Some(entry) = this.store.peek_entry(&key)? else { return Ok(false) };
+            let blobs = entry.blobs().collect::<Vec<_>>();
+            Ok(blobs.iter().all(|digest| this.store.blob_path(digest).exists()))
+        })
+        .await?
+    }
+}

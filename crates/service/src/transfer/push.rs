@@ -1,0 +1,162 @@
+//! Puts an entry into the bucket, unless it has to stay here. A pack is written before its manifest, so what can be
+//! listed can be fetched.
+
+use kache_core::entry::{Entry, Evidence};
+use kache_core::key::EntryKey;
+use kache_core::remote::keys::CrateDir;
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use kache_core::remote::{origin, secrets};
+
+use super::retry::retry;
+use super::{Transfer, TransferError};
+use crate::pack::{PackError, Packed, pack};
+use crate::remote::{Body, Put, RemoteError};
+
+/// Packs up to this size travel from memory, so that the server can check their hash, in bytes.
+const MEMORY_BYTES_MAX: u64 = 4 << 20;
+
+/// What pushing an entry came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the bucket now; so many bytes went there.
+    Uploaded(u64),
+    /// It was there.
+    Present,
+    /// It stays on this machine.
+    Kept(Kept),
+}
+
+/// Why an entry stays on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It depends on a variable that looks like a credential.
+    Secret(String),
+    /// Its crate has a name that no object can have.
+    Name(String),
+    /// The store no longer has it, or not what made its key.
+    Gone,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kept::Secret(name) => write!(f, "depends on {name}, which looks like a credential"),
+            Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
+            Kept::Gone => f.write_str("is no longer in the store"),
+        }
+    }
+}
+
+impl Transfer {
+    /// Puts an entry and its input record into the bucket, unless they are there or have to stay here.
+    ///
+    /// # Errors
+    /// When the store can't be read or the bucket can't be written. The entry is then not visible in the bucket,
+    /// unless its pack and manifest were there.
+    pub async fn push_entry(&self, key: EntryKey) -> Result<Pushed, TransferError> {
+        let Ready { dir, entry, evidence } = match self.prepare(key).await? {
+            Ok(ready) => ready,
+            Err(kept) => return Ok(Pushed::Kept(kept)),
+        };
+        let unit = entry.unit;
+        let is_broken = self.broken().contains(&key);
+        let pushed = if !is_broken && self.has(&dir, &key).await? {
+            Pushed::Present
+        } else {
+            let packed = self.pack(key, entry, evidence).await?;
+            self.upload(&dir, &key, packed).await?
+        };
+        self.broken().remove(&key);
+        self.publish_inputs(&dir, unit).await?;
+        Ok(pushed)
+    }
+
+    /// What pushing an entry would come to, without writing; the figure is its size in the store.
+    ///
+    /// # Errors
+    /// When the store or the bucket can't be read.
+    pub async fn consider_pushing(&self, key: EntryKey) -> Result<Pushed, TransferError> {
+        match self.prepare(key).await? {
+            Err(kept) => Ok(Pushed::Kept(kept)),
+            Ok(ready) if self.has(&ready.dir, &key).await? => Ok(Pushed::Present),
+            Ok(ready) => Ok(Pushed::Uploaded(ready.entry.size_bytes())),
+        }
+    }
+
+    async fn prepare(&self, key: EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
+        self.blocking(move |this| this.prepare_now(&key)).await?
+    }
+
+    fn prepare_now(&self, key: &EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
+        let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
+            return Ok(Err(Kept::Gone));
+        };
+        let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
+            return Ok(Err(Kept::Name(entry.crate_name)));
+        };
+        let is_secret = |name: &&str| secrets::is_secret(name, &self.policy.secret_env);
+        if let Some(name) = origin::variables(&evidence).find(is_secret) {
+            return Ok(Err(Kept::Secret(name.to_owned())));
+        }
+        Ok(Ok(Ready { dir, entry, evidence }))
+    }
+
+    /// Whether the bucket has the entry in a form that this machine would write.
+    async fn has(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
+        let name = self.keys.manifest(dir, key);
+        if !self.policy.trust.is_particular() {
+            let size = self.unless_missing(retry(|| self.remote.head(&name)).await)?;
+            return Ok(size.is_some());
+        }
+        let bytes = retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await;
+        let Some(bytes) = self.unless_missing(bytes)? else { return Ok(false) };
+        let manifest = Manifest::decode(&bytes, key);
+        Ok(manifest.is_ok_and(|manifest| self.policy.trust.would_keep(&manifest).is_ok()))
+    }
+
+    async fn pack(&self, key: EntryKey, entry: Entry, evidence: Evidence) -> Result<Packed, TransferError> {
+        let packed = self
+            .on_a_core(move |this| {
+                let mut packed = pack(&this.store, &key, &entry, &evidence, this.policy.compression_level)?;
+                this.policy.trust.sign(&mut packed.manifest);
+                Ok::<_, PackError>(packed)
+            })
+            .await?;
+        Ok(packed?)
+    }
+
+    async fn upload(&self, dir: &CrateDir, key: &EntryKey, packed: Packed) -> Result<Pushed, TransferError> {
+        let Packed { scratch, manifest } = packed;
+        let size = manifest.pack.size;
+        let body = if size <= MEMORY_BYTES_MAX {
+            let path = scratch.path().to_owned();
+            Body::Bytes(self.blocking(move |_| std::fs::read(path)).await?.map_err(PackError::Write)?)
+        } else {
+            Body::File { path: scratch.path().to_owned(), size }
+        };
+        let (pack_name, manifest_name) = (self.keys.pack(dir, key), self.keys.manifest(dir, key));
+        let is_broken = self.broken().contains(key);
+        if is_broken || self.policy.trust.is_particular() {
+            retry(|| self.remote.put(&pack_name, body.clone())).await?;
+        } else {
+            let put = retry(|| self.remote.put_if_absent(&pack_name, body.clone())).await?;
+            // Another machine is at it, or was interrupted before it came to the manifest.
+            if put == Put::Present {
+                if self.has(dir, key).await? {
+                    return Ok(Pushed::Present);
+                }
+                retry(|| self.remote.put(&pack_name, body.clone())).await?;
+            }
+        }
+        let encoded = manifest.encode();
+        retry(|| self.remote.put(&manifest_name, Body::Bytes(encoded.clone()))).await?;
+        Ok(Pushed::Uploaded(size))
+    }
+}
+
+/// An entry that may leave this machine.
+struct Ready {
+    dir: CrateDir,
+    entry: Entry,
+    evidence: Evidence,
+}

@@ -1,0 +1,293 @@
+//! Tests of transfers between machines that share a bucket in memory.
+
+use std::sync::Arc;
+
+use kache_core::digest::Digest;
+use kache_core::record::{Input, InputRecord, RecordSet};
+use kache_core::remote::build::{Build, BuildUnit};
+use kache_core::remote::manifest::Manifest;
+use kache_core::remote::records::Grown;
+
+use super::*;
+use crate::pack::UnpackError;
+use crate::remote::memory::{Memory, Mischief, Request};
+use crate::testing::{Machine, Stored};
+
+const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI";
+const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
+
+fn bucket() -> Arc<Memory> {
+    Arc::new(Memory::new())
+}
+
+fn machine(bucket: &Arc<Memory>) -> Machine {
+    Machine::new(bucket, Policy::default())
+}
+
+async fn pushed(bucket: &Arc<Memory>) -> (Machine, Stored) {
+    let here = machine(bucket);
+    let stored = here.compile("demo", b"object code", b"warning", &["X"]);
+    let done = here.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(done, Pushed::Uploaded(_)));
+    (here, stored)
+}
+
+#[tokio::test]
+async fn what_one_machine_pushes_another_fetches() {
+    let bucket = bucket();
+    let (here, stored) = pushed(&bucket).await;
+    let (dir, key, unit) = (&stored.dir, stored.key, stored.unit);
+    let names = [
+        format!("artifacts/v3/inputs/demo/{unit}.json"),
+        format!("artifacts/v3/manifests/demo/{key}.json"),
+        format!("artifacts/v3/packs/demo/{key}.tar.zst"),
+    ];
+    assert_eq!(bucket.names(), names);
+    assert_eq!(here.transfer.push_entry(key).await.expect("pushed"), Pushed::Present);
+
+    let there = machine(&bucket);
+    assert_eq!(there.transfer.fetch_inputs(dir, unit).await.expect("fetched"), Grown::Yes);
+    assert_eq!(there.transfer.fetch_inputs(dir, unit).await.expect("fetched"), Grown::No);
+    let fetched = there.transfer.fetch_entry(dir, &key).await.expect("fetched");
+    assert!(matches!(fetched, Fetched::Imported { new_bytes: 18, .. }), "{fetched:?}");
+    assert_eq!(there.transfer.fetch_entry(dir, &key).await.expect("fetched"), Fetched::Known);
+    assert!(there.store().entry(&key).expect("readable").is_some());
+
+    let nothing = EntryKey(Digest::of(b"nothing"));
+    assert_eq!(there.transfer.fetch_entry(dir, &nothing).await.expect("a miss"), Fetched::Absent);
+}
+
+#[tokio::test]
+async fn a_manifest_is_written_after_its_pack_and_an_orphaned_pack_is_replaced() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let stored = here.compile("demo", b"object code", b"warning", &[]);
+    bucket.arrange(Request::Put, "/manifests/", 9, Mischief::Fail(Fault::Denied));
+    here.transfer.push_entry(stored.key).await.expect_err("denied");
+    assert_eq!(bucket.names(), [format!("artifacts/v3/packs/demo/{}.tar.zst", stored.key)]);
+    bucket.arrange(Request::Put, "/packs/", 1, Mischief::Fail(Fault::Denied));
+    let another = machine(&bucket);
+    let stored = another.compile("demo", b"object code", b"warning", &[]);
+    another.transfer.push_entry(stored.key).await.expect_err("denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn passing_trouble_is_waited_out_and_lasting_trouble_is_not() {
+    let bucket = bucket();
+    let (_here, stored) = pushed(&bucket).await;
+    for (request, part) in [(Request::Get, "/manifests/"), (Request::Get, "/packs/")] {
+        for fault in [Fault::Throttled, Fault::Unavailable, Fault::Protocol] {
+            let there = machine(&bucket);
+            bucket.arrange(request, part, 2, Mischief::Fail(fault));
+            let fetched = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("in the end");
+            assert!(matches!(fetched, Fetched::Imported { .. }));
+        }
+        let there = machine(&bucket);
+        bucket.arrange(request, part, 1, Mischief::Fail(Fault::Credentials));
+        let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
+        assert_eq!(error.fault(), Some(Fault::Credentials));
+    }
+    // A body that ends early is fetched again.
+    let there = machine(&bucket);
+    bucket.arrange(Request::Get, "/packs/", 1, Mischief::Truncate(10));
+    there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("in the end");
+}
+
+#[tokio::test]
+async fn denied_counts_as_a_miss_once_reading_is_all_that_is_allowed() {
+    let bucket = bucket();
+    let (_here, stored) = pushed(&bucket).await;
+    let there = machine(&bucket);
+    assert!(!there.transfer.is_blind());
+    bucket.arrange(Request::Get, "/manifests/", 1, Mischief::Fail(Fault::Denied));
+    let fetched = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("a miss");
+    assert_eq!(fetched, Fetched::Absent);
+    assert!(there.transfer.is_blind());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tampered_with_is_refused_and_replaced_by_the_next_push() {
+    let bucket = bucket();
+    let (_here, stored) = pushed(&bucket).await;
+    let keys = Keys::new("artifacts");
+    let manifest_name = keys.manifest(&stored.dir, &stored.key);
+    let pack_name = keys.pack(&stored.dir, &stored.key);
+    let (manifest, pack) =
+        (bucket.object(&manifest_name).expect("there"), bucket.object(&pack_name).expect("there"));
+    let mut longer = pack.clone();
+    longer.push(0);
+    let mut flipped = pack.clone();
+    flipped[20] ^= 1;
+    let other_key = String::from_utf8(manifest.clone()).expect("JSON");
+    let other_key = other_key.replace(&stored.key.to_string(), &Digest::of(b"other").to_string());
+    let cases: [(&str, Vec<u8>); 7] = [
+        (&pack_name, longer),
+        (&pack_name, flipped),
+        (&pack_name, pack[..pack.len() - 1].to_vec()),
+        (&pack_name, Vec::new()),
+        (&manifest_name, b"{}".to_vec()),
+        (&manifest_name, other_key.into_bytes()),
+        (&manifest_name, vec![b' '; 2 << 20]),
+    ];
+    for (i, (name, bytes)) in cases.into_iter().enumerate() {
+        bucket.set_object(name, bytes);
+        let there = machine(&bucket);
+        let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
+        let said = error.to_string();
+        assert!(said.contains(&stored.key.to_string()), "{i}: {said}");
+        assert_eq!(there.store().entry_count().expect("counted"), 0, "{i}");
+        // This machine compiles it then, and its push repairs the bucket.
+        let again = there.compile("demo", b"object code", b"warning", &["X"]);
+        assert_eq!(again.key, stored.key);
+        let done = there.transfer.push_entry(stored.key).await.expect("pushed");
+        assert!(matches!(done, Pushed::Uploaded(_)), "{i}");
+        let fetched = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await;
+        assert!(matches!(fetched, Ok(Fetched::Imported { .. })), "{i}: {fetched:?}");
+        bucket.set_object(&manifest_name, manifest.clone());
+        bucket.set_object(&pack_name, pack.clone());
+    }
+    bucket.remove_object(&pack_name);
+    let error = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("no pack");
+    assert!(matches!(error, TransferError::Refused { refusal: Refusal::NoPack, .. }));
+}
+
+#[tokio::test]
+async fn an_entry_under_another_key_is_refused_even_with_a_fitting_manifest() {
+    let bucket = bucket();
+    let (here, stored) = pushed(&bucket).await;
+    let victim = here.compile("victim", b"good code", b"", &[]);
+    let keys = Keys::new("artifacts");
+    let manifest = bucket.object(&keys.manifest(&stored.dir, &stored.key)).expect("there");
+    let mut poison = Manifest::decode(&manifest, &stored.key).expect("a manifest");
+    poison.key = victim.key;
+    bucket.set_object(&keys.manifest(&victim.dir, &victim.key), poison.encode());
+    let pack = bucket.object(&keys.pack(&stored.dir, &stored.key)).expect("there");
+    bucket.set_object(&keys.pack(&victim.dir, &victim.key), pack);
+    let error = machine(&bucket).transfer.fetch_entry(&victim.dir, &victim.key).await.expect_err("refused");
+    let refusal = |error| match error {
+        TransferError::Refused { refusal: Refusal::Pack(UnpackError::Mismatch(why)), .. } => Some(why),
+        _ => None,
+    };
+    assert_eq!(refusal(error), Some(kache_core::remote::origin::Mismatch::Entry));
+}
+
+#[tokio::test]
+async fn with_trusted_keys_only_signed_entries_are_used() {
+    let bucket = bucket();
+    let policy = |signing: Option<&str>, trusted: &[&str]| {
+        let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
+        Policy { trust: Trust::new(signing, &trusted).expect("keys"), ..Policy::default() }
+    };
+    let (_pull_request, stored) = pushed(&bucket).await;
+    let release = Machine::new(&bucket, policy(None, &[PUBLIC]));
+    let error = release.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
+    assert!(error.to_string().contains("not signed"), "{error}");
+    assert_eq!(release.store().entry_count().expect("counted"), 0);
+    // A machine that signs doesn't leave an unsigned entry in its place.
+    let signer = Machine::new(&bucket, policy(Some(PRIVATE), &[PUBLIC]));
+    signer.compile("demo", b"object code", b"warning", &["X"]);
+    let done = signer.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(done, Pushed::Uploaded(_)));
+    assert_eq!(signer.transfer.push_entry(stored.key).await.expect("pushed"), Pushed::Present);
+    let fetched = release.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("fetched");
+    assert!(matches!(fetched, Fetched::Imported { .. }));
+}
+
+#[tokio::test]
+async fn what_depends_on_a_credential_stays_here() {
+    let bucket = bucket();
+    let policy = Policy { secret_env: vec!["LICENCE_*".to_owned()], ..Policy::default() };
+    let here = Machine::new(&bucket, policy);
+    for variable in ["REGISTRY_TOKEN", "LICENCE_FILE"] {
+        let stored = here.compile("demo", variable.as_bytes(), b"", &[variable]);
+        let done = here.transfer.push_entry(stored.key).await.expect("considered");
+        assert_eq!(done, Pushed::Kept(Kept::Secret(variable.to_owned())));
+    }
+    let macros = here.compile("macros", b"code", b"", &[]);
+    let mut evidence = here.store().evidence(&macros.key).expect("readable").expect("kept");
+    evidence.macro_variables = vec!["DB_PASSWORD".to_owned()];
+    here.store().publish(&macros.key, &macros.entry, &evidence).expect("published");
+    let done = here.transfer.push_entry(macros.key).await.expect("considered");
+    assert_eq!(done, Pushed::Kept(Kept::Secret("DB_PASSWORD".to_owned())));
+    assert!(bucket.names().is_empty());
+}
+
+#[tokio::test]
+async fn two_machines_publish_their_records_and_none_is_lost() {
+    let bucket = bucket();
+    let (a, b) = (machine(&bucket), machine(&bucket));
+    let record =
+        |name: &str| InputRecord { inputs: vec![Input::Env(name.to_owned())], ..InputRecord::default() };
+    let stored = a.compile("demo", b"a", b"", &[]);
+    a.store().add_record(&stored.unit, record("A")).expect("added");
+    b.store().add_record(&stored.unit, record("B")).expect("added");
+    for machine in [&a, &b, &a] {
+        machine.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("published");
+    }
+    let bytes = bucket.object(&Keys::new("artifacts").inputs(&stored.dir, &stored.unit)).expect("there");
+    let set = RecordSet::decode(&bytes).expect("records");
+    assert_eq!(set.records.len(), 3);
+    // What a newer kache wrote is left alone.
+    let newer = br#"{"version":99,"records":[]}"#.to_vec();
+    let name = Keys::new("artifacts").inputs(&stored.dir, &stored.unit);
+    bucket.set_object(&name, newer.clone());
+    a.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("left alone");
+    assert_eq!(bucket.object(&name), Some(newer));
+}
+
+#[tokio::test]
+async fn listings_are_paged_filtered_and_end() {
+    let bucket = Arc::new(Memory::new().with_pages_of(2));
+    let here = machine(&bucket);
+    let mut keys = Vec::new();
+    for i in 0..5u8 {
+        let stored = here.compile("demo", &[i], b"", &[]);
+        here.transfer.push_entry(stored.key).await.expect("pushed");
+        keys.push((stored.dir, stored.key));
+    }
+    let other = here.compile("other", b"o", b"", &[]);
+    here.transfer.push_entry(other.key).await.expect("pushed");
+    bucket.set_object("artifacts/v3/manifests/demo/README.txt", Vec::new());
+    keys.sort();
+    let dir = &keys[0].0;
+    let listed = here.transfer.list_manifests(Some(dir)).await.expect("listed");
+    let listed: Vec<_> = listed.into_iter().map(|item| (item.dir, item.key)).collect();
+    assert_eq!(listed, keys);
+    assert_eq!(here.transfer.list_manifests(None).await.expect("listed").len(), 6);
+}
+
+#[tokio::test]
+async fn builds_are_found_by_lockfile_and_toolchain_without_listing() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let stored = here.compile("demo", b"code", b"", &[]);
+    let unit = BuildUnit {
+        crate_name: "demo".into(),
+        package: "demo".into(),
+        package_version: "1.0.0".into(),
+        unit_key: stored.unit,
+        entry_key: stored.key,
+    };
+    let (lockfile, toolchain) = (Digest::of(b"lock"), Digest::of(b"rustc"));
+    let build = Build { lockfile, toolchain, saved_s: 1, units: vec![unit] };
+    let plain = BuildPlace { manifest_key: "x86_64".parse().expect("a label"), namespace: None };
+    let spaced = BuildPlace { namespace: Some("main".parse().expect("a label")), ..plain.clone() };
+    let names = here.transfer.save_build(&plain, &build).await.expect("saved");
+    assert_eq!(names, ["artifacts/_manifests/x86_64.json"]);
+    let other = Build { lockfile: Digest::of(b"other"), ..build.clone() };
+    let names = here.transfer.save_build(&spaced, &other).await.expect("saved");
+    assert!(names[1].starts_with("artifacts/_manifests/v3/main/shards/"), "{names:?}");
+    for (place, lockfile, expected) in [
+        (&plain, lockfile, true),
+        (&plain, other.lockfile, true),
+        (&spaced, lockfile, true),
+        (&spaced, other.lockfile, true),
+        (&plain, Digest::of(b"unknown"), false),
+    ] {
+        let found = here.transfer.find_build(place, &lockfile, &toolchain).await.expect("looked");
+        assert_eq!(found.is_some(), expected);
+    }
+    let found = here.transfer.find_build(&plain, &lockfile, &Digest::of(b"nightly")).await.expect("looked");
+    assert_eq!(found, None);
+    assert_eq!(bucket.count(Request::List), 0);
+}

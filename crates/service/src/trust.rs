@@ -1,0 +1,233 @@
+//! Whose entries are believed: signs manifests with a key of this machine and checks signatures against the keys that
+//! the settings trust. Knows nothing about buckets.
+//!
+//! Keys are Ed25519 in the forms that OpenSSL writes: `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`,
+//! as PEM or as the one line of base64 inside.
+
+use std::fmt;
+
+use kache_core::remote::manifest::{Manifest, SIGNATURES_MAX, Signature};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+/// What stands before the 32 bytes of a private key (PKCS #8).
+const PRIVATE_HEAD: &[u8] = &[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+/// What stands before the 32 bytes of a public key (SubjectPublicKeyInfo).
+const PUBLIC_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+
+/// A text that is not a key. Never shows the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not an Ed25519 {0} key as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` write them"
+)]
+pub struct NotAKey(&'static str);
+
+/// Why a manifest is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    /// Nobody signed it.
+    #[error("it is not signed, and only trusted keys are accepted")]
+    Unsigned,
+    /// Others signed it.
+    #[error("it is signed by keys that are not trusted")]
+    Strangers,
+    /// A trusted key's signature is over something else.
+    #[error("the signature of a trusted key is wrong: it was changed after it was signed")]
+    Forged,
+}
+
+/// The keys in use.
+#[derive(Default)]
+pub struct Trust {
+    signing: Option<Ed25519KeyPair>,
+    trusted: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({} trusted, signs: {})", self.trusted.len(), self.signing.is_some())
+    }
+}
+
+impl Trust {
+    /// Keys from their texts.
+    ///
+    /// # Errors
+    /// When one is not a key.
+    pub fn new(signing: Option<&str>, trusted: &[String]) -> Result<Self, NotAKey> {
+        let signing = match signing {
+            None => None,
+            Some(text) => {
+                let seed = key_bytes(text, PRIVATE_HEAD).ok_or(NotAKey("private"))?;
+                Some(Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| NotAKey("private"))?)
+            }
+        };
+        Self { signing, trusted: Vec::new() }.trusting(trusted)
+    }
+
+    /// The same with these public keys to believe.
+    ///
+    /// # Errors
+    /// When one is not a key.
+    pub fn trusting(self, trusted: &[String]) -> Result<Self, NotAKey> {
+        let trusted = trusted.iter().map(|text| key_bytes(text, PUBLIC_HEAD).ok_or(NotAKey("public")));
+        Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
+    }
+
+    /// Whether a manifest that is there already has to be looked at before it counts.
+    pub fn is_particular(&self) -> bool {
+        self.signing.is_some() || !self.trusted.is_empty()
+    }
+
+    /// Signs a manifest, where there is a key to sign with.
+    pub fn sign(&self, manifest: &mut Manifest) {
+        let Some(pair) = &self.signing else { return };
+        let key = hex(pair.public_key().as_ref());
+        let signature = hex(pair.sign(&manifest.signed_bytes()).as_ref());
+        manifest.signatures.retain(|other| other.key != key);
+        manifest.signatures.truncate(SIGNATURES_MAX - 1);
+        manifest.signatures.push(Signature { key, signature });
+    }
+
+    /// Whether a manifest may be used.
+    ///
+    /// # Errors
+    /// When trusted keys are set and none of them signed it.
+    pub fn judge(&self, manifest: &Manifest) -> Result<(), Untrusted> {
+        if self.trusted.is_empty() {
+            return Ok(());
+        }
+        self.check(manifest, &self.trusted)
+    }
+
+    /// Whether a manifest in the bucket says what this machine would say: believed, and signed by this machine's own
+    /// key where it has one.
+    ///
+    /// # Errors
+    /// When it should be written anew.
+    pub fn would_keep(&self, manifest: &Manifest) -> Result<(), Untrusted> {
+        self.judge(manifest)?;
+        let Some(pair) = &self.signing else { return Ok(()) };
+        let own: Option<[u8; 32]> = pair.public_key().as_ref().try_into().ok();
+        self.check(manifest, own.as_slice())
+    }
+
+    fn check(&self, manifest: &Manifest, accepted: &[[u8; 32]]) -> Result<(), Untrusted> {
+        let message = manifest.signed_bytes();
+        let mut verdict =
+            if manifest.signatures.is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
+        for Signature { key, signature } in &manifest.signatures {
+            let Some(key) = unhex(key).filter(|key| accepted.iter().any(|trusted| trusted[..] == key[..]))
+            else {
+                continue;
+            };
+            let signature = unhex(signature).unwrap_or_default();
+            match UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature) {
+                Ok(()) => return Ok(()),
+                Err(_) => verdict = Untrusted::Forged,
+            }
+        }
+        Err(verdict)
+    }
+}
+
+/// The 32 bytes of a key behind its fixed head.
+fn key_bytes(text: &str, head: &[u8]) -> Option<[u8; 32]> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
+    let bytes = unbase64(&lines.collect::<String>())?;
+    bytes.strip_prefix(head)?.try_into().ok()
+}
+
+fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let value = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for c in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 | u32::from(value(c)?);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kache_core::digest::Digest;
+    use kache_core::entry::{Entry, Evidence};
+    use kache_core::key::{EntryKey, UnitKey};
+    use kache_core::remote::manifest::Pack;
+
+    // Written by OpenSSL.
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI\n-----END PRIVATE KEY-----\n";
+    const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
+    const OTHER: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MCowBQYDK2VwAyEA5SDdQp7cUh60ufNBoCWPkcoZlkJO4s/Z1u1Lroy1tjk=\n-----END PUBLIC KEY-----\n";
+
+    fn manifest() -> Manifest {
+        let entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+        let pack = Pack { digest: Digest::of(b"p"), size: 900, unpacked_size: 9000 };
+        Manifest::new(EntryKey(Digest::of(b"e")), &entry, &Evidence::default(), pack, Vec::new())
+    }
+
+    fn trust(signing: Option<&str>, trusted: &[&str]) -> Trust {
+        let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
+        Trust::new(signing, &trusted).expect("keys")
+    }
+
+    #[test]
+    fn only_what_a_trusted_key_signed_is_believed() {
+        let (unsigned, mut signed) = (manifest(), manifest());
+        let signer = trust(Some(PRIVATE), &[]);
+        signer.sign(&mut signed);
+        signer.sign(&mut signed);
+        assert_eq!(signed.signatures.len(), 1);
+        let mut changed = signed.clone();
+        changed.pack.digest = Digest::of(b"poison");
+        let anybody = trust(None, &[]);
+        let ours = trust(None, &[OTHER, PUBLIC]);
+        let others = trust(None, &[OTHER]);
+        for (trust, manifest, expected) in [
+            (&anybody, &unsigned, Ok(())),
+            (&ours, &signed, Ok(())),
+            (&ours, &unsigned, Err(Untrusted::Unsigned)),
+            (&ours, &changed, Err(Untrusted::Forged)),
+            (&others, &signed, Err(Untrusted::Strangers)),
+        ] {
+            assert_eq!(trust.judge(manifest), expected, "{trust:?}");
+        }
+        assert_eq!(signer.would_keep(&signed), Ok(()));
+        assert_eq!(signer.would_keep(&unsigned), Err(Untrusted::Unsigned));
+    }
+
+    #[test]
+    fn texts_that_are_no_keys_are_refused_and_not_shown() {
+        for bad in ["", "secret!", PUBLIC, &PUBLIC[..40], &"A".repeat(64)] {
+            let error = Trust::new(Some(bad), &[]).expect_err("no private key").to_string();
+            assert!(bad.is_empty() || !error.contains(bad), "{error}");
+        }
+        assert!(Trust::new(None, &[PRIVATE.to_owned()]).is_err());
+        assert!(!format!("{:?}", trust(Some(PRIVATE), &[])).contains("LP2j"));
+    }
+}
