@@ -217,13 +217,13 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
+    /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
     /// Names of the variables that were set and that proc macros may have read: an entry whose macros may have seen a
     /// credential isn't shared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macro_variables: Vec<String>,
-    /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub values: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

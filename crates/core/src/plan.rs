@@ -16,14 +16,16 @@
 //! | case | ledger | placement |
 //! | --- | --- | --- |
 //! | first build here | directory known from birth, no mark, no file | shared, canonical time |
-//! | same content again | the very inode is there | keep it |
+//! | same content again | mark; the file is gone, since Cargo removes a unit's outputs before it asks | private, current time |
+//! | asked for by somebody who doesn't | the very inode is there | keep it |
 //! | other content | mark | private, current time |
 //! | mark but no file (`cargo clean -p`) | mark | private, current time |
 //! | written by a build without kache | file, no mark | private, current time |
-//! | directory that existed before kache came, or was built in without it | not known from birth | private, current time |
+//! | directory that existed before kache came, or was built in without it, be a program all that is left of that | not known from birth | private, current time |
 //! | interrupted build | mark is set before the file is placed | private, current time |
 //! | a dependency (or the build script's `output`) is newer than the canonical time | any | private, current time |
 //! | `check`/clippy metadata, `.d`, executables that people edit | any | private, current time |
+//! | Cargo's new layout, with a directory for each unit | none | private, current time |
 //!
 //! Two profiles are two directories with a ledger each; so are two build directories, wherever they are and by
 //! whichever symlink they are reached, because the ledger lies inside.

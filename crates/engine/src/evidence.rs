@@ -1,5 +1,6 @@
-//! What `kache why-miss` is told about a compile besides the fields of its keys: readable values where a key has only
-//! digests. Decides nothing; what may be written down is decided in `core::why`.
+//! What is told about a compile besides the fields of its keys: for `kache why-miss` readable values where a key has only
+//! digests, for uploads the names of variables that may hold secrets. Decides nothing; what may be written down is
+//! decided in `core::why`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,25 +27,20 @@ pub fn collect(
     entry_fields: Vec<Field>,
 ) -> Evidence {
     let mut values = BTreeMap::from([("compiler".to_owned(), done.toolchain.version.clone())]);
-    let mut seen_by_macros = BTreeSet::new();
-    for (i, input) in record.inputs.iter().enumerate() {
-        if let Input::MacroEnv(library) = input {
-            let variables = macro_variables(store, done, library).unwrap_or_default();
-            seen_by_macros.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
-            if i < VALUES_MAX {
-                let words = variables.iter().map(|(name, digest)| format!("{name}={}", digest.short()));
-                values.insert(entry_key::input_field(input), words.collect::<Vec<_>>().join(" "));
-            }
-        }
-    }
-    for input in record.inputs.iter().take(VALUES_MAX) {
+    let mut macro_variables = BTreeSet::new();
+    for input in &record.inputs {
         let value = match input {
             Input::Env(name) => {
                 done.call.env.get(name).and_then(|value| why::readable(name, value.to_str()?))
             }
-            Input::MacroEnv(_) | Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
+            Input::MacroEnv(library) => variables(store, done, library).map(|variables| {
+                macro_variables.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
+                let words = variables.iter().map(|(name, digest)| format!("{name}={}", digest.short()));
+                words.collect::<Vec<_>>().join(" ")
+            }),
+            Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
         };
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| values.len() < VALUES_MAX) {
             values.insert(entry_key::input_field(input), value);
         }
     }
@@ -54,16 +50,12 @@ pub fn collect(
         entry_fields,
         record: record.clone(),
         values,
-        macro_variables: seen_by_macros.into_iter().collect(),
+        macro_variables: macro_variables.into_iter().collect(),
     }
 }
 
-/// The variables that a macro's library names, with digests of their values.
-fn macro_variables<'d>(
-    store: &Store,
-    done: &'d Finished<'_>,
-    library: &str,
-) -> Option<Vec<(&'d str, Digest)>> {
+/// The variables that a macro's library names, each with its value's digest.
+fn variables<'d>(store: &Store, done: &'d Finished<'_>, library: &str) -> Option<Vec<(&'d str, Digest)>> {
     let path = done.roots.path_of(library)?;
     let digest = DigestMemo::new(store).digest(Path::new(&path)).ok()??;
     macro_env::variables(store, &done.call.env, Path::new(&path), &digest)

@@ -186,9 +186,15 @@ fn a_daemon_that_a_build_starts_is_no_part_of_the_build() {
     for stranger in ["MAKEFLAGS", "CARGO_MAKEFLAGS", "CARGO_PKG_NAME", "OUT_DIR", "RUSTC_WRAPPER"] {
         assert!(!environment.contains(&format!("{stranger}=")), "{stranger} in {environment}");
     }
-    let stat = fs::read_to_string(proc.join("stat")).expect("its state");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    assert_eq!(fields[3], pid.to_string(), "its own session");
+    // Process group and session, counted behind the parenthesised name.
+    let family = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+        let fields: Vec<String> =
+            stat.rsplit_once(')').expect("a name").1.split_whitespace().map(str::to_owned).collect();
+        (fields[2].clone(), fields[3].clone())
+    };
+    let (ours, theirs) = (family("self"), family(&pid.to_string()));
+    assert!(ours.0 != theirs.0 && ours.1 != theirs.1, "its own group and session");
     let status = fs::read_to_string(proc.join("status")).expect("its status");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     let resident_kib: u64 = resident.split_whitespace().next().expect("a number").parse().expect("a number");

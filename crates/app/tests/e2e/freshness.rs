@@ -159,6 +159,26 @@ fn touch_without_change() {
     }
 }
 
+/// The content that was there comes back. Cargo removes a unit's outputs before it asks for it, so nothing shows what was
+/// there: the file is private and dated now, and whoever depends on it is asked for too.
+#[test]
+fn same_content_again() {
+    let lab = lean_lab();
+    let one = lab.project("one", PAIR);
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same().all_hit();
+    let library = two.outputs(|name| name.starts_with("libdep-") && name.ends_with(".rlib"));
+    let time = || library[0].metadata().and_then(|data| data.modified()).expect("a library");
+    let before = time();
+    two.touch("dep/src/lib.rs");
+    two.cargo("build -p dep").ok().all_hit();
+    assert!(time() > before && time() > two.mtime("dep/src/lib.rs") - Duration::from_secs(1));
+    two.cargo("run").same().outcome("app", "hit");
+    two.nothing_to_do("build");
+    one.nothing_to_do("build");
+}
+
 /// B2: a source dated into the future makes Cargo rebuild every time, with kache as without, and heals as soon as
 /// the date does.
 #[test]

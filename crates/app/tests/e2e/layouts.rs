@@ -1,10 +1,10 @@
 //! Where outputs go: other target directories, profiles, triples, build directories, links. Each layout is built in one
 //! checkout, served in a second one, and needs nothing afterwards.
 
-use kache_testkit::{Project, toolchain};
+use kache_testkit::{Cargo, Project, toolchain};
 
 use crate::fixtures::ALL_KINDS;
-use crate::support::{Lab, Outcomes, lab};
+use crate::support::{Lab, Outcomes, lab, lean_lab};
 
 /// Builds `args` in two checkouts; `lay_out` prepares each one and returns the variables for it.
 fn in_two_checkouts(args: &str, lay_out: impl Fn(&Lab, &Project<'_>) -> Vec<(String, String)>) {
@@ -94,6 +94,86 @@ fn started_in_a_member() {
     two.cargo("build").ok().all_hit();
     two.nothing_to_do("build");
     two.cargo("run").same();
+}
+
+/// Edits in the second of two checkouts of one layout, built in parts, and reverts: the program is right each time,
+/// and afterwards there is nothing to do in either. `args` are for every command.
+fn edits_in(args: &str, lay_out: impl Fn(&Lab, &Project<'_>) -> Vec<(String, String)>) {
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    let two = one.checkout("two");
+    let [first, second] = [&one, &two].map(|p| lay_out(&lab, p));
+    let in_one = |what: &str| with(&one, &format!("{what} {args}"), &first);
+    let in_two = |what: &str| with(&two, &format!("{what} {args}"), &second);
+    in_one("run").ok();
+    assert_eq!(in_two("run").ok().stdout, "14\n");
+    for (old, new, printed) in
+        [("7", "8", "16\n"), ("8", "7", "14\n"), ("7", "9", "18\n"), ("9", "7", "14\n")]
+    {
+        two.edit("gen/number.txt", old, new);
+        in_two("build -p gen").ok();
+        assert_eq!(in_two("run").ok().stdout, printed);
+        in_two("build").nothing_to_do();
+        in_one("build").nothing_to_do();
+    }
+    in_two("clean -p mid").plain().ok();
+    two.edit("gen/number.txt", "7", "8");
+    in_two("build -p gen").ok();
+    assert_eq!(in_two("run").ok().stdout, "16\n");
+    in_two("build").nothing_to_do();
+}
+
+fn with<'p>(p: &'p Project<'p>, args: &str, env: &[(String, String)]) -> Cargo<'p> {
+    env.iter().fold(p.cargo(args), |cargo, (name, value)| cargo.env(name, value))
+}
+
+/// Edits where intermediate files are kept apart from the final ones.
+#[test]
+fn edits_with_the_build_directory_apart() {
+    edits_in("", |lab, p| {
+        let name = format!("build-{}", p.dir().file_name().expect("a name").to_string_lossy());
+        vec![("CARGO_BUILD_BUILD_DIR".into(), lab.root().join(name).display().to_string())]
+    });
+}
+
+/// Edits where the target directory is a symbolic link.
+#[test]
+fn edits_with_the_target_directory_behind_a_link() {
+    edits_in("", |lab, p| {
+        let real = lab.root().join("big").join(p.dir().file_name().expect("a name"));
+        std::fs::create_dir_all(&real).expect("make a directory");
+        std::os::unix::fs::symlink(real, p.target()).expect("make a link");
+        Vec::new()
+    });
+}
+
+/// Edits in Cargo's new layout, where each unit has a directory of its own. Unstable: the variable opens it in any
+/// Cargo.
+#[test]
+fn edits_in_the_new_layout() {
+    edits_in("-Zbuild-dir-new-layout", |_, _| vec![("RUSTC_BOOTSTRAP".into(), "1".into())]);
+}
+
+/// Two profiles take turns, and so do parts of them: what one of them has seen says nothing about the other.
+#[test]
+fn edits_between_two_profiles() {
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    let two = one.checkout("two");
+    for p in [&one, &two] {
+        p.cargo("run").same();
+        p.cargo("run --release").same();
+        for (old, new) in [("7", "8"), ("8", "7"), ("7", "8"), ("8", "7")] {
+            p.edit("gen/number.txt", old, new);
+            p.cargo("build -p gen").ok();
+            p.cargo("run --release").same();
+            p.cargo("run").same();
+            p.nothing_to_do("build --release");
+            p.nothing_to_do("build");
+        }
+    }
+    one.nothing_to_do("build");
+    one.nothing_to_do("build --release");
 }
 
 /// B28: store and target directory on different file systems: everything is copied, everything works.

@@ -16,6 +16,7 @@ mod freshness;
 mod hits;
 mod keys;
 mod layouts;
+mod linked;
 mod macros;
 mod native;
 mod outputs;

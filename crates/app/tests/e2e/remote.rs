@@ -6,7 +6,7 @@ use std::process::Output;
 use kache_testkit::{Mischief, Project, S3};
 
 use crate::fixtures::ALL_KINDS;
-use crate::support::{Lab, Outcomes, lean_lab};
+use crate::support::{Lab, Outcomes as _, lean_lab};
 
 /// A machine that shares through the server.
 fn machine(server: &S3) -> Lab {
@@ -160,6 +160,7 @@ fn lasting_trouble_is_named_once_and_builds_go_on() {
     let here = machine(&server);
     let one = here.project("one", ALL_KINDS);
     one.cargo("build").ok();
+    here.set_env("KACHE_S3_CONCURRENCY", "1");
     server.arrange("HEAD", "", 1000, Mischief::Status(403, "AccessDenied"));
     server.arrange("PUT", "", 1000, Mischief::Status(403, "AccessDenied"));
     let output = kache(&one, "sync --push");
