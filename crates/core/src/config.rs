@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
 pub use remote::{Credentials, Remote, Secret, SigningKey};
-pub use rows::Row;
+pub use rows::{Kind, Row};
 
 use crate::quantity;
 use crate::verify::Sample;

@@ -11,6 +11,7 @@ pub mod entries;
 pub mod error;
 pub mod evict;
 mod files;
+pub mod footprint;
 pub mod hashing;
 pub mod incoming;
 mod inode_memo;

@@ -1,18 +1,21 @@
 //! `kache init`: makes kache the compiler wrapper in the user's Cargo configuration. Shows the change, asks, writes;
 //! what the change is, is decided in `edit`.
 
+mod completions;
 mod edit;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
+use clap_complete::Shell;
 use kache_core::config::env;
 
 use super::{current_dir, diff};
 use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, find_program, is_named};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Style, Ui};
+use completions::Touching;
 
 /// Use kache for every build: sets `build.rustc-wrapper` in Cargo's configuration
 #[derive(clap::Args)]
@@ -21,8 +24,9 @@ Examples:
   kache init            show the change, ask, make it
   kache init -y         make it without asking
   kache init --check    only show it; exit code 3 when there is something to change
+  kache init -y --completions=zsh
 
-The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept.
+The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept. \
 Running it again changes nothing. To undo it, remove the line `rustc-wrapper`.")]
 pub struct Args {
     /// Make the change without asking
@@ -36,16 +40,30 @@ pub struct Args {
     /// Show the change and touch nothing
     #[arg(long, conflicts_with = "yes")]
     check: bool,
+    /// Also install completions, for the shell in use or the one that is named
+    #[arg(long, value_name = "SHELL", num_args = 0..=1, require_equals = true)]
+    completions: Option<Option<Shell>>,
+}
+
+impl Args {
+    /// Making the change without asking, and nothing else.
+    pub fn unasked() -> Self {
+        Self { yes: true, no_service: true, check: false, completions: None }
+    }
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
-    let status = set_wrapper(args, ui)?;
+    let wrapper = set_wrapper(args, ui)?;
+    let touching = if args.check { Touching::Check } else { Touching::Write };
+    let completions = match args.completions {
+        Some(shell) => completions::install(shell, touching, ui)?,
+        None => Status::Done,
+    };
     // Without a clear yes to the one there is no yes to the other.
-    if args.no_service || status == Wrapper::Declined {
-        return Ok(Status::Done);
+    if !args.no_service && wrapper != Wrapper::Declined {
+        service(args, ui)?;
     }
-    service(args, ui)?;
-    Ok(if status == Wrapper::ToDo { Status::Found } else { Status::Done })
+    Ok(if wrapper == Wrapper::ToDo { Status::Found } else { completions })
 }
 
 /// What became of the wrapper's setting.
@@ -126,8 +144,8 @@ fn overriding(wrappers: &[WrapperSetting]) -> impl Iterator<Item = &WrapperSetti
 
 fn replacing(previous: &str) -> String {
     if is_named(OsStr::new(previous), "sccache") {
-        "This moves from sccache to kache. What sccache has stored stays where it is; `sccache --stop-server` ends \
-         its server."
+        "This moves from sccache to kache. What sccache has stored stays where it is; `kache doctor \
+         --fix --purge-sccache` removes it."
             .to_owned()
     } else {
         format!("This replaces the wrapper {previous:?}.")
@@ -166,7 +184,7 @@ fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
 
 /// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
 /// keeping its permissions.
-fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;

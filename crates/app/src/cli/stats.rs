@@ -29,7 +29,7 @@ Examples:
   kache stats --last-build     the latest `cargo` run only
   kache stats --json           for scripts
 
-A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough
+A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough \
 went to the compiler without a look-up. The hit rate is hits per look-up; passthroughs and failed compiles are not in it.")]
 pub struct Args {
     /// Only what happened since this long ago

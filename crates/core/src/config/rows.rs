@@ -12,10 +12,40 @@ pub struct Row {
     pub key: Option<&'static str>,
     /// Environment variable.
     pub variable: Option<&'static str>,
+    /// What it is in the settings file.
+    pub kind: Kind,
     /// The value in use; absent when there is none.
     pub value: Option<String>,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+/// What a setting is in the settings file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// True or false.
+    Switch,
+    /// A whole number.
+    Number,
+    /// A list of strings.
+    List,
+}
+
+impl Kind {
+    fn of(key: &str) -> Self {
+        match key {
+            "cache.cache_executables" | "cache.local_only" | "cache.portable_paths" | "cache.seed" => {
+                Kind::Switch
+            }
+            "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
+                Kind::Number
+            }
+            "cache.exclude" => Kind::List,
+            _ => Kind::Text,
+        }
+    }
 }
 
 /// Keys of the settings file and their variables; the order of listings.
@@ -60,7 +90,8 @@ impl Settings {
         KEYS.iter()
             .map(|&(key, variable)| {
                 let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
-                Row { key, variable, value, origin }
+                let kind = Kind::of(key.unwrap_or_default());
+                Row { key, variable, kind, value, origin }
             })
             .collect()
     }
