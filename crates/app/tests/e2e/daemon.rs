@@ -120,6 +120,20 @@ fn what_one_machine_builds_another_is_served() {
     assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
 }
 
+/// A Cargo home that has the user's downloads and unpacks them itself, as Cargo's homes do. In the sandbox's own ones
+/// the sources lie behind a link, at the same real path on all machines.
+fn unpacking_cargo_home(machine: &Machine, name: &str) -> PathBuf {
+    let home = machine.make_cargo_home(name);
+    let registry = home.join("registry");
+    let users = fs::read_link(&registry).expect("a link to the user's registry");
+    fs::remove_file(&registry).expect("unlink");
+    fs::create_dir(&registry).expect("a registry");
+    for part in ["cache", "index"] {
+        std::os::unix::fs::symlink(users.join(part), registry.join(part)).expect("linked");
+    }
+    home
+}
+
 /// Crates of a registry lie in Cargo's home, which is elsewhere on the other machine: their paths are kept out of the
 /// outputs, or in the key.
 #[test]
@@ -137,11 +151,12 @@ fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
             "fn main() {\n    println!(\"{}\", serde_json::json!({ \"n\": itoa::Buffer::new().format(7) }));\n}\n",
         ),
     ];
+    here.set_env("CARGO_HOME", unpacking_cargo_home(&here, "cargo"));
     let one = here.project("one", &files);
     let built = one.cargo("build").ok();
     here.daemon("stop");
     let there = Machine::new(&server);
-    there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
+    there.set_env("CARGO_HOME", unpacking_cargo_home(&there, "somewhere/else"));
     let two = there.project("quite/another/place", &files);
     two.write("Cargo.lock", fs::read(one.path("Cargo.lock")).expect("a lockfile"));
     let served = two.cargo("build").ok();
