@@ -52,6 +52,14 @@ impl Machine {
         }
     }
 
+    /// Waits until the daemon has uploaded everything, and ends it.
+    fn finish_uploads(&self) {
+        while !self.queue().is_empty() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.daemon("stop");
+    }
+
     /// Names in the queue of uploads.
     fn queue(&self) -> Vec<PathBuf> {
         fs::read_dir(self.cache_dir().join("queue"))
@@ -96,8 +104,7 @@ fn what_one_machine_builds_another_is_served() {
     let one = here.project("one", ALL_KINDS);
     let built = one.cargo("build").ok();
     assert_eq!(built.tally().hits, 0, "{built}");
-    here.daemon("stop");
-    assert!(here.queue().is_empty());
+    here.finish_uploads();
     assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
     assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
 
@@ -154,7 +161,7 @@ fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
     here.set_env("CARGO_HOME", unpacking_cargo_home(&here, "cargo"));
     let one = here.project("one", &files);
     let built = one.cargo("build").ok();
-    here.daemon("stop");
+    here.finish_uploads();
     let there = Machine::new(&server);
     there.set_env("CARGO_HOME", unpacking_cargo_home(&there, "somewhere/else"));
     let two = there.project("quite/another/place", &files);
@@ -162,7 +169,9 @@ fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
     let served = two.cargo("build").ok();
     let tally = served.tally();
     assert_eq!(tally.total(), built.tally().total());
-    assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
+    // Build scripts that try out the compiler are handed on, here as there.
+    let units = tally.hits + tally.misses + tally.dups;
+    assert!(units > 10 && tally.hits * 100 >= units * 95, "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");
 }
