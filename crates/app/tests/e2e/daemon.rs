@@ -52,6 +52,14 @@ impl Machine {
         }
     }
 
+    /// Waits until the daemon has uploaded everything, and ends it.
+    fn finish_uploads(&self) {
+        while !self.queue().is_empty() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.daemon("stop");
+    }
+
     /// Names in the queue of uploads.
     fn queue(&self) -> Vec<PathBuf> {
         fs::read_dir(self.cache_dir().join("queue"))
@@ -96,8 +104,7 @@ fn what_one_machine_builds_another_is_served() {
     let one = here.project("one", ALL_KINDS);
     let built = one.cargo("build").ok();
     assert_eq!(built.tally().hits, 0, "{built}");
-    here.daemon("stop");
-    assert!(here.queue().is_empty());
+    here.finish_uploads();
     assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
     assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
 
@@ -120,6 +127,20 @@ fn what_one_machine_builds_another_is_served() {
     assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
 }
 
+/// A Cargo home that has the user's downloads and unpacks them itself, as Cargo's homes do. In the sandbox's own ones
+/// the sources lie behind a link, at the same real path on all machines.
+fn unpacking_cargo_home(machine: &Machine, name: &str) -> PathBuf {
+    let home = machine.make_cargo_home(name);
+    let registry = home.join("registry");
+    let users = fs::read_link(&registry).expect("a link to the user's registry");
+    fs::remove_file(&registry).expect("unlink");
+    fs::create_dir(&registry).expect("a registry");
+    for part in ["cache", "index"] {
+        std::os::unix::fs::symlink(users.join(part), registry.join(part)).expect("linked");
+    }
+    home
+}
+
 /// Crates of a registry lie in Cargo's home, which is elsewhere on the other machine: their paths are kept out of the
 /// outputs, or in the key.
 #[test]
@@ -137,17 +158,20 @@ fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
             "fn main() {\n    println!(\"{}\", serde_json::json!({ \"n\": itoa::Buffer::new().format(7) }));\n}\n",
         ),
     ];
+    here.set_env("CARGO_HOME", unpacking_cargo_home(&here, "cargo"));
     let one = here.project("one", &files);
     let built = one.cargo("build").ok();
-    here.daemon("stop");
+    here.finish_uploads();
     let there = Machine::new(&server);
-    there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
+    there.set_env("CARGO_HOME", unpacking_cargo_home(&there, "somewhere/else"));
     let two = there.project("quite/another/place", &files);
     two.write("Cargo.lock", fs::read(one.path("Cargo.lock")).expect("a lockfile"));
     let served = two.cargo("build").ok();
     let tally = served.tally();
     assert_eq!(tally.total(), built.tally().total());
-    assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
+    // Build scripts that try out the compiler are handed on, here as there.
+    let units = tally.hits + tally.misses + tally.dups;
+    assert!(units > 10 && tally.hits * 100 >= units * 95, "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");
 }
@@ -186,9 +210,15 @@ fn a_daemon_that_a_build_starts_is_no_part_of_the_build() {
     for stranger in ["MAKEFLAGS", "CARGO_MAKEFLAGS", "CARGO_PKG_NAME", "OUT_DIR", "RUSTC_WRAPPER"] {
         assert!(!environment.contains(&format!("{stranger}=")), "{stranger} in {environment}");
     }
-    let stat = fs::read_to_string(proc.join("stat")).expect("its state");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    assert_eq!(fields[3], pid.to_string(), "its own session");
+    // Process group and session, counted behind the parenthesised name.
+    let family = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+        let fields: Vec<String> =
+            stat.rsplit_once(')').expect("a name").1.split_whitespace().map(str::to_owned).collect();
+        (fields[2].clone(), fields[3].clone())
+    };
+    let (ours, theirs) = (family("self"), family(&pid.to_string()));
+    assert!(ours.0 != theirs.0 && ours.1 != theirs.1, "its own group and session");
     let status = fs::read_to_string(proc.join("status")).expect("its status");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     let resident_kib: u64 = resident.split_whitespace().next().expect("a number").parse().expect("a number");

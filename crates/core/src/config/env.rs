@@ -91,6 +91,9 @@ const SESSION: &[&str] = &[
     "all_proxy",
 ];
 
+/// What the names of kache's own variables start with.
+const OWN: &str = "KACHE";
+
 /// Variables that are about one call and not about the store or its remote.
 const ONE_CALL: &[&str] =
     &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
@@ -110,7 +113,9 @@ pub fn is_for_daemon(name: &str, chain: AwsChain) -> bool {
     let files = matches!(name, "AWS_CONFIG_FILE" | "AWS_SHARED_CREDENTIALS_FILE");
     SESSION.contains(&name)
         || files
-        || (name.starts_with("KACHE_") && !ONE_CALL.contains(&name))
+        || (ALL.iter().any(|variable| variable.name == name)
+            && name.starts_with(OWN)
+            && !ONE_CALL.contains(&name))
         || (name.starts_with("AWS_") && chain == AwsChain::Used)
 }
 

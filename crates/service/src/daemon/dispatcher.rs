@@ -64,11 +64,14 @@ pub enum How {
     Remembered,
 }
 
+/// Where the end of a transfer is announced.
+type Flight = watch::Receiver<Option<Landing>>;
+
 /// Brings things, see the module.
 pub struct Dispatcher<D> {
     depot: Arc<D>,
     health: Health,
-    flights: Mutex<HashMap<Subject, watch::Receiver<Option<Landing>>>>,
+    flights: Mutex<HashMap<Subject, Flight>>,
     absent: Mutex<HashMap<Subject, Instant>>,
     slots: Semaphore,
     /// What is brought ahead leaves some of the slots free.
@@ -133,7 +136,7 @@ impl<D: Depot> Dispatcher<D> {
         self: &Arc<Self>,
         subject: Subject,
         names: &Names,
-    ) -> Result<(watch::Receiver<Option<Landing>>, How), (Landing, How)> {
+    ) -> Result<(Flight, How), (Landing, How)> {
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&subject) {
             return Ok((flight.clone(), How::Shared));
@@ -210,7 +213,7 @@ impl<D: Depot> Dispatcher<D> {
 
 /// Takes a flight off the board when it goes out of scope.
 struct Gone<'a> {
-    flights: &'a Mutex<HashMap<Subject, watch::Receiver<Option<Landing>>>>,
+    flights: &'a Mutex<HashMap<Subject, Flight>>,
     subject: Subject,
 }
 
