@@ -6,19 +6,19 @@
 //! key was made with, a build script's run by its times before and after.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::seeding::{self, Unseeded, choose};
-use kache_core::snapshot::{Header, Made, SeedUnit, Snapshot};
+use kache_core::snapshot::{Header, SeedUnit, Snapshot};
 use kache_store::Store;
 use kache_store::ledger;
 
 use super::fingerprints::{self, Kind};
 use super::parent::Parent;
 use super::surroundings::Surroundings;
-use super::times::{mtime_ns, newest_ns};
-use super::unit::{Found, Reader};
+use super::times::newest_ns;
+use super::unit::{Case, Found, Reader};
 use super::{stamps, target_dir};
 
 /// A snapshot is written again, although nothing in it is new, when it is this old, in seconds: its age keeps it.
@@ -87,18 +87,6 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
-}
-
-/// A fingerprint directory and whose it is.
-pub struct Case {
-    /// Profile directory.
-    pub profile: String,
-    /// Fingerprint directory.
-    pub dir: String,
-    /// What is in it.
-    pub fingerprint: fingerprints::Fingerprint,
-    /// What kache knows about the profile directory.
-    pub ledger: ledger::Ledger,
 }
 
 /// Reads all units: compiles first, since a run's package is known from its script's.
@@ -219,34 +207,4 @@ fn write(
     store.make_durable(&new)?;
     store.put_snapshot(&snapshot)?;
     Ok(Recorded::Written { units: snapshot.units.len(), new: new.len() })
-}
-
-/// Files of a compile that Cargo looks at, with their times: the newest, and that of the metadata.
-pub fn output_times(paths: &[PathBuf]) -> Option<(i64, i64)> {
-    let mut newest = i64::MIN;
-    let mut metadata = None;
-    for path in paths {
-        let ns = mtime_ns(path)?;
-        newest = newest.max(ns);
-        if path.extension().is_some_and(|extension| extension == "rmeta") {
-            metadata = Some(ns);
-        }
-    }
-    (newest != i64::MIN).then(|| (newest, metadata.unwrap_or(newest)))
-}
-
-/// Whether what is on record about a unit still describes it.
-pub fn is_unchanged(known: &SeedUnit, case: &Case, fingerprint_dir: &Path, run_dir: &Path) -> bool {
-    let same_hash = known.hash == case.fingerprint.hash && known.name == case.fingerprint.name;
-    same_hash
-        && match &known.made {
-            Made::Compile { .. } => known.files.iter().all(|file| {
-                !file.name.starts_with("dep-")
-                    || mtime_ns(&fingerprint_dir.join(&file.name)) == Some(file.mtime_ns)
-            }),
-            Made::Run { output_ns, invoked_ns, .. } => {
-                mtime_ns(&run_dir.join("output")) == Some(*output_ns)
-                    && mtime_ns(&run_dir.join("invoked.timestamp")) == Some(*invoked_ns)
-            }
-        }
 }

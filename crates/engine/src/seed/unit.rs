@@ -17,10 +17,10 @@ use kache_core::seeding::Unseeded;
 use kache_core::snapshot::{Content, Made, SeedUnit, SmallFile};
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
+use kache_store::ledger::Ledger;
 
-use super::fingerprints::Kind;
+use super::fingerprints::{Fingerprint, Kind};
 use super::mentions;
-use super::record::{Case, is_unchanged, output_times};
 use super::runs::{Package, store_run};
 use super::surroundings::Surroundings;
 use super::times::mtime_ns;
@@ -29,6 +29,18 @@ use crate::macro_env;
 
 /// Largest file of a fingerprint directory that is kept, in bytes.
 const SMALL_BYTES_MAX: u64 = 4 << 20;
+
+/// A fingerprint directory and whose it is.
+pub struct Case {
+    /// Profile directory.
+    pub profile: String,
+    /// Fingerprint directory.
+    pub dir: String,
+    /// What is in it.
+    pub fingerprint: Fingerprint,
+    /// What kache knows about the profile directory.
+    pub ledger: Ledger,
+}
 
 /// A unit, and what else is known about it for the moment.
 pub struct Found {
@@ -317,4 +329,34 @@ fn externs(evidence: &Evidence) -> Vec<(String, Digest)> {
         Some((field.name.trim_start_matches("extern ").to_owned(), digest.parse().ok()?))
     });
     digests.collect()
+}
+
+/// Files of a compile that Cargo looks at, with their times: the newest, and that of the metadata.
+fn output_times(paths: &[PathBuf]) -> Option<(i64, i64)> {
+    let mut newest = i64::MIN;
+    let mut metadata = None;
+    for path in paths {
+        let ns = mtime_ns(path)?;
+        newest = newest.max(ns);
+        if path.extension().is_some_and(|extension| extension == "rmeta") {
+            metadata = Some(ns);
+        }
+    }
+    (newest != i64::MIN).then(|| (newest, metadata.unwrap_or(newest)))
+}
+
+/// Whether what is on record about a unit still describes it.
+fn is_unchanged(known: &SeedUnit, case: &Case, fingerprint_dir: &Path, run_dir: &Path) -> bool {
+    let same_hash = known.hash == case.fingerprint.hash && known.name == case.fingerprint.name;
+    same_hash
+        && match &known.made {
+            Made::Compile { .. } => known.files.iter().all(|file| {
+                !file.name.starts_with("dep-")
+                    || mtime_ns(&fingerprint_dir.join(&file.name)) == Some(file.mtime_ns)
+            }),
+            Made::Run { output_ns, invoked_ns, .. } => {
+                mtime_ns(&run_dir.join("output")) == Some(*output_ns)
+                    && mtime_ns(&run_dir.join("invoked.timestamp")) == Some(*invoked_ns)
+            }
+        }
 }
