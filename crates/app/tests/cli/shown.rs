@@ -1,7 +1,7 @@
 //! What commands print, word for word: every help text and the errors that a user can run into.
 
-use crate::Home;
 use crate::snapshot::check;
+use crate::{Home, Variables};
 
 /// The commands that `kache --help` lists.
 pub fn commands(home: &Home) -> Vec<String> {
@@ -32,7 +32,7 @@ fn errors() {
     let home = Home::new();
     home.write(".config/kache/config.toml", "[cache]\nlocal_max_size = \"a lot\"\n");
     home.write("broken/.cargo/config.toml", "[build\n");
-    let cases: &[(&str, &[&str], &[(&str, &str)])] = &[
+    let cases: &[(&str, &[&str], Variables)] = &[
         ("unknown-command", &["frobnicate"], &[]),
         ("unknown-option", &["stats", "--sinc", "1h"], &[]),
         ("no-argument", &["why-miss"], &[]),

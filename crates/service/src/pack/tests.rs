@@ -106,21 +106,18 @@ fn a_blob_that_is_here_keeps_its_time_and_the_entry_follows() {
 
 type Members = Vec<(String, tar::EntryType, Vec<u8>)>;
 
-#[test]
-fn hostile_packs_are_refused_and_leave_nothing_visible() {
+type Change = Box<dyn Fn(&mut Members, &mut Manifest)>;
+
+/// What is done to an honest pack.
+fn hostile_changes(foreign_members: Members) -> Vec<(&'static str, Change)> {
     use tar::EntryType;
-    let here = machine();
-    let stored = here.compile("demo", b"object code", b"warning", &[]);
-    let other = here.compile("other", b"other code", b"warning", &[]);
-    let (honest, foreign) = (packed(&here, &stored, 3), packed(&here, &other, 3));
-    let foreign_members = regular(members(&foreign));
-    let cases: Vec<(&str, Box<dyn Fn(&mut Members, &mut Manifest)>)> = vec![
+    vec![
         ("no entry", Box::new(|m, _| drop(m.remove(0)))),
         ("no evidence", Box::new(|m, _| drop(m.remove(1)))),
         ("no blob", Box::new(|m, _| drop(m.pop()))),
         ("one too many", Box::new(|m, _| m.push(m[2].clone()))),
         ("wrong bytes", Box::new(|m, _| m[2].2[0] ^= 1)),
-        ("short bytes", Box::new(|m, _| m[2].2.truncate(m[2].2.len() - 1))),
+        ("short bytes", Box::new(|m, _| m[2].2.truncate(1))),
         ("long bytes", Box::new(|m, _| m[2].2.push(0))),
         ("traversal", Box::new(|m, _| m[2].0 = "../../../../tmp/evil".into())),
         ("absolute", Box::new(|m, _| m[2].0 = "/tmp/evil".into())),
@@ -162,8 +159,17 @@ fn hostile_packs_are_refused_and_leave_nothing_visible() {
                 m[0].2 = text.replace(&time, "99999999999").into_bytes();
             }),
         ),
-    ];
-    for (what, change) in cases {
+    ]
+}
+
+#[test]
+fn hostile_packs_are_refused_and_leave_nothing_visible() {
+    let here = machine();
+    let stored = here.compile("demo", b"object code", b"warning", &[]);
+    let other = here.compile("other", b"other code", b"warning", &[]);
+    let (honest, foreign) = (packed(&here, &stored, 3), packed(&here, &other, 3));
+    let foreign_members = regular(members(&foreign));
+    for (what, change) in hostile_changes(foreign_members) {
         let there = machine();
         let mut forged = regular(members(&honest));
         let mut manifest = honest.manifest.clone();
