@@ -105,6 +105,7 @@ fn a_blob_that_is_here_keeps_its_time_and_the_entry_follows() {
 }
 
 type Members = Vec<(String, tar::EntryType, Vec<u8>)>;
+type Change = Box<dyn Fn(&mut Members, &mut Manifest)>;
 
 #[test]
 fn hostile_packs_are_refused_and_leave_nothing_visible() {
@@ -114,7 +115,7 @@ fn hostile_packs_are_refused_and_leave_nothing_visible() {
     let other = here.compile("other", b"other code", b"warning", &[]);
     let (honest, foreign) = (packed(&here, &stored, 3), packed(&here, &other, 3));
     let foreign_members = regular(members(&foreign));
-    let cases: Vec<(&str, Box<dyn Fn(&mut Members, &mut Manifest)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("no entry", Box::new(|m, _| drop(m.remove(0)))),
         ("no evidence", Box::new(|m, _| drop(m.remove(1)))),
         ("no blob", Box::new(|m, _| drop(m.pop()))),
