@@ -1,11 +1,16 @@
 //! The command line: what can be typed, with its help. What each command does is in the module of its name.
 
+mod clean;
 mod completions;
+mod config;
+mod daemon;
 mod diff;
 mod doctor;
 mod gc;
 mod init;
 mod list;
+mod man;
+mod monitor;
 mod purge;
 mod report;
 mod save_manifest;
@@ -20,7 +25,7 @@ mod workspace;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -29,6 +34,7 @@ use kache_core::entry::Entry;
 use kache_core::quantity::{QuantityError, parse_duration};
 use kache_store::Store;
 
+use crate::clock::{ms_ago, now_ms};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{ColorChoice, Ui};
 
@@ -48,6 +54,7 @@ Getting started:
   kache init            use kache for every build of this user
   cargo build           build as always
   kache stats           see what came from the cache
+  kache why-miss CRATE  see what changed when something didn't
 
 For one build only, without `kache init`:
   RUSTC_WRAPPER=kache cargo build
@@ -55,8 +62,15 @@ For one build only, without `kache init`:
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a check found something to do"
 )]
 struct Cli {
-    /// When to use colour
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    /// When to use colour: auto (on terminals, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_possible_values = true
+    )]
     color: ColorChoice,
     #[command(subcommand)]
     command: Command,
@@ -68,14 +82,19 @@ enum Command {
     Stats(stats::Args),
     List(list::Args),
     WhyMiss(why_miss::Args),
+    Monitor(monitor::Args),
     Report(report::Args),
     Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
     Sync(sync::Args),
     SaveManifest(save_manifest::Args),
+    Clean(clean::Args),
     Doctor(doctor::Args),
+    Config(config::Args),
+    Daemon(daemon::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
@@ -110,13 +129,18 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::List(args) => list::run(&args, ui),
         Command::WhyMiss(args) => why_miss::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
+        Command::Monitor(args) => monitor::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
+        Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
+        Command::Config(args) => config::run(&args, ui),
+        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
+        Command::Man(args) => man::run(&args, ui),
     }
 }
 
@@ -190,17 +214,6 @@ fn is_of(entry: &Entry, name: &str) -> bool {
 /// Reads a duration argument.
 fn duration(text: &str) -> Result<Duration, QuantityError> {
     parse_duration(text)
-}
-
-/// The time, in milliseconds since 1970.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A while ago, in milliseconds since 1970.
-fn ms_ago(duration: Duration) -> u64 {
-    now_ms().saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@
 
 mod cargo_config;
 mod cli;
+mod clock;
 mod error;
+mod monitor;
 #[cfg(test)]
 mod schema;
 mod settings;
 #[cfg(test)]
 mod snapshot;
+mod terminal;
 mod ui;
 mod wrapper;
 

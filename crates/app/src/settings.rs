@@ -26,6 +26,13 @@ fn load_with(
     }
 }
 
+/// The settings file to edit, with its text: the one that counts, else the user's own, which may have to be made.
+pub fn editable(start: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let env = |name: &str| std::env::var_os(name);
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Ok(discover(start, &env)?.or_else(|| user_file(set).map(|path| (path, String::new()))))
+}
+
 /// The settings file that counts, with its text: `$KACHE_CONFIG`, else the nearest `.kache.toml` upwards from
 /// `start`, else the user's own.
 fn discover(

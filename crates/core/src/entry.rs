@@ -122,6 +122,10 @@ pub struct Entry {
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
     #[serde(default)]
     pub boot: String,
+    /// The build for which the entry was fetched before it was asked for, see `event::Event::session`; empty for all
+    /// other entries. Says nothing about the content.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefetched_for: String,
 }
 
 /// Why bytes are not a usable entry.
@@ -157,6 +161,7 @@ impl Entry {
             incremental: false,
             created_s: 0,
             boot: String::new(),
+            prefetched_for: String::new(),
         }
     }
 
@@ -221,6 +226,14 @@ pub struct Evidence {
     pub macro_variables: Vec<String>,
 }
 
+impl Evidence {
+    /// The same without values of this machine's environment: for what leaves the machine.
+    pub fn for_others(mut self) -> Self {
+        self.values.retain(|field, _| field == "compiler");
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +258,15 @@ mod tests {
         let entry = sample();
         assert_eq!(Entry::decode(&entry.encode()).expect("own output"), entry);
         assert_eq!(entry.blobs().collect::<Vec<_>>(), [Digest::of(b"rlib"), Digest::of(b"warning")]);
+    }
+
+    #[test]
+    fn values_of_variables_stay_on_the_machine() {
+        let values =
+            [("compiler", "rustc 1.95"), ("env BUILD_ID", "\"7\""), ("environment named in m", "X=1")];
+        let values = values.map(|(field, value)| (field.to_owned(), value.to_owned())).into();
+        let evidence = Evidence { values, ..Evidence::default() };
+        assert_eq!(evidence.for_others().values.into_keys().collect::<Vec<_>>(), ["compiler"]);
     }
 
     #[test]

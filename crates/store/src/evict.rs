@@ -67,6 +67,9 @@ pub enum Why {
 }
 
 impl Why {
+    /// All of them, in the order in which they are explained.
+    pub const ALL: [Why; 5] = [Why::Purged, Why::Malformed, Why::Hole, Why::TooOld, Why::OverLimit];
+
     /// A few words for people.
     pub const fn word(self) -> &'static str {
         match self {

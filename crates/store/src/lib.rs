@@ -11,6 +11,7 @@ pub mod entries;
 pub mod error;
 pub mod evict;
 mod files;
+pub mod footprint;
 pub mod hashing;
 pub mod incoming;
 mod inode_memo;
@@ -20,7 +21,9 @@ pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod memo;
+pub mod queue;
 pub mod records;
+pub mod rendezvous;
 #[cfg(test)]
 mod stress_tests;
 pub mod survey;

@@ -18,8 +18,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "kache", &mut script);
-    ui.print(&String::from_utf8_lossy(&script))?;
+    ui.print(&String::from_utf8_lossy(&script(args.shell)))?;
     Ok(Status::Done)
+}
+
+/// The script for a shell.
+pub fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut super::command(), "kache", &mut script);
+    script
 }

@@ -1,7 +1,9 @@
 //! `kache doctor`: looks at everything that has to be right for the cache to work, and says what isn't and what to
 //! do about it. The checks are in `setup` (settings, Cargo), `disk` (store, file systems) and `remote`.
 
+mod background;
 mod disk;
+mod fix;
 mod remote;
 mod setup;
 
@@ -13,6 +15,7 @@ use serde_json::json;
 use super::current_dir;
 use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
+use fix::Purging;
 
 /// Check the set-up, the file systems and the store
 #[derive(clap::Args)]
@@ -23,6 +26,8 @@ Examples:
   kache doctor --verify        also check that every entry is complete
   kache doctor --checksums     also read every blob back
   kache doctor --repair        check, and drop what is broken
+  kache doctor --fix           make kache the wrapper, then check
+  kache doctor --fix --purge-sccache
 
 Exit code 3 when something is wrong. Warnings alone don't count.")]
 pub struct Args {
@@ -37,6 +42,12 @@ pub struct Args {
     /// Drop what is broken; the next compile brings it back
     #[arg(long)]
     repair: bool,
+    /// Set what `kache init` sets before checking; moves from sccache
+    #[arg(long)]
+    fix: bool,
+    /// Also stop sccache's server and remove what it has stored
+    #[arg(long, requires = "fix")]
+    purge_sccache: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -118,12 +129,16 @@ impl Findings {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let cwd = current_dir()?;
     let dir = args.dir.as_ref().map_or_else(|| cwd.clone(), |dir| cwd.join(dir));
+    if args.fix {
+        fix::fix(if args.purge_sccache { Purging::Remove } else { Purging::Keep }, ui)?;
+    }
     let mut findings = Findings::default();
     setup::program(&mut findings);
     let settings = setup::settings(&cwd, &mut findings);
     setup::cargo(&cwd, &mut findings);
     if let Some(settings) = &settings {
         if let Some(store) = disk::store(settings, &mut findings) {
+            background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);
             if args.verify || args.checksums || args.repair {
                 disk::integrity(&store, args, ui, &mut findings);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use kache_core::quantity::format_size;
+use kache_core::quantity::{format_duration, format_size};
 use kache_store::Store;
-use kache_store::evict::{EvictPlan, SweepOptions};
+use kache_store::evict::{EvictPlan, SweepOptions, Why};
 use kache_store::sweep::{SweepReport, Sweeping};
 use serde_json::json;
 
@@ -23,8 +23,8 @@ Examples:
   kache gc --max-age 30d       also evict what wasn't used for thirty days
   kache gc --dry-run           show what would go and why, remove nothing
 
-The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target
-directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is
+The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target \
+directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is \
 over its limit.")]
 pub struct Args {
     /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)
@@ -52,7 +52,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         SweepOptions { limit_bytes: Some(limit_bytes), age_max: args.max_age, ..SweepOptions::default() };
     if args.dry_run {
         let plan = store.plan_sweep(&options)?;
-        ui.print(&if args.json { json(&plan, None) } else { plan_text(&plan, ui) })?;
+        ui.print(&if args.json { json(&plan, None) } else { plan_text(&plan, &options, now_s(), ui) })?;
         warn_if_over(&plan, &options, ui);
         return Ok(Status::Done);
     }
@@ -107,31 +107,40 @@ fn warn_if_over(plan: &EvictPlan, options: &SweepOptions, ui: &Ui) {
     }
 }
 
-/// What would go, grouped by reason, and what that would free.
-fn plan_text(plan: &EvictPlan, ui: &Ui) -> String {
-    let mut text = String::new();
+/// What would go and why, and what that would free.
+fn plan_text(plan: &EvictPlan, options: &SweepOptions, now_s: u64, ui: &Ui) -> String {
+    let mut text = state_text(plan, options);
     if plan.entries.is_empty() && plan.blobs.is_empty() {
-        let size = format_size(plan.before.counted_bytes());
-        let _ = writeln!(text, "Nothing to evict: {} entries, {size}.", plan.before.entries);
+        text.push_str("Nothing to evict.\n");
         return text;
     }
     if !plan.entries.is_empty() {
         let mut table = Table::new(&[
             ("crate", Align::Left),
             ("why", Align::Left),
+            ("unused for", Align::Right),
             ("size", Align::Right),
             ("key", Align::Left),
         ]);
         for entry in &plan.entries {
             let name = if entry.crate_name.is_empty() { "?" } else { &entry.crate_name };
+            let unused_s = now_s.saturating_sub(u64::try_from(entry.used.seconds()).unwrap_or(0));
             table.row([
                 name.to_owned(),
                 entry.why.word().to_owned(),
+                format_duration(Duration::from_secs(unused_s)),
                 format_size(entry.blob_bytes),
                 entry.key.0.short(),
             ]);
         }
         text.push_str(&table.render(ui));
+        for why in Why::ALL.into_iter().filter(|why| plan.entries.iter().any(|entry| entry.why == *why)) {
+            let _ = writeln!(text, "{}: {}", ui.out(Style::Warn, why.word()), meaning(why, options));
+        }
+    }
+    if !plan.blobs.is_empty() {
+        let orphans = "blobs that no entry needs once these are gone";
+        let _ = writeln!(text, "{} {orphans}, {}.", plan.blobs.len(), format_size(plan.freed_bytes()));
     }
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in &plan.entries {
@@ -149,6 +158,45 @@ fn plan_text(plan: &EvictPlan, ui: &Ui) -> String {
     );
     let _ = writeln!(text, "{}", ui.out(Style::Bold, &summary));
     text
+}
+
+/// How full the store is, and what counts.
+fn state_text(plan: &EvictPlan, options: &SweepOptions) -> String {
+    let before = &plan.before;
+    let held = match before.held_bytes {
+        0 => String::new(),
+        bytes => {
+            format!(" Another {} are shared with target directories and don't count.", format_size(bytes))
+        }
+    };
+    let limit = match options.limit_bytes {
+        Some(bytes) => format!(" of {}", format_size(bytes)),
+        None => String::new(),
+    };
+    format!("{} entries, {}{limit}.{held}\n", before.entries, format_size(before.counted_bytes()))
+}
+
+/// Why entries with this reason go.
+fn meaning(why: Why, options: &SweepOptions) -> String {
+    match why {
+        Why::Purged => "you asked for it".to_owned(),
+        Why::Malformed => "the entry can't be understood, so it is of no use".to_owned(),
+        Why::Hole => "files that the entry needs are gone, so it is of no use".to_owned(),
+        Why::TooOld => {
+            let age = format_duration(options.age_max.unwrap_or_default());
+            format!("not used for more than {age} (`--max-age`)")
+        }
+        Why::OverLimit => {
+            let limit_bytes = options.limit_bytes.unwrap_or_default();
+            let target = format_size(limit_bytes / 10 * 9);
+            format!("the store is over its limit; least recently used entries go until {target} are left")
+        }
+    }
+}
+
+/// The time, in seconds since 1970.
+fn now_s() -> u64 {
+    super::now_ms() / 1000
 }
 
 fn report_text(report: &SweepReport) -> String {

@@ -1,18 +1,21 @@
 //! `kache init`: makes kache the compiler wrapper in the user's Cargo configuration. Shows the change, asks, writes;
 //! what the change is, is decided in `edit`.
 
+mod completions;
 mod edit;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
+use clap_complete::Shell;
 use kache_core::config::env;
 
 use super::{current_dir, diff};
 use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, find_program, is_named};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Style, Ui};
+use completions::Touching;
 
 /// Use kache for every build: sets `build.rustc-wrapper` in Cargo's configuration
 #[derive(clap::Args)]
@@ -21,8 +24,9 @@ Examples:
   kache init            show the change, ask, make it
   kache init -y         make it without asking
   kache init --check    only show it; exit code 3 when there is something to change
+  kache init -y --completions=zsh
 
-The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept.
+The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept. \
 Running it again changes nothing. To undo it, remove the line `rustc-wrapper`.")]
 pub struct Args {
     /// Make the change without asking
@@ -30,15 +34,67 @@ pub struct Args {
     yes: bool,
     /// Only set up Cargo; install no background service
     ///
-    /// This version has no background service, so there is none to leave out.
+    /// The service transfers to and from the remote. Where no remote is configured none is installed anyway.
     #[arg(long)]
     no_service: bool,
     /// Show the change and touch nothing
     #[arg(long, conflicts_with = "yes")]
     check: bool,
+    /// Also install completions, for the shell in use or the one that is named
+    #[arg(long, value_name = "SHELL", num_args = 0..=1, require_equals = true)]
+    completions: Option<Option<Shell>>,
+}
+
+impl Args {
+    /// Making the change without asking, and nothing else.
+    pub fn unasked() -> Self {
+        Self { yes: true, no_service: true, check: false, completions: None }
+    }
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    let wrapper = set_wrapper(args, ui)?;
+    let touching = if args.check { Touching::Check } else { Touching::Write };
+    let completions = match args.completions {
+        Some(shell) => completions::install(shell, touching, ui)?,
+        None => Status::Done,
+    };
+    // Without a clear yes to the wrapper there is no yes to the service.
+    if !args.no_service && wrapper != Wrapper::Declined {
+        service(args, ui)?;
+    }
+    Ok(if wrapper == Wrapper::ToDo { Status::Found } else { completions })
+}
+
+/// What became of the wrapper's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrapper {
+    /// It is set.
+    Set,
+    /// It would have been, without `--check`.
+    ToDo,
+    /// The user didn't want it.
+    Declined,
+}
+
+/// Installs the background service where there is a remote to serve.
+fn service(args: &Args, ui: &Ui) -> Outcome {
+    let settings = super::settings(ui)?;
+    match settings.remote() {
+        None => Ok(Status::Done),
+        Some(remote) if args.check => {
+            ui.status(&format!(
+                "A background service for {} would be installed and started.",
+                remote.describe()
+            ));
+            Ok(Status::Done)
+        }
+        Some(_) => super::daemon::unit::install(&settings, ui),
+    }
+}
+
+/// Sets the wrapper in Cargo's configuration.
+fn set_wrapper(args: &Args, ui: &Ui) -> Result<Wrapper, CliError> {
     let config = CargoConfig::observe(&current_dir()?, |name| std::env::var_os(name))?;
     let wanted = wrapper_to_write(&config)?;
     let edit = edit::set_wrapper(&config.user_text, &wanted).map_err(|error| {
@@ -48,7 +104,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     })?;
     let Some(new_text) = edit.text else {
         ui.status(&format!("Cargo already uses kache ({}).", config.user_file.display()));
-        return finish(&config, ui, Status::Done);
+        return Ok(finish(&config, ui, Wrapper::Set));
     };
     ui.print(&format!("{}\n", ui.out(Style::Bold, &config.user_file.display().to_string())))?;
     ui.print(&diff::render(&config.user_text, &new_text, ui))?;
@@ -56,20 +112,20 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         ui.status(&replacing(previous));
     }
     if args.check {
-        return finish(&config, ui, Status::Found);
+        return Ok(finish(&config, ui, Wrapper::ToDo));
     }
     if !args.yes && !agreed(ui)? {
         ui.status("Nothing was changed.");
-        return Ok(Status::Done);
+        return Ok(Wrapper::Declined);
     }
     replace_file(&config.user_file, &new_text)
         .map_err(|error| CliError::file("write", &config.user_file, &error))?;
     ui.status("Done. Build as always; `kache stats` shows what came from the cache.");
-    finish(&config, ui, Status::Done)
+    Ok(finish(&config, ui, Wrapper::Set))
 }
 
 /// Warns of what would override the user's file.
-fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
+fn finish(config: &CargoConfig, ui: &Ui, status: Wrapper) -> Wrapper {
     for setting in overriding(&config.wrappers) {
         ui.warn(&format!(
             "{} sets the wrapper to {:?}, which overrides the user's configuration here",
@@ -77,7 +133,7 @@ fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
             setting.value.display().to_string()
         ));
     }
-    Ok(status)
+    status
 }
 
 /// The settings of other wrappers, or of none, that come before the user's file.
@@ -88,8 +144,8 @@ fn overriding(wrappers: &[WrapperSetting]) -> impl Iterator<Item = &WrapperSetti
 
 fn replacing(previous: &str) -> String {
     if is_named(OsStr::new(previous), "sccache") {
-        "This moves from sccache to kache. What sccache has stored stays where it is; `sccache --stop-server` ends \
-         its server."
+        "This moves from sccache to kache. What sccache has stored stays where it is; `kache doctor \
+         --fix --purge-sccache` removes it."
             .to_owned()
     } else {
         format!("This replaces the wrapper {previous:?}.")
@@ -128,7 +184,7 @@ fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
 
 /// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
 /// keeping its permissions.
-fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;

@@ -15,6 +15,7 @@ use kache_core::event::Event;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
 
+use super::sums::last_build;
 use super::{ms_ago, now_ms, open_store, settings};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
@@ -103,15 +104,17 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
     let until_ms = now_ms();
-    let from_ms = if args.last_build { 0 } else { ms_ago(args.since) };
-    let mut events: Vec<Event> = store.map(|store| store.events(Some(from_ms)).collect()).unwrap_or_default();
-    if args.last_build {
-        keep_last_build(&mut events);
-    }
-    let from_ms = if args.last_build {
-        events.iter().map(|event| event.at_ms).min().unwrap_or(until_ms)
-    } else {
-        from_ms
+    let (events, from_ms) = match (&store, args.last_build) {
+        (None, _) => (Vec::new(), ms_ago(args.since)),
+        (Some(store), false) => {
+            let from_ms = ms_ago(args.since);
+            (store.events(Some(from_ms)).collect(), from_ms)
+        }
+        (Some(store), true) => {
+            let events = last_build(store);
+            let from_ms = events.iter().map(|event| event.at_ms).min().unwrap_or(until_ms);
+            (events, from_ms)
+        }
     };
     let report = Report::new(events, (from_ms, until_ms), args.top);
     let plain = Ui::without_colour();
@@ -131,14 +134,6 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         }
     }
     Ok(Status::Done)
-}
-
-/// Keeps the events of the build that ended last, of those that looked something up.
-fn keep_last_build(events: &mut Vec<Event>) {
-    let tally = Tally::of(events.iter());
-    let last = tally.builds.iter().max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms));
-    let last = last.map(|(session, _)| session.clone());
-    events.retain(|event| Some(&event.session) == last.as_ref());
 }
 
 /// A share in percent, or a dash.
@@ -189,19 +184,5 @@ mod tests {
             event("app & co", "11-5", EventOutcome::Hit, 60_004, 4),
         ];
         Report::new(events, (1_700_000_000_000, 1_700_000_100_000), 10)
-    }
-
-    #[test]
-    fn the_last_build_is_the_one_that_looked_something_up() {
-        let mut events: Vec<Event> = sample()
-            .sessions
-            .iter()
-            .flat_map(|session| session.calls.iter().map(|call| call.event.clone()))
-            .collect();
-        let mut probe = Event::new("probe", EventOutcome::Passthrough);
-        (probe.session, probe.at_ms) = ("12-9".into(), u64::MAX);
-        events.push(probe);
-        keep_last_build(&mut events);
-        assert!(events.iter().all(|event| event.session == "11-5") && events.len() == 2);
     }
 }

@@ -29,7 +29,7 @@ Examples:
   kache stats --last-build     the latest `cargo` run only
   kache stats --json           for scripts
 
-A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough
+A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough \
 went to the compiler without a look-up. The hit rate is hits per look-up; passthroughs and failed compiles are not in it.")]
 pub struct Args {
     /// Only what happened since this long ago
@@ -164,6 +164,10 @@ impl View {
         if all.times.wait_us > 0 {
             let waited = format_duration(Duration::from_micros(all.times.wait_us));
             let _ = writeln!(text, "  {:<22}{waited:>9}   for another process compiling the same", "waited");
+        }
+        if all.times.remote_us > 0 {
+            let waited = format_duration(Duration::from_micros(all.times.remote_us));
+            let _ = writeln!(text, "  {:<22}{waited:>9}   for the remote, all processes together", "waited");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kache_core::digest::Digest;
+use kache_core::event::Event;
 use kache_core::tally::Tally;
 use kache_store::Store;
 use kache_store::journal::JournalFile;
@@ -46,7 +47,7 @@ pub fn tally(store: &Store, period: Period) -> Tally {
                 files.iter().filter(|file| file.reaches(since_ms)).map(|file| since(store, file, since_ms)),
             )
         }
-        Period::LastBuild => last_build(store, &files),
+        Period::LastBuild => Tally::of(&last_build(store)),
     }
 }
 
@@ -95,24 +96,23 @@ fn since(store: &Store, file: &JournalFile, since_ms: u64) -> Tally {
     tally
 }
 
-/// The sums over the build whose events are the latest; only the files that have any of them are read again.
-fn last_build(store: &Store, files: &[JournalFile]) -> Tally {
+/// The events of the build that ended last, of those that looked something up. Only the files that have any of them are
+/// read again.
+pub fn last_build(store: &Store) -> Vec<Event> {
+    let files = store.journal_files();
     let tallies: Vec<Tally> = files.iter().map(|file| of_file(store, file)).collect();
     let builds = tallies.iter().flat_map(|tally| &tally.builds);
     let Some((session, _)) = builds.max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms)) else {
-        return Tally::default();
+        return Vec::new();
     };
-    let mut sum = Tally::default();
-    for (file, _) in files.iter().zip(&tallies).filter(|(_, tally)| tally.builds.contains_key(session)) {
-        file.events().filter(|event| event.session == *session).for_each(|event| sum.add(&event));
-    }
-    sum
+    let its_files = files.iter().zip(&tallies).filter(|(_, tally)| tally.builds.contains_key(session));
+    its_files.flat_map(|(file, _)| file.events()).filter(|event| event.session == *session).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kache_core::event::{Event, Outcome};
+    use kache_core::event::Outcome;
 
     fn event(name: &str, at_ms: u64, session: &str) -> Event {
         let mut event = Event::new(name, Outcome::Hit);

@@ -25,7 +25,7 @@ Examples:
   kache verify -- test --no-run         another Cargo command
   KACHE_VERIFY=1 cargo build            the same in an ordinary build
 
-Builds into a new directory beside the target directory, and removes it afterwards. Where the compiler makes something
+Builds into a new directory beside the target directory, and removes it afterwards. Where the compiler makes something \
 else than the store has, the entry is dropped and the difference is shown. Exit code 3 when there was one.")]
 pub struct Args {
     /// Share of the hits that are verified
@@ -115,9 +115,8 @@ fn target_dir(cwd: &Path) -> Result<PathBuf, CliError> {
     let metadata: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
     let dir = metadata.and_then(|metadata| metadata["target_directory"].as_str().map(PathBuf::from));
     dir.ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
         CliError::usage(format!("there is no project that Cargo can read in {}", cwd.display()))
-            .hint(said.lines().next().unwrap_or("run it in a directory with a `Cargo.toml`").to_owned())
+            .hint("run it in a directory with a `Cargo.toml`; `cargo metadata` says what is wrong with it")
     })
 }
 

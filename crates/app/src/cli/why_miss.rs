@@ -20,7 +20,7 @@ Examples:
   kache why-miss serde             why the latest compiles of serde were not served
   kache why-miss my-app --json     the same for scripts
 
-Works on what was recorded when the compile happened: nothing has to be built again, and no tracing has to be on.
+Works on what was recorded when the compile happened: nothing has to be built again, and no tracing has to be on. \
 Where a dependency differs, its own reason follows, down to the first thing that changed.")]
 pub struct Args {
     /// Name of a crate or package

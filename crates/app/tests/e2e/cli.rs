@@ -156,12 +156,39 @@ fn gc() {
     p.wipe();
     p.cargo("run").same().all_hit();
     let entries = lab.entries().len();
-    text(&lab.cli(&["gc", "--max-age", "0s", "--dry-run"]));
+    let dry = text(&lab.cli(&["gc", "--max-age", "0s", "--dry-run"]));
+    assert!(dry.contains("entries, ") && dry.contains(" of 50.0 GiB"), "{dry}");
     assert_eq!(lab.entries().len(), entries, "a dry run removed something");
     text(&lab.cli(&["gc", "--max-age", "7d"]));
     assert_eq!(lab.entries().len(), entries, "young entries were removed");
     p.wipe();
     p.cargo("run").same().all_hit();
+}
+
+/// `kache report`: one build after the other, each crate in it, in every form.
+#[test]
+fn report() {
+    let lab = lean_lab();
+    let p = lab.project("w", ALL_KINDS);
+    p.cargo("run").ok();
+    p.wipe();
+    let warm = p.cargo("run").ok();
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&lab.cli(&["report", "--format", "json"]))).expect("JSON");
+    let builds = json["builds"].as_array().expect("builds");
+    assert_eq!(builds.len(), 2, "{json:#}");
+    assert_eq!(builds[1]["totals"]["outcomes"]["hit"], warm.tally().hits);
+    assert!(
+        builds[0]["calls"].as_array().is_some_and(|calls| calls.iter().any(|call| call["crate"] == "mid"))
+    );
+    for format in ["text", "markdown", "github", "html", "perfetto"] {
+        let file = lab.root().join(format);
+        text(&lab.cli(&["report", "--format", format, "--output", file.to_str().expect("UTF-8")]));
+        let written = std::fs::read_to_string(&file).expect("the report");
+        assert!(written.contains("mid") && !written.contains('\u{1b}'), "{format}: {written}");
+    }
+    let last = text(&lab.cli(&["report", "--last-build"]));
+    assert!(last.contains("100.0 %"), "{last}");
 }
 
 /// `kache` bare prints help, an unknown command is an error, neither touches anything.

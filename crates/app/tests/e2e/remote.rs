@@ -14,6 +14,8 @@ fn machine(server: &S3) -> Lab {
     for (name, value) in server.env() {
         lab.set_env(name, value);
     }
+    // What is transferred here, commands transfer.
+    lab.set_env("KACHE_DAEMON", "0");
     lab
 }
 

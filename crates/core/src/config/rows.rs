@@ -12,10 +12,40 @@ pub struct Row {
     pub key: Option<&'static str>,
     /// Environment variable.
     pub variable: Option<&'static str>,
+    /// What it is in the settings file.
+    pub kind: Kind,
     /// The value in use; absent when there is none.
     pub value: Option<String>,
     /// Where it comes from.
     pub origin: Origin,
+}
+
+/// What a setting is in the settings file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// True or false.
+    Switch,
+    /// A whole number.
+    Number,
+    /// A list of strings.
+    List,
+}
+
+impl Kind {
+    fn of(key: &str) -> Self {
+        match key {
+            "cache.cache_executables" | "cache.local_only" | "cache.portable_paths" | "cache.seed" => {
+                Kind::Switch
+            }
+            "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
+                Kind::Number
+            }
+            "cache.exclude" | "cache.remote.trusted_keys" | "cache.remote.secret_env" => Kind::List,
+            _ => Kind::Text,
+        }
+    }
 }
 
 /// Keys of the settings file and their variables; the order of listings.
@@ -29,6 +59,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.local_only"), Some(env::KACHE_LOCAL_ONLY)),
     (Some("cache.portable_paths"), Some(env::KACHE_PORTABLE_PATHS)),
     (Some("cache.seed"), Some(env::KACHE_SEED)),
+    (Some("cache.daemon"), Some(env::KACHE_DAEMON)),
     (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
     (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
     (Some("cache.compression_level"), Some(env::KACHE_COMPRESSION_LEVEL)),
@@ -59,7 +90,8 @@ impl Settings {
         KEYS.iter()
             .map(|&(key, variable)| {
                 let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
-                Row { key, variable, value, origin }
+                let kind = Kind::of(key.unwrap_or_default());
+                Row { key, variable, kind, value, origin }
             })
             .collect()
     }
@@ -77,6 +109,7 @@ impl Settings {
             "cache.local_only" => always(&self.local_only, bool::to_string),
             "cache.portable_paths" => always(&self.portable_paths, bool::to_string),
             "cache.seed" => always(&self.seed, bool::to_string),
+            "cache.daemon" => always(&self.daemon, bool::to_string),
             "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),
             "cache.s3_concurrency" => always(&self.s3_concurrency, u32::to_string),
             "cache.compression_level" => always(&self.compression_level, i32::to_string),

@@ -236,3 +236,23 @@ fn rows_cover_every_variable_of_the_settings() {
         assert!(listed.contains(&variable.name) || elsewhere.contains(&variable.name), "{}", variable.name);
     }
 }
+
+/// A value of each setting's kind is understood, one of another kind is not.
+#[test]
+fn every_key_has_the_kind_that_it_is_read_as() {
+    for row in settings("", &[]).rows() {
+        let Some(key) = row.key.filter(|key| !key.starts_with("cache.remote.")) else { continue };
+        let right = match row.kind {
+            Kind::Text if key == "cache.local_max_size" => "'1GiB'",
+            Kind::Text => "'/x'",
+            Kind::Switch => "true",
+            Kind::Number => "5",
+            Kind::List => "['x']",
+        };
+        let found = settings(&format!("{key} = {right}"), &[]).rows();
+        let found = found.into_iter().find(|found| found.key == Some(key)).expect("listed");
+        assert_eq!(found.origin, Origin::File, "{key}");
+        let wrong = if row.kind == Kind::List { "true" } else { "[1]" };
+        assert!(error(&format!("{key} = {wrong}"), &[]).contains(key), "{key}");
+    }
+}

@@ -60,6 +60,8 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
 mod detach;
+mod extents;
+mod idle;
 mod observation;
 
 #[cfg(all(
@@ -82,5 +84,7 @@ mod seccomp;
 mod tests;
 
 pub use detach::detach_and_spawn;
+pub use extents::{Extent, Shared, extents};
+pub use idle::idle_priority;
 pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
 pub use seccomp::{Observer, can_observe, spawn_observed};

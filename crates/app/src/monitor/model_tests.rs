@@ -1,0 +1,108 @@
+//! A model with everything in it, and what keys make of it.
+
+use super::*;
+use kache_core::event::Source;
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn event(name: &str, session: &str, outcome: Outcome, ago_s: u64, total_ms: u64) -> Event {
+    let mut event = Event::new(name, outcome);
+    (event.session, event.project) = (session.to_owned(), format!("/home/me/project-{session}"));
+    (event.package, event.package_version) = (name.to_owned(), "1.2.3".to_owned());
+    (event.kind, event.mode) = ("lib".to_owned(), "build".to_owned());
+    event.at_ms = NOW_MS - ago_s * 1000;
+    event.times.total_us = total_ms * 1000;
+    match outcome {
+        Outcome::Hit => {
+            (event.source, event.saved_ms) = (Some(Source::Local), 1500);
+            event.moved.linked_bytes = 2 << 20;
+        }
+        Outcome::Passthrough => {
+            event.reason = Some("unknown-flag".into());
+            event.detail = Some("unknown compiler flag \"-Zx\"".into());
+        }
+        _ => {
+            event.times.compile_us = total_ms * 1000;
+            event.reason = Some("inputs-changed".into());
+            event.detail = Some("inputs changed: file {ws}/src/lib.rs".into());
+            event.moved.stored_bytes = 4 << 20;
+        }
+    }
+    event
+}
+
+/// A model with two projects, a remote, and a passthrough.
+pub fn sample() -> Model {
+    let mut events = vec![
+        event("serde", "a", Outcome::Miss, 7200, 4000),
+        event("old-app", "a", Outcome::Miss, 7190, 900),
+        event("serde", "b", Outcome::Hit, 12, 2),
+        event("syn", "b", Outcome::Hit, 11, 3),
+        event("odd", "b", Outcome::Passthrough, 9, 700),
+        event("app", "b", Outcome::Miss, 2, 2500),
+    ];
+    events[3].source = Some(Source::Remote);
+    let mut model = Model::default();
+    model.load(events, NOW_MS);
+    model.set_store(StoreFacts {
+        dir: "/home/me/.cache/kache".into(),
+        bytes: 12 << 30,
+        bytes_max: 50 << 30,
+        entries: 1234,
+        uploads_waiting: 3,
+    });
+    model
+}
+
+#[test]
+fn keys_do_what_is_listed() {
+    let mut model = sample();
+    for (key, tab) in [
+        (KeyCode::Tab, Tab::Projects),
+        (KeyCode::Char('5'), Tab::Passthrough),
+        (KeyCode::Tab, Tab::Build),
+        (KeyCode::BackTab, Tab::Passthrough),
+        (KeyCode::Char('1'), Tab::Build),
+    ] {
+        assert_eq!((model.press(key), model.tab), (Wish::Go, tab));
+    }
+    let names = |model: &Model| model.calls().iter().map(|e| e.crate_name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&model), ["app", "odd", "syn", "serde"]);
+    model.press(KeyCode::Char('s'));
+    assert_eq!((model.order(), names(&model)[0].as_str()), ("slowest", "app"));
+    model.press(KeyCode::Char('s'));
+    assert_eq!(names(&model), ["app", "odd", "serde", "syn"]);
+    for key in ['f', 'S', 'e', 'q'] {
+        assert_eq!(model.press(KeyCode::Char(key)), Wish::Go);
+    }
+    assert_eq!((model.filter.as_str(), names(&model).len()), ("Seq", 0));
+    model.press(KeyCode::Backspace);
+    model.press(KeyCode::Enter);
+    assert_eq!(names(&model), ["serde"]);
+    assert_eq!(model.press(KeyCode::Char('r')), Wish::Reload);
+    model.press(KeyCode::Char('c'));
+    assert_eq!((names(&model).len(), model.tally.all.outcomes.total()), (0, 0));
+    assert_eq!(model.press(KeyCode::Char('q')), Wish::Quit);
+}
+
+#[test]
+fn the_marked_line_stays_within_the_list() {
+    let mut model = sample();
+    assert_eq!(model.selected(0), None);
+    for _ in 0..9 {
+        model.press(KeyCode::Down);
+    }
+    assert_eq!(model.selected(4), Some(3));
+    model.press(KeyCode::Up);
+    assert_eq!(model.selected(4), Some(2));
+}
+
+#[test]
+fn what_comes_twice_counts_once() {
+    let mut model = sample();
+    let again = model.events.last().expect("an event").clone();
+    let new = event("new", "b", Outcome::Hit, 0, 1);
+    model.append(vec![again, new], 10);
+    assert_eq!(model.tally.all.outcomes.total(), 7);
+    assert!(model.is_live() && model.projects().len() == 2);
+}

@@ -1,0 +1,103 @@
+//! Runs a full-screen program on the terminal: takes the screen, draws, hands keys over, gives the screen back however
+//! it ends. Knows nothing about what is shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ratatui::Frame;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::error::CliError;
+
+/// What happens after a key or a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    Go,
+    /// It is over.
+    Quit,
+}
+
+/// A program for the whole screen.
+pub trait Screen {
+    /// How often it looks at the world without a key being pressed.
+    const TICK: Duration;
+
+    /// Draws everything.
+    fn draw(&mut self, frame: &mut Frame<'_>);
+
+    /// A key was pressed.
+    fn press(&mut self, key: KeyCode) -> Next;
+
+    /// Time has passed.
+    fn tick(&mut self) -> Next {
+        Next::Go
+    }
+}
+
+/// Longest wait for a key: so soon a signal to end is heard of.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Runs it until it quits or is told to end. The terminal is as before afterwards, also after a panic: the library's
+/// hook sees to that before the message is printed.
+pub fn run(screen: &mut impl Screen) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::failure("the terminal can't be used").because(&error);
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&ended)).map_err(failed)?;
+    }
+    let mut terminal = ratatui::try_init().map_err(failed)?;
+    let result = turn(&mut terminal, screen, &ended);
+    ratatui::restore();
+    result.map_err(failed)
+}
+
+fn turn<S: Screen>(
+    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut S,
+    ended: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut ticked = Instant::now();
+    while !ended.load(Ordering::Relaxed) {
+        // Only cells that changed are written, so nothing flickers.
+        terminal.draw(|frame| screen.draw(frame))?;
+        let rest = S::TICK.saturating_sub(ticked.elapsed()).min(WAIT);
+        if event::poll(rest)?
+            && let Event::Key(key) = event::read()?
+            && key.kind == KeyEventKind::Press
+            && (is_interrupt(key) || screen.press(key.code) == Next::Quit)
+        {
+            return Ok(());
+        }
+        if ticked.elapsed() >= S::TICK {
+            ticked = Instant::now();
+            if screen.tick() == Next::Quit {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Raw mode hands Ctrl-C over as a key.
+fn is_interrupt(key: KeyEvent) -> bool {
+    key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c')
+}
+
+/// What a screen of a size looks like, as text: for tests.
+#[cfg(test)]
+pub fn frame(screen: &mut impl Screen, width: u16, height: u16) -> String {
+    let backend = ratatui::backend::TestBackend::new(width, height);
+    let mut terminal = ratatui::Terminal::new(backend).expect("a terminal in memory");
+    terminal.draw(|frame| screen.draw(frame)).expect("drawn");
+    let buffer = terminal.backend().buffer();
+    let mut text = String::new();
+    for y in 0..height {
+        let line: String = (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

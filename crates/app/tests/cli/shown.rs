@@ -1,0 +1,151 @@
+//! What commands print, word for word: every help text and the errors that a user can run into.
+
+use crate::Home;
+use crate::snapshot::check;
+
+/// The commands that `kache --help` lists.
+pub fn commands(home: &Home) -> Vec<String> {
+    let help = home.kache(&["--help"]).out;
+    let list = help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("commands");
+    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    list.lines()
+        .filter(is_name)
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn help_texts() {
+    let home = Home::new();
+    check("help/kache.txt", &home.kache(&["--help"]).out);
+    for command in commands(&home) {
+        let help = home.kache(&[&command, "--help"]);
+        assert_eq!(help.code, 0, "{command}");
+        check(&format!("help/{command}.txt"), &help.out);
+        assert!(help.out.contains("Examples:"), "{command} has no examples");
+    }
+}
+
+#[test]
+fn errors() {
+    let home = Home::new();
+    home.write(".config/kache/config.toml", "[cache]\nlocal_max_size = \"a lot\"\n");
+    home.write("broken/.cargo/config.toml", "[build\n");
+    let cases: &[(&str, &[&str], &[(&str, &str)])] = &[
+        ("unknown-command", &["frobnicate"], &[]),
+        ("unknown-option", &["stats", "--sinc", "1h"], &[]),
+        ("no-argument", &["why-miss"], &[]),
+        ("wrong-duration", &["stats", "--since", "soon"], &[("KACHE_CONFIG", "none.toml")]),
+        ("wrong-setting", &["stats"], &[]),
+        ("missing-settings-file", &["stats"], &[("KACHE_CONFIG", "none.toml")]),
+        ("wrong-variable", &["list"], &[("KACHE_MAX_SIZE", "big")]),
+        ("relative-cache-dir", &["gc"], &[("KACHE_CACHE_DIR", "here")]),
+        ("store-is-a-file", &["list"], &[("KACHE_MAX_SIZE", "1GiB"), ("KACHE_CACHE_DIR", "/dev/null")]),
+        ("nobody-to-ask", &["init"], &[]),
+        ("monitor-without-terminal", &["monitor"], &[("KACHE_MAX_SIZE", "1GiB")]),
+        ("config-without-terminal", &["config"], &[("KACHE_MAX_SIZE", "1GiB")]),
+        ("clean-nowhere", &["clean", "nowhere"], &[]),
+        ("verify-without-project", &["verify"], &[("KACHE_MAX_SIZE", "1GiB")]),
+        ("purge-without-fix", &["doctor", "--purge-sccache"], &[]),
+        ("wrong-sample", &["verify", "--sample", "some"], &[]),
+        ("completions-nowhere", &["init", "-y", "--completions=elvish"], &[("KACHE_MAX_SIZE", "1GiB")]),
+    ];
+    let mut all = String::new();
+    for (name, args, env) in cases {
+        let ran = home.kache_with(args, env);
+        assert!(!ran.out.contains("error"), "{name}: errors go to standard error");
+        assert!(!ran.err.contains("RUST_BACKTRACE") && !ran.err.contains("panicked"), "{name}: {}", ran.err);
+        let me = std::fs::canonicalize(env!("CARGO_BIN_EXE_kache")).expect("binary").display().to_string();
+        let here = home.path("").display().to_string();
+        let said = ran.err.replace(here.trim_end_matches('/'), "HOME").replace(&me, "KACHE");
+        all.push_str(&format!("== {name}: kache {} (exit code {})\n{said}\n", args.join(" "), ran.code));
+    }
+    check("errors.txt", &all);
+}
+
+#[test]
+fn the_manual_has_every_command() {
+    let home = Home::new();
+    let page = home.kache(&["man"]);
+    assert!(page.code == 0 && page.out.contains(".TH kache 1"), "{}", page.out);
+    let dir = home.path("man1").display().to_string();
+    assert_eq!(home.kache(&["man", "--output", &dir]).code, 0);
+    for command in commands(&home) {
+        let page = home.read(&format!("man1/kache-{command}.1"));
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples"), "{command}: {page}");
+    }
+}
+
+#[test]
+fn completions_are_installed_once_and_only_when_asked_for() {
+    let home = Home::new();
+    let script = ".local/share/bash-completion/completions/kache";
+    assert_eq!(home.kache(&["init", "-y"]).code, 0);
+    assert!(!home.path(script).exists());
+    assert_eq!(home.kache(&["init", "--check", "--completions=bash"]).code, 3);
+    assert!(!home.path(script).exists());
+    assert_eq!(home.kache_with(&["init", "-y", "--completions"], &[("SHELL", "/bin/bash")]).code, 0);
+    assert!(home.read(script).contains("_kache"));
+    assert_eq!(home.kache(&["init", "--check", "--completions=bash"]).code, 0);
+}
+
+#[test]
+fn doctor_moves_from_sccache() {
+    let home = Home::new();
+    home.write(".cargo/config.toml", "[build] # mine\nrustc-wrapper = \"sccache\"\n");
+    home.write(".cache/sccache/a/b/c/abc", "stored");
+    let sealed = [("PATH", "/nowhere")];
+    home.kache_with(&["doctor", "--fix"], &sealed);
+    assert!(home.read(".cargo/config.toml").starts_with("[build] # mine\nrustc-wrapper = \"/"));
+    assert!(home.path(".cache/sccache").exists());
+    home.write(".cache/sccache/notes.txt", "mine");
+    assert_eq!(home.kache_with(&["doctor", "--fix", "--purge-sccache"], &sealed).code, 1);
+    assert!(home.path(".cache/sccache/a").exists(), "what isn't only sccache's stays");
+    std::fs::remove_file(home.path(".cache/sccache/notes.txt")).expect("remove");
+    home.kache_with(&["doctor", "--fix", "--purge-sccache"], &sealed);
+    assert!(!home.path(".cache/sccache").exists());
+}
+
+#[test]
+fn clean_removes_target_directories_and_nothing_else() {
+    let home = Home::new();
+    let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
+    for name in ["p/target", "q/out dir"] {
+        home.write(&format!("src/{name}/CACHEDIR.TAG"), tag);
+        home.write(&format!("src/{name}/.rustc_info.json"), "{}");
+        home.write(&format!("src/{name}/debug/x"), &"x".repeat(50_000));
+    }
+    home.write("src/r/target/precious", "not Cargo's");
+    home.write("outside/file", "stays");
+    std::os::unix::fs::symlink(home.path("outside"), home.path("src/p/target/link")).expect("link");
+    let shown = home.kache(&["clean", "--dry-run", "--json", "src"]);
+    let value: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+    assert_eq!(value["targets"].as_array().map(Vec::len), Some(2), "{}", shown.out);
+    assert!(value["reclaimable_bytes"].as_u64().is_some_and(|bytes| bytes >= 100_000));
+    let ran = home.kache(&["clean", "src"]);
+    assert!(ran.code == 2 && ran.err.contains("kache clean -y"), "{}", ran.err);
+    assert!(home.path("src/p/target").exists());
+    let ran = home.kache(&["clean", "-y", "src"]);
+    assert!(ran.code == 0 && ran.err.contains("Removed 2 target directories"), "{}", ran.err);
+    assert!(!home.path("src/p/target").exists() && !home.path("src/q/out dir").exists());
+    assert!(home.path("src/r/target/precious").exists() && home.path("outside/file").exists());
+    assert_eq!(home.kache(&["clean", "-n", "src"]).out, "No target directory was found.\n");
+}
+
+#[test]
+fn settings_are_listed_with_their_origin() {
+    let home = Home::new();
+    home.write(".config/kache/config.toml", "[cache]\nseed = false\n");
+    let listed = home.kache_with(&["config", "--json"], &[("KACHE_KEY_SALT", "x")]);
+    let value: serde_json::Value = serde_json::from_str(&listed.out).expect("JSON");
+    let of = |key: &str| {
+        let rows = value["settings"].as_array().expect("settings");
+        let row = rows.iter().find(|row| row["key"] == key).expect("listed");
+        (row["value"].clone(), row["origin"].clone())
+    };
+    assert_eq!(of("cache.seed"), ("false".into(), "file".into()));
+    assert_eq!(of("cache.key_salt"), ("x".into(), "environment".into()));
+    assert_eq!(of("cache.s3_concurrency"), ("16".into(), "default".into()));
+    assert!(home.kache(&["config", "--list"]).out.contains("cache.seed"));
+}
