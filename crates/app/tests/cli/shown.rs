@@ -27,12 +27,15 @@ fn help_texts() {
     }
 }
 
+/// A name, arguments, variables.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 #[test]
 fn errors() {
     let home = Home::new();
     home.write(".config/kache/config.toml", "[cache]\nlocal_max_size = \"a lot\"\n");
     home.write("broken/.cargo/config.toml", "[build\n");
-    let cases: &[(&str, &[&str], &[(&str, &str)])] = &[
+    let cases: &[Case] = &[
         ("unknown-command", &["frobnicate"], &[]),
         ("unknown-option", &["stats", "--sinc", "1h"], &[]),
         ("no-argument", &["why-miss"], &[]),
