@@ -3,6 +3,7 @@
 mod clean;
 mod completions;
 mod config;
+mod daemon;
 mod diff;
 mod doctor;
 mod gc;
@@ -86,11 +87,12 @@ enum Command {
     Verify(verify::Args),
     Gc(gc::Args),
     Purge(purge::Args),
-    Clean(clean::Args),
     Sync(sync::Args),
     SaveManifest(save_manifest::Args),
+    Clean(clean::Args),
     Doctor(doctor::Args),
     Config(config::Args),
+    Daemon(daemon::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -131,11 +133,12 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Verify(args) => verify::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
-        Command::Clean(args) => clean::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
+        Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
+        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
     }

@@ -100,6 +100,8 @@ pub struct Settings {
     pub portable_paths: Setting<bool>,
     /// `cache.seed`: dependencies are put into fresh target directories before Cargo looks.
     pub seed: Setting<bool>,
+    /// `cache.daemon`: whether builds ask the daemon and have it upload; without it only commands use the remote.
+    pub daemon: Setting<bool>,
     /// `cache.daemon_idle_timeout_secs`: 0 keeps the daemon for ever.
     pub daemon_idle_timeout_s: Setting<u64>,
     /// `cache.s3_concurrency`: transfers at a time.
@@ -159,6 +161,7 @@ impl Settings {
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
             seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), true)?,
+            daemon: switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true)?,
             daemon_idle_timeout_s: idle_timeout(&layers)?,
             s3_concurrency: concurrency(&layers)?,
             compression_level: compression_level(&layers, &mut warnings)?,

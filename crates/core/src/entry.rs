@@ -122,6 +122,10 @@ pub struct Entry {
     /// Boot id under which the entry was written; empty once its blobs are known to be on stable storage.
     #[serde(default)]
     pub boot: String,
+    /// The build for which the entry was fetched before it was asked for, see `event::Event::session`; empty for all
+    /// other entries. Says nothing about the content.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefetched_for: String,
 }
 
 /// Why bytes are not a usable entry.
@@ -157,6 +161,7 @@ impl Entry {
             incremental: false,
             created_s: 0,
             boot: String::new(),
+            prefetched_for: String::new(),
         }
     }
 

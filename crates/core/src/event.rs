@@ -66,6 +66,8 @@ pub struct Times {
     pub lookup_us: u64,
     /// Waiting for another process that compiles the same unit.
     pub wait_us: u64,
+    /// Waiting for the daemon to look at the remote.
+    pub remote_us: u64,
     /// Putting outputs into place.
     pub restore_us: u64,
     /// The compiler.

@@ -21,6 +21,7 @@ pub mod link_report;
 pub mod lockfile;
 pub mod paths;
 pub mod plan;
+pub mod protocol;
 pub mod quantity;
 pub mod reason;
 pub mod record;

@@ -1,6 +1,6 @@
-//! `Cargo.lock`: which packages a workspace uses. Knows nothing about where the file is.
+//! `Cargo.lock`: which packages a workspace uses, and which of them come first. Knows nothing about where the file is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 
@@ -15,6 +15,7 @@ pub struct Lockfile {
     /// Digest of the file.
     pub digest: Digest,
     packages: BTreeSet<(String, String)>,
+    order: Vec<(String, String)>,
 }
 
 /// A text that is not a lockfile.
@@ -32,6 +33,8 @@ struct Form {
 struct Package {
     name: String,
     version: String,
+    #[serde(default)]
+    dependencies: Vec<String>,
 }
 
 impl Lockfile {
@@ -39,8 +42,10 @@ impl Lockfile {
     pub fn parse(text: &str) -> Result<Self, NotALockfile> {
         let form: Form =
             toml::from_str(text).map_err(|error| NotALockfile(error.to_string().trim_end().to_owned()))?;
-        let packages = form.package.into_iter().map(|package| (package.name, package.version)).collect();
-        Ok(Self { digest: Digest::of(text.as_bytes()), packages })
+        let names = |package: &Package| (package.name.clone(), package.version.clone());
+        let order = dependencies_first(&form.package).into_iter().map(|i| names(&form.package[i])).collect();
+        let packages = form.package.iter().map(names).collect();
+        Ok(Self { digest: Digest::of(text.as_bytes()), packages, order })
     }
 
     /// Whether the package is in it in this version.
@@ -53,6 +58,53 @@ impl Lockfile {
         let names: BTreeSet<&str> = self.packages.iter().map(|(name, _)| name.as_str()).collect();
         names.into_iter()
     }
+
+    /// Names and versions of its packages, each after those that it depends on. A cycle, as development dependencies
+    /// make them, is cut somewhere.
+    pub fn dependencies_first(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.order.iter().map(|(name, version)| (name.as_str(), version.as_str()))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Visit {
+    Before,
+    After,
+}
+
+/// An order in which dependencies come first.
+fn dependencies_first(packages: &[Package]) -> Vec<usize> {
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, package) in packages.iter().enumerate() {
+        by_name.entry(&package.name).or_default().push(i);
+    }
+    // A dependency is `name`, or `name version` where that would be ambiguous, with its source behind it.
+    let resolve = |dependency: &str| -> Vec<usize> {
+        let mut words = dependency.split(' ');
+        let candidates = words.next().and_then(|name| by_name.get(name)).cloned().unwrap_or_default();
+        let version = words.next();
+        let is_meant = |i: &usize| version.is_none_or(|version| packages[*i].version == version);
+        candidates.into_iter().filter(is_meant).collect()
+    };
+    let mut ordered = Vec::with_capacity(packages.len());
+    let mut seen = vec![false; packages.len()];
+    for start in 0..packages.len() {
+        // Without recursion: a chain of dependencies may be long. An index comes up before and after what it needs.
+        let mut stack = vec![(start, Visit::Before)];
+        while let Some((i, visit)) = stack.pop() {
+            match visit {
+                Visit::After => ordered.push(i),
+                Visit::Before if seen[i] => {}
+                Visit::Before => {
+                    seen[i] = true;
+                    stack.push((i, Visit::After));
+                    let next = packages[i].dependencies.iter().flat_map(|name| resolve(name));
+                    stack.extend(next.filter(|next| !seen[*next]).map(|next| (next, Visit::Before)));
+                }
+            }
+        }
+    }
+    ordered
 }
 
 #[cfg(test)]
@@ -71,5 +123,45 @@ mod tests {
         assert_eq!(lockfile.digest, Digest::of(text.as_bytes()));
         assert_eq!(Lockfile::parse("").map(|lockfile| lockfile.names().count()), Ok(0));
         assert!(Lockfile::parse("[[package]]\nname = 1").is_err());
+    }
+
+    fn order(text: &str) -> Vec<String> {
+        let lockfile = Lockfile::parse(text).expect("a lockfile");
+        lockfile.dependencies_first().map(|(name, version)| format!("{name} {version}")).collect()
+    }
+
+    #[test]
+    fn dependencies_come_first_and_versions_are_told_apart() {
+        let text = r#"
+[[package]]
+name = "app"
+version = "0.1.0"
+dependencies = ["serde", "syn 2.0.0", "missing"]
+[[package]]
+name = "serde"
+version = "1.0.0"
+dependencies = ["syn 1.0.0 (registry+https://example.com/index)"]
+[[package]]
+name = "syn"
+version = "1.0.0"
+[[package]]
+name = "syn"
+version = "2.0.0"
+dependencies = ["app"]
+"#;
+        let order = order(text);
+        let at = |name: &str| order.iter().position(|other| other == name).expect(name);
+        assert_eq!(order.len(), 4);
+        assert!(at("syn 1.0.0") < at("serde 1.0.0") && at("serde 1.0.0") < at("app 0.1.0"));
+        assert!(at("syn 2.0.0") < at("app 0.1.0"), "the cycle is cut where it closes");
+    }
+
+    #[test]
+    fn a_long_chain_does_not_exhaust_the_stack() {
+        let package = |i: usize| {
+            format!("[[package]]\nname = \"p{i}\"\nversion = \"1\"\ndependencies = [\"p{}\"]\n", i + 1)
+        };
+        let text: String = (0..20_000).map(package).collect();
+        assert_eq!(order(&text)[0], "p19999 1");
     }
 }

@@ -105,6 +105,8 @@ pub struct TimeSums {
     pub miss_overhead_us: u64,
     /// Waiting for another process that compiled the same unit.
     pub wait_us: u64,
+    /// Waiting for the daemon to look at the remote, for hits and misses.
+    pub remote_us: u64,
 }
 
 /// The sums over a crate's or a build's events.
@@ -257,6 +259,7 @@ impl Part {
         self.times.hit_us += other.times.hit_us;
         self.times.miss_overhead_us += other.times.miss_overhead_us;
         self.times.wait_us += other.times.wait_us;
+        self.times.remote_us += other.times.remote_us;
     }
 }
 
@@ -265,13 +268,15 @@ impl TimeSums {
         let times = &event.times;
         let is_hit = event.outcome == Outcome::Hit;
         let looked_up = matches!(event.outcome, Outcome::Miss | Outcome::Dup | Outcome::Error);
-        let beyond = times.total_us.saturating_sub(times.compile_us).saturating_sub(times.wait_us);
+        let elsewhere_us = times.compile_us.saturating_add(times.wait_us).saturating_add(times.remote_us);
+        let beyond = times.total_us.saturating_sub(elsewhere_us);
         Self {
             saved_us: if is_hit { event.saved_ms.saturating_mul(1000) } else { 0 },
             compile_us: times.compile_us,
             hit_us: if is_hit { times.total_us } else { 0 },
             miss_overhead_us: if looked_up { beyond } else { 0 },
             wait_us: times.wait_us,
+            remote_us: times.remote_us,
         }
     }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod daemon_client;
 pub mod run;
 pub mod toolchain;
 
@@ -19,6 +20,7 @@ mod lookup;
 mod macro_env;
 mod native;
 mod outputs;
+mod pass;
 mod placement;
 mod reads;
 mod report;

@@ -27,11 +27,13 @@ pub struct Missed {
     pub why: Miss,
     /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
     pub seen: Option<(InputRecord, Vec<Field>)>,
+    /// The keys that the unit's records lead to, newest first.
+    pub wanted: Vec<EntryKey>,
 }
 
 impl From<Miss> for Missed {
     fn from(why: Miss) -> Self {
-        Self { why, seen: None }
+        Self { why, seen: None, wanted: Vec::new() }
     }
 }
 
@@ -44,10 +46,14 @@ pub fn lookup(
     observer: &Observer<'_>,
 ) -> Result<Found, kache_store::Error> {
     let records = store.records(key)?.records;
+    let mut absent = Vec::new();
     for record in &records {
         let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
         let (entry_key, _) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
-        let Some(entry) = store.entry(&entry_key)? else { continue };
+        let Some(entry) = store.entry(&entry_key)? else {
+            absent.push(entry_key);
+            continue;
+        };
         return Ok(match store.settle(&entry_key, &entry)? {
             Settled::Trusted => Found::Hit(entry_key, Box::new(entry)),
             Settled::Broken(_) => {
@@ -58,14 +64,16 @@ pub fn lookup(
                     }
                 }
                 store.drop_entry(&entry_key)?;
-                Found::Miss(Miss::Broken("lost in a power cut".to_owned()).into())
+                let why = Miss::Broken("lost in a power cut".to_owned());
+                Found::Miss(Missed { wanted: vec![entry_key], ..why.into() })
             }
         });
     }
-    Ok(Found::Miss(match records.first() {
+    let missed = match records.first() {
         None => Miss::UnitUnknown.into(),
         Some(record) => explain(store, unit, key, record, roots, observer),
-    }))
+    };
+    Ok(Found::Miss(Missed { wanted: absent, ..missed }))
 }
 
 /// Names what differs from the entry that was stored under the newest record.
@@ -94,7 +102,7 @@ fn explain(
         Some(field) => Miss::InputsChanged(field.name.clone()),
         None => Miss::InputsChanged("the entry was evicted".to_owned()),
     };
-    Missed { why, seen: Some((record.clone(), now)) }
+    Missed { why, seen: Some((record.clone(), now)), wanted: Vec::new() }
 }
 
 fn first_difference<'a>(before: &[Field], now: &'a [Field]) -> Option<&'a Field> {

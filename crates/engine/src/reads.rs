@@ -229,6 +229,8 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     }
     match access.kind {
         AccessKind::Exec | AccessKind::Write => Vec::new(),
+        // The driver of the linker looks whether its place for temporary files can be used, wherever that is here.
+        AccessKind::Probe if access.path == std::env::temp_dir() => Vec::new(),
         AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
         AccessKind::Link => vec![Input::Link(name)],
         AccessKind::Read | AccessKind::Update | AccessKind::List | AccessKind::Probe => {

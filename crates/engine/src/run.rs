@@ -2,9 +2,8 @@
 //! the single place where the cache fails open.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kache_core::config::{Settings, env};
@@ -22,36 +21,29 @@ use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::lock::{Lock, Locking};
 
+use crate::daemon_client::{Answer, Daemon, Names};
 use crate::incremental::{self, Effort};
 use crate::ingest::ingest;
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
+pub use crate::pass::{End, refuse, without_settings};
 use crate::placement::Standing;
 use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, evidence, facts, outputs, reads, report, verify};
+use crate::{compile, evidence, facts, outputs, pass, reads, report, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Shortest time between two background sweeps.
 const SWEEP_PAUSE_S: u64 = 60;
+/// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
+/// have published meanwhile.
+const REMOTE_ROUNDS_MAX: usize = 3;
 
-/// How the process is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With this code.
-    Code(i32),
-    /// By this signal, like the compiler.
-    Signal(i32),
-}
-
-impl From<ExitStatus> for End {
-    fn from(status: ExitStatus) -> Self {
-        status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(9)), End::Code)
-    }
-}
+/// The remote has nothing that serves the unit.
+struct NotThere;
 
 /// Serves the invocation `argv` (compiler first) from the cache, or has the compiler do it. Returns only when this
 /// process has to end by itself; what is not for the cache becomes the compiler.
@@ -59,7 +51,7 @@ pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
     match serve(argv, settings, session, started) {
         Ok(end) => end,
-        Err(bypass) => pass_through(argv, settings, session, &bypass, started),
+        Err(bypass) => pass::pass_through(argv, settings, session, &bypass, started),
     }
 }
 
@@ -84,6 +76,9 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
         if waited && case.try_cache().map_err(|again| why = again).is_ok() {
             return Ok(case.close(started, End::Code(0)));
         }
+        if case.verified.is_none() && case.try_remote().is_ok() {
+            return Ok(case.close(started, End::Code(0)));
+        }
     }
     case.event.reason = Some(why.code().to_owned());
     case.event.detail = Some(why.to_string());
@@ -103,6 +98,9 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
+    session: &'a Session,
+    /// Keys under which the store has nothing, although records of the unit lead there.
+    wanted: Vec<EntryKey>,
     /// What the last look-up compared, when it found nothing.
     seen: Option<(InputRecord, Vec<Field>)>,
     /// The entry that is there, when it is to be verified.
@@ -116,12 +114,12 @@ impl<'a> Case<'a> {
         call: &'a Invocation,
         unit: &'a Unit,
         settings: &'a Settings,
-        session: &Session,
+        session: &'a Session,
     ) -> Result<Self, Bypass> {
         if unit.is_executable() && !settings.cache_executables.value {
             return Err(Bypass::Executable);
         }
-        check_excluded(call, unit, settings)?;
+        world::check_excluded(call, unit, settings)?;
         let layout = world::target_layout(unit)?;
         let store = open_store(settings)?;
         let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
@@ -144,6 +142,8 @@ impl<'a> Case<'a> {
             key,
             fields,
             externs,
+            session,
+            wanted: Vec::new(),
             seen: None,
             verified: None,
             event,
@@ -163,6 +163,7 @@ impl<'a> Case<'a> {
             }
             Ok(Found::Hit(key, entry)) => self.restore(key, &entry),
             Ok(Found::Miss(missed)) => {
+                self.wanted = missed.wanted;
                 self.seen = missed.seen;
                 Err(missed.why)
             }
@@ -180,7 +181,8 @@ impl<'a> Case<'a> {
         match outcome {
             Ok(moved) => {
                 self.event.outcome = Outcome::Hit;
-                self.event.source = Some(Source::Local);
+                let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
+                self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
                 self.event.entry_key = Some(key);
                 self.event.moved = moved;
                 self.event.saved_ms = entry.compile_ms;
@@ -204,6 +206,28 @@ impl<'a> Case<'a> {
             Some((_, entry)) => Effort::like(entry),
             None => Effort::choose(self.unit, &self.standing),
         }
+    }
+
+    /// Has the daemon look at the remote, for records of the unit first and then for the entry that they lead to, and
+    /// serves the unit from what has arrived.
+    fn try_remote(&mut self) -> Result<(), NotThere> {
+        let build = world::build(self.unit, self.session, &self.roots, &self.toolchain, &self.fields);
+        for _ in 0..REMOTE_ROUNDS_MAX {
+            let clock = Instant::now();
+            let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };
+            let names = Names { crate_name: &self.unit.crate_name, package: &self.event.package };
+            let answer = daemon.find(self.key, names, &self.wanted, &build);
+            self.event.times.remote_us += report::micros(clock.elapsed());
+            if answer == Answer::Nothing {
+                break;
+            }
+            if self.try_cache().is_ok() {
+                let came_now = self.event.source != Some(Source::Prefetch);
+                self.event.source = Some(if came_now { Source::Remote } else { Source::Prefetch });
+                return Ok(());
+            }
+        }
+        Err(NotThere)
     }
 
     /// Takes the right to compile the unit; `true` when somebody else had it meanwhile, so that another look pays.
@@ -281,12 +305,27 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.sweep_if_full();
+                self.follow_up(&stored.key);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
         self.event.times.store_us = report::micros(clock.elapsed());
         Ok(compiled.status.into())
+    }
+
+    /// What a new entry entails for others.
+    fn follow_up(&self, key: &EntryKey) {
+        self.queue_upload(key);
+        self.sweep_if_full();
+    }
+
+    /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
+    fn queue_upload(&self, key: &EntryKey) {
+        if let Some(daemon) = Daemon::of(&self.store, self.settings)
+            && let Err(error) = self.store.owe_upload(key, daemon.remote())
+        {
+            tracing::warn!(%error, "the entry will not be uploaded");
+        }
     }
 
     /// Starts a sweep in the background when the store has outgrown its limit.
@@ -318,68 +357,6 @@ impl<'a> Case<'a> {
 fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
     Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
-}
-
-/// `cache.exclude`: globs over the absolute path of the crate root.
-fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result<(), Bypass> {
-    if settings.exclude.value.is_empty() {
-        return Ok(());
-    }
-    let source = kache_core::paths::absolute(&call.cwd, &unit.source);
-    for pattern in &settings.exclude.value {
-        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
-        if glob.compile_matcher().is_match(Path::new(&source)) {
-            return Err(Bypass::Excluded(pattern.clone()));
-        }
-    }
-    Ok(())
-}
-
-/// Becomes the compiler, or the wrapper that the user named for this: same arguments, standard streams, environment
-/// and process.
-fn pass_through(
-    argv: &[OsString],
-    settings: &Settings,
-    session: &Session,
-    bypass: &Bypass,
-    started: Instant,
-) -> End {
-    if bypass.is_counted()
-        && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
-    {
-        crate::placement::mark_bypassed(&call, &session.id);
-        let event = report::passed(&call, session, bypass);
-        report::emit(event, started, open_store(settings).ok().as_ref(), settings);
-    }
-    let mut words = argv.to_vec();
-    if let Some(fallback) = settings.fallback.as_ref().filter(|path| !is_self(&path.value)) {
-        words.insert(0, OsString::from(&fallback.value));
-    }
-    without_settings(&words)
-}
-
-fn unexpanded(argv: &[OsString]) -> Result<Invocation, Bypass> {
-    let text: Vec<OsString> = argv.iter().map(|arg| arg.to_string_lossy().into_owned().into()).collect();
-    Invocation::split(&text, std::ffi::OsStr::new("/"), kache_core::invocation::Env::default())
-}
-
-/// A wrapper that calls itself would never end.
-fn is_self(path: &str) -> bool {
-    let ours = std::env::current_exe().and_then(std::fs::canonicalize);
-    matches!((ours, std::fs::canonicalize(PathBuf::from(path))), (Ok(ours), Ok(theirs)) if ours == theirs)
-}
-
-/// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.
-pub fn refuse(argv: &[OsString], settings: &Settings, session: &Session, bypass: &Bypass) -> End {
-    pass_through(argv, settings, session, bypass, Instant::now())
-}
-
-/// Becomes the program that `argv` names. For callers that have an invocation but no settings, too.
-pub fn without_settings(argv: &[OsString]) -> End {
-    let Some((program, args)) = argv.split_first() else { return End::Code(2) };
-    let error = Command::new(program).args(args).exec();
-    eprintln!("kache: can't run {}: {error}", program.to_string_lossy());
-    End::Code(127)
 }
 
 /// The calling Cargo, looked at once for a whole process: settings are searched from its directory.

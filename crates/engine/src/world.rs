@@ -6,11 +6,17 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
-use kache_core::paths::{Root, Roots};
+use kache_core::key::Field;
+use kache_core::paths::{Root, Roots, absolute};
+use kache_core::protocol::Build;
 use kache_core::reason::Bypass;
+use kache_core::remote::manifest::profile_of;
 use kache_core::unit::Unit;
+
+use crate::toolchain::Toolchain;
 
 /// A unit's place in Cargo's target directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +133,41 @@ pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) 
         list.push((Root::Sysroot, text(sysroot)?));
     }
     Ok(Roots::new(list))
+}
+
+/// `cache.exclude`: globs over the absolute path of the crate root.
+pub fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Result<(), Bypass> {
+    if settings.exclude.value.is_empty() {
+        return Ok(());
+    }
+    let source = absolute(&call.cwd, &unit.source);
+    for pattern in &settings.exclude.value {
+        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
+        if glob.compile_matcher().is_match(Path::new(&source)) {
+            return Err(Bypass::Excluded(pattern.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What the daemon is told about the build, so that it can guess what comes next.
+pub fn build(
+    unit: &Unit,
+    session: &Session,
+    roots: &Roots,
+    toolchain: &Toolchain,
+    fields: &[Field],
+) -> Build {
+    let text = |path: &Path| path.to_str().unwrap_or_default().to_owned();
+    let project = || session.project.as_deref().map(text);
+    Build {
+        session: session.id.clone(),
+        dir: roots.get(Root::Workspace).map(str::to_owned).or_else(project).unwrap_or_default(),
+        toolchain: toolchain.id.to_string(),
+        target: unit.target.clone().unwrap_or_else(|| toolchain.host.clone()),
+        mode: unit.mode.word().to_owned(),
+        profile: profile_of(fields),
+    }
 }
 
 /// Digest of a variable's value, with local roots replaced so that it is the same in every checkout.

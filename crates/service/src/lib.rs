@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod daemon;
 pub mod health;
 pub mod pack;
 pub mod remote;

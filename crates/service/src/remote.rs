@@ -102,6 +102,8 @@ pub enum Fault {
     ClockSkew,
     /// The bucket is in another region or behind another address.
     WrongRegion,
+    /// The server's certificate is not one that this machine trusts.
+    Certificate,
     /// The server asks for fewer requests.
     Throttled,
     /// No connection, no answer in time, or the server has trouble of its own.
@@ -124,7 +126,10 @@ impl Fault {
 
     /// Whether no request of this kind will succeed until somebody changes something.
     pub const fn is_lasting(self) -> bool {
-        matches!(self, Fault::NoBucket | Fault::Credentials | Fault::ClockSkew | Fault::WrongRegion)
+        matches!(
+            self,
+            Fault::NoBucket | Fault::Credentials | Fault::ClockSkew | Fault::WrongRegion | Fault::Certificate
+        )
     }
 }
 

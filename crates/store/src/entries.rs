@@ -10,9 +10,7 @@ use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
 use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
-#[cfg(target_os = "linux")]
-use crate::error::Doing;
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -96,6 +94,18 @@ impl Store {
         self.publish_bytes(&self.entry_path(key), &entry.encode())?;
         self.note_usage(self.new_bytes.swap(0, Ordering::Relaxed));
         Ok(())
+    }
+
+    /// Notes that an entry was fetched for a build before it was asked for. Gives the size of its outputs, in bytes;
+    /// `None` when it is gone.
+    ///
+    /// # Errors
+    /// When it can't be rewritten.
+    pub fn note_prefetch(&self, key: &EntryKey, session: &str) -> Result<Option<u64>, Error> {
+        let Some(mut entry) = self.peek_entry(key)? else { return Ok(None) };
+        session.clone_into(&mut entry.prefetched_for);
+        self.publish_bytes(&self.entry_path(key), &entry.encode())?;
+        Ok(Some(entry.size_bytes()))
     }
 
     /// Whether a newer kache has written this entry: its file is left alone.
@@ -196,10 +206,18 @@ impl Store {
         Ok(())
     }
 
+    /// Its last use stays what it was: nobody has used it now.
     fn mark_durable(&self, key: &EntryKey, entry: &Entry) -> Result<(), Error> {
         let mut durable = entry.clone();
         durable.boot.clear();
-        self.publish_bytes(&self.entry_path(key), &durable.encode())
+        let path = self.entry_path(key);
+        let used = std::fs::metadata(&path).and_then(|meta| meta.modified());
+        self.publish_bytes(&path, &durable.encode())?;
+        if let Ok(used) = used {
+            let dated = File::options().write(true).open(&path).and_then(|file| file.set_modified(used));
+            dated.doing("set the time of", &path)?;
+        }
+        Ok(())
     }
 }
 

@@ -101,6 +101,15 @@ impl Store {
         files.filter_map(file).collect()
     }
 
+    /// Puts the current file aside when it is full. Whoever appends does the same; this is for a file that nobody has
+    /// appended to since it was filled by a kache that allowed more.
+    ///
+    /// # Errors
+    /// When it can't be renamed, or an old file can't be removed.
+    pub fn rotate_journal_if_full(&self) -> Result<(), Error> {
+        self.rotate_journal(ROTATE_BYTES)
+    }
+
     fn current_journal(&self) -> PathBuf {
         self.journal_dir().join("current.jsonl")
     }

@@ -9,7 +9,7 @@
 //!   v1/units/ab/<key>          input records
 //!   v1/tmp/                    files in the making, renamed or linked into place
 //!   v1/usage                   approximate size, see `usage`
-//!   journal/  memo/  queue/  locks/
+//!   journal/  memo/  queue/  locks/  daemon/
 //! ```
 //! `v1` is the version of the layout; another version lives beside it and is left alone.
 
@@ -102,7 +102,8 @@ impl Store {
             fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
             fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
         }
-        let in_root = [self.journal_dir(), self.memo_dir(), self.queue_dir(), self.locks_dir()];
+        let in_root =
+            [self.journal_dir(), self.memo_dir(), self.queue_dir(), self.locks_dir(), self.daemon_dir()];
         let shelves = [Shelf::Blobs, Shelf::Entries, Shelf::Evidence, Shelf::Units];
         let in_base = shelves.map(|shelf| self.shelf_dir(shelf));
         // The one that `open` looks for comes last.
@@ -147,7 +148,7 @@ impl Store {
         self.root.join("memo")
     }
 
-    /// Folder of uploads owed; its content belongs to the daemon.
+    /// Folder of uploads owed.
     pub fn queue_dir(&self) -> PathBuf {
         self.root.join("queue")
     }

@@ -21,7 +21,9 @@ pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod memo;
+pub mod queue;
 pub mod records;
+pub mod rendezvous;
 #[cfg(test)]
 mod stress_tests;
 pub mod survey;

@@ -1,6 +1,7 @@
 //! `kache doctor`: looks at everything that has to be right for the cache to work, and says what isn't and what to
 //! do about it. The checks are in `setup` (settings, Cargo), `disk` (store, file systems) and `remote`.
 
+mod background;
 mod disk;
 mod fix;
 mod remote;
@@ -137,6 +138,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     setup::cargo(&cwd, &mut findings);
     if let Some(settings) = &settings {
         if let Some(store) = disk::store(settings, &mut findings) {
+            background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);
             if args.verify || args.checksums || args.repair {
                 disk::integrity(&store, args, ui, &mut findings);

@@ -34,7 +34,7 @@ pub struct Args {
     yes: bool,
     /// Only set up Cargo; install no background service
     ///
-    /// This version has no background service, so there is none to leave out.
+    /// The service transfers to and from the remote. Where no remote is configured none is installed anyway.
     #[arg(long)]
     no_service: bool,
     /// Show the change and touch nothing
@@ -59,10 +59,42 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         Some(shell) => completions::install(shell, touching, ui)?,
         None => Status::Done,
     };
-    Ok(if completions == Status::Found { completions } else { wrapper })
+    // Without a clear yes to the wrapper there is no yes to the service.
+    if !args.no_service && wrapper != Wrapper::Declined {
+        service(args, ui)?;
+    }
+    Ok(if wrapper == Wrapper::ToDo { Status::Found } else { completions })
 }
 
-fn set_wrapper(args: &Args, ui: &Ui) -> Outcome {
+/// What became of the wrapper's setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrapper {
+    /// It is set.
+    Set,
+    /// It would have been, without `--check`.
+    ToDo,
+    /// The user didn't want it.
+    Declined,
+}
+
+/// Installs the background service where there is a remote to serve.
+fn service(args: &Args, ui: &Ui) -> Outcome {
+    let settings = super::settings(ui)?;
+    match settings.remote() {
+        None => Ok(Status::Done),
+        Some(remote) if args.check => {
+            ui.status(&format!(
+                "A background service for {} would be installed and started.",
+                remote.describe()
+            ));
+            Ok(Status::Done)
+        }
+        Some(_) => super::daemon::unit::install(&settings, ui),
+    }
+}
+
+/// Sets the wrapper in Cargo's configuration.
+fn set_wrapper(args: &Args, ui: &Ui) -> Result<Wrapper, CliError> {
     let config = CargoConfig::observe(&current_dir()?, |name| std::env::var_os(name))?;
     let wanted = wrapper_to_write(&config)?;
     let edit = edit::set_wrapper(&config.user_text, &wanted).map_err(|error| {
@@ -72,7 +104,7 @@ fn set_wrapper(args: &Args, ui: &Ui) -> Outcome {
     })?;
     let Some(new_text) = edit.text else {
         ui.status(&format!("Cargo already uses kache ({}).", config.user_file.display()));
-        return finish(&config, ui, Status::Done);
+        return Ok(finish(&config, ui, Wrapper::Set));
     };
     ui.print(&format!("{}\n", ui.out(Style::Bold, &config.user_file.display().to_string())))?;
     ui.print(&diff::render(&config.user_text, &new_text, ui))?;
@@ -80,20 +112,20 @@ fn set_wrapper(args: &Args, ui: &Ui) -> Outcome {
         ui.status(&replacing(previous));
     }
     if args.check {
-        return finish(&config, ui, Status::Found);
+        return Ok(finish(&config, ui, Wrapper::ToDo));
     }
     if !args.yes && !agreed(ui)? {
         ui.status("Nothing was changed.");
-        return Ok(Status::Done);
+        return Ok(Wrapper::Declined);
     }
     replace_file(&config.user_file, &new_text)
         .map_err(|error| CliError::file("write", &config.user_file, &error))?;
     ui.status("Done. Build as always; `kache stats` shows what came from the cache.");
-    finish(&config, ui, Status::Done)
+    Ok(finish(&config, ui, Wrapper::Set))
 }
 
 /// Warns of what would override the user's file.
-fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
+fn finish(config: &CargoConfig, ui: &Ui, status: Wrapper) -> Wrapper {
     for setting in overriding(&config.wrappers) {
         ui.warn(&format!(
             "{} sets the wrapper to {:?}, which overrides the user's configuration here",
@@ -101,7 +133,7 @@ fn finish(config: &CargoConfig, ui: &Ui, status: Status) -> Outcome {
             setting.value.display().to_string()
         ));
     }
-    Ok(status)
+    status
 }
 
 /// The settings of other wrappers, or of none, that come before the user's file.

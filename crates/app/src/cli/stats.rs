@@ -165,6 +165,10 @@ impl View {
             let waited = format_duration(Duration::from_micros(all.times.wait_us));
             let _ = writeln!(text, "  {:<22}{waited:>9}   for another process compiling the same", "waited");
         }
+        if all.times.remote_us > 0 {
+            let waited = format_duration(Duration::from_micros(all.times.remote_us));
+            let _ = writeln!(text, "  {:<22}{waited:>9}   for the remote, all processes together", "waited");
+        }
     }
 
     fn disk(&self, text: &mut String, ui: &Ui) {

@@ -62,6 +62,9 @@ pub fn hint_for(fault: Fault) -> Option<&'static str> {
         }
         Fault::ClockSkew => "set this machine's clock: requests are only valid for some minutes",
         Fault::WrongRegion => "set `cache.remote.region` (KACHE_S3_REGION) to the bucket's region",
+        Fault::Certificate => {
+            "add the authority that signed the server's certificate to the system's, or name its file in SSL_CERT_FILE"
+        }
         Fault::Throttled => "run it again later, or lower `cache.s3_concurrency` (KACHE_S3_CONCURRENCY)",
         Fault::Unavailable => "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network",
         Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local => {

@@ -98,3 +98,43 @@ fn a_file_that_is_not_toml_is_left_alone() {
     assert!(ran.err.contains("config.toml can't be edited") && ran.err.contains("line 1"), "{}", ran.err);
     assert_eq!(home.read(CONFIG), "[build\n");
 }
+
+/// A service only where there is a remote for it, only when it is wanted, and without a service manager all the same.
+#[test]
+fn a_remote_brings_a_service_along() {
+    const UNIT: &str = if cfg!(target_os = "macos") {
+        "Library/LaunchAgents/kache.daemon.plist"
+    } else {
+        ".config/systemd/user/kache.service"
+    };
+    let remote = ("KACHE_S3_BUCKET", "bucket");
+    for (args, env, installed) in [
+        (&["init", "-y"][..], &[][..], false),
+        (&["init", "--check"], &[remote], false),
+        (&["init", "-y", "--no-service"], &[remote], false),
+        (&["init", "-y"], &[remote], true),
+    ] {
+        let home = Home::new();
+        std::fs::create_dir(home.path("empty")).expect("directory");
+        let path = home.path("empty").to_string_lossy().into_owned();
+        // No service manager is found there.
+        let env: Vec<(&str, &str)> = env.iter().copied().chain([("PATH", path.as_str())]).collect();
+        let ran = home.kache_with(args, &env);
+        assert_eq!(ran.code, if args.contains(&"--check") { 3 } else { 0 }, "{}", ran.err);
+        assert_eq!(home.path(UNIT).exists(), installed, "{args:?}");
+        assert_eq!(
+            ran.err.contains("background service"),
+            args.contains(&"--check") && !env.is_empty(),
+            "{}",
+            ran.err
+        );
+        if installed {
+            assert!(home.read(UNIT).contains("daemon"), "{}", home.read(UNIT));
+            assert!(ran.err.contains("a build starts the daemon when it needs it"), "{}", ran.err);
+            let again = home.kache_with(&["daemon", "install"], &env);
+            assert!(again.err.contains("is as it should be"), "{}", again.err);
+            assert_eq!(home.kache_with(&["daemon", "uninstall"], &env).code, 0);
+            assert!(!home.path(UNIT).exists());
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod build_scripts;
 mod check_clippy;
 mod cli;
 mod concurrency;
+mod daemon;
 mod depinfo;
 mod direct;
 mod editing;

@@ -14,6 +14,8 @@ fn machine(server: &S3) -> Lab {
     for (name, value) in server.env() {
         lab.set_env(name, value);
     }
+    // What is transferred here, commands transfer.
+    lab.set_env("KACHE_DAEMON", "0");
     lab
 }
 
@@ -158,6 +160,7 @@ fn lasting_trouble_is_named_once_and_builds_go_on() {
     let here = machine(&server);
     let one = here.project("one", ALL_KINDS);
     one.cargo("build").ok();
+    here.set_env("KACHE_S3_CONCURRENCY", "1");
     server.arrange("HEAD", "", 1000, Mischief::Status(403, "AccessDenied"));
     server.arrange("PUT", "", 1000, Mischief::Status(403, "AccessDenied"));
     let output = kache(&one, "sync --push");

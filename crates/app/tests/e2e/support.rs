@@ -71,6 +71,11 @@ impl Lab {
             .collect()
     }
 
+    /// Removes every entry: what they named is compiled again.
+    pub fn clear_entries(&self) {
+        self.entries().into_iter().for_each(|entry| fs::remove_file(entry).expect("remove an entry"));
+    }
+
     /// `kache doctor --verify --checksums` has nothing to say against the store.
     pub fn assert_doctor_is_content(&self) {
         let (is_content, text) = self.doctor();

@@ -35,6 +35,7 @@ variables! {
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
+    KACHE_DAEMON, "whether builds use the daemon";
     KACHE_DAEMON_IDLE_TIMEOUT, "seconds after which an idle daemon ends";
     KACHE_S3_BUCKET, "bucket of the remote";
     KACHE_S3_ENDPOINT, "address of an S3-compatible server";
@@ -65,9 +66,81 @@ variables! {
     PATH, "where programs are looked for";
 }
 
+/// Variables of the session that a background process needs beside its settings: who and where it is, and how the
+/// network is reached.
+const SESSION: &[&str] = &[
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "LANG",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
+/// What the names of kache's own variables start with.
+const OWN: &str = "KACHE";
+
+/// Variables that are about one call and not about the store or its remote.
+const ONE_CALL: &[&str] =
+    &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
+
+/// Where the keys of the standard AWS chain come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AwsChain {
+    /// The remote's settings name their own credentials, so whatever else the session has is no business of it.
+    Unused,
+    /// The environment's credentials are the ones to use.
+    Used,
+}
+
+/// Whether a background process that is started from a build gets this variable. Which settings file and which store
+/// it is for, it is told apart from this.
+pub fn is_for_daemon(name: &str, chain: AwsChain) -> bool {
+    let files = matches!(name, "AWS_CONFIG_FILE" | "AWS_SHARED_CREDENTIALS_FILE");
+    SESSION.contains(&name)
+        || files
+        || (ALL.iter().any(|variable| variable.name == name)
+            && name.starts_with(OWN)
+            && !ONE_CALL.contains(&name))
+        || (name.starts_with("AWS_") && chain == AwsChain::Used)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_daemon_gets_its_settings_and_nothing_of_the_build() {
+        for (name, used, unused) in [
+            ("PATH", true, true),
+            (KACHE_S3_BUCKET, true, true),
+            (KACHE_CONFIG, false, false),
+            (KACHE_DISABLED, false, false),
+            ("AWS_ACCESS_KEY_ID", true, false),
+            ("AWS_CONFIG_FILE", true, true),
+            ("CARGO_MANIFEST_DIR", false, false),
+            ("RUSTFLAGS", false, false),
+            ("LD_LIBRARY_PATH", false, false),
+            ("CARGO_REGISTRY_TOKEN", false, false),
+        ] {
+            assert_eq!(is_for_daemon(name, AwsChain::Used), used, "{name}");
+            assert_eq!(is_for_daemon(name, AwsChain::Unused), unused, "{name}");
+        }
+    }
 
     #[test]
     fn names_are_listed_once() {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Place, Problem, Warning};
 use super::layers::Layers;
 use super::{Setting, env};
+use crate::digest::Digest;
+use crate::key::KeyWriter;
 
 /// Region when none is given.
 pub const REGION: &str = "us-east-1";
@@ -58,6 +60,43 @@ pub enum SigningKey {
 
 /// How the base64 form of every Ed25519 private key begins.
 const PRIVATE_KEY_START: &str = "MC4CAQAwBQYDK2Vw";
+
+impl Remote {
+    /// Names the remote: two that differ in this may hold different things, or be meant for different people. A daemon
+    /// serves one of them only, whatever environment it was started in. Who is believed is part of it; the secret key
+    /// of the bucket isn't.
+    pub fn identity(&self) -> Digest {
+        let mut key = KeyWriter::new("remote");
+        key.text("bucket", self.bucket.value.as_str());
+        key.text("endpoint", self.endpoint.as_ref().map_or("", |endpoint| endpoint.value.as_str()));
+        key.text("region", self.region.value.as_str());
+        key.text("prefix", self.prefix.value.as_str());
+        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
+        key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
+        match &self.signing_key {
+            None => {}
+            Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => {
+                key.text("signs as", text.as_str())
+            }
+            Some(Setting { value: SigningKey::File(path), .. }) => {
+                key.text("signs with", path.to_string_lossy().into_owned());
+            }
+        }
+        for trusted in &self.trusted_keys.value {
+            key.text("trusts", trusted.as_str());
+        }
+        for pattern in &self.secret_env.value {
+            key.text("keeps", pattern.as_str());
+        }
+        key.finish().0
+    }
+
+    /// The remote in a few words, for people.
+    pub fn describe(&self) -> String {
+        let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
+        format!("s3://{}/{} at {place}", self.bucket.value, self.prefix.value)
+    }
+}
 
 /// The explicit pair. Its debug form never shows the secret.
 #[derive(Clone, PartialEq, Eq)]

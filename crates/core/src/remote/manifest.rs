@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Evidence};
-use crate::key::{EntryKey, UnitKey};
+use crate::key::{EntryKey, Field, UnitKey};
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -118,6 +118,16 @@ pub enum ManifestError {
 const PROFILE_FLAGS: &[&str] =
     &["opt-level", "debuginfo", "debug-assertions", "overflow-checks", "lto", "panic", "codegen-units"];
 
+/// What a Cargo profile decides, from the fields of a unit key.
+pub fn profile_of(unit_fields: &[Field]) -> String {
+    let flag = |name: &&str| {
+        let name_of_field = format!("flag -C {name}");
+        let found = unit_fields.iter().find(|field| field.name == name_of_field)?;
+        Some(format!("{name}={}", found.value))
+    };
+    PROFILE_FLAGS.iter().filter_map(flag).collect::<Vec<_>>().join(" ")
+}
+
 impl Manifest {
     /// The manifest of an entry that was packed.
     pub fn new(
@@ -131,11 +141,6 @@ impl Manifest {
             let found = evidence.unit_fields.iter().find(|field| field.name == name);
             found.map(|field| field.value.clone()).unwrap_or_default()
         };
-        let flag = |name: &&str| {
-            let name_of_field = format!("flag -C {name}");
-            let found = evidence.unit_fields.iter().find(|field| field.name == name_of_field)?;
-            Some(format!("{name}={}", found.value))
-        };
         Self {
             version: VERSION,
             key,
@@ -145,7 +150,7 @@ impl Manifest {
             package_version: entry.package_version.clone(),
             target: entry.target.clone(),
             mode: field("mode"),
-            profile: PROFILE_FLAGS.iter().filter_map(flag).collect::<Vec<_>>().join(" "),
+            profile: profile_of(&evidence.unit_fields),
             toolchain: field("compiler"),
             created_s: entry.created_s,
             compile_ms: entry.compile_ms,

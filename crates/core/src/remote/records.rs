@@ -1,7 +1,7 @@
 //! Input records in the bucket: the same JSON form as in the store, merged so that neither of two machines loses what
 //! the other knows, and checked before they are used. Knows nothing about where either comes from.
 
-use crate::record::{Input, RECORDS_MAX, RecordError, RecordSet};
+use crate::record::{Input, InputRecord, RECORDS_MAX, RecordError, RecordSet};
 
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 20;
@@ -13,13 +13,15 @@ const NAME_BYTES_MAX: usize = 4096;
 /// Reads an object and drops the records in it that can't be looked at safely.
 pub fn decode(bytes: &[u8]) -> Result<RecordSet, RecordError> {
     let mut set = RecordSet::decode(bytes)?;
-    set.records.retain(|record| {
-        record.inputs.len() <= INPUTS_MAX && record.inputs.iter().all(is_harmless) && record.baked.len() <= 8
-    });
+    set.records.retain(is_acceptable);
     Ok(set)
 }
 
-/// Whether looking at an input can do no harm: its name is short and leads to a place that compilers read from.
+/// Whether looking at what a record names can do no harm: it is bounded and leads to places that compilers read from.
+pub fn is_acceptable(record: &InputRecord) -> bool {
+    record.inputs.len() <= INPUTS_MAX && record.inputs.iter().all(is_harmless) && record.baked.len() <= 8
+}
+
 fn is_harmless(input: &Input) -> bool {
     let (name, is_path) = match input {
         Input::Env(name) => (name, false),
@@ -28,11 +30,23 @@ fn is_harmless(input: &Input) -> bool {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['\0', '\u{1}', '\u{2}']) {
         return false;
     }
-    let devices = ["/dev/", "/proc/", "/sys/"];
-    !is_path
-        || (name.starts_with(['/', '{'])
-            && name.split('/').all(|part| part != "..")
-            && devices.iter().all(|dir| !name.starts_with(dir)))
+    !is_path || (name.starts_with(['/', '{']) && !leads_to_devices(name))
+}
+
+/// Whether a name leads to devices or to what the kernel makes up: files there may have no end. Linkers name their
+/// inputs with `..` in them, so names are followed; one that climbs out of its root may come to any directory.
+fn leads_to_devices(name: &str) -> bool {
+    let is_absolute = name.starts_with('/');
+    let mut inside: Vec<&str> = Vec::new();
+    let mut has_climbed = false;
+    for part in name.split('/').skip(1).filter(|part| !matches!(*part, "" | ".")) {
+        match part {
+            ".." => has_climbed |= inside.pop().is_none(),
+            part => inside.push(part),
+        }
+    }
+    let top = inside.first().copied().unwrap_or_default();
+    (is_absolute || has_climbed) && matches!(top, "dev" | "proc" | "sys")
 }
 
 /// What both know: `mine` in front, then what only `theirs` has. Returns whether `mine` grew.
@@ -59,7 +73,6 @@ pub enum Grown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::InputRecord;
 
     fn record(input: Input) -> InputRecord {
         InputRecord { inputs: vec![input], ..InputRecord::default() }
@@ -89,11 +102,16 @@ mod tests {
             Input::Dir("/usr/include".into()),
             Input::Env("X".into()),
             Input::MacroEnv("{target}/debug/deps/libm-1.so".into()),
+            Input::File("/usr/lib/gcc/x86_64-linux-gnu/12/../../../x86_64-linux-gnu/crt1.o".into()),
+            Input::File("{ws}/a/../b/x.rs".into()),
+            Input::File("{ws}/../sibling/x.rs".into()),
+            Input::File("{ws}/proc/x.rs".into()),
         ];
         let bad = [
             Input::File("/dev/zero".into()),
             Input::File("/proc/self/environ".into()),
-            Input::File("{ws}/../../etc/x".into()),
+            Input::File("/usr/../dev/zero".into()),
+            Input::File("{ws}/../../proc/self/environ".into()),
             Input::Dir("relative".into()),
             Input::Link(String::new()),
             Input::File(format!("/{}", "x".repeat(NAME_BYTES_MAX))),

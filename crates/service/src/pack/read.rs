@@ -156,12 +156,10 @@ fn check_story(manifest: &Manifest, entry: &Entry, evidence: &Evidence) -> Resul
     if times.into_iter().any(|mtime_s| mtime_s != TEXT_MTIME_S && !plan::is_canonical(mtime_s)) {
         return Err(UnpackError::Refused("dates a file as no store does".to_owned()));
     }
-    let mut set = kache_core::record::RecordSet::default();
-    set.add(evidence.record.clone());
-    match records::decode(&set.encode()) {
-        Ok(set) if set.records.len() == 1 => Ok(()),
-        _ => Err(UnpackError::Refused("names inputs that no compile reads".to_owned())),
+    if !records::is_acceptable(&evidence.record) {
+        return Err(UnpackError::Refused("names inputs that no compile reads".to_owned()));
     }
+    Ok(())
 }
 
 /// How each content is to be kept: outputs with their time and permission, texts plainly.

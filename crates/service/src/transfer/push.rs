@@ -5,7 +5,7 @@ use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
-use kache_core::remote::{origin, secrets};
+use kache_core::remote::{origin, records, secrets};
 
 use super::retry::retry;
 use super::{Transfer, TransferError};
@@ -33,6 +33,8 @@ pub enum Kept {
     Secret(String),
     /// Its crate has a name that no object can have.
     Name(String),
+    /// It read what no other machine would look at.
+    Inputs,
     /// The store no longer has it, or not what made its key.
     Gone,
 }
@@ -42,6 +44,7 @@ impl std::fmt::Display for Kept {
         match self {
             Kept::Secret(name) => write!(f, "depends on {name}, which looks like a credential"),
             Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
+            Kept::Inputs => f.write_str("read devices or files of the kernel"),
             Kept::Gone => f.write_str("is no longer in the store"),
         }
     }
@@ -98,6 +101,9 @@ impl Transfer {
         let is_secret = |name: &&str| secrets::is_secret(name, &self.policy.secret_env);
         if let Some(name) = origin::variables(&evidence).find(is_secret) {
             return Ok(Err(Kept::Secret(name.to_owned())));
+        }
+        if !records::is_acceptable(&evidence.record) {
+            return Ok(Err(Kept::Inputs));
         }
         Ok(Ok(Ready { dir, entry, evidence }))
     }

@@ -61,6 +61,7 @@
 
 mod detach;
 mod extents;
+mod idle;
 mod observation;
 
 #[cfg(all(
@@ -84,5 +85,6 @@ mod tests;
 
 pub use detach::detach_and_spawn;
 pub use extents::{Extent, Shared, extents};
+pub use idle::idle_priority;
 pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
 pub use seccomp::{Observer, can_observe, spawn_observed};

@@ -68,6 +68,7 @@ fn reason(why: &Kept) -> String {
     match why {
         Kept::Secret(name) => format!("they depend on {name}, which looks like a credential"),
         Kept::Name(name) => format!("{name:?} can't be the name of an object"),
+        Kept::Inputs => "they read devices or files of the kernel".to_owned(),
         Kept::Gone => "they were evicted meanwhile".to_owned(),
     }
 }

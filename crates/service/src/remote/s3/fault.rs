@@ -38,7 +38,13 @@ where
         SdkError::ResponseError(_) => Failure { fault: Fault::Protocol, detail: describe(&error) },
         _ if is_about_credentials(&error) => Failure { fault: Fault::Credentials, detail: describe(&error) },
         SdkError::ConstructionFailure(_) => Failure { fault: Fault::Unsupported, detail: describe(&error) },
-        _ => Failure { fault: Fault::Unavailable, detail: describe(&error) },
+        _ => {
+            let detail = describe(&error);
+            // The TLS library's own words; its errors are too deep inside to be told apart by type.
+            let is_certificate = detail.contains("invalid peer certificate");
+            let fault = if is_certificate { Fault::Certificate } else { Fault::Unavailable };
+            Failure { fault, detail }
+        }
     }
 }
 

@@ -1,0 +1,300 @@
+//! The daemon behind real builds: it starts by itself, uploads behind the build, serves another machine, and leaves
+//! nothing of itself in the build that started it. The bucket is a real S3 server in the test's process; a machine is a
+//! sandbox of its own, with another home, another Cargo home and other paths.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use kache_testkit::{Mischief, Project, S3};
+
+use crate::fixtures::ALL_KINDS;
+use crate::support::{Lab, lean_lab};
+
+/// A machine that shares through the server; its daemon ends with it.
+struct Machine(Lab);
+
+impl Machine {
+    fn new(server: &S3) -> Self {
+        let lab = lean_lab();
+        for (name, value) in server.env() {
+            lab.set_env(name, value);
+        }
+        Self(lab)
+    }
+
+    /// Runs `kache daemon ACTION`; it must succeed.
+    fn daemon(&self, action: &str) -> String {
+        let args: Vec<&str> = ["daemon"].into_iter().chain(action.split(' ')).collect();
+        let output = self.cli(&args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "kache daemon {action}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &said
+    }
+
+    /// What the running daemon says of itself.
+    fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.daemon("status --json")).expect("JSON")
+    }
+
+    /// The daemon's process.
+    fn pid(&self) -> u32 {
+        let pid = self.status()["daemon"]["pid"].as_u64().expect("it runs");
+        u32::try_from(pid).expect("a process id")
+    }
+
+    /// Waits until no daemon runs.
+    fn until_ended(&self) {
+        while self.cli(&["daemon", "status"]).status.code() != Some(3) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the daemon has uploaded everything, and ends it.
+    fn finish_uploads(&self) {
+        while !self.queue().is_empty() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.daemon("stop");
+    }
+
+    /// Names in the queue of uploads.
+    fn queue(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.cache_dir().join("queue"))
+            .expect("a queue")
+            .flatten()
+            .map(|item| item.path())
+            .collect()
+    }
+}
+
+impl Deref for Machine {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.0
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.cli(&["daemon", "stop"]);
+    }
+}
+
+/// The same project on another machine, elsewhere, with the same lockfile.
+fn moved<'l>(lab: &'l Lab, project: &Project<'_>) -> Project<'l> {
+    let other = lab.project("quite/another/place", ALL_KINDS);
+    other.write("Cargo.lock", fs::read(project.path("Cargo.lock")).expect("a lockfile"));
+    other
+}
+
+fn of_kind(server: &S3, part: &str) -> usize {
+    server.names().iter().filter(|name| name.contains(part)).count()
+}
+
+/// Nobody said a word about daemons or transfers: the first machine builds, the second one builds, and hardly anything
+/// is compiled there. Then the same with every request taking its time.
+#[test]
+fn what_one_machine_builds_another_is_served() {
+    let server = S3::start();
+    let here = Machine::new(&server);
+    let one = here.project("one", ALL_KINDS);
+    let built = one.cargo("build").ok();
+    assert_eq!(built.tally().hits, 0, "{built}");
+    here.finish_uploads();
+    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
+    assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
+
+    let there = Machine::new(&server);
+    there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
+    let two = moved(&there, &one);
+    let served = two.cargo("build").ok();
+    let tally = served.tally();
+    assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
+    let far = served
+        .events
+        .iter()
+        .filter(|event| event.json["source"] == "remote" || event.json["source"] == "prefetch");
+    assert_eq!(far.count(), tally.hits, "{served}");
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+    let stats = String::from_utf8_lossy(&there.cli(&["stats"]).stdout).into_owned();
+    assert!(stats.contains("hits from"), "{stats}");
+    let demand = &there.status()["daemon"]["demand"];
+    assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
+}
+
+/// A Cargo home that has the user's downloads and unpacks them itself, as Cargo's homes do. In the sandbox's own ones
+/// the sources lie behind a link, at the same real path on all machines.
+fn unpacking_cargo_home(machine: &Machine, name: &str) -> PathBuf {
+    let home = machine.make_cargo_home(name);
+    let registry = home.join("registry");
+    let users = fs::read_link(&registry).expect("a link to the user's registry");
+    fs::remove_file(&registry).expect("unlink");
+    fs::create_dir(&registry).expect("a registry");
+    for part in ["cache", "index"] {
+        std::os::unix::fs::symlink(users.join(part), registry.join(part)).expect("linked");
+    }
+    home
+}
+
+/// Crates of a registry lie in Cargo's home, which is elsewhere on the other machine: their paths are kept out of the
+/// outputs, or in the key.
+#[test]
+fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
+    let server = S3::start();
+    let here = Machine::new(&server);
+    let files = [
+        (
+            "Cargo.toml",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
+             itoa = \"1\"\nserde_json = \"1\"\nthiserror = \"2\"\n",
+        ),
+        (
+            "src/main.rs",
+            "fn main() {\n    println!(\"{}\", serde_json::json!({ \"n\": itoa::Buffer::new().format(7) }));\n}\n",
+        ),
+    ];
+    here.set_env("CARGO_HOME", unpacking_cargo_home(&here, "cargo"));
+    let one = here.project("one", &files);
+    let built = one.cargo("build").ok();
+    here.finish_uploads();
+    let there = Machine::new(&server);
+    there.set_env("CARGO_HOME", unpacking_cargo_home(&there, "somewhere/else"));
+    let two = there.project("quite/another/place", &files);
+    two.write("Cargo.lock", fs::read(one.path("Cargo.lock")).expect("a lockfile"));
+    let served = two.cargo("build").ok();
+    let tally = served.tally();
+    assert_eq!(tally.total(), built.tally().total());
+    // Build scripts that try out the compiler are handed on, here as there.
+    let units = tally.hits + tally.misses + tally.dups;
+    assert!(units > 10 && tally.hits * 100 >= units * 95, "{served}");
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+}
+
+/// The daemon is started by a wrapper below Cargo below `make`: none of them waits for it, it holds none of their
+/// descriptors, it is nobody's child, and it needs little memory.
+#[test]
+fn a_daemon_that_a_build_starts_is_no_part_of_the_build() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    let project = machine.project("one", ALL_KINDS);
+    project.write("Makefile", "all:\n\t+cargo build\n");
+    let cargo = project.cargo("build").command();
+    let mut make = Command::new("make");
+    make.args(["-j2"]).current_dir(project.dir()).env_clear();
+    make.envs(cargo.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    make.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Returns only when every descriptor of the pipes is closed.
+    let output = make.output().expect("make runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pid = machine.pid();
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let mut links = Vec::new();
+    for fd in fs::read_dir(proc.join("fd")).expect("its descriptors").flatten() {
+        let link = fs::read_link(fd.path()).unwrap_or_default().display().to_string();
+        let number: u32 = fd.file_name().to_string_lossy().parse().expect("a number");
+        if number < 3 {
+            assert_eq!(link, "/dev/null", "descriptor {number}");
+        }
+        links.push(link);
+    }
+    assert!(!links.iter().any(|link| link.starts_with("pipe:")), "{links:?}");
+    assert_eq!(fs::read_link(proc.join("cwd")).expect("a directory"), PathBuf::from("/"));
+    let environment = fs::read(proc.join("environ")).expect("its environment");
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    for stranger in ["MAKEFLAGS", "CARGO_MAKEFLAGS", "CARGO_PKG_NAME", "OUT_DIR", "RUSTC_WRAPPER"] {
+        assert!(!environment.contains(&format!("{stranger}=")), "{stranger} in {environment}");
+    }
+    // Process group and session, counted behind the parenthesised name.
+    let family = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+        let fields: Vec<String> =
+            stat.rsplit_once(')').expect("a name").1.split_whitespace().map(str::to_owned).collect();
+        (fields[2].clone(), fields[3].clone())
+    };
+    let (ours, theirs) = (family("self"), family(&pid.to_string()));
+    assert!(ours.0 != theirs.0 && ours.1 != theirs.1, "its own group and session");
+    let status = fs::read_to_string(proc.join("status")).expect("its status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    let resident_kib: u64 = resident.split_whitespace().next().expect("a number").parse().expect("a number");
+    assert!(resident_kib < 64 << 10, "{resident_kib} KiB");
+}
+
+/// Killed while uploads wait for a server that fails: the next daemon does them all, and the bucket holds each once.
+#[test]
+fn uploads_survive_a_daemon_that_is_killed() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    let project = machine.project("one", ALL_KINDS);
+    server.arrange("PUT", "", 1000, Mischief::Status(503, "SlowDown"));
+    let built = project.cargo("build").ok();
+    assert_eq!(machine.queue().len(), built.tally().total(), "{built}");
+    let pid = machine.pid();
+    Command::new("kill").args(["-9", &pid.to_string()]).status().expect("killed");
+    machine.until_ended();
+    assert!(machine.cache_dir().join("daemon/sock").exists(), "nobody took it away");
+    assert_eq!(machine.queue().len(), built.tally().total());
+    server.recover();
+    machine.daemon("start");
+    assert_ne!(machine.pid(), pid);
+    machine.daemon("stop");
+    assert!(machine.queue().is_empty());
+    assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
+    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
+}
+
+/// A server that isn't there, and a daemon that is stopped: the build goes on without.
+#[test]
+fn a_build_does_without_a_daemon_or_a_server_that_is_away() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    machine.set_env("KACHE_S3_ENDPOINT", "http://127.0.0.1:9");
+    let project = machine.project("one", ALL_KINDS);
+    let built = project.cargo("build").same();
+    assert_eq!(machine.queue().len(), built.tally().total());
+    let pid = machine.pid().to_string();
+    Command::new("kill").args(["-STOP", &pid]).status().expect("stopped");
+    project.wipe();
+    machine.clear_entries();
+    let again = project.cargo("build").ok();
+    assert_eq!(again.tally().hits, 0, "{again}");
+    let asked: u64 = again.events.iter().map(|event| event.number("times/remote_us")).sum();
+    assert!(asked > 0 && asked < 12_000_000, "{asked} µs in all, for a few that asked at the same time");
+    let doctor = String::from_utf8_lossy(&machine.cli(&["doctor"]).stdout).into_owned();
+    assert!(doctor.contains("the daemon doesn't answer"), "{doctor}");
+    Command::new("kill").args(["-CONT", &pid]).status().expect("continued");
+}
+
+/// A second `run` says that there is one and succeeds; `start` twice is one daemon; `status` tells by its exit code.
+#[test]
+fn one_daemon_however_often_it_is_started() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    assert_eq!(machine.cli(&["daemon", "status"]).status.code(), Some(3));
+    assert!(machine.daemon("start").contains("The daemon is running"));
+    let pid = machine.pid();
+    assert!(machine.daemon("start").contains("running already"));
+    assert!(machine.daemon("run").contains("A daemon is running for this store already"));
+    assert_eq!(machine.pid(), pid);
+    assert!(machine.daemon("log").contains("serving"));
+    machine.daemon("restart");
+    assert_ne!(machine.pid(), pid);
+    assert!(machine.daemon("stop").contains("has ended"));
+    assert!(machine.daemon("stop").contains("No daemon is running"));
+    assert!(!machine.cache_dir().join("daemon/sock").exists());
+}
+
+/// A daemon that is started with an idle time ends by itself.
+#[test]
+fn an_idle_daemon_ends() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    machine.set_env("KACHE_DAEMON_IDLE_TIMEOUT", "1");
+    machine.daemon("start");
+    machine.until_ended();
+}

@@ -1,0 +1,395 @@
+//! What the wrapper and the daemon say to each other over a Unix socket, and its byte form. Knows neither sockets nor
+//! what the answers come from.
+//!
+//! ```text
+//! frame  = "kcd\n" version:u32 length:u32 body     little-endian; body is JSON of at most FRAME_BYTES_MAX bytes
+//! asker  : one request, then it reads
+//! daemon : any number of "working", then one reply, then it closes
+//! ```
+//! The first twelve bytes never change their form, so that both sides can tell another version. Lengths are judged
+//! before anything is read or allocated. Whatever arrives is checked by [`Request::check`] before it is acted upon.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::key::{EntryKey, UnitKey};
+use crate::record::RECORDS_MAX;
+
+/// Version of the frames and of their content.
+pub const VERSION: u32 = 1;
+/// Longest body, in bytes.
+pub const FRAME_BYTES_MAX: usize = 64 << 10;
+/// Length of what comes before a body, in bytes.
+pub const HEADER_BYTES: usize = 12;
+
+const MAGIC: [u8; 4] = *b"kcd\n";
+const NAME_BYTES_MAX: usize = 255;
+const PATH_BYTES_MAX: usize = 4096;
+
+/// Why bytes are not a frame, or a frame is not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Whoever speaks there is not a kache.
+    #[error("not a message of kache")]
+    Foreign,
+    /// A kache, but another one.
+    #[error("speaks version {0} of the protocol, this is version {VERSION}")]
+    OtherVersion(u32),
+    /// Longer than any message.
+    #[error("a message of {0} bytes, at most {FRAME_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// Not a message of this version.
+    #[error("a message that makes no sense: {0}")]
+    Malformed(String),
+}
+
+/// A frame around a message.
+///
+/// # Errors
+/// When the message is too long.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let body = serde_json::to_vec(message).map_err(|error| FrameError::Malformed(error.to_string()))?;
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    if body.len() > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong(body.len()));
+    }
+    let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
+    frame.extend_from_slice(&MAGIC);
+    frame.extend_from_slice(&VERSION.to_le_bytes());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// The length of the body that follows a header.
+///
+/// # Errors
+/// When nothing that can be understood follows.
+pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
+    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if header[..4] != MAGIC {
+        return Err(FrameError::Foreign);
+    }
+    if number(4) != VERSION {
+        return Err(FrameError::OtherVersion(number(4)));
+    }
+    match usize::try_from(number(8)) {
+        Ok(length) if length <= FRAME_BYTES_MAX => Ok(length),
+        Ok(length) => Err(FrameError::TooLong(length)),
+        Err(_) => Err(FrameError::TooLong(usize::MAX)),
+    }
+}
+
+/// The message in a body.
+///
+/// # Errors
+/// When it is none.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    if body.len() > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong(body.len()));
+    }
+    serde_json::from_slice(body).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+/// What is asked of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Whether the remote has a unit that the local store doesn't have.
+    Find(Box<Find>),
+    /// How the daemon is.
+    Status,
+    /// To end. Uploads are finished as long as that takes no longer than this.
+    Stop {
+        /// Longest time for uploads, in milliseconds.
+        drain_ms: u64,
+    },
+}
+
+/// A unit that is about to be compiled unless the remote has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Find {
+    /// Which remote is meant, see `config::Remote::identity`: a daemon serves one.
+    pub remote: Digest,
+    /// The unit.
+    pub unit: UnitKey,
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// Its Cargo package; empty outside of packages.
+    pub package: String,
+    /// The keys that the records known so far lead to, the likeliest first; empty when there are no records.
+    pub wanted: Vec<EntryKey>,
+    /// The build that the unit belongs to.
+    pub build: Build,
+}
+
+/// One Cargo invocation, as far as what it will need can be guessed from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Process id and start time of Cargo.
+    pub session: String,
+    /// A directory at or below the one with `Cargo.lock`; empty when none is known.
+    pub dir: String,
+    /// The compiler's identity.
+    pub toolchain: String,
+    /// Target triple; the host's when nothing else was asked for.
+    pub target: String,
+    /// `build`, `check` or `clippy`, of the unit that is asked for.
+    pub mode: String,
+    /// What a Cargo profile decides, likewise; see `remote::manifest::profile_of`.
+    pub profile: String,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Still at it; the next frame follows soon.
+    Working,
+    /// Something of use is in the store now: look again.
+    Arrived,
+    /// The remote has nothing of use.
+    Absent,
+    /// Nobody knows: the remote is sick, another one is served here, or there is too much to do.
+    Unavailable(Unavailable),
+    /// How the daemon is.
+    Status(Box<Status>),
+    /// It ends as soon as uploads allow.
+    Stopping {
+        /// Uploads that are still owed.
+        owed: u64,
+    },
+    /// The request was not understood.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Why the daemon can't say whether the remote has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unavailable {
+    /// It serves another remote.
+    OtherRemote,
+    /// The remote fails or is too slow.
+    Sick,
+    /// It took longer than compiling would.
+    Late,
+    /// Too many ask at once.
+    Full,
+    /// It is about to end.
+    Ending,
+}
+
+/// How a daemon is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Since when it runs, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// The remote it serves, for people.
+    pub remote: String,
+    /// See [`Find::remote`]; absent when no remote is configured.
+    pub remote_id: Option<Digest>,
+    /// Why the remote is left alone at the moment.
+    pub sick: Option<String>,
+    /// Uploads owed.
+    pub uploads: Uploads,
+    /// What was asked for.
+    pub demand: Demand,
+    /// What was fetched before it was asked for.
+    pub prefetch: Prefetch,
+}
+
+/// Uploads, as numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Uploads {
+    /// Entries that wait.
+    pub owed: u64,
+    /// Their size in the store, in bytes.
+    pub owed_bytes: u64,
+    /// For how long the oldest waits, in seconds.
+    pub oldest_s: u64,
+    /// Entries uploaded since the start.
+    pub done: u64,
+    /// Of these, entries that the remote had already.
+    pub known: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+    /// Entries given up, or not to be uploaded at all, since the start.
+    pub dropped: u64,
+    /// The latest failure.
+    pub last_error: Option<String>,
+}
+
+/// Requests of wrappers since the start, as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Demand {
+    /// Requests.
+    pub asked: u64,
+    /// Answered with something of use.
+    pub arrived: u64,
+    /// Answered with nothing.
+    pub absent: u64,
+    /// Not answered: sick, late, full.
+    pub unavailable: u64,
+    /// Requests that shared the work of another one.
+    pub shared: u64,
+    /// Answered from memory, without asking the remote.
+    pub remembered: u64,
+}
+
+/// Prefetches since the start, as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Prefetch {
+    /// Builds that it was tried for.
+    pub builds: u64,
+    /// Entries fetched.
+    pub entries: u64,
+    /// Their size in the store, in bytes.
+    pub bytes: u64,
+    /// Of the entries, those that a build has used since.
+    pub used: u64,
+    /// Size of the used ones, in bytes.
+    pub used_bytes: u64,
+}
+
+impl Request {
+    /// Whether everything in the request is within its bounds and safe to use in names.
+    ///
+    /// # Errors
+    /// Names the first part that isn't.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Request::Find(find) = self else { return Ok(()) };
+        let Build { session, dir, toolchain, target, mode, profile } = &find.build;
+        if !is_crate_name(&find.crate_name) {
+            return Err("the crate's name is none");
+        }
+        if !find.package.is_empty() && !is_crate_name(&find.package.replace('-', "_")) {
+            return Err("the package's name is none");
+        }
+        if find.wanted.len() > RECORDS_MAX {
+            return Err("too many entries at once");
+        }
+        let is_path = dir.starts_with('/') && dir.len() <= PATH_BYTES_MAX && !dir.contains('\0');
+        if !(dir.is_empty() || is_path) {
+            return Err("the build's directory is not an absolute path");
+        }
+        let is_short = |text: &String| text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control);
+        if ![session, toolchain, target, mode, profile].into_iter().all(is_short) {
+            return Err("a part of the build's description is too long");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text can be a crate's name: Unicode letters, digits and `_`.
+pub fn is_crate_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn find() -> Find {
+        Find {
+            remote: Digest::of(b"r"),
+            unit: UnitKey(Digest::of(b"u")),
+            crate_name: "serde_json".into(),
+            package: "serde-json".into(),
+            wanted: vec![EntryKey(Digest::of(b"e"))],
+            build: Build { session: "1-2".into(), dir: "/w".into(), ..Build::default() },
+        }
+    }
+
+    fn unframed(frame: &[u8]) -> Result<&[u8], FrameError> {
+        let header = frame[..HEADER_BYTES].try_into().expect("a header");
+        let length = body_length(header)?;
+        Ok(&frame[HEADER_BYTES..HEADER_BYTES + length])
+    }
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        for request in [Request::Find(Box::new(find())), Request::Status, Request::Stop { drain_ms: 30_000 }]
+        {
+            let frame = encode(&request).expect("short");
+            assert_eq!(decode::<Request>(unframed(&frame).expect("own frame")), Ok(request));
+        }
+        let status = Status { pid: 7, remote_id: Some(Digest::of(b"r")), ..Status::default() };
+        for reply in [
+            Reply::Working,
+            Reply::Arrived,
+            Reply::Absent,
+            Reply::Unavailable(Unavailable::Late),
+            Reply::Status(Box::new(status)),
+            Reply::Stopping { owed: 3 },
+            Reply::Refused { why: "x".into() },
+        ] {
+            let frame = encode(&reply).expect("short");
+            assert_eq!(decode::<Reply>(unframed(&frame).expect("own frame")), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn strangers_other_versions_and_giants_are_told_apart_by_the_header() {
+        let frame = encode(&Request::Status).expect("short");
+        let mut header: [u8; HEADER_BYTES] = frame[..HEADER_BYTES].try_into().expect("a header");
+        header[4] = 9;
+        assert_eq!(body_length(&header), Err(FrameError::OtherVersion(9)));
+        header[4] = 1;
+        header[8..].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(body_length(&header), Err(FrameError::TooLong(u32::MAX as usize)));
+        assert_eq!(body_length(b"GET / HTTP/1"), Err(FrameError::Foreign));
+        let giant = Reply::Refused { why: "x".repeat(FRAME_BYTES_MAX) };
+        assert!(matches!(encode(&giant), Err(FrameError::TooLong(_))));
+    }
+
+    #[test]
+    fn requests_out_of_bounds_are_refused() {
+        type Spoil = fn(&mut Find);
+        let cases: &[(Spoil, bool)] = &[
+            (|_| {}, true),
+            (|find| find.build.dir.clear(), true),
+            (|find| find.crate_name = "größe_1".into(), true),
+            (|find| find.crate_name.clear(), false),
+            (|find| find.crate_name = "../x".into(), false),
+            (|find| find.crate_name = "a/b".into(), false),
+            (|find| find.package.clear(), true),
+            (|find| find.package = "../a".into(), false),
+            (|find| find.crate_name = "a".repeat(256), false),
+            (|find| find.wanted = vec![EntryKey(Digest::of(b"e")); RECORDS_MAX + 1], false),
+            (|find| find.build.dir = "relative".into(), false),
+            (|find| find.build.dir = "/".repeat(5000), false),
+            (|find| find.build.session = "s".repeat(300), false),
+            (|find| find.build.profile = "a\nb".into(), false),
+        ];
+        for (i, (spoil, fine)) in cases.iter().enumerate() {
+            let mut find = find();
+            spoil(&mut find);
+            assert_eq!(Request::Find(Box::new(find)).check().is_ok(), *fine, "case {i}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), HEADER_BYTES..300)) {
+            if let Ok(header) = bytes[..HEADER_BYTES].try_into() {
+                let _ = body_length(header);
+            }
+            let _ = decode::<Request>(&bytes);
+            let _ = decode::<Reply>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Asks the daemon whether the remote has a unit, and starts a daemon where there is none. Only called on a miss, and
+//! only where a remote is configured. Knows nothing about remotes.
+//!
+//! Nothing that can be wrong with a daemon fails a build or costs it more than [`PATIENCE`] once:
+//!
+//! | The daemon | What happens |
+//! |---|---|
+//! | is absent | one of the wrappers starts it, all wait for its socket; when it doesn't come up, a note is left |
+//! | is stopped or hung | no word within [`PATIENCE`]: a note is left |
+//! | takes no more connections | as above |
+//! | is of another version, or no daemon at all | its first word tells: a note is left |
+//! | serves another remote | it says so: a note is left for those who mean this remote |
+//! | dies in the middle | the connection ends: a note is left |
+//! | is busy for long | it says every now and then that it is alive, and gives up by itself |
+//!
+//! While a note is fresh (see `store::rendezvous`) nobody asks. A daemon that starts removes the notes.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kache_core::config::{Settings, env};
+use kache_core::digest::Digest;
+use kache_core::key::{EntryKey, UnitKey};
+use kache_core::protocol::{self, Build, Find, FrameError, HEADER_BYTES, Reply, Request, Unavailable};
+use kache_store::Store;
+use kache_store::lock::Locking;
+use kache_store::rendezvous::Concerns;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+/// Longest time until the daemon's first word, its start included.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// Longest time between two words.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// Longest time for an answer, whatever the daemon says meanwhile.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+/// Shortest and longest pause between two attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// What became of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Something of use has come into the store: look again.
+    Arrived,
+    /// There is nothing to be had.
+    Nothing,
+}
+
+/// How a unit is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// `--crate-name`.
+    pub crate_name: &'a str,
+    /// Its Cargo package; empty outside of packages.
+    pub package: &'a str,
+}
+
+/// The daemon of a store, for a build that uses a remote.
+pub struct Daemon<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    remote: Digest,
+    program: io::Result<PathBuf>,
+}
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody listens.
+    #[error("there is none, and none could be started: {0}")]
+    Absent(String),
+    /// The system's queue of connections is full.
+    #[error("it takes no more connections")]
+    Full,
+    /// It was given its time.
+    #[error("it gave no sign of life")]
+    Silent,
+    /// The connection ended.
+    #[error("the connection failed: {0}")]
+    Broken(#[from] io::Error),
+    /// Another version, or something else altogether.
+    #[error("it {0}")]
+    Stranger(#[from] FrameError),
+    /// It didn't understand.
+    #[error("it refused the question: {0}")]
+    Refused(String),
+}
+
+/// Asks the daemon of a store something; starts none. `patience` is the longest time until its first word.
+///
+/// # Errors
+/// When there is no answer.
+pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply, Trouble> {
+    let deadline = Instant::now() + patience;
+    converse(connect_until(store, deadline)?, request, deadline)
+}
+
+/// Starts a daemon for a store that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment
+/// it gets what its settings and the session need. Doesn't wait until it serves.
+///
+/// # Errors
+/// When the program can't be run.
+pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
+    let chain = match settings.remote() {
+        Some(remote) if remote.credentials.is_none() && remote.profile.is_none() => env::AwsChain::Used,
+        _ => env::AwsChain::Unused,
+    };
+    let mut command = Command::new(program);
+    command.args(["daemon", "run"]).env_clear();
+    let is_wanted = |name: &str| env::is_for_daemon(name, chain);
+    command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_wanted)));
+    command.env(env::KACHE_CACHE_DIR, store.root());
+    if let Some(file) = &settings.file {
+        command.env(env::KACHE_CONFIG, file);
+    }
+    kache_store::sys::detach_and_spawn(command)
+}
+
+impl<'a> Daemon<'a> {
+    /// The daemon to ask; none where no remote is in use, or builds are to leave it to commands.
+    pub fn of(store: &'a Store, settings: &'a Settings) -> Option<Self> {
+        let remote = settings.remote().filter(|_| settings.daemon.value)?.identity();
+        Some(Self { store, settings, remote, program: std::env::current_exe() })
+    }
+
+    /// Which remote the build uses.
+    pub fn remote(&self) -> &Digest {
+        &self.remote
+    }
+
+    /// Asks for a unit.
+    pub fn find(&self, key: UnitKey, names: Names<'_>, wanted: &[EntryKey], build: &Build) -> Answer {
+        if let Some(why) = self.store.avoided_daemon(&self.remote) {
+            tracing::debug!(why, "the daemon is not asked");
+            return Answer::Nothing;
+        }
+        let request = Request::Find(Box::new(Find {
+            remote: self.remote,
+            unit: key,
+            crate_name: names.crate_name.to_owned(),
+            package: names.package.to_owned(),
+            wanted: wanted.to_vec(),
+            build: build.clone(),
+        }));
+        match self.ask(&request) {
+            Ok(Reply::Arrived) => Answer::Arrived,
+            Ok(Reply::Unavailable(Unavailable::OtherRemote)) => {
+                self.note(Concerns::Remote(&self.remote), "it serves another remote");
+                Answer::Nothing
+            }
+            Ok(reply) => {
+                tracing::debug!(?reply, "the daemon has nothing");
+                Answer::Nothing
+            }
+            Err(trouble) => {
+                self.note(Concerns::All, &trouble.to_string());
+                Answer::Nothing
+            }
+        }
+    }
+
+    fn note(&self, concerns: Concerns<'_>, why: &str) {
+        tracing::warn!(why, "doing without the daemon for a while");
+        if let Err(error) = self.store.avoid_daemon(concerns, why) {
+            tracing::warn!(%error, "others will ask it, too");
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply, Trouble> {
+        let deadline = Instant::now() + PATIENCE;
+        converse(self.connect_or_start(deadline)?, request, deadline)
+    }
+
+    /// A connection to the daemon; when there is none, to one that is started now.
+    fn connect_or_start(&self, deadline: Instant) -> Result<UnixStream, Trouble> {
+        match connect_until(self.store, deadline) {
+            Err(Trouble::Absent(_)) => {}
+            result => return result,
+        }
+        let starter = self.store.lock_daemon_start();
+        if let Ok(Locking::Locked(_)) = &starter {
+            // Another wrapper may have started one just before.
+            match connect_until(self.store, deadline) {
+                Err(Trouble::Absent(_)) => {
+                    self.start().map_err(|error| Trouble::Absent(error.to_string()))?
+                }
+                result => return result,
+            }
+        }
+        let mut pause = PAUSE_MIN;
+        loop {
+            match connect_until(self.store, deadline) {
+                Err(Trouble::Absent(_)) if Instant::now() + pause < deadline => thread::sleep(pause),
+                result => return result,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let program =
+            self.program.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        start(program, self.store, self.settings)
+    }
+}
+
+/// Sends a request and waits for the reply, as long as there are signs of life.
+fn converse(mut stream: UnixStream, request: &Request, mut deadline: Instant) -> Result<Reply, Trouble> {
+    let start = Instant::now();
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.write_all(&protocol::encode(request)?)?;
+    loop {
+        match read_reply(&mut stream, deadline)? {
+            Reply::Working if start.elapsed() < ANSWER_MAX => deadline = Instant::now() + SILENCE_MAX,
+            Reply::Working => return Ok(Reply::Unavailable(Unavailable::Late)),
+            Reply::Refused { why } => return Err(Trouble::Refused(why)),
+            reply => return Ok(reply),
+        }
+    }
+}
+
+/// Connects; while the daemon takes no more connections, tries again.
+fn connect_until(store: &Store, deadline: Instant) -> Result<UnixStream, Trouble> {
+    let absent = |error: &dyn std::error::Error| Trouble::Absent(error.to_string());
+    let place = store.socket_address().map_err(|error| absent(&error))?;
+    let address = SocketAddrUnix::new(place.path()).map_err(|error| absent(&error))?;
+    loop {
+        match connect(&address) {
+            Ok(stream) => return Ok(stream),
+            Err(errno @ (Errno::NOENT | Errno::CONNREFUSED)) => return Err(absent(&errno)),
+            Err(Errno::AGAIN | Errno::INTR) if Instant::now() + PAUSE_MAX < deadline => {
+                thread::sleep(PAUSE_MAX);
+            }
+            Err(Errno::AGAIN) => return Err(Trouble::Full),
+            Err(errno) => return Err(Trouble::Broken(errno.into())),
+        }
+    }
+}
+
+/// Connects without ever waiting: with a blocking socket, a daemon that is stopped keeps callers waiting for as long as
+/// its queue of connections is full.
+fn connect(address: &SocketAddrUnix) -> Result<UnixStream, Errno> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    rustix::net::connect(&socket, address)?;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(UnixStream::from(socket))
+}
+
+fn read_reply(stream: &mut UnixStream, deadline: Instant) -> Result<Reply, Trouble> {
+    let mut header = [0; HEADER_BYTES];
+    read_whole(stream, &mut header, deadline)?;
+    let mut body = vec![0; protocol::body_length(&header)?];
+    read_whole(stream, &mut body, deadline)?;
+    Ok(protocol::decode(&body)?)
+}
+
+fn read_whole(stream: &mut UnixStream, mut bytes: &mut [u8], deadline: Instant) -> Result<(), Trouble> {
+    while !bytes.is_empty() {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(bytes) {
+            Ok(0) => return Err(Trouble::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => bytes = &mut bytes[count..],
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return Err(Trouble::Silent);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Trouble::Broken(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The time that is left; a socket takes none as no limit.
+fn left(deadline: Instant) -> Result<Duration, Trouble> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(Trouble::Silent) } else { Ok(left) }
+}
+
+#[cfg(test)]
+#[path = "daemon_client_tests.rs"]
+mod tests;

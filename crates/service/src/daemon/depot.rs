@@ -1,0 +1,100 @@
+//! The seam between the daemon's decisions and the transfers that they lead to: what can be had from a remote and given
+//! to it, with outcomes by what they mean for whoever asked. [`super::bucket`] is the real one.
+
+use std::pin::Pin;
+
+use kache_core::key::{EntryKey, UnitKey};
+use kache_core::protocol::Build;
+use tokio::sync::mpsc;
+
+/// What a transfer answers, some time later.
+pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
+
+/// How a unit is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Names {
+    /// `--crate-name`.
+    pub crate_name: String,
+    /// Its Cargo package; empty outside of packages.
+    pub package: String,
+}
+
+/// A result that a build is likely to need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// How its unit is called.
+    pub names: Names,
+    /// Its unit.
+    pub unit: UnitKey,
+    /// The result.
+    pub entry: EntryKey,
+    /// Which units of the build it is for, where that is known.
+    pub shape: Option<Shape>,
+}
+
+/// What all units of a kind have in common: those for the target, build scripts, checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// `build`, `check` or `clippy`.
+    pub mode: String,
+    /// What a Cargo profile decides.
+    pub profile: String,
+}
+
+/// Whether something came into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// It wasn't there before.
+    New,
+    /// It was there already.
+    Known,
+    /// The remote doesn't have it.
+    Absent,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// The remote has it now.
+    Done,
+    /// The remote had it already.
+    Known,
+    /// It will never be uploaded, and why.
+    Dropped(String),
+}
+
+/// A transfer that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Trouble {
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// What happened.
+    pub why: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The remote's or the network's: others will fail, too.
+    Remote,
+    /// The object's: it isn't what it should be, and won't be in a moment.
+    Object,
+    /// This machine's.
+    Local,
+}
+
+/// What a daemon does with a remote.
+pub trait Depot: Send + Sync + 'static {
+    /// Brings an entry with everything it needs into the store.
+    fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names) -> Promise<'a, Fetched>;
+
+    /// Brings the input records of a unit into the store.
+    fn fetch_records<'a>(&'a self, unit: UnitKey, names: &'a Names) -> Promise<'a, Fetched>;
+
+    /// Tells what a build is likely to need, dependencies first, until nobody listens any more.
+    fn foresee<'a>(&'a self, build: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()>;
+
+    /// Uploads an entry with the records that lead to it.
+    fn push(&self, key: EntryKey) -> Promise<'_, Pushed>;
+}

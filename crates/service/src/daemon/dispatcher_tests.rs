@@ -1,0 +1,134 @@
+use super::super::scripted::{Fate, Scripted, key, names};
+use super::*;
+
+fn entry(name: &str) -> Subject {
+    Subject::Entry(key(name))
+}
+
+async fn bring(dispatcher: &Arc<Dispatcher<Scripted>>, subject: Subject) -> (Landing, How) {
+    dispatcher.bring(subject, &names(), Urgency::Demand).await
+}
+
+/// Lets everything that can go on go on.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_ask_and_the_remote_is_asked_once() {
+    let depot = Scripted::gated(0);
+    depot.arrange(entry("a"), Fate::Fetched(Fetched::New));
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    let asking = (0..50).map(|_| {
+        let dispatcher = Arc::clone(&dispatcher);
+        tokio::spawn(async move { bring(&dispatcher, entry("a")).await })
+    });
+    let asking: Vec<_> = asking.collect();
+    settle().await;
+    assert!(dispatcher.is_busy());
+    depot.gate.add_permits(1);
+    let mut shared = 0;
+    for asker in asking {
+        let (landing, how) = asker.await.expect("no panic");
+        assert_eq!(landing, Landing::Arrived);
+        shared += usize::from(how == How::Shared);
+    }
+    assert_eq!((depot.times_asked(), shared), (1, 49));
+    assert!(!dispatcher.is_busy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_absent_is_remembered_for_a_while_and_forgotten_on_request() {
+    let depot = Scripted::new();
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Absent, How::Asked));
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Absent, How::Remembered));
+    assert_eq!(bring(&dispatcher, entry("b")).await, (Landing::Absent, How::Asked));
+    dispatcher.forget(entry("a"));
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Absent, How::Asked));
+    tokio::time::advance(ABSENT).await;
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Absent, How::Asked));
+    assert_eq!(depot.times_asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remote_that_fails_is_left_alone_and_found_well_again() {
+    let depot = Scripted::new();
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    for i in 0..20 {
+        let subject = entry(&i.to_string());
+        depot.arrange(subject, Fate::Trouble(Blame::Remote));
+        let (landing, _) = bring(&dispatcher, subject).await;
+        assert_eq!(landing, if i < 3 { Landing::Failed } else { Landing::Sick }, "{i}");
+    }
+    assert_eq!(depot.times_asked(), 3);
+    assert!(dispatcher.sickness().is_some());
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(bring(&dispatcher, entry("x")).await, (Landing::Absent, How::Asked));
+    assert!(dispatcher.sickness().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lying_object_is_its_own_fault_and_not_asked_for_again() {
+    let depot = Scripted::new();
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    for i in 0..20 {
+        let subject = entry(&i.to_string());
+        depot.arrange(subject, Fate::Trouble(Blame::Object));
+        assert_eq!(bring(&dispatcher, subject).await, (Landing::Failed, How::Asked));
+        assert_eq!(bring(&dispatcher, subject).await, (Landing::Absent, How::Remembered));
+    }
+    assert!(dispatcher.sickness().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_brought_ahead_leaves_room_for_what_is_waited_for() {
+    let depot = Scripted::gated(0);
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 4);
+    for i in 0..20 {
+        let (dispatcher, subject) = (Arc::clone(&dispatcher), entry(&i.to_string()));
+        tokio::spawn(async move { dispatcher.bring(subject, &names(), Urgency::Ahead).await });
+    }
+    settle().await;
+    assert_eq!(depot.times_asked(), 3, "three of four slots");
+    let waiting = {
+        let dispatcher = Arc::clone(&dispatcher);
+        // Wanted ahead, too, but its turn is far off.
+        tokio::spawn(async move { bring(&dispatcher, entry("19")).await })
+    };
+    settle().await;
+    assert_eq!(depot.asked.lock().expect("lock").last(), Some(&entry("19")));
+    depot.gate.add_permits(100);
+    assert_eq!(waiting.await.expect("no panic"), (Landing::Absent, How::Asked));
+    settle().await;
+    assert_eq!(depot.times_asked(), 20, "what the build had asked for isn't brought twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_outlives_whoever_asked_and_survives_a_panic() {
+    let depot = Scripted::gated(0);
+    depot.arrange(entry("a"), Fate::Fetched(Fetched::New));
+    depot.arrange(entry("b"), Fate::Panic);
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    let asker = {
+        let dispatcher = Arc::clone(&dispatcher);
+        tokio::spawn(async move { bring(&dispatcher, entry("a")).await })
+    };
+    settle().await;
+    asker.abort();
+    depot.gate.add_permits(100);
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Arrived, How::Shared));
+    assert_eq!(bring(&dispatcher, entry("b")).await.0, Landing::Failed);
+    assert!(!dispatcher.is_busy());
+    assert_eq!(bring(&dispatcher, entry("c")).await.0, Landing::Absent, "others are not concerned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_never_ends_is_given_up() {
+    let depot = Scripted::gated(0);
+    let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
+    assert_eq!(bring(&dispatcher, entry("a")).await, (Landing::Failed, How::Asked));
+    assert!(!dispatcher.is_busy());
+}

@@ -1,0 +1,123 @@
+//! A depot for tests: does what it is told, counts, and can be held up.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use kache_core::digest::Digest;
+use kache_core::key::{EntryKey, UnitKey};
+use kache_core::protocol::Build;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::depot::{Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
+use super::dispatcher::Subject;
+
+/// What happens to a transfer.
+#[derive(Debug, Clone)]
+pub enum Fate {
+    Fetched(Fetched),
+    Trouble(Blame),
+    Panic,
+}
+
+/// See the module. What nothing was arranged for is absent.
+pub struct Scripted {
+    pub fates: Mutex<HashMap<Subject, Fate>>,
+    pub pushes: Mutex<HashMap<EntryKey, Result<Pushed, Blame>>>,
+    pub wishes: Mutex<Vec<Wish>>,
+    /// In the order in which they began.
+    pub asked: Mutex<Vec<Subject>>,
+    pub pushed: Mutex<Vec<EntryKey>>,
+    /// A transfer takes a permit to end.
+    pub gate: Semaphore,
+    pub under_way: AtomicUsize,
+    pub under_way_max: AtomicUsize,
+}
+
+impl Scripted {
+    /// One whose transfers take no time.
+    pub fn new() -> Arc<Self> {
+        Self::gated(Semaphore::MAX_PERMITS)
+    }
+
+    /// One of whose transfers this many end; others wait for permits.
+    pub fn gated(permits: usize) -> Arc<Self> {
+        Arc::new(Self {
+            fates: Mutex::default(),
+            pushes: Mutex::default(),
+            wishes: Mutex::default(),
+            asked: Mutex::default(),
+            pushed: Mutex::default(),
+            gate: Semaphore::new(permits),
+            under_way: AtomicUsize::new(0),
+            under_way_max: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn arrange(&self, subject: Subject, fate: Fate) {
+        self.fates.lock().expect("lock").insert(subject, fate);
+    }
+
+    pub fn times_asked(&self) -> usize {
+        self.asked.lock().expect("lock").len()
+    }
+
+    async fn pass(&self) {
+        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.under_way_max.fetch_max(now, Ordering::SeqCst);
+        self.gate.acquire().await.expect("open").forget();
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    async fn fetch(&self, subject: Subject) -> Result<Fetched, Trouble> {
+        self.asked.lock().expect("lock").push(subject);
+        self.pass().await;
+        let fate = self.fates.lock().expect("lock").get(&subject).cloned();
+        match fate.unwrap_or(Fate::Fetched(Fetched::Absent)) {
+            Fate::Fetched(fetched) => Ok(fetched),
+            Fate::Trouble(blame) => Err(Trouble { blame, why: "arranged".to_owned() }),
+            Fate::Panic => panic!("arranged"),
+        }
+    }
+}
+
+impl Depot for Scripted {
+    fn fetch_entry<'a>(&'a self, key: EntryKey, _: &'a Names) -> Promise<'a, Fetched> {
+        Box::pin(self.fetch(Subject::Entry(key)))
+    }
+
+    fn fetch_records<'a>(&'a self, unit: UnitKey, _: &'a Names) -> Promise<'a, Fetched> {
+        Box::pin(self.fetch(Subject::Records(unit)))
+    }
+
+    fn foresee<'a>(&'a self, _: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()> {
+        Box::pin(async move {
+            let all = self.wishes.lock().expect("lock").clone();
+            for wish in all {
+                if wishes.send(wish).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn push(&self, key: EntryKey) -> Promise<'_, Pushed> {
+        Box::pin(async move {
+            self.pushed.lock().expect("lock").push(key);
+            self.pass().await;
+            let result = self.pushes.lock().expect("lock").get(&key).cloned();
+            result.unwrap_or(Ok(Pushed::Done)).map_err(|blame| Trouble { blame, why: "arranged".to_owned() })
+        })
+    }
+}
+
+/// An entry's key.
+pub fn key(name: &str) -> EntryKey {
+    EntryKey(Digest::of(name.as_bytes()))
+}
+
+/// Names that don't matter.
+pub fn names() -> Names {
+    Names { crate_name: "demo".to_owned(), package: "demo".to_owned() }
+}

@@ -1,0 +1,180 @@
+//! The daemon's end of the socket: one instance per store, connections of the same user only, and nothing that a client
+//! does or leaves undone takes more than its own connection down. Does not know what is asked.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kache_core::protocol::{self, FrameError, HEADER_BYTES, Reply, Request, Unavailable};
+use kache_store::Store;
+use kache_store::lock::{Lock, Locking};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{interval, sleep, timeout};
+
+/// Connections that are served at once; more are told so.
+const CONNECTIONS_MAX: usize = 256;
+/// Longest time for a request to come in, and for a reply to go out.
+const EXCHANGE_MAX: Duration = Duration::from_secs(5);
+/// How often somebody who waits is told that there is still somebody here.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+
+/// What answers requests.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers one request. May be dropped at any point: the asker has gone.
+    fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
+}
+
+/// The socket of the only daemon of a store.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: UnixListener,
+    _lock: Lock,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// There is a daemon already.
+    #[error("a daemon is running for this store already")]
+    Taken,
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] kache_store::Error),
+    /// The socket can't be made.
+    #[error("can't listen on {path}: {source}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Endpoint {
+    /// Takes the store's socket. `patience` is how long a daemon that is about to end is waited for. Whoever holds the
+    /// lock is the only daemon, so a socket that is there was left behind.
+    ///
+    /// # Errors
+    /// When there is a daemon already, or the socket can't be made.
+    pub fn bind(store: &Store, patience: Duration) -> Result<Self, BindError> {
+        store.make_daemon_dir()?;
+        let Locking::Locked(lock) = store.lock_daemon(patience)? else { return Err(BindError::Taken) };
+        let path = store.socket_path();
+        let refused = |source| BindError::Socket { path: path.display().to_string(), source };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
+            _ => {}
+        }
+        let address = store.socket_address()?;
+        let listener = UnixListener::bind(address.path()).map_err(refused)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(refused)?;
+        store.note_daemon_pid(std::process::id())?;
+        store.forget_avoidance()?;
+        Ok(Self { listener, _lock: lock })
+    }
+
+    /// Ends the service: takes the socket away before anybody else can take its place.
+    pub fn close(self, store: &Store) {
+        if let Err(error) = fs::remove_file(store.socket_path())
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the socket stays behind");
+        }
+    }
+
+    /// Serves connections for as long as this is polled.
+    pub async fn serve(&self, answers: Arc<impl Answers>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            if !is_same_user(&stream) {
+                tracing::warn!("a connection of another user was refused");
+                continue;
+            }
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                send(&stream, &Reply::Unavailable(Unavailable::Full));
+                continue;
+            };
+            let answers = Arc::clone(&answers);
+            tokio::spawn(async move {
+                converse(stream, &*answers).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// The socket's folder lets nobody else in; this holds even where it does.
+fn is_same_user(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// A few bytes into an empty socket: either they go at once or nobody wants them.
+fn send(stream: &UnixStream, reply: &Reply) {
+    if let Ok(frame) = protocol::encode(reply) {
+        let _ = stream.try_write(&frame);
+    }
+}
+
+/// One request and its reply. Whoever is slow, silent or hostile loses the connection.
+async fn converse(mut stream: UnixStream, answers: &impl Answers) {
+    let request = match timeout(EXCHANGE_MAX, read_request(&mut stream)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(Garbled::Io)) | Err(_) => return,
+        Ok(Err(Garbled::Frame(error))) => {
+            tracing::debug!(%error, "a request was refused");
+            let _ = write(&mut stream, &Reply::Refused { why: error.to_string() }).await;
+            return;
+        }
+    };
+    if let Err(why) = request.check() {
+        tracing::debug!(why, "a request was refused");
+        let _ = write(&mut stream, &Reply::Refused { why: why.to_owned() }).await;
+        return;
+    }
+    let answer = answers.answer(request);
+    tokio::pin!(answer);
+    let mut beat = interval(SIGN_OF_LIFE);
+    beat.tick().await;
+    let reply = loop {
+        tokio::select! {
+            reply = &mut answer => break reply,
+            _ = beat.tick() => {
+                if write(&mut stream, &Reply::Working).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let _ = write(&mut stream, &reply).await;
+}
+
+enum Garbled {
+    Io,
+    Frame(FrameError),
+}
+
+async fn read_request(stream: &mut UnixStream) -> Result<Request, Garbled> {
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await.map_err(|_| Garbled::Io)?;
+    let length = protocol::body_length(&header).map_err(Garbled::Frame)?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.map_err(|_| Garbled::Io)?;
+    protocol::decode(&body).map_err(Garbled::Frame)
+}
+
+async fn write(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let frame = protocol::encode(reply).map_err(io::Error::other)?;
+    timeout(EXCHANGE_MAX, stream.write_all(&frame)).await?
+}

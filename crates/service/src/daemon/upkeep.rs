@@ -1,0 +1,155 @@
+//! What keeps a store in shape while nobody builds: eviction, and reading back what a power cut may have hurt. Done in a
+//! thread of the lowest priority, a piece at a time. Decides nothing that `kache gc` would decide otherwise.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kache_core::key::EntryKey;
+use kache_store::clock::boot_id;
+use kache_store::entries::Settled;
+use kache_store::evict::SweepOptions;
+use kache_store::sweep::Sweeping;
+use kache_store::{Error, Store};
+
+/// An upload that is owed for longer than this is forgotten: its entry has long gone from every build.
+const OWED_AGE_S_MAX: i64 = 90 * 86_400;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Entries evicted.
+    pub evicted: u64,
+    /// Entries of earlier boots that were read back.
+    pub verified: u64,
+    /// Of these, entries that were broken and are dropped.
+    pub broken: u64,
+    /// Entries of this boot that are known to be on stable storage now.
+    pub secured: u64,
+    /// Uploads that will never be done.
+    pub forgotten: u64,
+}
+
+/// Does everything that is due. Ends early, between two steps, once `stop` is set.
+///
+/// # Errors
+/// When the store can't be listed; what was done before is done.
+pub fn run(store: &Store, limit_bytes: u64, stop: &AtomicBool) -> Result<Done, Error> {
+    let mut done = Done::default();
+    sweep(store, limit_bytes, &mut done)?;
+    forget_stale_uploads(store, &mut done)?;
+    verify(store, stop, &mut done)?;
+    store.rotate_journal_if_full()?;
+    Ok(done)
+}
+
+fn sweep(store: &Store, limit_bytes: u64, done: &mut Done) -> Result<(), Error> {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if store.usage_estimate()?.is_sweep_due(limit_bytes, now_s) {
+        let options = SweepOptions { limit_bytes: Some(limit_bytes), ..SweepOptions::default() };
+        if let Sweeping::Done(report) = store.sweep(&options)? {
+            done.evicted = report.entries;
+        }
+    }
+    Ok(())
+}
+
+/// Uploads whose entries were evicted, or that nothing has come for in a long time.
+fn forget_stale_uploads(store: &Store, done: &mut Done) -> Result<(), Error> {
+    for owed in store.owed_uploads(None)? {
+        let is_stale = owed.since.age_s(kache_store::clock::FileTime::now()) > OWED_AGE_S_MAX;
+        if is_stale || store.peek_entry(&owed.key)?.is_none() {
+            store.strike_upload(&owed)?;
+            done.forgotten += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Entries of earlier boots are read back one by one, so that no build has to; those of this boot are made safe from a
+/// power cut together.
+fn verify(store: &Store, stop: &AtomicBool, done: &mut Done) -> Result<(), Error> {
+    let mut of_this_boot: Vec<EntryKey> = Vec::new();
+    for stat in store.entries()? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(entry) = store.peek_entry(&stat.key)? else { continue };
+        if entry.boot == boot_id() {
+            of_this_boot.push(stat.key);
+        } else if !entry.boot.is_empty() {
+            done.verified += 1;
+            if let Settled::Broken(_) = store.settle(&stat.key, &entry)? {
+                store.drop_entry(&stat.key)?;
+                done.broken += 1;
+            }
+        }
+    }
+    if !of_this_boot.is_empty() {
+        store.make_durable(&of_this_boot)?;
+        done.secured = of_this_boot.len() as u64;
+    }
+    Ok(())
+}
+
+/// How long nobody may have asked for anything before upkeep begins.
+pub const QUIET: Duration = Duration::from_secs(60);
+/// Shortest time between two rounds.
+pub const PAUSE: Duration = Duration::from_secs(900);
+
+#[cfg(test)]
+mod tests {
+    use kache_core::digest::Digest;
+    use kache_core::entry::{Entry, Evidence, Text};
+    use kache_core::key::UnitKey;
+
+    use super::*;
+
+    fn key(name: &str) -> EntryKey {
+        EntryKey(Digest::of(name.as_bytes()))
+    }
+
+    fn publish(store: &Store, name: &str, boot: &str) -> Digest {
+        let blob = store.ingest_bytes(name.as_bytes()).expect("a blob");
+        let mut entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
+        entry.dep_info_name = "demo.d".into();
+        entry.stderr = Text::Blob(blob);
+        entry.boot = boot.to_owned();
+        store.publish(&key(name), &entry, &Evidence::default()).expect("published");
+        blob
+    }
+
+    #[test]
+    fn what_a_power_cut_may_have_hurt_is_read_back_and_the_rest_made_safe() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        publish(&store, "whole", "an earlier boot");
+        let torn = publish(&store, "torn", "an earlier boot");
+        publish(&store, "new", &boot_id());
+        std::fs::write(store.blob_path(&torn), "").expect("torn");
+        let remote = Digest::of(b"r");
+        for name in ["new", "evicted"] {
+            store.owe_upload(&key(name), &remote).expect("queued");
+        }
+        let stop = AtomicBool::new(false);
+        let done = run(&store, u64::MAX, &stop).expect("done");
+        assert_eq!((done.verified, done.broken, done.forgotten), (2, 1, 1), "{done:?}");
+        let boot = |name: &str| store.peek_entry(&key(name)).expect("readable").map(|entry| entry.boot);
+        assert_eq!(boot("whole").as_deref(), Some(""));
+        assert_eq!(boot("torn"), None);
+        if cfg!(target_os = "linux") {
+            assert_eq!(boot("new").as_deref(), Some(""));
+        }
+        let again = run(&store, u64::MAX, &stop).expect("done");
+        assert_eq!((again.verified, again.forgotten), (0, 0), "nothing is left to do");
+        assert_eq!(store.owed_uploads(None).expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn it_stops_when_told() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        publish(&store, "a", "an earlier boot");
+        let done = run(&store, u64::MAX, &AtomicBool::new(true)).expect("done");
+        assert_eq!(done.verified, 0);
+    }
+}
