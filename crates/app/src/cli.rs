@@ -91,8 +91,8 @@ enum Command {
     SaveManifest(save_manifest::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
-    Daemon(daemon::Args),
     Config(config::Args),
+    Daemon(daemon::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -137,8 +137,8 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
         Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
-        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
+        Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
     }

@@ -1,10 +1,13 @@
 //! Runs a full-screen program on the terminal: takes the screen, draws, hands keys over, gives the screen back however
 //! it ends. Knows nothing about what is shown.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::CliError;
 
@@ -34,22 +37,33 @@ pub trait Screen {
     }
 }
 
-/// Runs it until it quits. The terminal is as before afterwards, also after a panic: the library's hook sees to that
-/// before the message is printed.
+/// Longest wait for a key: so soon a signal to end is heard of.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Runs it until it quits or is told to end. The terminal is as before afterwards, also after a panic: the library's
+/// hook sees to that before the message is printed.
 pub fn run(screen: &mut impl Screen) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::failure("the terminal can't be used").because(&error);
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&ended)).map_err(failed)?;
+    }
     let mut terminal = ratatui::try_init().map_err(failed)?;
-    let result = turn(&mut terminal, screen);
+    let result = turn(&mut terminal, screen, &ended);
     ratatui::restore();
     result.map_err(failed)
 }
 
-fn turn<S: Screen>(terminal: &mut ratatui::DefaultTerminal, screen: &mut S) -> std::io::Result<()> {
+fn turn<S: Screen>(
+    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut S,
+    ended: &AtomicBool,
+) -> std::io::Result<()> {
     let mut ticked = Instant::now();
-    loop {
+    while !ended.load(Ordering::Relaxed) {
         // Only cells that changed are written, so nothing flickers.
         terminal.draw(|frame| screen.draw(frame))?;
-        let rest = S::TICK.saturating_sub(ticked.elapsed());
+        let rest = S::TICK.saturating_sub(ticked.elapsed()).min(WAIT);
         if event::poll(rest)?
             && let Event::Key(key) = event::read()?
             && key.kind == KeyEventKind::Press
@@ -64,6 +78,7 @@ fn turn<S: Screen>(terminal: &mut ratatui::DefaultTerminal, screen: &mut S) -> s
             }
         }
     }
+    Ok(())
 }
 
 /// Raw mode hands Ctrl-C over as a key.

@@ -226,6 +226,14 @@ pub struct Evidence {
     pub macro_variables: Vec<String>,
 }
 
+impl Evidence {
+    /// The same without values of this machine's environment: for what leaves the machine.
+    pub fn for_others(mut self) -> Self {
+        self.values.retain(|field, _| field == "compiler");
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +258,15 @@ mod tests {
         let entry = sample();
         assert_eq!(Entry::decode(&entry.encode()).expect("own output"), entry);
         assert_eq!(entry.blobs().collect::<Vec<_>>(), [Digest::of(b"rlib"), Digest::of(b"warning")]);
+    }
+
+    #[test]
+    fn values_of_variables_stay_on_the_machine() {
+        let values =
+            [("compiler", "rustc 1.95"), ("env BUILD_ID", "\"7\""), ("environment named in m", "X=1")];
+        let values = values.map(|(field, value)| (field.to_owned(), value.to_owned())).into();
+        let evidence = Evidence { values, ..Evidence::default() };
+        assert_eq!(evidence.for_others().values.into_keys().collect::<Vec<_>>(), ["compiler"]);
     }
 
     #[test]

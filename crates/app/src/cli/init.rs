@@ -59,7 +59,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         Some(shell) => completions::install(shell, touching, ui)?,
         None => Status::Done,
     };
-    // Without a clear yes to the one there is no yes to the other.
+    // Without a clear yes to the wrapper there is no yes to the service.
     if !args.no_service && wrapper != Wrapper::Declined {
         service(args, ui)?;
     }

@@ -18,9 +18,10 @@ mod steps;
 mod walker;
 
 use std::env;
+use std::path::Path;
 use std::time::Instant;
 
-use kache_testkit::Sandbox;
+use kache_testkit::{FileSystem, Sandbox, Volume};
 
 use crate::model::Workspace;
 use crate::random::Random;
@@ -29,6 +30,8 @@ use crate::walker::Walker;
 
 /// Steps of each of the fixed walks.
 const STEPS: usize = 130;
+/// Steps of the walks on file systems of their own.
+const STEPS_ELSEWHERE: usize = 30;
 
 /// A walk by its seed.
 #[derive(Debug, Clone)]
@@ -69,10 +72,14 @@ impl Drop for Report<'_> {
 
 impl Walk {
     fn take(&self) {
+        self.take_below(&env::temp_dir());
+    }
+
+    fn take_below(&self, parent: &Path) {
         let mut random = Random::new(self.seed);
         let workspace = generator::workspace(&mut random);
         let steps = generator::steps(&mut random, &workspace, self.steps);
-        let mut sandbox = Sandbox::new(env!("CARGO_BIN_EXE_kache"));
+        let mut sandbox = Sandbox::new_in(env!("CARGO_BIN_EXE_kache"), parent);
         if env::var_os("KACHE_WALK_KEEP").is_some() {
             eprintln!("walk {} is at {}", self.seed, sandbox.root().display());
             sandbox.keep();
@@ -121,6 +128,27 @@ fn walk_3() {
 #[test]
 fn walk_4() {
     fixed_walk(4);
+}
+
+/// A short walk where outputs are cloned.
+#[test]
+fn walk_on_xfs() {
+    walk_on(FileSystem::Xfs, 5);
+}
+
+/// Another one.
+#[test]
+fn walk_on_btrfs() {
+    walk_on(FileSystem::Btrfs, 6);
+}
+
+fn walk_on(file_system: FileSystem, seed: u64) {
+    if env::var_os("KACHE_WALK_SEED").is_some() {
+        return;
+    }
+    if let Some(volume) = Volume::mount(file_system) {
+        Walk { seed, steps: STEPS_ELSEWHERE, only: None }.take_below(&volume.root());
+    }
 }
 
 /// The walk that the variables ask for.

@@ -42,7 +42,7 @@ impl Kind {
             "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
                 Kind::Number
             }
-            "cache.exclude" => Kind::List,
+            "cache.exclude" | "cache.remote.trusted_keys" | "cache.remote.secret_env" => Kind::List,
             _ => Kind::Text,
         }
     }

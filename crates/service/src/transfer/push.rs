@@ -94,6 +94,7 @@ impl Transfer {
         let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
             return Ok(Err(Kept::Gone));
         };
+        let evidence = evidence.for_others();
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));
         };

@@ -28,9 +28,9 @@ pub enum Shared {
 pub fn extents(file: &File) -> Option<Vec<Extent>> {
     use std::os::fd::AsRawFd as _;
 
-    const BTRFS: i64 = 0x9123_683E;
-    const XFS: i64 = 0x5846_5342;
-    let kind = i64::from(rustix::fs::fstatfs(file).ok()?.f_type);
+    const BTRFS: u64 = 0x9123_683E;
+    const XFS: u64 = 0x5846_5342;
+    let kind = u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()?;
     if ![BTRFS, XFS].contains(&kind) {
         return None;
     }

@@ -18,6 +18,7 @@ pub fn ago(now_ms: u64, then_ms: u64) -> String {
 
 /// An explanation for people.
 pub fn text(explanation: &Explanation, ui: &Ui, now_ms: u64) -> String {
+    let explanation = &printable(explanation);
     let event = &explanation.event;
     let mut text = String::new();
     let title = ui.out(Style::Bold, &title(event));
@@ -27,6 +28,24 @@ pub fn text(explanation: &Explanation, ui: &Ui, now_ms: u64) -> String {
         let _ = writeln!(text, "  not stored: {why}");
     }
     text
+}
+
+/// The same without control characters: an entry may come from another machine, and a terminal obeys them.
+fn printable(explanation: &Explanation) -> Explanation {
+    let mut explanation = explanation.clone();
+    if let Cause::Changed(comparison) = &mut explanation.cause {
+        for line in &mut comparison.lines {
+            let Difference { field, old, new, .. } = &mut line.difference;
+            for text in [Some(field), old.as_mut(), new.as_mut()].into_iter().flatten() {
+                *text = text.replace(char::is_control, "\u{fffd}");
+            }
+            line.because = line.because.take().map(|because| Box::new(printable(&because)));
+        }
+        for difference in &mut comparison.follows {
+            difference.field = difference.field.replace(char::is_control, "\u{fffd}");
+        }
+    }
+    explanation
 }
 
 fn title(event: &Event) -> String {
@@ -260,6 +279,14 @@ app 1.2.3 (lib, build), 2.0s ago: miss
         let value = json(&app);
         assert_eq!(value["differences"][0]["because"]["differences"][0]["class"], "file");
         assert_eq!((&value["cause"], &value["differences"][1]["new"]), (&json!("changed"), &json!("\"7\"")));
+    }
+
+    #[test]
+    fn control_characters_of_foreign_entries_do_not_reach_the_terminal() {
+        let evil = difference("env \u{1b}]0;X", Class::Variable, Some("\u{1b}[2J"), None);
+        let cause = comparison(vec![Line { difference: evil, because: None }]);
+        let shown = text(&Explanation { event: miss("app"), cause }, &Ui::plain(), 3000);
+        assert!(!shown.contains('\u{1b}') && shown.contains("env \u{fffd}]0;X"), "{shown}");
     }
 
     #[test]
