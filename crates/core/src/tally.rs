@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Moved, Outcome, Source};
+use crate::seed_sums::SeedSums;
 
 /// How often each outcome occurred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +157,8 @@ pub struct Tally {
     pub not_stored: Reasons,
     /// Degradations of hits and errors: everything else that carries a reason.
     pub notes: Reasons,
+    /// What was put into place before builds.
+    pub seeding: SeedSums,
     /// By crate name.
     pub crates: BTreeMap<String, Part>,
     /// By session.
@@ -174,6 +177,9 @@ impl Tally {
 
     /// Counts one event.
     pub fn add(&mut self, event: &Event) {
+        if self.seeding.add(event) {
+            return add_moved(&mut self.moved, &event.moved);
+        }
         self.all.add(event);
         with(&mut self.crates, &event.crate_name, |part| part.add(event));
         if !event.session.is_empty() {
@@ -218,6 +224,7 @@ impl Tally {
         self.sources.prefetch += later.sources.prefetch;
         self.sources.remote += later.sources.remote;
         add_moved(&mut self.moved, &later.moved);
+        self.seeding.merge(later.seeding);
         merge_reasons(&mut self.misses, later.misses);
         merge_reasons(&mut self.passthroughs, later.passthroughs);
         merge_reasons(&mut self.not_stored, later.not_stored);

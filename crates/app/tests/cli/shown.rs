@@ -27,12 +27,15 @@ fn help_texts() {
     }
 }
 
+/// A name, arguments, variables.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 #[test]
 fn errors() {
     let home = Home::new();
     home.write(".config/kache/config.toml", "[cache]\nlocal_max_size = \"a lot\"\n");
     home.write("broken/.cargo/config.toml", "[build\n");
-    let cases: &[(&str, &[&str], &[(&str, &str)])] = &[
+    let cases: &[Case] = &[
         ("unknown-command", &["frobnicate"], &[]),
         ("unknown-option", &["stats", "--sinc", "1h"], &[]),
         ("no-argument", &["why-miss"], &[]),
@@ -49,7 +52,11 @@ fn errors() {
         ("verify-without-project", &["verify"], &[("KACHE_MAX_SIZE", "1GiB")]),
         ("purge-without-fix", &["doctor", "--purge-sccache"], &[]),
         ("wrong-sample", &["verify", "--sample", "some"], &[]),
-        ("completions-nowhere", &["init", "-y", "--completions=elvish"], &[("KACHE_MAX_SIZE", "1GiB")]),
+        (
+            "completions-nowhere",
+            &["init", "-y", "--no-service", "--completions=elvish"],
+            &[("KACHE_MAX_SIZE", "1GiB")],
+        ),
     ];
     let mut all = String::new();
     for (name, args, env) in cases {
@@ -81,13 +88,16 @@ fn the_manual_has_every_command() {
 fn completions_are_installed_once_and_only_when_asked_for() {
     let home = Home::new();
     let script = ".local/share/bash-completion/completions/kache";
-    assert_eq!(home.kache(&["init", "-y"]).code, 0);
+    assert_eq!(home.kache(&["init", "-y", "--no-service"]).code, 0);
     assert!(!home.path(script).exists());
-    assert_eq!(home.kache(&["init", "--check", "--completions=bash"]).code, 3);
+    assert_eq!(home.kache(&["init", "--check", "--no-service", "--completions=bash"]).code, 3);
     assert!(!home.path(script).exists());
-    assert_eq!(home.kache_with(&["init", "-y", "--completions"], &[("SHELL", "/bin/bash")]).code, 0);
+    assert_eq!(
+        home.kache_with(&["init", "-y", "--no-service", "--completions"], &[("SHELL", "/bin/bash")]).code,
+        0
+    );
     assert!(home.read(script).contains("_kache"));
-    assert_eq!(home.kache(&["init", "--check", "--completions=bash"]).code, 0);
+    assert_eq!(home.kache(&["init", "--check", "--no-service", "--completions=bash"]).code, 0);
 }
 
 #[test]

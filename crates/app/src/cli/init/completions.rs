@@ -22,7 +22,7 @@ pub enum Touching {
 /// Installs the script for a shell, by default the user's.
 pub fn install(shell: Option<Shell>, touching: Touching, ui: &Ui) -> Result<Status, CliError> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let shell = shell.or_else(|| Shell::from_env()).ok_or_else(|| {
+    let shell = shell.or_else(Shell::from_env).ok_or_else(|| {
         CliError::usage("it isn't known which shell you use").hint("name it: `kache init --completions=bash`")
     })?;
     let path = place(shell, env).ok_or_else(|| {
