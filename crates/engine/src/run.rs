@@ -2,7 +2,7 @@
 //! the single place where the cache fails open.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -100,11 +100,11 @@ struct Case<'a> {
     roots: Roots,
     toolchain: Toolchain,
     standing: Standing,
-    session: &'a Session,
-    profile_dir: PathBuf,
+    profile_dir: std::path::PathBuf,
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
+    session: &'a Session,
     /// Keys under which the store has nothing, although records of the unit lead there.
     wanted: Vec<EntryKey>,
     /// What the last look-up compared, when it found nothing.
@@ -145,11 +145,11 @@ impl<'a> Case<'a> {
             roots,
             toolchain,
             standing,
-            session,
             profile_dir: layout.profile_dir,
             key,
             fields,
             externs,
+            session,
             wanted: Vec::new(),
             seen: None,
             verified: None,

@@ -102,12 +102,12 @@ fn old_snapshots_go_and_so_do_all_with_everything() {
     assert!(strays(&survey, &SweepOptions::default()).is_empty());
     let month = std::time::Duration::from_secs(32 * 86_400);
     survey.now = FileTime::from_parts(survey.now.seconds() + 61 * 86_400, 0);
-    assert_eq!(strays(&survey, &SweepOptions::default()), [path.clone()]);
+    assert_eq!(strays(&survey, &SweepOptions::default()), std::slice::from_ref(&path));
     survey.now = FileTime::from_parts(survey.now.seconds() - 28 * 86_400, 0);
     assert!(strays(&survey, &SweepOptions::default()).is_empty());
     assert_eq!(
         strays(&survey, &SweepOptions { age_max: Some(month), ..SweepOptions::default() }),
-        [path.clone()]
+        std::slice::from_ref(&path)
     );
     let purge = SweepOptions { purge: Purge::Everything, ..SweepOptions::default() };
     assert_eq!(strays(&survey, &purge), [path]);

@@ -106,7 +106,7 @@ mod tests {
         let values = BTreeMap::new();
         let derived = None;
         let evidence =
-            Evidence { crate_name, unit_fields, entry_fields, record, macro_variables, values, derived };
+            Evidence { crate_name, unit_fields, entry_fields, record, derived, macro_variables, values };
         (key, entry, evidence)
     }
 

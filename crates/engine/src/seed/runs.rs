@@ -10,10 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
+use kache_core::entry_key::{self, Rendering};
 use kache_core::event::Moved;
 use kache_core::key::{EntryKey, KeyWriter, UnitKey};
 use kache_core::paths::{Root, Roots};
 use kache_core::plan::EPOCH_S;
+use kache_core::record::InputRecord;
 use kache_core::scan::Scanner;
 use kache_core::seeding::Unseeded;
 use kache_core::snapshot::{Made, Node, NodeKind};
@@ -25,6 +27,8 @@ use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 use super::times::{mtime_ns, set_mtime_ns};
 use super::{mentions, stamps};
 
+/// The name under which runs are listed, beside `build_script_build`.
+const CRATE_NAME: &str = "build_script_run";
 /// Most things in an `OUT_DIR` that is kept.
 const NODES_MAX: usize = 20_000;
 /// Largest `OUT_DIR` that is kept, in bytes.
@@ -202,20 +206,27 @@ fn publish(
     tree: &[Node],
     took_ms: u64,
 ) -> Result<EntryKey, Unseeded> {
-    let mut key = KeyWriter::new("build script run");
-    key.text("package", package.name);
-    key.text("version", package.version);
-    key.text("stdout", stdout.clone());
-    key.text("stderr", stderr.clone());
+    let mut content = KeyWriter::new("tree");
     for node in tree {
-        let content = match &node.kind {
+        let what = match &node.kind {
             NodeKind::Dir { .. } => "directory".to_owned(),
             NodeKind::Link { to } => to.clone(),
             NodeKind::File { blob, .. } => blob.to_string(),
         };
-        key.text(node.path.clone(), content);
+        content.text(node.path.clone(), what);
     }
-    let key = EntryKey(key.finish().0);
+    let mut key = KeyWriter::new("unit");
+    key.text("crate name", CRATE_NAME);
+    key.text("build script run", package.name);
+    key.text("version", package.version);
+    key.digest("stdout", Digest::of(stdout.as_bytes()));
+    key.digest("stderr", Digest::of(stderr.as_bytes()));
+    key.digest("tree", content.finish().0);
+    let (unit, unit_fields) = key.finish();
+    // Nothing is looked up under it: what was read is not known, only what came of it.
+    let record = InputRecord::default();
+    let (unit, none) = (UnitKey(unit), Roots::default());
+    let (key, entry_fields) = entry_key::derive(&unit, &record, &[], &none, &Rendering::default());
     if store.peek_entry(&key).map_err(refused)?.is_some() {
         return Ok(key);
     }
@@ -225,7 +236,7 @@ fn publish(
         }
         store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
     };
-    let mut entry = Entry::new(UnitKey(key.0), "build_script_run");
+    let mut entry = Entry::new(unit, CRATE_NAME);
     package.name.clone_into(&mut entry.package);
     package.version.clone_into(&mut entry.package_version);
     entry.outputs = outputs;
@@ -235,7 +246,8 @@ fn publish(
     entry.compile_ms = took_ms;
     entry.created_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     entry.boot = boot_id();
-    let evidence = Evidence { crate_name: entry.crate_name.clone(), ..Evidence::default() };
+    let crate_name = entry.crate_name.clone();
+    let evidence = Evidence { crate_name, unit_fields, entry_fields, record, ..Evidence::default() };
     store.publish(&key, &entry, &evidence).map_err(refused)?;
     Ok(key)
 }
