@@ -14,6 +14,7 @@ mod monitor;
 mod purge;
 mod report;
 mod save_manifest;
+mod snapshot;
 mod stats;
 mod sums;
 mod sync;
@@ -95,6 +96,7 @@ enum Command {
     Daemon(daemon::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Snapshot(snapshot::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
@@ -141,6 +143,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
+        Command::Snapshot(args) => snapshot::run(&args, ui),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::key::{Field, UnitKey};
+use crate::paths::Root;
 use crate::record::InputRecord;
 
 /// Version of the JSON form.
@@ -36,6 +37,8 @@ pub enum OutputKind {
     ProcMacro,
     /// A build script's executable.
     BuildScript,
+    /// A file that a build script wrote: scripts write to such files in place when they run again.
+    Generated,
     /// Executables, test harnesses, cdylibs, dylibs and static libraries: people edit them in place (`strip`).
     Linked,
     /// `.dwo`, `.dwp`: debug information beside the output.
@@ -217,6 +220,10 @@ pub struct Evidence {
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
+    /// Roots that count as kept in the outputs although no scan need find them there: something may have been
+    /// derived from their path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<Vec<Root>>,
     /// Readable values of fields whose value is a digest, by the field's name, where they may be kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,

@@ -92,6 +92,24 @@ pub struct Moved {
     pub stored_bytes: u64,
 }
 
+/// What seeding did for one Cargo invocation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seeding {
+    /// Compiles that were put into place.
+    pub units: u64,
+    /// Runs of build scripts that were put into place.
+    pub runs: u64,
+    /// Units that were not.
+    pub left_out: u64,
+    /// How many for which reason, by its stable code.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub reasons: std::collections::BTreeMap<String, u64>,
+    /// Why nothing was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declined: Option<String>,
+}
+
 /// One compiler invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -148,6 +166,9 @@ pub struct Event {
     /// For hits: what the compile took when it was done, in milliseconds.
     #[serde(default)]
     pub saved_ms: u64,
+    /// For the moment before a build: what was put into place. Such an event is about no crate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeding: Option<Seeding>,
     /// Exit code of the compiler; absent for hits and death by signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -176,6 +197,7 @@ impl Event {
             times: Times::default(),
             moved: Moved::default(),
             saved_ms: 0,
+            seeding: None,
             exit_code: None,
         }
     }

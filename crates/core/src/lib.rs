@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod args;
+pub mod cargo_call;
 pub mod config;
 pub mod depinfo;
 pub mod diagnostics;
@@ -28,6 +29,9 @@ pub mod record;
 pub mod remap;
 pub mod remote;
 pub mod scan;
+pub mod seed_sums;
+pub mod seeding;
+pub mod snapshot;
 pub mod tally;
 pub mod timeline;
 pub mod unit;

@@ -75,7 +75,7 @@ pub enum Placement {
 pub const fn may_share(kind: OutputKind) -> bool {
     match kind {
         OutputKind::Metadata | OutputKind::Rlib | OutputKind::ProcMacro | OutputKind::BuildScript => true,
-        OutputKind::CheckMetadata | OutputKind::Linked | OutputKind::Debug => false,
+        OutputKind::CheckMetadata | OutputKind::Generated | OutputKind::Linked | OutputKind::Debug => false,
     }
 }
 

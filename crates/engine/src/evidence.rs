@@ -49,6 +49,7 @@ pub fn collect(
         unit_fields: done.key.1.to_vec(),
         entry_fields,
         record: record.clone(),
+        derived: None,
         values,
         macro_variables: macro_variables.into_iter().collect(),
     }

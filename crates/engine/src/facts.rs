@@ -205,7 +205,8 @@ pub fn extra_input_files(call: &Invocation) -> Result<Vec<String>, Bypass> {
 }
 
 /// What decides which instructions `native` means: the first processor's model and features.
-fn cpu_identity() -> Option<Digest> {
+/// What this CPU is.
+pub fn cpu_identity() -> Option<Digest> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let processor = text.split("\n\n").next()?;
     let stable = |line: &&str| {

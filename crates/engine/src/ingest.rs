@@ -65,7 +65,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &info, compiled)?;
     let (digests, mut baked) = examine(done, &made)?;
-    baked.extend(reads::named_roots(done, &info, &inputs));
+    let derived = reads::named_roots(done, &info, &inputs);
+    baked.extend(&derived);
     baked.sort_unstable();
     baked.dedup();
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
@@ -97,7 +98,12 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
-    publish(store, done, &entry_key, &entry, evidence::collect(store, done, &record, entry_fields))?;
+    let evidence =
+        Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
+    publish(store, done, &entry_key, &entry, evidence)?;
+    let oldest_s =
+        entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or(done.standing.canonical_s);
+    done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes, entry })
 }
 

@@ -7,6 +7,7 @@
 
 pub mod daemon_client;
 pub mod run;
+pub mod seed;
 pub mod toolchain;
 
 mod compile;

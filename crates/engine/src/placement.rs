@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
+use kache_core::key::EntryKey;
 use kache_core::plan::{self, EPOCH_S, Occupant, Place, Placement};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
-use kache_store::ledger::{Ledger, mark_in};
+use kache_store::ledger::{Ledger, Origin, mark_in};
 
 use crate::world::TargetLayout;
 
@@ -108,13 +109,18 @@ impl Standing {
         }
     }
 
-    /// Puts the unit on record without placing anything: it is about to be compiled here.
+    /// Puts the unit on record without placing anything: it is about to be compiled here, and its outputs are no
+    /// entry's from now on.
     pub fn mark(&self) {
-        if !self.marked {
-            // An unmarked unit in a known directory would be taken for its first build: see `decide`, which then
-            // finds the file. The next session finds it as foreign.
-            let _ = self.ledger.mark(&self.unit_id, self.canonical_s);
-        }
+        // An unmarked unit in a known directory would be taken for its first build: see `decide`, which then
+        // finds the file. The next session finds it as foreign.
+        let _ = self.ledger.mark(&self.unit_id, self.canonical_s);
+    }
+
+    /// Puts on record which entry the unit's outputs are. Without it they can't be part of a snapshot.
+    pub fn note_origin(&self, call: &Invocation, entry: EntryKey, blob_s: i64) {
+        let package_dir = crate::world::is_foreign(call).then(|| call.cwd.clone());
+        let _ = self.ledger.mark_with(&self.unit_id, blob_s, &Origin { entry, package_dir });
     }
 }
 

@@ -39,6 +39,13 @@ pub struct Texts {
     stdout: String,
 }
 
+impl Texts {
+    /// The `.d` file.
+    pub fn dep_info(&self) -> &str {
+        &self.dep_info
+    }
+}
+
 /// Checks that all of an entry is there, before anything in the target directory is touched.
 pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, RestoreError> {
     for output in &entry.outputs {

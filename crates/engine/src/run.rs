@@ -32,7 +32,7 @@ use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, evidence, facts, outputs, pass, reads, report, verify};
+use crate::{compile, evidence, facts, outputs, pass, reads, report, seed, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -51,7 +51,12 @@ pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
     match serve(argv, settings, session, started) {
         Ok(end) => end,
-        Err(bypass) => pass::pass_through(argv, settings, session, &bypass, started),
+        Err(bypass) => {
+            if bypass == Bypass::Query {
+                seed::before_cargo(argv, settings, session);
+            }
+            pass::pass_through(argv, settings, session, &bypass, started)
+        }
     }
 }
 
@@ -95,6 +100,7 @@ struct Case<'a> {
     roots: Roots,
     toolchain: Toolchain,
     standing: Standing,
+    profile_dir: std::path::PathBuf,
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
@@ -139,6 +145,7 @@ impl<'a> Case<'a> {
             roots,
             toolchain,
             standing,
+            profile_dir: layout.profile_dir,
             key,
             fields,
             externs,
@@ -180,6 +187,8 @@ impl<'a> Case<'a> {
         });
         match outcome {
             Ok(moved) => {
+                let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+                self.standing.note_origin(self.call, key, oldest_s);
                 self.event.outcome = Outcome::Hit;
                 let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
                 self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
@@ -349,6 +358,10 @@ impl<'a> Case<'a> {
     }
 
     fn close(self, started: Instant, end: End) -> End {
+        if self.event.entry_key.is_some() && world::is_foreign(self.call) {
+            let profile_dir = &self.profile_dir;
+            seed::watch(&self.store, self.settings, self.session, &self.call.compiler, profile_dir);
+        }
         report::emit(self.event, started, Some(&self.store), self.settings);
         end
     }

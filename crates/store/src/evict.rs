@@ -18,6 +18,8 @@ use crate::survey::{EntryContent, Holding, Survey, SurveyedEntry, SurveyedFile};
 const TMP_AGE_S: i64 = 3600;
 /// Records of a unit without entries are kept this long, in seconds.
 const UNIT_AGE_S: i64 = 86_400;
+/// Snapshots that were of no use for this long go, in seconds.
+const SNAPSHOT_AGE_S: i64 = 60 * 86_400;
 /// Memos are found out anew after this long, in seconds.
 const MEMO_AGE_S: i64 = 30 * 86_400;
 
@@ -121,7 +123,7 @@ pub struct Sizes {
     pub blob_bytes: u64,
     /// Of these, bytes of blobs that a target directory holds too.
     pub held_bytes: u64,
-    /// Bytes of entries, evidence and input records.
+    /// Bytes of entries, evidence, input records and snapshots.
     pub meta_bytes: u64,
 }
 
@@ -168,6 +170,7 @@ impl Survey {
             }
         }
         let files = self.units.iter().map(|(_, file)| file).chain(self.evidence.iter().map(|(_, file)| file));
+        let files = files.chain(&self.snapshots);
         let entries = self.entries.iter().map(|entry| entry.file_bytes);
         sizes.meta_bytes = files.map(|file| file.size).chain(entries).sum();
         sizes
@@ -334,6 +337,14 @@ impl<'a> Chosen<'a> {
                 plan.after.meta_bytes -= file.size;
                 plan.strays.push(file.path.clone());
             }
+        }
+        let age_max_s =
+            options.age_max.map_or(SNAPSHOT_AGE_S, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let age_max_s =
+            if options.purge == Purge::Everything { self.grace_s } else { age_max_s.min(SNAPSHOT_AGE_S) };
+        for file in survey.snapshots.iter().filter(|file| is_past(file.changed, age_max_s)) {
+            plan.after.meta_bytes -= file.size;
+            plan.strays.push(file.path.clone());
         }
         let old = |files: &[SurveyedFile], age_s| {
             let old = files.iter().filter(|file| is_past(file.changed, age_s));

@@ -23,6 +23,7 @@ fn empty() -> Survey {
         blobs: HashMap::new(),
         units: vec![],
         evidence: vec![],
+        snapshots: vec![],
         tmp: vec![],
         memos: vec![],
     }

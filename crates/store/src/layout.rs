@@ -7,6 +7,7 @@
 //!   v1/entries/ab/<key>        results; the mtime is the LRU clock
 //!   v1/evidence/ab/<key>       what made an entry's key, for `why-miss`
 //!   v1/units/ab/<key>          input records
+//!   v1/snapshots/<context>/<lock>  what target directories held, see `snapshots`
 //!   v1/tmp/                    files in the making, renamed or linked into place
 //!   v1/usage                   approximate size, see `usage`
 //!   journal/  memo/  queue/  locks/  daemon/
@@ -160,6 +161,10 @@ impl Store {
 
     pub(crate) fn usage_path(&self) -> PathBuf {
         self.base.join("usage")
+    }
+
+    pub(crate) fn base_dir(&self) -> &Path {
+        &self.base
     }
 
     pub(crate) fn tmp_dir(&self) -> PathBuf {

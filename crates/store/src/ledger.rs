@@ -6,7 +6,9 @@
 //! <profile dir>/.kache/birth      the directory held no artifacts at first sight; content: format version
 //! <profile dir>/.kache/foreign    it did, or someone has built there without kache since
 //! <profile dir>/.kache/session    the Cargo invocation that last checked for foreign artifacts
-//! <profile dir>/.kache/units/ID   one mark for each unit; content: its canonical time in seconds
+//! <profile dir>/.kache/units/ID   one mark for each unit; content: its canonical time in seconds, and where the unit is
+//!                                  the result of an entry: the entry's key, and for what comes from a registry or
+//!                                  a git checkout the package's directory; one on each line
 //! ```
 //! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
 
@@ -14,12 +16,22 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kache_core::key::EntryKey;
 use rustix::fs::{FlockOperation, flock};
 
 /// Version of the format; another one makes the directory foreign.
 const VERSION: &str = "1\n";
 /// Longest mark that is read, in bytes.
-const MARK_BYTES_MAX: usize = 32;
+const MARK_BYTES_MAX: usize = 8 << 10;
+
+/// Where a unit's outputs come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The entry that was stored from them or restored to them.
+    pub entry: EntryKey,
+    /// The package's directory, unless it belongs to the workspace.
+    pub package_dir: Option<String>,
+}
 
 /// What is on record about one profile directory.
 #[derive(Debug, Clone)]
@@ -44,20 +56,47 @@ impl Ledger {
 
     /// The canonical time under which a unit was placed or compiled here, in seconds since 1970; `None` without mark.
     pub fn mark_of(&self, unit: &str) -> Option<i64> {
-        let bytes = fs::read(self.dir.join("units").join(unit)).ok()?;
-        let text = std::str::from_utf8(bytes.get(..bytes.len().min(MARK_BYTES_MAX))?).ok()?;
-        Some(text.trim().parse().unwrap_or(0))
+        let text = self.read(unit)?;
+        Some(text.lines().next().unwrap_or_default().trim().parse().unwrap_or(0))
+    }
+
+    /// The entry that a unit here is the result of; `None` where the last that happened to it was something else.
+    pub fn origin_of(&self, unit: &str) -> Option<Origin> {
+        let text = self.read(unit)?;
+        let mut lines = text.lines().skip(1);
+        let entry = lines.next()?.parse().ok()?;
+        Some(Origin { entry, package_dir: lines.next().map(str::to_owned) })
+    }
+
+    fn read(&self, unit: &str) -> Option<String> {
+        let bytes = fs::read(self.dir.join("units").join(unit)).ok().filter(|b| b.len() <= MARK_BYTES_MAX)?;
+        String::from_utf8(bytes).ok()
     }
 
     /// Puts a unit on record. Must succeed before anything of the unit is shared.
     pub fn mark(&self, unit: &str, canonical_s: i64) -> io::Result<()> {
         fs::write(self.dir.join("units").join(unit), format!("{canonical_s}\n"))
     }
+
+    /// As [`Ledger::mark`], with the entry that the unit is the result of.
+    pub fn mark_with(&self, unit: &str, canonical_s: i64, origin: &Origin) -> io::Result<()> {
+        let mut text = format!("{canonical_s}\n{}\n", origin.entry);
+        if let Some(dir) = &origin.package_dir {
+            text.push_str(dir);
+            text.push('\n');
+        }
+        fs::write(self.dir.join("units").join(unit), text)
+    }
+}
+
+/// The record of a profile directory as it is, for looking at: checks and settles nothing.
+pub fn peek(profile_dir: &Path) -> Ledger {
+    Ledger { dir: profile_dir.join(".kache"), known_from_birth: false }
 }
 
 /// The canonical time on record for a unit in another profile directory (proc macros of a cross build).
 pub fn mark_in(profile_dir: &Path, unit: &str) -> Option<i64> {
-    Ledger { dir: profile_dir.join(".kache"), known_from_birth: false }.mark_of(unit)
+    peek(profile_dir).mark_of(unit)
 }
 
 fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
@@ -171,6 +210,21 @@ mod tests {
         assert!(next.known_from_birth());
         assert_eq!(next.mark_of("a-1"), Some(42));
         assert_eq!(mark_in(dir.path(), "a-1"), Some(42));
+    }
+
+    #[test]
+    fn a_mark_remembers_where_outputs_come_from_until_the_next_mark() {
+        let dir = profile();
+        let ledger = Ledger::open(dir.path(), "1-1");
+        let entry = EntryKey(kache_core::digest::Digest::of(b"e"));
+        for package_dir in [None, Some("/r/src/a b-1".to_owned())] {
+            let origin = Origin { entry, package_dir };
+            ledger.mark_with("a-1", 7, &origin).expect("mark");
+            assert_eq!((ledger.mark_of("a-1"), ledger.origin_of("a-1")), (Some(7), Some(origin)));
+        }
+        ledger.mark("a-1", 8).expect("mark");
+        assert_eq!((ledger.mark_of("a-1"), ledger.origin_of("a-1")), (Some(8), None));
+        assert_eq!(peek(dir.path()).origin_of("b-1"), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod memo;
 pub mod queue;
 pub mod records;
 pub mod rendezvous;
+pub mod snapshots;
 #[cfg(test)]
 mod stress_tests;
 pub mod survey;

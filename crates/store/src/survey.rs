@@ -96,6 +96,8 @@ pub struct Survey {
     pub blobs: HashMap<Digest, SurveyedBlob>,
     /// Input records, by unit.
     pub units: Vec<(UnitKey, SurveyedFile)>,
+    /// Snapshots.
+    pub snapshots: Vec<SurveyedFile>,
     /// Evidence, by entry.
     pub evidence: Vec<(EntryKey, SurveyedFile)>,
     /// Files in the making.
@@ -132,6 +134,7 @@ impl Store {
             entries,
             blobs: blobs.collect(),
             units: units.collect(),
+            snapshots: files_below(&self.snapshots_dir(), 2),
             evidence: evidence.collect(),
             tmp: files_below(&self.tmp_dir(), 1),
             memos: files_below(&self.memo_dir(), 3),

@@ -187,20 +187,15 @@ fn stop(store: &Store, ui: &Ui) -> Outcome {
         return Ok(Status::Done);
     };
     let drain_ms = u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX);
-    match daemon_client::ask(store, &Request::Stop { drain_ms }, PATIENCE) {
-        Ok(Reply::Stopping { owed }) => {
-            if owed > 0 {
-                ui.status(&format!(
-                    "Finishing {owed} upload(s); what isn't done in 30 s stays in the queue."
-                ));
-            }
-            if has_ended(store, DRAIN + END_MAX)? {
-                ui.status("The daemon has ended.");
-                return Ok(Status::Done);
-            }
+    // Another answer, or none: it may be of another version, hung, or just about to end.
+    if let Ok(Reply::Stopping { owed }) = daemon_client::ask(store, &Request::Stop { drain_ms }, PATIENCE) {
+        if owed > 0 {
+            ui.status(&format!("Finishing {owed} upload(s); what isn't done in 30 s stays in the queue."));
         }
-        // It may be of another version, hung, or just about to end.
-        Ok(_) | Err(_) => {}
+        if has_ended(store, DRAIN + END_MAX)? {
+            ui.status("The daemon has ended.");
+            return Ok(Status::Done);
+        }
     }
     ui.warn("the daemon doesn't answer; it is ended by signal");
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
@@ -252,7 +247,10 @@ fn log(path: &Path, lines: usize, follow: bool, ui: &Ui) -> Outcome {
     let mut text = Vec::new();
     file.read_to_end(&mut text).map_err(failed)?;
     ui.print(show::last_lines(&String::from_utf8_lossy(&text), lines))?;
-    while follow {
+    if !follow {
+        return Ok(Status::Done);
+    }
+    loop {
         sleep(Duration::from_millis(500));
         let end = std::fs::metadata(path).map_or(0, |meta| meta.len());
         if end < file.stream_position().map_err(failed)? {
@@ -263,5 +261,4 @@ fn log(path: &Path, lines: usize, follow: bool, ui: &Ui) -> Outcome {
         file.read_to_end(&mut text).map_err(failed)?;
         ui.print(&String::from_utf8_lossy(&text))?;
     }
-    Ok(Status::Done)
 }

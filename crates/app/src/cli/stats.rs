@@ -103,6 +103,7 @@ impl View {
         let mut text = String::new();
         self.outcomes(&mut text, ui, now_ms);
         self.savings(&mut text);
+        self.seeding(&mut text, ui);
         self.disk(&mut text, ui);
         reasons(&mut text, ui, "Why there was no hit", &self.tally.misses);
         reasons(&mut text, ui, "Why the compiler was called without a look-up", &self.tally.passthroughs);
@@ -168,6 +169,31 @@ impl View {
         if all.times.remote_us > 0 {
             let waited = format_duration(Duration::from_micros(all.times.remote_us));
             let _ = writeln!(text, "  {:<22}{waited:>9}   for the remote, all processes together", "waited");
+        }
+    }
+
+    fn seeding(&self, text: &mut String, ui: &Ui) {
+        let sums = &self.tally.seeding;
+        if sums.builds == 0 && sums.declined.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "{}", ui.out(Style::Bold, "In place before Cargo looked"));
+        if sums.builds > 0 {
+            let (builds, runs) = (sums.builds, sums.runs);
+            let saved = format_duration(Duration::from_micros(sums.saved_us));
+            let spent_ms = sums.spent_us as f64 / 1000.0 / builds as f64;
+            let _ = writeln!(
+                text,
+                "  {:<22}{:>9}   and {runs} build-script runs, in {builds} build(s)",
+                "compiles", sums.units
+            );
+            let _ = writeln!(text, "  {:<22}{saved:>9}   {spent_ms:.0} ms per build", "time saved");
+        }
+        for (code, count) in &sums.reasons {
+            let _ = writeln!(text, "  {:<22}{count:>9}   left to Cargo", code);
+        }
+        for (why, count) in &sums.declined {
+            let _ = writeln!(text, "  {:<22}{count:>9}   {}", "not tried", ui.out(Style::Dim, why));
         }
     }
 

@@ -11,6 +11,9 @@ mod snapshot;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// Variables of a call, by name and value.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// A home directory of its own and nothing of the user's environment.
 struct Home {
     dir: tempfile::TempDir,

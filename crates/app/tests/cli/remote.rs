@@ -2,7 +2,7 @@
 
 use kache_testkit::{Mischief, S3};
 
-use crate::Home;
+use crate::{Home, Variables};
 
 /// The access key that signed the first request of a dry run, and what the command said.
 fn signer(home: &Home, server: &S3, env: &[(&str, &str)]) -> (Option<String>, String) {
@@ -44,7 +44,7 @@ fn credentials_are_taken_in_the_documented_order() {
     let pair = [("KACHE_S3_ACCESS_KEY", "AKPAIR"), ("KACHE_S3_SECRET_KEY", "hush1")];
     let aws = [("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "hush2")];
     let profile = |name| [("KACHE_S3_PROFILE", name)];
-    let cases: [(&[&[(&str, &str)]], Option<&str>); 10] = [
+    let cases: [(&[Variables], Option<&str>); 10] = [
         (&[&pair, &profile("named"), &aws], Some("AKPAIR")),
         (&[&profile("named"), &aws], Some("AKNAMED")),
         (&[&profile("inconfig")], Some("AKCONFIG")),

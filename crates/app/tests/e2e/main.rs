@@ -24,6 +24,7 @@ mod paths;
 mod protocol;
 mod remote;
 mod scripted;
+mod seeding;
 mod support;
 mod toolchains;
 mod verify;

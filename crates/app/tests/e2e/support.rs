@@ -49,6 +49,12 @@ impl Lab {
         self
     }
 
+    /// Removes a checkout, so that its name can be used again.
+    pub fn remove(&self, project: &kache_testkit::Project<'_>) {
+        fs::remove_dir_all(project.dir())
+            .unwrap_or_else(|e| panic!("remove {}: {e}", project.dir().display()));
+    }
+
     /// Puts the cache elsewhere.
     pub fn cache_at(mut self, dir: impl Into<PathBuf>) -> Self {
         self.sandbox.set_cache_dir(dir);

@@ -36,9 +36,11 @@ pub enum Kind {
 impl Kind {
     fn of(key: &str) -> Self {
         match key {
-            "cache.cache_executables" | "cache.local_only" | "cache.portable_paths" | "cache.seed" => {
-                Kind::Switch
-            }
+            "cache.cache_executables"
+            | "cache.daemon"
+            | "cache.local_only"
+            | "cache.portable_paths"
+            | "cache.seed" => Kind::Switch,
             "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
                 Kind::Number
             }

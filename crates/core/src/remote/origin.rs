@@ -104,7 +104,9 @@ mod tests {
         let macro_variables = vec!["Y".to_owned()];
         let crate_name = "demo".to_owned();
         let values = BTreeMap::new();
-        let evidence = Evidence { crate_name, unit_fields, entry_fields, record, macro_variables, values };
+        let derived = None;
+        let evidence =
+            Evidence { crate_name, unit_fields, entry_fields, record, derived, macro_variables, values };
         (key, entry, evidence)
     }
 

@@ -108,8 +108,17 @@ impl Transfer {
         Ok(Ok(Ready { dir, entry, evidence }))
     }
 
-    /// Whether the bucket has the entry in a form that this machine would write.
+    /// Whether the bucket has the entry, with its pack, in a form that this machine would write. A bucket that forgets
+    /// old objects may have forgotten one of the two.
     async fn has(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
+        if !self.has_manifest(dir, key).await? {
+            return Ok(false);
+        }
+        let name = self.keys.pack(dir, key);
+        Ok(self.unless_missing(retry(|| self.remote.head(&name)).await)?.is_some())
+    }
+
+    async fn has_manifest(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
         let name = self.keys.manifest(dir, key);
         if !self.policy.trust.is_particular() {
             let size = self.unless_missing(retry(|| self.remote.head(&name)).await)?;

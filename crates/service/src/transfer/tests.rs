@@ -149,6 +149,10 @@ async fn what_was_tampered_with_is_refused_and_replaced_by_the_next_push() {
     bucket.remove_object(&pack_name);
     let error = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("no pack");
     assert!(matches!(error, TransferError::Refused { refusal: Refusal::NoPack, .. }));
+    let another = machine(&bucket);
+    another.compile("demo", b"object code", b"warning", &["X"]);
+    let done = another.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(done, Pushed::Uploaded(_)));
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ fn every_variable_that_is_mentioned_exists_and_is_documented() {
         }
     }
     let guide = read("docs/guide/settings.md");
-    for (_, word) in words(&table).filter(|(_, word)| word.starts_with("KACHE_")) {
+    for (_, word) in words(&table).filter(|(_, word)| word.starts_with("KACHE_") && word.len() > 6) {
         if !guide.contains(&format!("`{word}`")) {
             violations.push(format!("docs/guide/settings.md: {word} is missing"));
         }

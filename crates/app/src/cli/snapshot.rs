@@ -1,0 +1,28 @@
+//! `kache snapshot`: what the wrapper starts, detached, to record which dependencies a build has left in its target
+//! directory. People never call it.
+
+use kache_engine::seed::record_after;
+
+use crate::error::{CliError, Outcome, Status};
+use crate::ui::Ui;
+
+/// Wait for a Cargo to end and record its dependencies: for the wrapper
+#[derive(clap::Args)]
+#[command(hide = true)]
+pub struct Args {
+    /// Process id and start time of the Cargo
+    #[arg(long, value_name = "ID-START")]
+    cargo: String,
+    /// The compiler that it uses
+    #[arg(long, value_name = "PATH")]
+    compiler: String,
+}
+
+pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    // Which store is meant, the wrapper says through variables; nobody reads what is said here unless it was started
+    // by hand.
+    let (settings, _) = crate::settings::load(None)?;
+    let recorded = record_after(&settings, &args.cargo, &args.compiler).map_err(CliError::failure)?;
+    ui.status(&recorded.to_string());
+    Ok(Status::Done)
+}

@@ -1,0 +1,168 @@
+//! What a Cargo process was asked to do, as far as it decides where Cargo builds. Pure: arguments in, meaning or
+//! doubt out. What can't be told for certain is a doubt; nobody guesses a target directory.
+
+use std::fmt;
+
+/// What decides about Cargo's directories.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CargoCall {
+    /// Arguments that another Cargo command needs to find the same workspace and configuration.
+    pub passed_on: Vec<String>,
+    /// `--target-dir`.
+    pub target_dir: Option<String>,
+}
+
+/// Why the directories are not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// Not a command that builds the workspace, or an alias.
+    Subcommand(String),
+    /// An option that isn't known before the command, or one whose effect on directories isn't stable.
+    Option(String),
+    /// Cargo was not asked to do anything.
+    Nothing,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Doubt::Subcommand(name) => write!(f, "`cargo {name}` is no command that is known to build here"),
+            Doubt::Option(name) => write!(f, "option {name} may decide where Cargo builds"),
+            Doubt::Nothing => f.write_str("Cargo was called without a command"),
+        }
+    }
+}
+
+/// Commands that build in the workspace's own directories.
+const COMMANDS: &[&str] = &[
+    "b", "bench", "build", "c", "check", "clippy", "d", "doc", "fix", "r", "run", "rustc", "rustdoc", "t",
+    "test",
+];
+/// Options before the command that have no value and no say in directories.
+const PLAIN: &[&str] = &["-v", "-vv", "--verbose", "-q", "--quiet", "--offline", "--locked", "--frozen"];
+/// Options with a value of their own after the command; a program's arguments can't be taken for these values.
+const VALUED: &[&str] = &[
+    "-p",
+    "--package",
+    "--exclude",
+    "--bin",
+    "--example",
+    "--test",
+    "--bench",
+    "-F",
+    "--features",
+    "-j",
+    "--jobs",
+    "--profile",
+    "--target",
+    "--color",
+    "--message-format",
+];
+
+/// Reads Cargo's arguments, without the program's name.
+///
+/// # Errors
+/// With the doubt, where the directories can't be told.
+pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
+    let mut call = CargoCall::default();
+    let mut rest = args.iter();
+    let command = loop {
+        let arg = rest.next().ok_or(Doubt::Nothing)?;
+        match arg.as_str() {
+            plain if PLAIN.contains(&plain) => {}
+            // What it changes is the working directory, which is looked at anyway.
+            "-C" | "--color" => drop(rest.next()),
+            color if color.starts_with("--color=") => {}
+            config if takes_config(config) => call.pass_on(config, &mut rest)?,
+            option if option.starts_with(['-', '+']) => return Err(Doubt::Option(option.to_owned())),
+            command => break command,
+        }
+    };
+    if !COMMANDS.contains(&command) {
+        return Err(Doubt::Subcommand(command.to_owned()));
+    }
+    let takes_trailing = matches!(command, "r" | "run");
+    let mut before = "";
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--" => break,
+            "--target-dir" => call.target_dir = rest.next().cloned(),
+            "-Z" | "--lockfile-path" | "--build-dir" => return Err(Doubt::Option(arg.clone())),
+            unstable if unstable.starts_with("-Z") || unstable.starts_with("--lockfile-path=") => {
+                return Err(Doubt::Option(unstable.to_owned()));
+            }
+            "--manifest-path" => call.pass_on(arg, &mut rest)?,
+            manifest if manifest.starts_with("--manifest-path=") => call.passed_on.push(arg.clone()),
+            config if takes_config(config) => call.pass_on(config, &mut rest)?,
+            other => {
+                if let Some(dir) = other.strip_prefix("--target-dir=") {
+                    call.target_dir = Some(dir.to_owned());
+                } else if takes_trailing && !other.starts_with('-') && !VALUED.contains(&before) {
+                    // The program's own arguments begin here.
+                    break;
+                }
+            }
+        }
+        before = arg;
+    }
+    Ok(call)
+}
+
+fn takes_config(arg: &str) -> bool {
+    arg == "--config" || arg.starts_with("--config=")
+}
+
+impl CargoCall {
+    fn pass_on<'a>(&mut self, arg: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), Doubt> {
+        self.passed_on.push(arg.to_owned());
+        if !arg.contains('=') {
+            self.passed_on.push(rest.next().ok_or_else(|| Doubt::Option(arg.to_owned()))?.clone());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<CargoCall, Doubt> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_decides_about_directories_is_found() {
+        for (line, passed_on, target_dir) in [
+            ("build", "", None),
+            ("-v --offline -C sub t --release", "", None),
+            ("--config a.b=1 check --target-dir out", "--config a.b=1", Some("out")),
+            ("b --target-dir=o --manifest-path x/Cargo.toml", "--manifest-path x/Cargo.toml", Some("o")),
+            ("b --manifest-path=x --config=y.toml", "--manifest-path=x --config=y.toml", None),
+            ("test -- --target-dir no", "", None),
+            ("run --bin x --target-dir yes -- a", "", Some("yes")),
+            ("run arg --target-dir no", "", None),
+            ("run -v arg --target-dir no", "", None),
+        ] {
+            let call = parsed(line).unwrap_or_else(|doubt| panic!("{line}: {doubt}"));
+            assert_eq!(call.passed_on.join(" "), passed_on, "{line}");
+            assert_eq!(call.target_dir.as_deref(), target_dir, "{line}");
+        }
+    }
+
+    #[test]
+    fn doubts() {
+        for (line, doubt) in [
+            ("", Doubt::Nothing),
+            ("metadata", Doubt::Subcommand("metadata".into())),
+            ("install x", Doubt::Subcommand("install".into())),
+            ("xtask", Doubt::Subcommand("xtask".into())),
+            ("-Zx build", Doubt::Option("-Zx".into())),
+            ("build -Z unstable", Doubt::Option("-Z".into())),
+            ("+nightly build", Doubt::Option("+nightly".into())),
+            ("build --lockfile-path=x", Doubt::Option("--lockfile-path=x".into())),
+            ("build --config", Doubt::Option("--config".into())),
+        ] {
+            assert_eq!(parsed(line), Err(doubt), "{line}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Which units of a snapshot may be placed, in which order, and why the others may not. Pure: what the world looks
+//! like comes in as an answer for each unit.
+//!
+//! Cargo judges every unit that is placed. The reasons here are about what Cargo does not look at: contents behind
+//! an unchanged version, paths inside outputs, programs that a build script ran.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use crate::snapshot::{SeedUnit, Unfit};
+
+/// Why a unit is not seeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unseeded {
+    /// The lockfile doesn't name its package.
+    Package,
+    /// Its package's files are not what they were.
+    Sources(String),
+    /// A file outside its package that went in is not what it was.
+    Input(String),
+    /// A proc macro could see other environment variables.
+    Environment,
+    /// Compiled for another CPU.
+    Cpu,
+    /// An output names the target directory that it was made in.
+    PathInOutput(String),
+    /// The build script's output names the workspace, so that it may depend on it.
+    NamesWorkspace(String),
+    /// A file in its `OUT_DIR` can't be kept.
+    OutDir(String),
+    /// Its entry is gone from the store.
+    EntryGone,
+    /// A file that the build script's output names, or a program that scripts run, is not what it was.
+    Native(String),
+    /// A dependency is not seeded.
+    Dependency(String),
+    /// Cargo would not have taken it for fresh where it was recorded.
+    Stale(String),
+    /// Its outputs are not those of a result that kache stored.
+    Unknown(String),
+    /// The target directory or the store refused.
+    Refused(String),
+}
+
+impl Unseeded {
+    /// Stable code for counters.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Unseeded::Package => "not-in-lockfile",
+            Unseeded::Sources(_) => "sources-changed",
+            Unseeded::Input(_) => "input-changed",
+            Unseeded::Environment => "macro-environment",
+            Unseeded::Cpu => "cpu",
+            Unseeded::PathInOutput(_) => "path-in-output",
+            Unseeded::NamesWorkspace(_) => "names-workspace",
+            Unseeded::OutDir(_) => "out-dir",
+            Unseeded::EntryGone => "entry-gone",
+            Unseeded::Native(_) => "native-changed",
+            Unseeded::Dependency(_) => "dependency",
+            Unseeded::Stale(_) => "stale",
+            Unseeded::Unknown(_) => "unknown-outputs",
+            Unseeded::Refused(_) => "refused",
+        }
+    }
+
+    /// The form that is kept for `why-miss`.
+    pub fn about(&self, unit: &str, package: &str) -> Unfit {
+        Unfit {
+            unit: unit.to_owned(),
+            package: package.to_owned(),
+            code: self.code().to_owned(),
+            detail: self.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Unseeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unseeded::Package => f.write_str("Cargo.lock doesn't name its package"),
+            Unseeded::Sources(dir) => write!(f, "the files in {dir} are not what they were"),
+            Unseeded::Input(name) => write!(f, "{name} is not what it was"),
+            Unseeded::Environment => f.write_str("a proc macro could see other environment variables"),
+            Unseeded::Cpu => f.write_str("it was compiled for another CPU"),
+            Unseeded::PathInOutput(dir) => write!(f, "an output names {dir}"),
+            Unseeded::NamesWorkspace(what) => write!(f, "its build script's {what} names the workspace"),
+            Unseeded::OutDir(what) => write!(f, "{what} in its OUT_DIR can't be kept"),
+            Unseeded::EntryGone => f.write_str("its entry was evicted"),
+            Unseeded::Native(what) => write!(f, "{what} is not what it was when the build script ran"),
+            Unseeded::Dependency(what) => write!(f, "its dependency {what} is not seeded"),
+            Unseeded::Stale(what) => write!(f, "it was not fresh where it was recorded: {what}"),
+            Unseeded::Unknown(what) => write!(f, "{what} is not a result that kache stored"),
+            Unseeded::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Which units to place.
+#[derive(Debug, Default)]
+pub struct Choice {
+    /// Positions of the units that are placed; dependencies come before their dependents.
+    pub placed: Vec<usize>,
+    /// The others, with the reason.
+    pub left_out: BTreeMap<usize, Unseeded>,
+}
+
+/// Chooses units: each must be fit by itself, and so must all its dependencies.
+pub fn choose(units: &[SeedUnit], mut judge: impl FnMut(&SeedUnit) -> Option<Unseeded>) -> Choice {
+    let mut by_hash: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, unit) in units.iter().enumerate() {
+        by_hash.entry(unit.hash.as_str()).or_default().push(i);
+    }
+    let mut choice = Choice::default();
+    for (i, unit) in units.iter().enumerate() {
+        if let Some(why) = judge(unit) {
+            choice.left_out.insert(i, why);
+        }
+    }
+    let mut state = vec![Visit::New; units.len()];
+    for start in 0..units.len() {
+        // Depth first with a stack of its own: a hostile snapshot may be deep, and may have cycles.
+        let mut stack = vec![(start, false)];
+        while let Some((i, is_done)) = stack.pop() {
+            if is_done {
+                settle(units, &by_hash, i, &mut state, &mut choice);
+            } else if state[i] == Visit::New {
+                state[i] = Visit::Open;
+                stack.push((i, true));
+                let deps = units[i].deps.iter().filter_map(|hash| by_hash.get(hash.as_str()));
+                stack
+                    .extend(deps.flatten().filter(|dep| state[**dep] == Visit::New).map(|dep| (*dep, false)));
+            }
+        }
+    }
+    choice
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    New,
+    Open,
+    Placed,
+    LeftOut,
+}
+
+/// Decides about a unit whose dependencies are decided.
+fn settle(
+    units: &[SeedUnit],
+    by_hash: &HashMap<&str, Vec<usize>>,
+    i: usize,
+    state: &mut [Visit],
+    choice: &mut Choice,
+) {
+    if state[i] != Visit::Open {
+        return;
+    }
+    let lacking = units[i].deps.iter().find_map(|hash| match by_hash.get(hash.as_str()) {
+        None => Some(format!("with fingerprint {hash}")),
+        // Runs of one script for two kinds of target may share a hash: all of them have to be there.
+        Some(dependencies) => {
+            let missing = dependencies.iter().find(|dep| state[**dep] != Visit::Placed);
+            missing.map(|dep| units[*dep].place())
+        }
+    });
+    match (choice.left_out.contains_key(&i), lacking) {
+        (false, None) => {
+            state[i] = Visit::Placed;
+            choice.placed.push(i);
+        }
+        (false, Some(dependency)) => {
+            state[i] = Visit::LeftOut;
+            choice.left_out.insert(i, Unseeded::Dependency(dependency));
+        }
+        (true, _) => state[i] = Visit::LeftOut,
+    }
+}
+
+/// `name version` of every package in a lockfile. Only what its own generator writes is understood; anything else
+/// gives fewer packages, and so fewer units.
+pub fn locked_packages(lockfile: &str) -> std::collections::BTreeSet<String> {
+    let value = |line: &str, key: &str| {
+        line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
+    };
+    let mut packages = std::collections::BTreeSet::new();
+    let mut name = None;
+    for line in lockfile.lines() {
+        if let Some(found) = value(line, "name") {
+            name = Some(found);
+        } else if let Some(version) = value(line, "version")
+            && let Some(name) = name.take()
+        {
+            packages.insert(format!("{name} {version}"));
+        }
+    }
+    packages
+}
+
+#[cfg(test)]
+#[path = "seeding_tests.rs"]
+mod tests;

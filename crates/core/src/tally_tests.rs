@@ -1,0 +1,71 @@
+use super::*;
+
+fn event(name: &str, outcome: Outcome, at_ms: u64, session: &str) -> Event {
+    let mut event = Event::new(name, outcome);
+    event.at_ms = at_ms;
+    event.session = session.to_owned();
+    event.project = format!("/p/{session}");
+    event.times.total_us = 1000;
+    match outcome {
+        Outcome::Hit => {
+            event.source = Some(Source::Local);
+            event.saved_ms = 500;
+            event.moved.linked_bytes = 10;
+        }
+        Outcome::Miss => {
+            event.times.compile_us = 700;
+            event.times.wait_us = 100;
+            event.reason = Some("unit-unknown".into());
+            event.not_stored = Some("incremental".into());
+        }
+        _ => {
+            event.reason = Some("stdin".into());
+            event.detail = Some("from standard input".into());
+        }
+    }
+    event
+}
+
+fn sample() -> Vec<Event> {
+    vec![
+        event("a", Outcome::Hit, 10, "1"),
+        event("a", Outcome::Miss, 20, "1"),
+        event("b", Outcome::Hit, 30, "2"),
+        event("b", Outcome::Passthrough, 5, "2"),
+        event("c", Outcome::Error, 40, "2"),
+    ]
+}
+
+#[test]
+fn sums() {
+    let tally = Tally::of(&sample());
+    let Part { outcomes, times, first_ms, last_ms } = &tally.all;
+    assert_eq!(*outcomes, Outcomes { hit: 2, dup: 0, miss: 1, passthrough: 1, error: 1 });
+    assert_eq!((outcomes.total(), outcomes.hit_rate()), (5, Some(2.0 / 3.0)));
+    assert_eq!((times.saved_us, times.compile_us, times.hit_us), (1_000_000, 700, 2000));
+    assert_eq!((times.miss_overhead_us, times.wait_us), (1200, 100));
+    assert_eq!((*first_ms, *last_ms), (5, 40));
+    assert_eq!((tally.sources.local, tally.moved.linked_bytes), (2, 20));
+    assert_eq!(tally.misses["unit-unknown"], ReasonCount { count: 1, example: "a".into() });
+    assert_eq!(tally.passthroughs["stdin"].example, "b: from standard input");
+    assert_eq!((tally.not_stored["incremental"].count, tally.notes["stdin"].count), (1, 1));
+    assert_eq!(tally.crates["b"].outcomes.total(), 2);
+    assert_eq!(tally.build_count(), 2);
+    assert_eq!((tally.builds["2"].project.as_str(), tally.builds["2"].part.first_ms), ("/p/2", 5));
+}
+
+#[test]
+fn parts_of_a_journal_sum_to_the_whole() {
+    let events = sample();
+    for cut in 0..=events.len() {
+        let mut first = Tally::of(&events[..cut]);
+        first.merge(Tally::of(&events[cut..]));
+        assert_eq!(first, Tally::of(&events), "cut at {cut}");
+    }
+}
+
+#[test]
+fn nothing_looked_up_has_no_hit_rate() {
+    assert_eq!(Tally::default().all.outcomes.hit_rate(), None);
+    assert_eq!(Tally::of(&[event("x", Outcome::Passthrough, 1, "s")]).build_count(), 0);
+}

@@ -1,0 +1,152 @@
+//! Cargo's fingerprint directories, read as Cargo writes them (`src/cargo/core/compiler/fingerprint/mod.rs`, 1.95): a
+//! unit's hash, the hashes of its dependencies, what it watches. What isn't in that form is no unit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Largest file of a fingerprint directory that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A unit that a fingerprint directory belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The file with the hash.
+    pub name: String,
+    /// What kind of unit.
+    pub kind: Kind,
+    /// The hash.
+    pub hash: String,
+    /// Hashes of the dependencies.
+    pub deps: Vec<String>,
+    /// Paths that a build script asked to be watched, relative to the package.
+    pub watched: Vec<PathBuf>,
+}
+
+/// What a unit does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Compiles a library or proc macro.
+    Library,
+    /// Compiles a build script.
+    Script,
+    /// Runs a build script.
+    Run,
+}
+
+#[derive(Deserialize)]
+struct Json {
+    deps: Vec<(u64, String, bool, u64)>,
+    local: Vec<Local>,
+}
+
+#[derive(Deserialize)]
+enum Local {
+    Precalculated(#[expect(dead_code, reason = "only that it is of this kind counts")] String),
+    CheckDepInfo { checksum: bool },
+    RerunIfChanged { paths: Vec<PathBuf> },
+    RerunIfEnvChanged {},
+}
+
+/// A hash as Cargo writes it: the bytes of the number, lowest first, in hexadecimal.
+fn hex(hash: u64) -> String {
+    hash.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads one fingerprint directory; `None` for what isn't a finished unit of a kind that is seeded.
+pub fn read(dir: &Path) -> Option<Fingerprint> {
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut jsons = names.iter().filter_map(|name| name.strip_suffix(".json"));
+    let (name, None) = (jsons.next()?, jsons.next()) else { return None };
+    let kind = kind_of(name)?;
+    let hash = fs::read_to_string(dir.join(name)).ok()?;
+    let is_hash = hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let json = dir.join(format!("{name}.json"));
+    if !is_hash || fs::metadata(&json).ok()?.len() > FILE_BYTES_MAX {
+        return None;
+    }
+    let json: Json = serde_json::from_slice(&fs::read(json).ok()?).ok()?;
+    let mut watched = Vec::new();
+    for local in json.local {
+        match local {
+            // Freshness by checksum is unstable and another matter.
+            Local::CheckDepInfo { checksum: true } => return None,
+            Local::RerunIfChanged { paths } => watched.extend(paths),
+            Local::CheckDepInfo { .. } | Local::Precalculated(_) | Local::RerunIfEnvChanged {} => {}
+        }
+    }
+    let deps = json.deps.iter().map(|dep| hex(dep.3)).collect();
+    Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched })
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    if name.starts_with("run-build-script-") {
+        Some(Kind::Run)
+    } else if name.starts_with("build-script-") {
+        Some(Kind::Script)
+    } else if name.starts_with("lib-") {
+        Some(Kind::Library)
+    } else {
+        None
+    }
+}
+
+impl Fingerprint {
+    /// The stem of the outputs' names: crate name and the unit's hash, which also ends the directory's name `dir`.
+    pub fn stem(&self, dir: &str) -> Option<String> {
+        let (_, unit_hash) = dir.rsplit_once('-')?;
+        let prefix = match self.kind {
+            Kind::Library => "lib-",
+            Kind::Script => "build-script-",
+            Kind::Run => return None,
+        };
+        Some(format!("{}-{unit_hash}", self.name.strip_prefix(prefix)?.replace('-', "_")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_unit_is_read_and_others_are_not() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("write");
+        assert_eq!(read(dir.path()), None);
+        write("run-build-script-build-script-build", "");
+        write(
+            "run-build-script-build-script-build.json",
+            r#"{"rustc":1,"deps":[[7,"build_script_build",false,258]],"local":[{"RerunIfChanged":{"output":"debug/build/p-1/output",
+               "paths":["build.rs"]}},{"RerunIfEnvChanged":{"var":"X","val":null}}]}"#,
+        );
+        assert_eq!(read(dir.path()), None, "an empty hash is a compile that didn't end");
+        write("run-build-script-build-script-build", "00112233aabbccdd");
+        let found = read(dir.path()).expect("a run");
+        assert_eq!((found.kind, found.deps), (Kind::Run, vec!["0201000000000000".to_owned()]));
+        assert_eq!(found.watched, [PathBuf::from("build.rs")]);
+        write("lib-p.json", "{}");
+        assert_eq!(read(dir.path()), None, "two units in one directory");
+    }
+
+    #[test]
+    fn stems() {
+        let unit = |name: &str| Fingerprint {
+            name: name.to_owned(),
+            kind: kind_of(name).expect("known"),
+            hash: String::new(),
+            deps: Vec::new(),
+            watched: Vec::new(),
+        };
+        assert_eq!(unit("lib-my-crate").stem("my-crate-1a").as_deref(), Some("my_crate-1a"));
+        assert_eq!(
+            unit("build-script-build-script-build").stem("p-2b").as_deref(),
+            Some("build_script_build-2b")
+        );
+        assert_eq!(unit("run-build-script-build-script-build").stem("p-2b"), None);
+        for other in ["bin-x", "test-lib-x", "doc-lib-x", "example-x"] {
+            assert_eq!(kind_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Seeding: dependencies are in place before Cargo looks. Owns when a snapshot is placed and when one is recorded;
+//! how, is in the modules below. The argument is in `docs/design/` under "Seeding".
+//!
+//! In a fresh build directory Cargo asks the wrapper for `rustc -vV` before it judges any unit. That question is
+//! when a snapshot is placed. Once registry or git units have been served or compiled, a detached process waits for
+//! that Cargo to end and records what the directory holds.
+//!
+//! Everything that isn't certain is a reason not to seed; the build then goes on as it would have.
+
+mod fingerprints;
+mod mentions;
+mod parent;
+mod place;
+mod record;
+mod runs;
+mod stamps;
+mod surroundings;
+mod target_dir;
+mod times;
+mod unit;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use kache_core::config::{Settings, env};
+use kache_core::digest::Digest;
+use kache_core::event::{Event, Outcome, Seeding};
+use kache_core::invocation::is_rustc;
+use kache_core::seeding::locked_packages;
+use kache_core::snapshot::Snapshot;
+use kache_store::Store;
+
+use crate::report;
+use crate::world::Session;
+use parent::Parent;
+use place::Declined;
+use surroundings::Surroundings;
+
+pub use record::Recorded;
+
+/// Kind of the memo that says which units were not seeded; its key is the digest of the build directory's path.
+pub const LEFT_OUT_MEMO: &str = "seeding";
+/// Longest time that a recorder waits for its Cargo.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Snapshots with another lockfile that are looked at, newest first.
+const NEAREST_MAX: usize = 16;
+
+/// Whether the wrapper is asked for the compiler's version: `rustc -vV`, with clippy-driver in front or not.
+fn asked_compiler(argv: &[OsString]) -> Option<&OsStr> {
+    let (last, compilers) = argv.split_last()?;
+    let compiler = compilers.last()?;
+    (last == "-vV" && compilers.len() <= 2 && is_rustc(compiler.to_str()?)).then_some(compiler.as_os_str())
+}
+
+/// Seeds the build directory of the calling Cargo if that is what the moment is for.
+pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
+    if !settings.seed.value || settings.disabled.value {
+        return;
+    }
+    let Some(compiler) = asked_compiler(argv) else { return };
+    let started = Instant::now();
+    let Some(parent) = Parent::of(session) else { return };
+    let Ok(store) =
+        settings.cache_dir().map_err(drop).and_then(|dir| Store::open_existing(dir).map_err(drop))
+    else {
+        return;
+    };
+    match seed(&store, settings, session, &parent, compiler) {
+        Outcomes::NothingToDo => {}
+        Outcomes::Declined(why) => emit(&store, settings, session, started, declined(why)),
+        Outcomes::Placed(placed) => emit(&store, settings, session, started, *placed),
+    }
+}
+
+/// What a question of Cargo's led to.
+enum Outcomes {
+    /// The directory is in use already, or no snapshot is for it: not worth a word.
+    NothingToDo,
+    /// Something is in the way.
+    Declined(String),
+    /// Units were placed.
+    Placed(Box<place::Placed>),
+}
+
+fn declined(why: String) -> place::Placed {
+    place::Placed {
+        seeding: Seeding { declined: Some(why), ..Seeding::default() },
+        ..place::Placed::default()
+    }
+}
+
+fn seed(
+    store: &Store,
+    settings: &Settings,
+    session: &Session,
+    parent: &Parent,
+    compiler: &OsStr,
+) -> Outcomes {
+    let call = parent.call();
+    // Cheap and good enough to see that there is nothing to do, which is nearly always.
+    let probable = call.as_ref().ok().and_then(|call| parent.probable_build_dir(call));
+    if call.is_ok() && probable.as_deref().is_none_or(target_dir::is_populated) {
+        return Outcomes::NothingToDo;
+    }
+    let Some((context, toolchain)) = surroundings::context(store, settings, parent, compiler) else {
+        return Outcomes::NothingToDo;
+    };
+    if store.snapshot_locks(&context).is_empty() {
+        return Outcomes::NothingToDo;
+    }
+    let call = match call {
+        Ok(call) => call,
+        // Commands that don't build are no news; a builder whose directory isn't known is.
+        Err(why) if why.contains("known to build") => return Outcomes::NothingToDo,
+        Err(why) => return Outcomes::Declined(why),
+    };
+    let dirs = match parent.directories(&call) {
+        Ok(dirs) => dirs,
+        Err(why) => return Outcomes::Declined(why),
+    };
+    if target_dir::is_populated(&dirs.build) {
+        return Outcomes::NothingToDo;
+    }
+    let around = match Surroundings::new(settings, parent, context, &toolchain, dirs) {
+        Ok(around) => around,
+        Err(why) => return Outcomes::Declined(why),
+    };
+    let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
+    let placed = place::place(store, &around, &parent.env, &session.id, &snapshot);
+    let build = around.dirs.build.as_os_str().as_encoded_bytes();
+    match placed {
+        Ok(placed) => {
+            if let Ok(json) = serde_json::to_vec(&placed.left_out) {
+                // Only `why-miss` asks for it.
+                let _ = store.memo_put(LEFT_OUT_MEMO, &Digest::of(build), &json);
+            }
+            Outcomes::Placed(Box::new(placed))
+        }
+        Err(Declined::Populated) => Outcomes::NothingToDo,
+        Err(Declined::Busy) => Outcomes::Declined("another Cargo works in the build directory".to_owned()),
+        Err(Declined::Refused(why)) => Outcomes::Declined(why),
+    }
+}
+
+/// The snapshot of this lockfile, else the one of the lockfile that has most packages in common with it.
+fn nearest(store: &Store, around: &Surroundings) -> Option<Snapshot> {
+    if let Ok(Some(snapshot)) = store.snapshot(&around.context, &around.lock()) {
+        return Some(snapshot);
+    }
+    let packages: BTreeSet<String> = locked_packages(&around.lockfile);
+    let locks = store.snapshot_locks(&around.context).into_iter().take(NEAREST_MAX);
+    let headers = locks.filter_map(|lock| store.snapshot_header(&around.context, &lock));
+    let shared = headers.map(|header| (header.shared_packages(&packages), header.lock));
+    let (count, lock) = shared.max_by_key(|(count, _)| *count)?;
+    if count == 0 {
+        return None;
+    }
+    store.snapshot(&around.context, &lock).ok().flatten()
+}
+
+fn emit(store: &Store, settings: &Settings, session: &Session, started: Instant, placed: place::Placed) {
+    let mut event = Event::new("-", Outcome::Passthrough);
+    "seeding".clone_into(&mut event.kind);
+    event.session.clone_from(&session.id);
+    event.project =
+        session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    event.moved = placed.moved;
+    event.saved_ms = placed.saved_ms;
+    event.times.restore_us = report::micros(started.elapsed());
+    event.seeding = Some(placed.seeding);
+    report::emit(event, started, Some(store), settings);
+}
+
+/// Makes sure that somebody waits for the calling Cargo to end and then records what it has built: started once for
+/// each Cargo, when the first registry or git unit has been served or stored.
+pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &str, profile_dir: &Path) {
+    if !settings.seed.value || session.project.is_none() {
+        return;
+    }
+    let note = profile_dir.join(".kache").join("recorder");
+    if fs::read_to_string(&note).is_ok_and(|known| known.lines().next() == Some(session.id.as_str())) {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    if fs::write(&note, &session.id).is_err() || !compiler.starts_with('/') {
+        return;
+    }
+    let mut command = Command::new(program);
+    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler]);
+    // A project's settings file is not found from where it runs.
+    command.env(env::KACHE_CACHE_DIR, store.root());
+    let portable = if settings.portable_paths.value { "1" } else { "0" };
+    command.env(env::KACHE_PORTABLE_PATHS, portable);
+    match &settings.key_salt {
+        Some(salt) => command.env(env::KACHE_KEY_SALT, &salt.value),
+        None => command.env_remove(env::KACHE_KEY_SALT),
+    };
+    if let Err(error) = kache_store::sys::detach_and_spawn(command) {
+        tracing::warn!(%error, "no snapshot will be recorded");
+    }
+}
+
+/// Waits for the Cargo of `session` to end, then records what it has built.
+///
+/// # Errors
+/// In words, when what it built can't be told or the store refuses.
+pub fn record_after(settings: &Settings, session: &str, compiler: &str) -> Result<Recorded, String> {
+    let session = Session { id: session.to_owned(), project: None };
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let store = settings.cache_dir().map_err(|error| words(&error))?;
+    let store = Store::open_existing(store).map_err(|error| words(&error))?;
+    // Everything about the process has to be known before it is gone.
+    let parent = Parent::of(&session).ok_or("the Cargo is gone, or can't be looked at")?;
+    let dirs = parent.directories(&parent.call()?)?;
+    let (context, toolchain) = surroundings::context(&store, settings, &parent, OsStr::new(compiler))
+        .ok_or("the compiler can't be identified")?;
+    wait(&session);
+    let around = Surroundings::new(settings, &parent, context, &toolchain, dirs)?;
+    let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error));
+    leave_note(
+        &session,
+        &around.dirs.build,
+        recorded.as_ref().map_or_else(String::clone, ToString::to_string),
+    );
+    recorded
+}
+
+/// Says beside the ledger what came of it, for whoever wonders.
+fn leave_note(session: &Session, build: &Path, came_of_it: String) {
+    for profile in target_dir::profiles(build) {
+        let note = build.join(profile).join(".kache").join("recorder");
+        if fs::read_to_string(&note).is_ok_and(|known| known == session.id) {
+            let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
+        }
+    }
+}
+
+/// Waits for the end of a process that isn't our child.
+fn wait(session: &Session) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let started = Instant::now();
+    let pid = session.id.split_once('-').and_then(|(pid, _)| pid.parse().ok()).and_then(Pid::from_raw);
+    let handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    while parent::is_alive(session) && started.elapsed() < WAIT_MAX {
+        let waited = handle.as_ref().is_some_and(|handle| {
+            let timeout = rustix::event::Timespec { tv_sec: 600, tv_nsec: 0 };
+            poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout)).is_ok()
+        });
+        if !waited {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The Cargo process that called: what it was asked, and which directories it builds in. The answer about directories
+//! is Cargo's own, from a Cargo of the same program, arguments and environment; nothing is derived from configuration
+//! here. Knows nothing about snapshots. Needs `/proc`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use kache_core::cargo_call::{self, CargoCall};
+use kache_core::config::env;
+use kache_core::invocation::Env;
+use serde::Deserialize;
+
+use crate::world::Session;
+
+/// Longest answer of Cargo's that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A running Cargo.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    /// The program.
+    pub exe: PathBuf,
+    args: Vec<String>,
+    /// The directory it was started in.
+    pub cwd: PathBuf,
+    pairs: Vec<(OsString, OsString)>,
+    /// Its environment.
+    pub env: Env,
+}
+
+/// Where a Cargo builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// The workspace's root: where `Cargo.lock` is.
+    pub workspace: PathBuf,
+    /// The build directory: profile directories lie in it.
+    pub build: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+    build_directory: Option<PathBuf>,
+}
+
+impl Parent {
+    /// The Cargo of this session; `None` when it is something else, or can't be looked at.
+    pub fn of(session: &Session) -> Option<Self> {
+        let (pid, _) = session.id.split_once('-')?;
+        let proc = Path::new("/proc").join(pid);
+        let exe = fs::read_link(proc.join("exe")).ok()?;
+        if exe.file_stem() != Some(OsStr::new("cargo")) {
+            return None;
+        }
+        let words = |file: &str| -> Option<Vec<OsString>> {
+            let bytes = fs::read(proc.join(file)).ok()?;
+            let words = bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+            let mut words: Vec<OsString> = words.collect();
+            // Each word ends with a zero byte, so the last one is no word.
+            words.pop();
+            Some(words)
+        };
+        let args = words("cmdline")?.into_iter().skip(1).map(OsString::into_string);
+        let args = args.collect::<Result<Vec<_>, _>>().ok()?;
+        let pairs: Vec<(OsString, OsString)> =
+            words("environ")?.iter().filter_map(|pair| split(pair)).collect();
+        let parent = Self {
+            exe,
+            args,
+            cwd: fs::read_link(proc.join("cwd")).ok()?,
+            env: Env::new(pairs.clone()),
+            pairs,
+        };
+        is_alive(session).then_some(parent)
+    }
+
+    /// What it was asked to do.
+    ///
+    /// # Errors
+    /// The doubt about its directories, in words.
+    pub fn call(&self) -> Result<CargoCall, String> {
+        if let Some((name, _)) = self.env.iter().find(|(name, _)| name.starts_with("CARGO_UNSTABLE_")) {
+            return Err(format!("environment variable {name} is set"));
+        }
+        cargo_call::parse(&self.args).map_err(|doubt| doubt.to_string())
+    }
+
+    /// Cargo's home.
+    pub fn cargo_home(&self) -> Option<String> {
+        crate::world::cargo_home(&self.env).filter(|home| home.starts_with('/'))
+    }
+
+    /// Asks Cargo where `call` builds.
+    ///
+    /// # Errors
+    /// In words, when it doesn't say.
+    pub fn directories(&self, call: &CargoCall) -> Result<Directories, String> {
+        let mut command = Command::new(&self.exe);
+        command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).args(&call.passed_on);
+        command.current_dir(&self.cwd).env_clear().envs(self.pairs.iter().map(|(name, value)| (name, value)));
+        // Should that Cargo ask for a compiler after all, it gets a plain one.
+        command.env(env::KACHE_DISABLED, "1").stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().map_err(|error| format!("Cargo can't be asked: {error}"))?;
+        if !output.status.success() || output.stdout.len() > ANSWER_BYTES_MAX {
+            return Err(format!("Cargo doesn't say where it builds ({})", output.status));
+        }
+        let found: Metadata = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("Cargo's answer is not understood: {error}"))?;
+        let own_build_dir = found.build_directory.filter(|dir| *dir != found.target_directory);
+        let target = match &call.target_dir {
+            // Relative to where it was started (`src/cargo/util/context/mod.rs`, 1.95).
+            Some(dir) => self.cwd.join(dir),
+            None => found.target_directory,
+        };
+        let build = own_build_dir.unwrap_or(target);
+        if !build.is_absolute() || build.components().any(|part| part.as_os_str() == "..") {
+            return Err(format!("{} is no plain path", build.display()));
+        }
+        Ok(Directories { workspace: found.workspace_root, build })
+    }
+
+    /// Where Cargo most probably builds: good enough to see that there is nothing to do, for nothing else.
+    pub fn probable_build_dir(&self, call: &CargoCall) -> Option<PathBuf> {
+        let set = |name: &str| self.env.text(name).map(|dir| self.cwd.join(dir));
+        let explicit = call.target_dir.as_ref().map(|dir| self.cwd.join(dir));
+        let beside = || {
+            let root = self.cwd.ancestors().find(|dir| dir.join("Cargo.lock").is_file())?;
+            Some(root.join("target"))
+        };
+        explicit.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR")).or_else(beside)
+    }
+}
+
+/// Whether the very process is still there.
+pub fn is_alive(session: &Session) -> bool {
+    let Some((pid, start)) = session.id.split_once('-') else { return false };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
+    // A process that has ended and wasn't waited for is a zombie.
+    let state = fields.next();
+    state.is_some_and(|state| state != "Z" && state != "X") && fields.nth(18) == Some(start)
+}
+
+fn split(pair: &OsStr) -> Option<(OsString, OsString)> {
+    let bytes = pair.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    let part = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    Some((part(&bytes[..at]), part(&bytes[at + 1..])))
+}

@@ -1,0 +1,346 @@
+//! A build script's run as an entry: its output and everything in `OUT_DIR`, out of one target directory and into
+//! another. Local directories in texts become tokens and come back as the other directory's; binary files must not
+//! name them where it matters. Decides nothing about freshness.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kache_core::digest::Digest;
+use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
+use kache_core::entry_key::{self, Rendering};
+use kache_core::event::Moved;
+use kache_core::key::{EntryKey, KeyWriter, UnitKey};
+use kache_core::paths::{Root, Roots};
+use kache_core::plan::EPOCH_S;
+use kache_core::record::InputRecord;
+use kache_core::scan::Scanner;
+use kache_core::seeding::Unseeded;
+use kache_core::snapshot::{Made, Node, NodeKind};
+use kache_store::Store;
+use kache_store::blobs::IngestHow;
+use kache_store::clock::boot_id;
+use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
+
+use super::times::{mtime_ns, set_mtime_ns};
+use super::{mentions, stamps};
+
+/// The name under which runs are listed, beside `build_script_build`.
+const CRATE_NAME: &str = "build_script_run";
+/// Most things in an `OUT_DIR` that is kept.
+const NODES_MAX: usize = 20_000;
+/// Largest `OUT_DIR` that is kept, in bytes.
+const TREE_BYTES_MAX: u64 = 2 << 30;
+/// Longest text that is put back with local directories in it, in bytes.
+const TEXT_BYTES_MAX: u64 = 256 << 20;
+
+/// Whose run it is.
+pub struct Package<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Version.
+    pub version: &'a str,
+    /// Directory of its sources.
+    pub dir: &'a str,
+}
+
+/// Stores the run whose files are in `run_dir`; what it took in milliseconds comes with it.
+pub fn store_run(
+    store: &Store,
+    run_dir: &Path,
+    package: &Package<'_>,
+    (roots, cargo_home): (&Roots, &str),
+) -> Result<(Made, u64), Unseeded> {
+    let missing = |name: &str| Unseeded::OutDir(name.to_owned());
+    let before = stamp_of(run_dir).ok_or_else(|| missing("output"))?;
+    let text = |name: &str| -> Result<String, Unseeded> {
+        let bytes = fs::read(run_dir.join(name)).map_err(|_| missing(name))?;
+        let text = String::from_utf8(bytes).map_err(|_| missing(name))?;
+        let tokens = roots.tokenize(&text).ok_or_else(|| missing(name))?;
+        require_no_workspace(&tokens, name).map(|()| tokens)
+    };
+    let out_dir = run_dir.join("out");
+    if fs::read(run_dir.join("root-output")).ok().as_deref() != Some(out_dir.as_os_str().as_encoded_bytes()) {
+        return Err(missing("root-output"));
+    }
+    let (output, stderr) = (text("output")?, text("stderr")?);
+    let mut keeper =
+        Keeper { store, roots, cargo_home, outputs: BTreeMap::new(), tree: Vec::new(), bytes: 0 };
+    keeper.keep(&out_dir, "")?;
+    let Keeper { outputs, tree, .. } = keeper;
+    if stamp_of(run_dir).as_ref() != Some(&before) {
+        return Err(Unseeded::Stale("the build script ran again meanwhile".to_owned()));
+    }
+    let ended_ns = mtime_ns(&run_dir.join("root-output")).unwrap_or(before.1);
+    let took_ms = u64::try_from(ended_ns.saturating_sub(before.1) / 1_000_000).unwrap_or(0);
+    let raw_output = roots.detokenize(&output).unwrap_or_default();
+    let own =
+        [cargo_home, package.dir, run_dir.to_str().unwrap_or("/"), roots.get(Root::Target).unwrap_or("/")];
+    let witnesses = stamps::witnesses(&raw_output, &own);
+    let texts = (output, stderr);
+    let entry = publish(store, package, texts, outputs.into_values().collect(), &tree, took_ms)?;
+    let made = Made::Run { entry, output_ns: before.0, invoked_ns: before.1, tree, witnesses };
+    Ok((made, took_ms))
+}
+
+/// Times of `output` and `invoked.timestamp`, in nanoseconds since 1970, and the inode of `output`.
+fn stamp_of(run_dir: &Path) -> Option<(i64, i64, u64)> {
+    let inode = fs::metadata(run_dir.join("output")).ok()?.ino();
+    Some((mtime_ns(&run_dir.join("output"))?, mtime_ns(&run_dir.join("invoked.timestamp"))?, inode))
+}
+
+fn require_no_workspace(tokens: &str, what: &str) -> Result<(), Unseeded> {
+    if tokens.contains(Root::Workspace.text_token()) {
+        return Err(Unseeded::NamesWorkspace(what.to_owned()));
+    }
+    Ok(())
+}
+
+fn refused(error: impl std::fmt::Display) -> Unseeded {
+    Unseeded::Refused(error.to_string())
+}
+
+/// Takes an `OUT_DIR` over into the store.
+struct Keeper<'a> {
+    store: &'a Store,
+    roots: &'a Roots,
+    cargo_home: &'a str,
+    outputs: BTreeMap<Digest, Output>,
+    tree: Vec<Node>,
+    bytes: u64,
+}
+
+impl Keeper<'_> {
+    fn keep(&mut self, dir: &Path, prefix: &str) -> Result<(), Unseeded> {
+        let mut entries: Vec<_> =
+            fs::read_dir(dir).map_err(refused)?.collect::<Result<_, _>>().map_err(refused)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name().into_string().map_err(|_| Unseeded::OutDir("a name".to_owned()))?;
+            let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            let meta = entry.metadata().map_err(refused)?;
+            let mode = meta.permissions().mode() & 0o7777;
+            let kind = if meta.is_dir() {
+                NodeKind::Dir { mode }
+            } else if meta.is_symlink() {
+                NodeKind::Link { to: self.link(&entry.path(), &path)? }
+            } else if meta.is_file() {
+                self.file(&entry.path(), &path, mode)?
+            } else {
+                return Err(Unseeded::OutDir(path));
+            };
+            self.tree.push(Node { path: path.clone(), kind });
+            if self.tree.len() > NODES_MAX {
+                return Err(Unseeded::OutDir(format!("more than {NODES_MAX} files")));
+            }
+            if meta.is_dir() {
+                self.keep(&entry.path(), &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, path: &Path, name: &str) -> Result<String, Unseeded> {
+        let to = fs::read_link(path).map_err(refused)?;
+        let to =
+            to.to_str().and_then(|to| self.roots.tokenize(to)).ok_or(Unseeded::OutDir(name.to_owned()))?;
+        require_no_workspace(&to, name).map(|()| to)
+    }
+
+    fn file(&mut self, path: &Path, name: &str, mode: u32) -> Result<NodeKind, Unseeded> {
+        let unkept = || Unseeded::OutDir(name.to_owned());
+        let time_ns = mtime_ns(path).ok_or_else(unkept)?;
+        self.bytes += fs::metadata(path).map_err(refused)?.len();
+        if self.bytes > TREE_BYTES_MAX {
+            return Err(Unseeded::OutDir(format!("more than {TREE_BYTES_MAX} bytes")));
+        }
+        let bytes = fs::read(path).map_err(refused)?;
+        let tokens = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0')).map(|text| {
+            let tokens = self.roots.tokenize(text).ok_or_else(unkept)?;
+            require_no_workspace(&tokens, name)?;
+            Ok((tokens != *text).then_some(tokens))
+        });
+        let tokens = match tokens {
+            Some(tokens) => tokens?,
+            None => {
+                let local = [Root::Target, Root::Workspace];
+                let local = local.map(|root| (root, self.roots.get(root).unwrap_or_default().to_owned()));
+                let scanner = Scanner::new(&Roots::new(local), &[self.cargo_home]);
+                if !mentions::only_in_debug_sections(&bytes, &scanner) {
+                    return Err(unkept());
+                }
+                None
+            }
+        };
+        let blob = match &tokens {
+            Some(text) => self.store.ingest_bytes(text.as_bytes()).map_err(refused)?,
+            None => {
+                let digest = Digest::of(&bytes);
+                let stored = self.store.ingest(&digest, path, IngestHow::Clone, EPOCH_S, Permission::Plain);
+                stored.map_err(refused)?;
+                digest
+            }
+        };
+        let meta = fs::metadata(self.store.blob_path(&blob)).map_err(refused)?;
+        let number = self.outputs.len();
+        self.outputs.entry(blob).or_insert_with(|| Output {
+            name: format!("{number}"),
+            kind: OutputKind::Generated,
+            digest: blob,
+            size: meta.len(),
+            mtime_s: meta.mtime(),
+            executable: false,
+        });
+        Ok(NodeKind::File { blob, mode, mtime_ns: time_ns, tokens: tokens.is_some() })
+    }
+}
+
+/// Makes the run an entry, under a key of what is in it.
+fn publish(
+    store: &Store,
+    package: &Package<'_>,
+    (stdout, stderr): (String, String),
+    outputs: Vec<Output>,
+    tree: &[Node],
+    took_ms: u64,
+) -> Result<EntryKey, Unseeded> {
+    let mut content = KeyWriter::new("tree");
+    for node in tree {
+        let what = match &node.kind {
+            NodeKind::Dir { .. } => "directory".to_owned(),
+            NodeKind::Link { to } => to.clone(),
+            NodeKind::File { blob, .. } => blob.to_string(),
+        };
+        content.text(node.path.clone(), what);
+    }
+    let mut key = KeyWriter::new("unit");
+    key.text("crate name", CRATE_NAME);
+    key.text("build script run", package.name);
+    key.text("version", package.version);
+    key.digest("stdout", Digest::of(stdout.as_bytes()));
+    key.digest("stderr", Digest::of(stderr.as_bytes()));
+    key.digest("tree", content.finish().0);
+    let (unit, unit_fields) = key.finish();
+    // Nothing is looked up under it: what was read is not known, only what came of it.
+    let record = InputRecord::default();
+    let (unit, none) = (UnitKey(unit), Roots::default());
+    let (key, entry_fields) = entry_key::derive(&unit, &record, &[], &none, &Rendering::default());
+    if store.peek_entry(&key).map_err(refused)?.is_some() {
+        return Ok(key);
+    }
+    let text_of = |text: String| -> Result<Text, Unseeded> {
+        if text.len() <= INLINE_BYTES_MAX {
+            return Ok(Text::Inline(text));
+        }
+        store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
+    };
+    let mut entry = Entry::new(unit, CRATE_NAME);
+    package.name.clone_into(&mut entry.package);
+    package.version.clone_into(&mut entry.package_version);
+    entry.outputs = outputs;
+    entry.dep_info_name = "output".to_owned();
+    entry.stdout = text_of(stdout)?;
+    entry.stderr = text_of(stderr)?;
+    entry.compile_ms = took_ms;
+    entry.created_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    entry.boot = boot_id();
+    let crate_name = entry.crate_name.clone();
+    let evidence = Evidence { crate_name, unit_fields, entry_fields, record, ..Evidence::default() };
+    store.publish(&key, &entry, &evidence).map_err(refused)?;
+    Ok(key)
+}
+
+/// Where a run goes, and with which directories in its texts.
+pub struct Site<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The directories here.
+    pub roots: &'a Roots,
+    /// `build/<dir>`.
+    pub run_dir: PathBuf,
+}
+
+impl Site<'_> {
+    /// Puts a run into place; its fingerprint is not this function's.
+    pub fn place(&self, entry: &Entry, made: &Made, moved: &mut Moved) -> Result<(), Unseeded> {
+        let Made::Run { output_ns, invoked_ns, tree, .. } = made else { return Ok(()) };
+        let out_dir = self.run_dir.join("out");
+        fs::create_dir_all(&out_dir).map_err(refused)?;
+        let mut dirs = Vec::new();
+        for node in tree {
+            let path = out_dir.join(&node.path);
+            match &node.kind {
+                NodeKind::Dir { mode } => {
+                    fs::create_dir_all(&path).map_err(refused)?;
+                    dirs.push((path, *mode));
+                }
+                NodeKind::Link { to } => {
+                    symlink(self.roots.detokenize(to).ok_or(Unseeded::EntryGone)?, &path).map_err(refused)?;
+                }
+                NodeKind::File { blob, mode, mtime_ns, tokens } => {
+                    self.file(blob, &path, *tokens, moved)?;
+                    set_mode(&path, *mode)?;
+                    set_mtime_ns(&path, *mtime_ns).map_err(refused)?;
+                }
+            }
+        }
+        // Deepest first, so that a folder that isn't writable comes after what is in it.
+        for (path, mode) in dirs.iter().rev() {
+            set_mode(path, *mode)?;
+        }
+        let small = |name: &str, bytes: &[u8], time_ns: Option<i64>| -> Result<(), Unseeded> {
+            let path = self.run_dir.join(name);
+            fs::write(&path, bytes).map_err(refused)?;
+            time_ns.map_or(Ok(()), |ns| set_mtime_ns(&path, ns)).map_err(refused)
+        };
+        small("stderr", self.text(&entry.stderr)?.as_bytes(), None)?;
+        small("root-output", out_dir.as_os_str().as_encoded_bytes(), None)?;
+        // What Cargo writes into it (`crates/cargo-util/src/paths.rs`, `set_invocation_time`, 1.95).
+        small("invoked.timestamp", b"This file has an mtime of when this was started.", Some(*invoked_ns))?;
+        small("output", self.text(&entry.stdout)?.as_bytes(), Some(*output_ns))
+    }
+
+    fn file(&self, blob: &Digest, path: &Path, tokens: bool, moved: &mut Moved) -> Result<(), Unseeded> {
+        if tokens {
+            let text = self.stored(blob)?;
+            let text = self.roots.detokenize(&text).ok_or(Unseeded::EntryGone)?;
+            moved.copied_bytes += text.len() as u64;
+            return fs::write(path, text).map_err(refused);
+        }
+        let size = fs::metadata(self.store.blob_path(blob)).map_err(|_| Unseeded::EntryGone)?.len();
+        // Never the blob's own inode: a script that runs again writes in place.
+        let sharing = Sharing::Private(Stamp::Blob);
+        let mode = link::place(&self.store.blob_path(blob), path, sharing, Permission::Plain, Note::None)
+            .map_err(refused)?;
+        match mode {
+            Mode::Reflink => moved.reflinked_bytes += size,
+            Mode::HardLink => moved.linked_bytes += size,
+            Mode::Copy => moved.copied_bytes += size,
+        }
+        Ok(())
+    }
+
+    fn text(&self, text: &Text) -> Result<String, Unseeded> {
+        let text = match text {
+            Text::Inline(text) => text.clone(),
+            Text::Blob(digest) => self.stored(digest)?,
+        };
+        self.roots.detokenize(&text).ok_or(Unseeded::EntryGone)
+    }
+
+    fn stored(&self, digest: &Digest) -> Result<String, Unseeded> {
+        let bytes = self.store.read_blob(digest, TEXT_BYTES_MAX).map_err(refused)?;
+        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Unseeded::EntryGone)
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Unseeded> {
+    let now = fs::symlink_metadata(path).map_err(refused)?.permissions().mode() & 0o7777;
+    if now == mode {
+        Ok(())
+    } else {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(refused)
+    }
+}

@@ -1,0 +1,195 @@
+//! Stamps of files that Cargo takes to be immutable or never looks at: package sources, programs that build scripts
+//! run, files that their output names. A stamp says "not touched since", by size and time; contents are not read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use kache_core::digest::Digest;
+
+/// Programs that build scripts run as a rule, with the compilers' helpers.
+const TOOLS: &[&str] = &[
+    "ar",
+    "as",
+    "c++",
+    "cc",
+    "clang",
+    "clang++",
+    "cmake",
+    "g++",
+    "gcc",
+    "ld",
+    "llvm-config",
+    "make",
+    "nasm",
+    "ninja",
+    "perl",
+    "pkg-config",
+    "protoc",
+    "python3",
+    "ranlib",
+    "yasm",
+];
+/// Deepest folder of a package that is looked at.
+const DEPTH_MAX: usize = 64;
+
+/// Stamp of everything below a package's directory but what Cargo itself keeps there; `None` when it can't be looked
+/// at.
+pub fn package(dir: &Path) -> Option<Digest> {
+    let mut bytes = Vec::with_capacity(4096);
+    walk(dir, "", 0, &mut bytes)?;
+    Some(Digest::of(&bytes))
+}
+
+fn walk(dir: &Path, prefix: &str, depth: usize, bytes: &mut Vec<u8>) -> Option<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir).ok()? {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        // Cargo's mark that it has unpacked the package, and a checkout's administration.
+        if depth > 0 || (name != ".cargo-ok" && name != ".git") {
+            entries.push((name, entry));
+        }
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, entry) in entries {
+        let meta = entry.metadata().ok()?;
+        let name = format!("{prefix}/{name}");
+        bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(name.as_bytes());
+        if meta.is_dir() {
+            if depth == DEPTH_MAX {
+                return None;
+            }
+            walk(&entry.path(), &name, depth + 1, bytes)?;
+        } else {
+            for number in [i64::try_from(meta.len()).ok()?, meta.mtime(), meta.mtime_nsec()] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+    Some(())
+}
+
+/// Stamps of several packages, taken on all processors.
+pub fn packages(dirs: &[String]) -> BTreeMap<String, Digest> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let chunk = dirs.len().div_ceil(threads).max(1);
+    let stamp = |dirs: &[String]| -> Vec<(String, Digest)> {
+        dirs.iter().filter_map(|dir| Some((dir.clone(), package(Path::new(dir))?))).collect()
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = dirs.chunks(chunk).map(|part| scope.spawn(move || stamp(part))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    })
+}
+
+/// Stamp of a file or directory; a directory's says only that there is one.
+pub fn file(path: &Path) -> String {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => "directory".to_owned(),
+        Ok(meta) => format!("{} {}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()),
+        Err(_) => "absent".to_owned(),
+    }
+}
+
+/// The programs that build scripts run, where `search` (a `PATH`) leads.
+pub fn tools(search: Option<&std::ffi::OsStr>) -> BTreeMap<String, String> {
+    let dirs: Vec<PathBuf> = search.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+    let stamp = |name: &str| {
+        let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
+        found.map_or("absent".to_owned(), |path| format!("{} {}", path.display(), file(&path)))
+    };
+    TOOLS.iter().map(|name| ((*name).to_owned(), stamp(name))).collect()
+}
+
+/// Files outside Cargo's own directories that a build script's output names: what it found on the system. A library
+/// that is searched for and linked is looked for as the linker would.
+pub fn witnesses(output: &str, own: &[&str]) -> BTreeMap<String, String> {
+    let is_own = |path: &str| own.iter().any(|dir| Path::new(path).starts_with(dir));
+    let mut found = BTreeMap::new();
+    let (mut dirs, mut libraries) = (Vec::new(), Vec::new());
+    for line in output.lines() {
+        let Some(directive) = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:")) else {
+            continue;
+        };
+        let (key, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match key {
+            // Cargo looks at these itself.
+            "rerun-if-changed" => continue,
+            "rustc-link-search" => dirs.push(value.split_once('=').map_or(value, |(_, dir)| dir)),
+            "rustc-link-lib" => libraries.push(value.rsplit('=').next().unwrap_or(value)),
+            _ => {}
+        }
+        let words = value.split(|c: char| c.is_whitespace() || matches!(c, '=' | ';' | ',' | '"' | '\''));
+        let paths = words.map(|word| word.trim_start_matches("-L").trim_start_matches("-I"));
+        for path in paths.filter(|path| path.starts_with('/') && path.len() > 1 && !is_own(path)) {
+            found.insert(path.to_owned(), file(Path::new(path)));
+        }
+    }
+    for dir in dirs.into_iter().filter(|dir| dir.starts_with('/') && !is_own(dir)) {
+        for name in &libraries {
+            for file_name in [format!("lib{name}.so"), format!("lib{name}.a")] {
+                let path = Path::new(dir).join(file_name);
+                found.insert(path.display().to_string(), file(&path));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_the_same_until_a_file_is_touched_added_or_removed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("src")).expect("mkdir");
+        fs::write(path("src/lib.rs"), "1").expect("write");
+        let before = package(dir.path()).expect("stamp");
+        fs::write(path(".cargo-ok"), "ok").expect("write");
+        assert_eq!(package(dir.path()), Some(before));
+        fs::write(path("src/lib.rs"), "22").expect("write");
+        let edited = package(dir.path());
+        assert_ne!(edited, Some(before));
+        fs::write(path("src/new.rs"), "").expect("write");
+        assert_ne!(package(dir.path()), edited);
+        fs::remove_file(path("src/new.rs")).expect("remove");
+        assert_eq!(package(dir.path()), edited);
+        assert_eq!(package(&path("none")), None);
+        let list = [path("src").display().to_string(), path("none").display().to_string()];
+        assert_eq!(packages(&list).len(), 1);
+    }
+
+    #[test]
+    fn witnesses_are_files_of_the_system_and_libraries_where_the_linker_looks() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let lib = dir.path().display().to_string();
+        fs::write(dir.path().join("libz.so"), "z").expect("write");
+        let output = format!(
+            "cargo:rustc-link-search=native={lib}\ncargo::rustc-link-lib=dylib=z\ncargo:include=/own/include\n\
+             cargo:root=/no/where\ncargo:rerun-if-changed=/etc/x\nnot a directive /y\ncargo:rustc-flags=-L {lib}/no -l q\n"
+        );
+        let found = witnesses(&output, &["/own"]);
+        let state = |path: &str| found.get(path).map(String::as_str);
+        assert_eq!(state(&lib), Some("directory"));
+        assert!(state(&format!("{lib}/libz.so")).is_some_and(|stamp| stamp.starts_with("1 ")));
+        assert_eq!(state(&format!("{lib}/libz.a")), Some("absent"));
+        assert_eq!(state("/no/where"), Some("absent"));
+        assert_eq!(state(&format!("{lib}/no")), Some("absent"));
+        assert_eq!(found.len(), 5, "{found:?}");
+    }
+
+    #[test]
+    fn tools_are_where_the_path_leads() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let before = tools(Some(dir.path().as_os_str()));
+        assert_eq!((before.len(), before["cc"].as_str()), (TOOLS.len(), "absent"));
+        fs::write(dir.path().join("cc"), "x").expect("write");
+        assert!(tools(Some(dir.path().as_os_str()))["cc"].starts_with(&dir.path().display().to_string()));
+        assert_eq!(tools(None)["cc"], "absent");
+    }
+}

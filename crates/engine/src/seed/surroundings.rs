@@ -1,0 +1,101 @@
+//! What seeding and recording both look at before anything else: the calling Cargo's compiler, lockfile and
+//! directories, and the identity under which snapshots are kept. Decides nothing about units.
+
+use std::ffi::OsStr;
+use std::fs;
+
+use kache_core::config::Settings;
+use kache_core::digest::Digest;
+use kache_core::invocation::{Env, Invocation};
+use kache_core::key::KeyWriter;
+use kache_core::paths::{Root, Roots};
+use kache_store::Store;
+use kache_store::hashing::DigestMemo;
+
+use super::parent::{Directories, Parent};
+use crate::toolchain::{self, Toolchain};
+
+/// Longest lockfile that is read, in bytes.
+const LOCK_BYTES_MAX: u64 = 32 << 20;
+
+/// Everything around one Cargo invocation.
+pub struct Surroundings {
+    /// Compiler, Cargo, `CARGO_HOME`, key salt.
+    pub context: Digest,
+    /// The lockfile's text.
+    pub lockfile: String,
+    /// Where Cargo builds.
+    pub dirs: Directories,
+    /// Every local root, for texts.
+    pub roots: Roots,
+    /// The roots that keys are made with.
+    pub key_roots: Roots,
+    /// Cargo's home.
+    pub cargo_home: String,
+}
+
+/// The identity of compiler, Cargo and settings; and the compiler. `None` when one of them can't be told.
+pub fn context(
+    store: &Store,
+    settings: &Settings,
+    parent: &Parent,
+    compiler: &OsStr,
+) -> Option<(Digest, Toolchain)> {
+    // Dependencies are compiled by rustc itself, also where clippy-driver compiles the workspace.
+    let call = Invocation {
+        compiler: compiler.to_str()?.to_owned(),
+        cwd: "/".to_owned(),
+        env: Env::default(),
+        ..Invocation::default()
+    };
+    let toolchain = toolchain::identify(&call, store, None).ok()?;
+    let cargo = DigestMemo::new(store).digest(&parent.exe).ok()??;
+    let mut key = KeyWriter::new("snapshot");
+    key.digest("compiler", toolchain.id);
+    key.text("sysroot", toolchain.sysroot.to_str()?);
+    key.text("compiler path", call.compiler);
+    key.digest("cargo", cargo);
+    key.text("cargo home", parent.cargo_home()?);
+    key.text("key salt", settings.key_salt.as_ref().map_or("", |salt| salt.value.as_str()));
+    Some((key.finish().0, toolchain))
+}
+
+impl Surroundings {
+    /// Puts together what is known; `Err` says in words what is missing.
+    pub fn new(
+        settings: &Settings,
+        parent: &Parent,
+        context: Digest,
+        toolchain: &Toolchain,
+        dirs: Directories,
+    ) -> Result<Self, String> {
+        let lock = dirs.workspace.join("Cargo.lock");
+        let too_long = fs::metadata(&lock).map_or(true, |meta| meta.len() > LOCK_BYTES_MAX);
+        let lockfile = fs::read_to_string(&lock).ok().filter(|_| !too_long);
+        let lockfile = lockfile.ok_or_else(|| format!("{} can't be read", lock.display()))?;
+        let text = |path: &std::path::Path| {
+            path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not UTF-8", path.display()))
+        };
+        let (build, workspace) = (text(&dirs.build)?, text(&dirs.workspace)?);
+        let cargo_home = parent.cargo_home().ok_or("Cargo's home is unknown")?;
+        let local = [(Root::Target, build), (Root::Workspace, workspace)];
+        let shared = [(Root::CargoHome, cargo_home.clone()), (Root::Sysroot, text(&toolchain.sysroot)?)];
+        let roots = Roots::new(local.iter().chain(&shared).cloned());
+        let key_roots =
+            if settings.portable_paths.value { roots.clone() } else { Roots::new(local.iter().cloned()) };
+        Ok(Self { context, lockfile, dirs, roots, key_roots, cargo_home })
+    }
+
+    /// Roots for what must be the same file for file wherever `CARGO_HOME` and toolchain are the same.
+    pub fn roots_without_home(&self) -> Roots {
+        let local = [Root::Target, Root::Workspace];
+        Roots::new(
+            self.roots.iter().filter(|(root, _)| local.contains(root)).map(|(r, dir)| (r, dir.to_owned())),
+        )
+    }
+
+    /// The lockfile's digest.
+    pub fn lock(&self) -> Digest {
+        Digest::of(self.lockfile.as_bytes())
+    }
+}

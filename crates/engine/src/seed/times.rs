@@ -1,0 +1,29 @@
+//! Modification times to the nanosecond, as Cargo compares them. Nothing else.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// A file's modification time, in nanoseconds since 1970; `None` where there is no file.
+pub fn mtime_ns(path: &Path) -> Option<i64> {
+    let meta = fs::metadata(path).ok()?;
+    meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
+}
+
+/// Sets it.
+pub fn set_mtime_ns(path: &Path, time_ns: i64) -> io::Result<()> {
+    let since = Duration::from_nanos(u64::try_from(time_ns).unwrap_or(0));
+    File::open(path)?.set_modified(UNIX_EPOCH + since)
+}
+
+/// The newest time at or below a path, as Cargo looks at it (`mtime_recursive`); `None` where something is missing.
+pub fn newest_ns(path: &Path) -> Option<i64> {
+    let own = mtime_ns(path)?;
+    let walk = walkdir::WalkDir::new(path).follow_links(true).min_depth(1);
+    walk.into_iter().filter_map(Result::ok).try_fold(own, |newest, entry| {
+        // What vanishes, or a link to nothing, Cargo leaves out.
+        Some(newest.max(mtime_ns(entry.path()).unwrap_or(0)))
+    })
+}

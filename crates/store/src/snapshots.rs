@@ -1,0 +1,124 @@
+//! Snapshots on disk: one file for each lockfile, in a folder for each context, published by rename. The file's time
+//! is when it was last of use. Does not look at the entries that a snapshot names.
+//!
+//! `v1/snapshots/<context>/<lock>`, in the form of [`kache_core::snapshot`].
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use kache_core::digest::Digest;
+use kache_core::snapshot::{Header, SNAPSHOT_BYTES_MAX, Snapshot};
+
+use crate::clock::{FileTime, set_mtime_now};
+use crate::error::Error;
+use crate::files::{Content, read_capped};
+use crate::layout::Store;
+
+/// Longest first line that is read, in bytes.
+const HEADER_BYTES_MAX: u64 = 8 << 20;
+/// A snapshot's last use is noted no more often than this, in seconds.
+const TOUCH_EVERY_S: i64 = 3600;
+
+impl Store {
+    /// The snapshot of a lockfile, and notes its use; `None` also for one that can't be understood.
+    ///
+    /// # Errors
+    /// When the file can't be read although it is there.
+    pub fn snapshot(&self, context: &Digest, lock: &Digest) -> Result<Option<Snapshot>, Error> {
+        match read_capped(&self.snapshot_path(context, lock), SNAPSHOT_BYTES_MAX)? {
+            Content::Whole(bytes, file) => {
+                let age_s =
+                    file.metadata().map(|meta| FileTime::modified(&meta).age_s(FileTime::now_coarse()));
+                if age_s.is_ok_and(|age_s| !(-TOUCH_EVERY_S..TOUCH_EVERY_S).contains(&age_s)) {
+                    // A store that can't be written still serves.
+                    let _ = set_mtime_now(&file);
+                }
+                let snapshot = Snapshot::decode(&bytes).ok();
+                Ok(snapshot.filter(|found| (found.header.context, found.header.lock) == (*context, *lock)))
+            }
+            Content::Absent | Content::TooLong => Ok(None),
+        }
+    }
+
+    /// The first part of a snapshot.
+    pub fn snapshot_header(&self, context: &Digest, lock: &Digest) -> Option<Header> {
+        let file = fs::File::open(self.snapshot_path(context, lock)).ok()?;
+        let mut line = Vec::new();
+        std::io::BufRead::read_until(
+            &mut std::io::BufReader::new(file.take(HEADER_BYTES_MAX)),
+            b'\n',
+            &mut line,
+        )
+        .ok()?;
+        Header::decode(&line).ok()
+    }
+
+    /// Lockfiles of which there are snapshots in a context, the one that was of use last first.
+    pub fn snapshot_locks(&self, context: &Digest) -> Vec<Digest> {
+        let entries =
+            fs::read_dir(self.snapshots_dir().join(context.to_string())).into_iter().flatten().flatten();
+        let mut locks: Vec<(FileTime, Digest)> = entries
+            .filter_map(|entry| {
+                let lock = entry.file_name().to_str()?.parse().ok()?;
+                Some((FileTime::modified(&entry.metadata().ok()?), lock))
+            })
+            .collect();
+        locks.sort_by_key(|(used, lock)| (std::cmp::Reverse(*used), *lock));
+        locks.into_iter().map(|(_, lock)| lock).collect()
+    }
+
+    /// Publishes a snapshot in place of a former one.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.publish_bytes(
+            &self.snapshot_path(&snapshot.header.context, &snapshot.header.lock),
+            &snapshot.encode(),
+        )
+    }
+
+    /// A snapshot in the form in which it travels, which is the form in which it is kept: what `kache save-manifest`
+    /// publishes beside the entries that [`Snapshot::entries`] names. `None` when there is none.
+    ///
+    /// # Errors
+    /// When the file can't be read although it is there.
+    pub fn export_snapshot(&self, context: &Digest, lock: &Digest) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.snapshot(context, lock)?.map(|snapshot| snapshot.encode()))
+    }
+
+    /// Takes a snapshot in that was exported elsewhere, with what is known here of the same context and lockfile;
+    /// `None` for bytes that are none. Its entries may come before or after: a unit without its entry is not seeded.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn import_snapshot(&self, bytes: &[u8]) -> Result<Option<Snapshot>, Error> {
+        if bytes.len() as u64 > SNAPSHOT_BYTES_MAX {
+            return Ok(None);
+        }
+        let Ok(foreign) = Snapshot::decode(bytes) else { return Ok(None) };
+        let snapshot = match self.snapshot(&foreign.header.context, &foreign.header.lock)? {
+            None => foreign,
+            // What this machine has built itself is known to fit it.
+            Some(mut own) => {
+                own.absorb(foreign);
+                own
+            }
+        };
+        self.put_snapshot(&snapshot)?;
+        Ok(Some(snapshot))
+    }
+
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.base_dir().join("snapshots")
+    }
+
+    fn snapshot_path(&self, context: &Digest, lock: &Digest) -> PathBuf {
+        self.snapshots_dir().join(context.to_string()).join(lock.to_string())
+    }
+}
+
+#[cfg(test)]
+#[path = "snapshots_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+use kache_core::key::EntryKey;
+use kache_core::snapshot::{Made, SeedUnit};
+
+use super::*;
+use crate::evict::{Purge, SweepOptions, plan};
+
+fn snapshot(lock: &str, units: &[&str]) -> Snapshot {
+    let header = Header::new(Digest::of(b"context"), Digest::of(lock.as_bytes()));
+    let mut snapshot = Snapshot { header, units: Vec::new() };
+    for name in units {
+        snapshot.header.sources.insert((*name).to_owned(), Digest::of(b"s"));
+        snapshot.units.push(SeedUnit {
+            profile: "debug".into(),
+            dir: format!("{name}-1"),
+            name: format!("lib-{name}"),
+            hash: "0".repeat(16),
+            deps: Vec::new(),
+            package: format!("{name} 1.0.0"),
+            package_dir: (*name).to_owned(),
+            files: Vec::new(),
+            made: Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() },
+            bound_to: None,
+            inputs: Vec::new(),
+            macros: Vec::new(),
+            cpu: None,
+            took_ms: 0,
+            seen_s: 0,
+        });
+    }
+    snapshot
+}
+
+fn context() -> Digest {
+    Digest::of(b"context")
+}
+
+#[test]
+fn snapshots_are_found_by_lockfile_and_listed_by_use() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let store = Store::open(dir.path()).expect("open");
+    assert!(store.snapshot_locks(&context()).is_empty());
+    for (lock, age_s) in [("one", 20), ("two", 10), ("three", 30)] {
+        let snapshot = snapshot(lock, &["a"]);
+        store.put_snapshot(&snapshot).expect("put");
+        let path = store.snapshot_path(&context(), &snapshot.header.lock);
+        let now = std::time::SystemTime::now();
+        fs::File::open(path)
+            .expect("open")
+            .set_modified(now - std::time::Duration::from_secs(age_s))
+            .expect("date");
+    }
+    let locks = ["two", "one", "three"].map(|lock| Digest::of(lock.as_bytes()));
+    assert_eq!(store.snapshot_locks(&context()), locks);
+    assert_eq!(store.snapshot(&context(), &locks[0]).expect("readable"), Some(snapshot("two", &["a"])));
+    assert_eq!(store.snapshot_header(&context(), &locks[0]), Some(snapshot("two", &["a"]).header));
+    assert_eq!(store.snapshot(&Digest::of(b"other"), &locks[0]).expect("readable"), None);
+    assert!(store.snapshot_locks(&Digest::of(b"other")).is_empty());
+}
+
+#[test]
+fn what_is_not_a_snapshot_of_this_name_is_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let store = Store::open(dir.path()).expect("open");
+    store.put_snapshot(&snapshot("one", &["a"])).expect("put");
+    let one = store.snapshot_path(&context(), &Digest::of(b"one"));
+    let two = store.snapshot_path(&context(), &Digest::of(b"two"));
+    fs::copy(&one, &two).expect("copy");
+    assert_eq!(store.snapshot(&context(), &Digest::of(b"two")).expect("readable"), None);
+    let text = fs::read(&one).expect("read");
+    fs::write(&one, &text[..text.len() - 9]).expect("tear");
+    assert_eq!(store.snapshot(&context(), &Digest::of(b"one")).expect("readable"), None);
+}
+
+#[test]
+fn a_snapshot_travels_and_joins_what_is_there() {
+    let (here, there) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+    let (here, there) = (Store::open(here.path()).expect("open"), Store::open(there.path()).expect("open"));
+    let lock = Digest::of(b"one");
+    assert_eq!(here.export_snapshot(&context(), &lock).expect("readable"), None);
+    here.put_snapshot(&snapshot("one", &["a", "b"])).expect("put");
+    let bytes = here.export_snapshot(&context(), &lock).expect("readable").expect("there");
+    assert_eq!(there.import_snapshot(&bytes).expect("written"), Some(snapshot("one", &["a", "b"])));
+    there.put_snapshot(&snapshot("one", &["b", "c"])).expect("put");
+    let joined = there.import_snapshot(&bytes).expect("written").expect("a snapshot");
+    let names: std::collections::BTreeSet<_> =
+        joined.units.iter().map(|unit| unit.package_dir.as_str()).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(there.snapshot(&context(), &lock).expect("readable"), Some(joined));
+    assert_eq!(there.import_snapshot(b"{}\n").expect("nothing to write"), None);
+}
+
+#[test]
+fn old_snapshots_go_and_so_do_all_with_everything() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let store = Store::open(dir.path()).expect("open");
+    store.put_snapshot(&snapshot("one", &["a"])).expect("put");
+    let path = store.snapshot_path(&context(), &Digest::of(b"one"));
+    let mut survey = store.survey().expect("survey");
+    assert_eq!(survey.snapshots.len(), 1);
+    assert!(survey.sizes().meta_bytes >= fs::metadata(&path).expect("there").len());
+    let strays = |survey: &crate::survey::Survey, options: &SweepOptions| plan(survey, options).strays;
+    assert!(strays(&survey, &SweepOptions::default()).is_empty());
+    let month = std::time::Duration::from_secs(32 * 86_400);
+    survey.now = FileTime::from_parts(survey.now.seconds() + 61 * 86_400, 0);
+    assert_eq!(strays(&survey, &SweepOptions::default()), std::slice::from_ref(&path));
+    survey.now = FileTime::from_parts(survey.now.seconds() - 28 * 86_400, 0);
+    assert!(strays(&survey, &SweepOptions::default()).is_empty());
+    assert_eq!(
+        strays(&survey, &SweepOptions { age_max: Some(month), ..SweepOptions::default() }),
+        std::slice::from_ref(&path)
+    );
+    let purge = SweepOptions { purge: Purge::Everything, ..SweepOptions::default() };
+    assert_eq!(strays(&survey, &purge), [path]);
+}
