@@ -160,7 +160,7 @@ impl Settings {
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
-            seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), true)?,
+            seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), false)?,
             daemon: switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true)?,
             daemon_idle_timeout_s: idle_timeout(&layers)?,
             s3_concurrency: concurrency(&layers)?,
