@@ -1,12 +1,12 @@
 //! Asks the daemon whether the remote has a unit, and starts a daemon where there is none. Only called on a miss, and
 //! only where a remote is configured. Knows nothing about remotes.
 //!
-//! Nothing that can be wrong with a daemon fails a build or costs it more than [`PATIENCE`] once:
+//! Nothing that can be wrong with a daemon fails a build or costs it more than `PATIENCE` once:
 //!
 //! | The daemon | What happens |
 //! |---|---|
 //! | is absent | one of the wrappers starts it, all wait for its socket; when it doesn't come up, a note is left |
-//! | is stopped or hung | no word within [`PATIENCE`]: a note is left |
+//! | is stopped or hung | no word within `PATIENCE`: a note is left |
 //! | takes no more connections | as above |
 //! | is of another version, or no daemon at all | its first word tells: a note is left |
 //! | serves another remote | it says so: a note is left for those who mean this remote |
