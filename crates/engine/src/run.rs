@@ -227,13 +227,16 @@ impl<'a> Case<'a> {
             let names = Names { crate_name: &self.unit.crate_name, package: &self.event.package };
             let answer = daemon.find(self.key, names, &self.wanted, &build);
             self.event.times.remote_us += report::micros(clock.elapsed());
-            if answer == Answer::Nothing {
-                break;
-            }
+            // Also when nothing new has come for this question: a prefetch may have brought it meanwhile, or records
+            // that lead to something else to ask for.
+            let asked = self.wanted.clone();
             if self.try_cache().is_ok() {
                 let came_now = self.event.source != Some(Source::Prefetch);
                 self.event.source = Some(if came_now { Source::Remote } else { Source::Prefetch });
                 return Ok(());
+            }
+            if answer == Answer::Nothing && self.wanted == asked {
+                break;
             }
         }
         Err(NotThere)
