@@ -146,6 +146,11 @@ pub enum EntryError {
 }
 
 impl Entry {
+    /// The oldest recorded time among the blobs of the outputs, in seconds since 1970; `None` without outputs.
+    pub fn oldest_mtime_s(&self) -> Option<i64> {
+        self.outputs.iter().map(|output| output.mtime_s).min()
+    }
+
     /// A new entry without outputs and texts.
     pub fn new(unit: UnitKey, crate_name: &str) -> Self {
         Self {

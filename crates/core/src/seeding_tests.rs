@@ -4,22 +4,12 @@ use crate::key::EntryKey;
 use crate::snapshot::Made;
 
 fn unit(name: &str, deps: &[&str]) -> SeedUnit {
+    let made = Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() };
     SeedUnit {
-        profile: "debug".into(),
-        dir: format!("{name}-1"),
-        name: format!("lib-{name}"),
         hash: name.to_owned(),
         deps: deps.iter().map(|dep| (*dep).to_owned()).collect(),
         package: format!("{name} 1.0.0"),
-        package_dir: String::new(),
-        files: Vec::new(),
-        made: Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() },
-        bound_to: None,
-        inputs: Vec::new(),
-        macros: Vec::new(),
-        cpu: None,
-        took_ms: 0,
-        seen_s: 0,
+        ..SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made)
     }
 }
 

@@ -276,6 +276,27 @@ impl Header {
 }
 
 impl SeedUnit {
+    /// A unit whose fingerprint `name` lies in `profile/dir`, with nothing else known of it.
+    pub fn new(profile: &str, dir: &str, name: &str, made: Made) -> Self {
+        Self {
+            profile: profile.to_owned(),
+            dir: dir.to_owned(),
+            name: name.to_owned(),
+            hash: String::new(),
+            deps: Vec::new(),
+            package: String::new(),
+            package_dir: String::new(),
+            files: Vec::new(),
+            made,
+            bound_to: None,
+            inputs: Vec::new(),
+            macros: Vec::new(),
+            cpu: None,
+            took_ms: 0,
+            seen_s: 0,
+        }
+    }
+
     /// `profile/dir`: one place in a target directory.
     pub fn place(&self) -> String {
         format!("{}/{}", self.profile, self.dir)
@@ -329,9 +350,8 @@ impl Snapshot {
     /// When it isn't one of this version, is too large, or names a path that leaves its directory.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let header = Header::decode(bytes)?;
-        let lines = bytes.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty());
         let mut units = Vec::new();
-        for line in lines {
+        for line in bytes.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty()) {
             let unit: SeedUnit = serde_json::from_slice(line)?;
             if let Some(path) = unit.unsafe_path() {
                 return Err(SnapshotError::UnsafePath(path.to_owned()));

@@ -1,22 +1,16 @@
 use super::*;
 
 fn unit(dir: &str) -> SeedUnit {
+    let made = Made::Compile { entry: EntryKey(Digest::of(dir.as_bytes())), out_dir: "deps".into() };
     SeedUnit {
-        profile: "debug".into(),
-        dir: dir.into(),
-        name: "lib-p".into(),
         hash: format!("{:016x}", dir.len()),
-        deps: Vec::new(),
         package: "p 1.0.0".into(),
         package_dir: format!("/home/registry/src/{dir}"),
         files: vec![SmallFile { name: "dep-lib-p".into(), content: Content::hex(&[1, 0, 255]), mtime_ns: 5 }],
-        made: Made::Compile { entry: EntryKey(Digest::of(dir.as_bytes())), out_dir: "deps".into() },
-        bound_to: None,
         inputs: vec![(Input::File("/usr/lib/libc.so.6".into()), "absent".into())],
-        macros: Vec::new(),
-        cpu: None,
         took_ms: 7,
         seen_s: 1000,
+        ..SeedUnit::new("debug", dir, "lib-p", made)
     }
 }
 

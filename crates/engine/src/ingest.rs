@@ -101,8 +101,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;
-    let oldest_s =
-        entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or(done.standing.canonical_s);
+    let oldest_s = entry.oldest_mtime_s().unwrap_or(done.standing.canonical_s);
     done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes, entry })
 }

@@ -3,16 +3,18 @@
 //! outputs are not cached. Linux and other ELF systems only: Apple's linker has no such report.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kache_core::invocation::{Env, Invocation};
+use kache_core::invocation::Invocation;
 use kache_core::key::{Field, KeyWriter};
 use kache_core::paths::absolute;
 use kache_core::reason::Bypass;
 use kache_core::unit::Unit;
 use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
+
+use crate::toolchain::find_program;
 
 /// Variables that change where a C compiler driver and its linker look.
 const LINKER_ENV: &[&str] =
@@ -72,16 +74,6 @@ fn chosen_linkers(unit: &Unit) -> Vec<String> {
         }
     }
     linkers
-}
-
-fn find_program(env: &Env, cwd: &str, name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return fs::canonicalize(Path::new(cwd).join(name)).ok();
-    }
-    let path = env.get("PATH")?;
-    std::env::split_paths(path)
-        .map(|dir| Path::new(cwd).join(dir).join(name))
-        .find_map(|candidate| candidate.is_file().then(|| fs::canonicalize(&candidate).ok()).flatten())
 }
 
 fn program_field(what: &str, path: &Path, store: &Store) -> Result<Field, Bypass> {

@@ -97,7 +97,7 @@ pub fn apply(
 ) -> Result<Moved, RestoreError> {
     let out_dir = Path::new(&unit.out_dir);
     let kinds: Vec<_> = entry.outputs.iter().map(|output| output.kind).collect();
-    let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+    let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
     let placement = standing.decide(&kinds, occupant(store, entry, out_dir), oldest_s);
     let mut moved = Moved::default();
     for output in &entry.outputs {

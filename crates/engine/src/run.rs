@@ -2,7 +2,7 @@
 //! the single place where the cache fails open.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,7 @@ struct Case<'a> {
     roots: Roots,
     toolchain: Toolchain,
     standing: Standing,
-    profile_dir: std::path::PathBuf,
+    profile_dir: PathBuf,
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
@@ -187,7 +187,7 @@ impl<'a> Case<'a> {
         });
         match outcome {
             Ok(moved) => {
-                let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+                let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
                 self.standing.note_origin(self.call, key, oldest_s);
                 self.event.outcome = Outcome::Hit;
                 let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;

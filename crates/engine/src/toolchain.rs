@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kache_core::digest::Digest;
-use kache_core::invocation::Invocation;
+use kache_core::invocation::{Env, Invocation};
 use kache_core::key::KeyWriter;
 use kache_core::reason::Bypass;
 use kache_store::hashing::DigestMemo;
@@ -65,7 +65,7 @@ fn stamps(dirs: &[(PathBuf, Vec<String>)]) -> Option<Digest> {
 
 /// Identifies the compiler of `call`, for a unit that is compiled for `target`.
 pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Toolchain, Bypass> {
-    let located = locate(call);
+    let located = find_program(&call.env, &call.cwd, &call.compiler);
     let mut name = KeyWriter::new("toolchain memo");
     name.text("compiler", located.as_deref().unwrap_or(Path::new("")).to_string_lossy());
     name.text("driver", call.driver.clone().unwrap_or_default());
@@ -81,8 +81,8 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     let memo = examine(call, located.as_deref(), store, target)?;
     // A proxy like rustup's, or a script, leads to different compilers in different directories: only the answer of
     // a program that has its library beside it is remembered.
-    let is_compiler_itself =
-        located.is_some_and(|file| file.parent().and_then(Path::parent).is_some_and(has_driver_library));
+    let root = located.as_deref().and_then(Path::parent).and_then(Path::parent);
+    let is_compiler_itself = root.and_then(driver_library).is_some();
     if is_compiler_itself && let Ok(bytes) = serde_json::to_vec(&memo) {
         // Without a memo the next invocation examines again: slower, never wrong.
         let _ = store.memo_put("toolchain", &name, &bytes);
@@ -90,18 +90,17 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     Ok(memo.toolchain)
 }
 
-/// The compiler's file with symbolic links resolved, found as the system would find it.
-fn locate(call: &Invocation) -> Option<PathBuf> {
-    let name = Path::new(&call.compiler);
-    if name.components().count() > 1 {
-        return fs::canonicalize(Path::new(&call.cwd).join(name)).ok();
+/// A program's file with symbolic links resolved, found as the system would find it: by `PATH`, unless the name has a
+/// directory.
+pub(crate) fn find_program(env: &Env, cwd: &str, name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return fs::canonicalize(Path::new(cwd).join(name)).ok();
     }
-    let path = call.env.get("PATH")?;
     let is_program = |file: &PathBuf| {
         fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    let found = std::env::split_paths(path).map(|dir| Path::new(&call.cwd).join(dir).join(name));
-    found.into_iter().find(is_program).and_then(|file| fs::canonicalize(file).ok())
+    let mut found = std::env::split_paths(env.get("PATH")?).map(|dir| Path::new(cwd).join(dir).join(name));
+    found.find(is_program).and_then(|file| fs::canonicalize(file).ok())
 }
 
 fn examine(
@@ -173,10 +172,6 @@ fn driver_library(root: &Path) -> Option<PathBuf> {
     })
 }
 
-fn has_driver_library(root: &Path) -> bool {
-    driver_library(root).is_some()
-}
-
 /// A file as a directory and the one name in it.
 fn whole(path: &Path) -> (PathBuf, Vec<String>) {
     (path.parent().unwrap_or(Path::new("/")).to_owned(), vec![file_name(path)])
@@ -211,8 +206,6 @@ fn ask(compiler: &str, args: &[&str]) -> Result<String, Bypass> {
 mod tests {
     use std::ffi::OsString;
 
-    use kache_core::invocation::Env;
-
     use super::*;
 
     #[test]
@@ -243,8 +236,7 @@ mod tests {
         let path = format!("{0}/data:{0}/none:relative:{0}/second", dir.display());
         let located = |compiler: &str| {
             let env = Env::new([(OsString::from("PATH"), OsString::from(&path))]);
-            let argv = [compiler, "--crate-name", "x"].map(OsString::from);
-            locate(&Invocation::split(&argv, dir.as_os_str(), env).expect("an invocation"))
+            find_program(&env, dir.to_str().expect("UTF-8"), compiler)
         };
         let second = Some(dir.join("second/rustc"));
         assert_eq!(located("rustc"), second);

@@ -9,22 +9,12 @@ fn snapshot(lock: &str, units: &[&str]) -> Snapshot {
     let mut snapshot = Snapshot { header, units: Vec::new() };
     for name in units {
         snapshot.header.sources.insert((*name).to_owned(), Digest::of(b"s"));
+        let made = Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() };
         snapshot.units.push(SeedUnit {
-            profile: "debug".into(),
-            dir: format!("{name}-1"),
-            name: format!("lib-{name}"),
             hash: "0".repeat(16),
-            deps: Vec::new(),
             package: format!("{name} 1.0.0"),
             package_dir: (*name).to_owned(),
-            files: Vec::new(),
-            made: Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() },
-            bound_to: None,
-            inputs: Vec::new(),
-            macros: Vec::new(),
-            cpu: None,
-            took_ms: 0,
-            seen_s: 0,
+            ..SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made)
         });
     }
     snapshot

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use kache_core::event::Event;
+use kache_core::quantity::format_duration;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
 
@@ -134,6 +135,20 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         }
     }
     Ok(Status::Done)
+}
+
+/// What every form of the report tells of a crate in columns: hit, dup, miss, other, compiled, saved.
+fn columns(cost: &CrateCost) -> [String; 6] {
+    let (outcomes, times) = (&cost.part.outcomes, &cost.part.times);
+    let us = |us: u64| format_duration(Duration::from_micros(us));
+    [
+        outcomes.hit.to_string(),
+        outcomes.dup.to_string(),
+        outcomes.miss.to_string(),
+        (outcomes.passthrough + outcomes.error).to_string(),
+        us(times.compile_us),
+        us(times.saved_us),
+    ]
 }
 
 /// A share in percent, or a dash.

@@ -280,7 +280,7 @@ impl<'a> Hand<'a> {
         let refused = |error: kache_store::Error| Unseeded::Refused(error.to_string());
         let failed = |error: std::io::Error| Unseeded::Refused(error.to_string());
         let texts = restore::check(self.store, entry, &self.around.roots).map_err(|_| Unseeded::EntryGone)?;
-        let oldest_s = entry.outputs.iter().map(|output| output.mtime_s).min().unwrap_or_default();
+        let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
         let newest_dep = unit.deps.iter().filter_map(|hash| self.newest.get(hash.as_str())).max();
         let in_order = newest_dep.is_none_or(|ns| *ns <= oldest_s.saturating_mul(1_000_000_000));
         let shared = entry.outputs.iter().all(|output| is_shareable(output.kind))

@@ -180,21 +180,10 @@ impl Reader<'_> {
     fn blank(&self, case: &Case, package_dir: String, made: Made) -> Found {
         Found {
             unit: SeedUnit {
-                profile: case.profile.clone(),
-                dir: case.dir.clone(),
-                name: case.fingerprint.name.clone(),
                 hash: case.fingerprint.hash.clone(),
                 deps: case.fingerprint.deps.clone(),
-                package: String::new(),
                 package_dir,
-                files: Vec::new(),
-                made,
-                bound_to: None,
-                inputs: Vec::new(),
-                macros: Vec::new(),
-                cpu: None,
-                took_ms: 0,
-                seen_s: 0,
+                ..SeedUnit::new(&case.profile, &case.dir, &case.fingerprint.name, made)
             },
             unfit: None,
             newest_ns: i64::MIN,

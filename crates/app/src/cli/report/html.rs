@@ -9,7 +9,7 @@ use kache_core::quantity::format_duration;
 use kache_core::timeline::{Call, Session};
 
 use super::text::{by_count, figures, groups};
-use super::{Report, percent};
+use super::{Report, columns, percent};
 
 /// Builds that are drawn, the latest.
 const BUILDS_MAX: usize = 12;
@@ -165,17 +165,8 @@ fn crates(html: &mut String, report: &Report) {
          class=\"n\">saved</th><th>latest reason</th></tr>\n",
     );
     for cost in report.costliest() {
-        let (outcomes, times) = (&cost.part.outcomes, &cost.part.times);
-        let us = |us: u64| format_duration(Duration::from_micros(us));
         let _ = write!(html, "<tr><td>{}</td>", escape(&cost.name));
-        for cell in [
-            outcomes.hit.to_string(),
-            outcomes.dup.to_string(),
-            outcomes.miss.to_string(),
-            (outcomes.passthrough + outcomes.error).to_string(),
-            us(times.compile_us),
-            us(times.saved_us),
-        ] {
+        for cell in columns(cost) {
             let _ = write!(html, "<td class=\"n\">{cell}</td>");
         }
         let reason = cost.detail.as_deref().or(cost.reason.as_deref()).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kache_core::quantity::format_duration;
 
 use super::text::{by_count, figures, groups};
-use super::{Report, percent};
+use super::{Report, columns, percent};
 
 /// Builds that are listed.
 const BUILDS_MAX: usize = 10;
@@ -87,21 +87,9 @@ fn crates(report: &Report) -> String {
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
     );
     for cost in report.costliest() {
-        let (outcomes, times) = (&cost.part.outcomes, &cost.part.times);
-        let us = |us: u64| format_duration(Duration::from_micros(us));
         let reason = cost.detail.as_deref().or(cost.reason.as_deref()).unwrap_or_default();
-        let _ = writeln!(
-            table,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            escape(&cost.name),
-            outcomes.hit,
-            outcomes.dup,
-            outcomes.miss,
-            outcomes.passthrough + outcomes.error,
-            us(times.compile_us),
-            us(times.saved_us),
-            escape(reason)
-        );
+        let columns = columns(cost).join(" | ");
+        let _ = writeln!(table, "| {} | {columns} | {} |", escape(&cost.name), escape(reason));
     }
     table
 }

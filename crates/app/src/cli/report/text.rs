@@ -6,7 +6,7 @@ use std::time::Duration;
 use kache_core::quantity::{format_duration, format_size};
 use kache_core::tally::Reasons;
 
-use super::{Report, percent};
+use super::{Report, columns, percent};
 use crate::ui::{Align, Style, Table, Ui};
 
 /// Builds that are listed.
@@ -150,18 +150,9 @@ fn crates(text: &mut String, report: &Report, ui: &Ui) {
         ("latest reason", Align::Left),
     ]);
     for cost in report.costliest() {
-        let (outcomes, times) = (&cost.part.outcomes, &cost.part.times);
-        let us = |us: u64| format_duration(Duration::from_micros(us));
-        table.row([
-            cost.name.clone(),
-            outcomes.hit.to_string(),
-            outcomes.dup.to_string(),
-            outcomes.miss.to_string(),
-            (outcomes.passthrough + outcomes.error).to_string(),
-            us(times.compile_us),
-            us(times.saved_us),
-            cost.reason.clone().unwrap_or_default(),
-        ]);
+        let [hit, dup, miss, other, compiled, saved] = columns(cost);
+        let reason = cost.reason.clone().unwrap_or_default();
+        table.row([cost.name.clone(), hit, dup, miss, other, compiled, saved, reason]);
     }
     let _ = writeln!(
         text,
