@@ -150,12 +150,13 @@ pub fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Re
     Ok(())
 }
 
-/// What the daemon is told about the build, so that it can guess what comes next.
+/// What the daemon is told about the build, so that it can guess what comes next. `host` is the compiler without
+/// another one around it, for the host.
 pub fn build(
     unit: &Unit,
     session: &Session,
     roots: &Roots,
-    toolchain: &Toolchain,
+    (toolchain, host): (&Toolchain, &Toolchain),
     fields: &[Field],
 ) -> Build {
     let text = |path: &Path| path.to_str().unwrap_or_default().to_owned();
@@ -163,8 +164,10 @@ pub fn build(
     Build {
         session: session.id.clone(),
         dir: roots.get(Root::Workspace).map(str::to_owned).or_else(project).unwrap_or_default(),
+        host: host.host.clone(),
+        host_toolchain: host.id.to_string(),
         toolchain: toolchain.id.to_string(),
-        target: unit.target.clone().unwrap_or_else(|| toolchain.host.clone()),
+        target: unit.target.clone().unwrap_or_default(),
         mode: unit.mode.word().to_owned(),
         profile: profile_of(fields),
     }
