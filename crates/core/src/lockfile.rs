@@ -1,6 +1,7 @@
 //! `Cargo.lock`: which packages a workspace uses, and which of them come first. Knows nothing about where the file is.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -38,6 +39,11 @@ struct Package {
 }
 
 impl Lockfile {
+    /// Where the lockfile that counts in `dir` is: the nearest one, upwards. `is_file` looks whether there is one.
+    pub fn nearest(dir: &Path, is_file: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+        dir.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| is_file(path))
+    }
+
     /// Reads the file's text.
     pub fn parse(text: &str) -> Result<Self, NotALockfile> {
         let form: Form =
@@ -110,6 +116,17 @@ fn dependencies_first(packages: &[Package]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_one_counts() {
+        let nearest = |dir: &str, there: &[&str]| {
+            let found =
+                Lockfile::nearest(Path::new(dir), |path| there.iter().any(|one| path == Path::new(one)));
+            found.map(|path| path.display().to_string()).unwrap_or_default()
+        };
+        assert_eq!(nearest("/w/a/b", &["/w/Cargo.lock", "/w/a/Cargo.lock"]), "/w/a/Cargo.lock");
+        assert_eq!(nearest("/w/a", &["/w/a/b/Cargo.lock"]), "");
+    }
 
     #[test]
     fn packages_are_known_by_name_and_version() {

@@ -2,6 +2,7 @@
 //! about connections; everything that comes from a bucket is hostile until one of the checks here has passed.
 
 pub mod build;
+pub mod fit;
 pub mod keys;
 pub mod manifest;
 pub mod member;

@@ -48,17 +48,32 @@ pub async fn list(
     each(transfer, items, concurrency, act, tell).await
 }
 
-/// Fetches the manifests of entries that the store doesn't have; `None` for those that it has or the bucket hasn't.
+/// What is known of an entry.
+#[derive(Debug)]
+pub enum Described {
+    /// The store has it.
+    Here,
+    /// The bucket doesn't have it.
+    Absent,
+    /// The bucket has it.
+    There(Box<Manifest>),
+}
+
+/// Finds out which entries are here, and fetches the manifests of the others.
 pub async fn describe(
     transfer: &Transfer,
     listed: Vec<Listed>,
     concurrency: usize,
-    tell: impl FnMut(&Result<Option<Manifest>, TransferError>),
-) -> Vec<Ended<Listed, Option<Manifest>>> {
+    tell: impl FnMut(&Result<Described, TransferError>),
+) -> Vec<Ended<Listed, Described>> {
     let act = |transfer: Transfer, listed: Listed| async move {
         let result = match transfer.has_here(listed.key).await {
-            Ok(true) => Ok(None),
-            Ok(false) => transfer.fetch_manifest(&listed.dir, &listed.key).await,
+            Ok(true) => Ok(Described::Here),
+            Ok(false) => {
+                let manifest = transfer.fetch_manifest(&listed.dir, &listed.key).await;
+                manifest
+                    .map(|found| found.map_or(Described::Absent, |found| Described::There(Box::new(found))))
+            }
             Err(error) => Err(error),
         };
         (listed, result)

@@ -23,9 +23,9 @@ Examples:
   kache sync --push && kache save-manifest     on the machine that builds first
   kache sync --pull                            on the others, with the same Cargo.lock and compiler
 
-The latest result of each unit that builds in this workspace used is recorded in the remote, under the digest of
-Cargo.lock and the identity of the compiler. With a namespace it is also written as an object of its own, which nobody
-else's builds share.")]
+The latest result of each unit that builds in this workspace used is added to what is recorded in the remote under the
+digest of Cargo.lock and the identity of the compiler: jobs that build other profiles add theirs. With a namespace it is
+also written as an object of its own, which nobody else's builds share.")]
 pub struct Args {
     /// Name of the build manifest; the host's target triple when not given
     #[arg(long, value_name = "KEY")]
@@ -48,7 +48,12 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
     let transfer = transfers::open(settings, store).await?;
     let workspace = Workspace::find(args.manifest_path.as_deref())?;
     let compilers = Compilers::identify(store, &workspace.root)?;
-    let place = build_place(args.manifest_key.as_ref(), args.namespace.as_ref(), &compilers)?;
+    // A shard is named by the lockfile.
+    let namespace = args.namespace.as_ref().filter(|_| workspace.lockfile.is_some());
+    if args.namespace.is_some() && namespace.is_none() {
+        ui.warn("there is no Cargo.lock, so no shard is written");
+    }
+    let place = build_place(args.manifest_key.as_ref(), namespace, &compilers)?;
     let units = workspace.used(store, |target, compiler| compilers.accept(target, compiler));
     if units.is_empty() {
         return Err(CliError::failure("no build of this workspace with this compiler is known here")
@@ -59,7 +64,7 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
     }
     let count = units.len();
     let build = Build {
-        lockfile: workspace.lockfile.digest,
+        lockfile: workspace.lock_digest(),
         toolchain: compilers.id(),
         saved_s: now_ms() / 1000,
         units,

@@ -10,23 +10,23 @@ use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::remote::build::BuildUnit;
-use kache_core::remote::used::Used;
+use kache_core::remote::used::{MadeFrom, Used};
 use kache_engine::toolchain::{self, Toolchain};
 use kache_store::Store;
 
 use super::current_dir;
 use crate::error::CliError;
 
-/// A workspace with a lockfile.
+/// A workspace.
 pub struct Workspace {
-    /// Where `Cargo.lock` is.
+    /// Where `Cargo.lock` is; without one, where `Cargo.toml` is.
     pub root: PathBuf,
-    /// What is in it.
-    pub lockfile: Lockfile,
+    /// What is in the lockfile; `None` where there is none.
+    pub lockfile: Option<Lockfile>,
 }
 
 impl Workspace {
-    /// The nearest lockfile at or above a manifest, or the current directory.
+    /// The nearest lockfile, else the nearest manifest, at or above a manifest or the current directory.
     pub fn find(manifest_path: Option<&Path>) -> Result<Self, CliError> {
         let cwd = current_dir()?;
         let start = match manifest_path {
@@ -40,38 +40,53 @@ impl Workspace {
             }
         };
         let start = start.canonicalize().unwrap_or(start);
-        for root in start.ancestors() {
-            let path = root.join("Cargo.lock");
-            if let Ok(meta) = std::fs::metadata(&path) {
-                if meta.len() > LOCKFILE_BYTES_MAX {
-                    return Err(CliError::failure(format!("{} is too long", path.display())));
-                }
-                let text =
-                    std::fs::read_to_string(&path).map_err(|error| CliError::file("read", &path, &error))?;
-                let lockfile = Lockfile::parse(&text).map_err(|error| {
-                    CliError::failure(format!("can't use {}", path.display())).because(&error)
-                })?;
-                return Ok(Self { root: root.to_owned(), lockfile });
-            }
+        if let Some(path) = Lockfile::nearest(&start, Path::is_file) {
+            let lockfile = read_lockfile(&path)?;
+            let root = path.parent().unwrap_or(&start).to_owned();
+            return Ok(Self { root, lockfile: Some(lockfile) });
         }
-        let what = format!("there is no Cargo.lock in {} or above it", start.display());
-        Err(CliError::failure(what).hint(
-            "`cargo generate-lockfile` makes one; `--manifest-path` names another workspace; `--all` needs none",
-        ))
+        let has_manifest = |dir: &&Path| dir.join("Cargo.toml").is_file();
+        if let Some(root) = start.ancestors().find(has_manifest) {
+            return Ok(Self { root: root.to_owned(), lockfile: None });
+        }
+        let what = format!("there is neither Cargo.lock nor Cargo.toml in {} or above it", start.display());
+        Err(CliError::failure(what)
+            .hint("`--manifest-path` names a workspace; `kache sync --all` needs none"))
+    }
+
+    /// What its builds are filed under: the digest of the lockfile, or of nothing.
+    pub fn lock_digest(&self) -> Digest {
+        self.lockfile.as_ref().map_or_else(|| Digest::of(b""), |lockfile| lockfile.digest)
+    }
+
+    /// Whether a package may be a part of it, as far as that is known.
+    pub fn has_package(&self, package: &str, version: &str) -> bool {
+        self.lockfile.as_ref().is_none_or(|lockfile| lockfile.has(package, version))
     }
 
     /// The latest entry of each unit that builds in the workspace used, as far as `accept` takes the compiler.
     pub fn used(&self, store: &Store, accept: impl Fn(&str, &str) -> bool) -> Vec<BuildUnit> {
         let root = self.root.to_string_lossy();
-        let mut used = Used::new(&root, Some(&self.lockfile));
+        let mut used = Used::new(&root, self.lockfile.as_ref());
         store.events(None).for_each(|event| used.add(&event));
         used.latest(|key, unit| {
             let entry = store.peek_entry(key).ok()??;
             let fields = store.evidence(key).ok()??.unit_fields;
             let compiler = fields.iter().find(|field| field.name == "compiler")?;
-            (entry.unit == *unit && accept(&entry.target, &compiler.value)).then_some(fields)
+            let is_meant = entry.unit == *unit && accept(&entry.target, &compiler.value);
+            is_meant.then_some(MadeFrom { target: entry.target, fields })
         })
     }
+}
+
+fn read_lockfile(path: &Path) -> Result<Lockfile, CliError> {
+    let unreadable = |error| CliError::file("read", path, &error);
+    if std::fs::metadata(path).map_err(unreadable)?.len() > LOCKFILE_BYTES_MAX {
+        return Err(CliError::failure(format!("{} is too long", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    Lockfile::parse(&text)
+        .map_err(|error| CliError::failure(format!("can't use {}", path.display())).because(&error))
 }
 
 /// The compilers that builds here use: the one for the host, and those for targets and lints as they turn up.

@@ -3,13 +3,20 @@
 //!
 //! ```text
 //! {"version":1,"builds":[{"lockfile":…,"toolchain":…,"saved_s":…,
-//!   "units":[{"crate_name":"serde","package":"serde","package_version":"1.0.0","unit_key":…,"entry_key":…}]}]}
+//!   "kinds":[{"target":"…","toolchain":…,"mode":"build","profile":"opt-level=3"}],
+//!   "units":[{"crate_name":"serde","package":"serde","package_version":"1.0.0","unit_key":…,"entry_key":…,
+//!             "kind":0,"slot":"0123…"}]}]}
 //! ```
-//! Newest build first, one for each lockfile and toolchain. A shard has the same form and one build; its hash is
-//! that of the two, see [`shard_hash`]. At most [`OBJECT_BYTES_MAX`] bytes; a newer version is ignored.
+//! Newest build first, one for each lockfile and toolchain; it joins what several jobs have saved, each for its own
+//! profiles and commands. `kind` counts into `kinds`; a unit without one may be of any, and a unit without a `slot` was
+//! saved in a form that can't be joined. A shard has the same form and one build; its hash is that of what the build is
+//! about, see [`shard_hash`]. At most [`OBJECT_BYTES_MAX`] bytes; a newer version is ignored.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::fit::{Kind, Shape};
 use super::keys::Label;
 use crate::digest::Digest;
 use crate::key::{EntryKey, KeyWriter, UnitKey};
@@ -20,28 +27,32 @@ pub const VERSION: u32 = 1;
 pub const OBJECT_BYTES_MAX: u64 = 16 << 20;
 /// Most builds in one object; the oldest go first.
 pub const BUILDS_MAX: usize = 16;
-/// Most units of one build.
+/// Most units of one build; those that were saved the longest ago go first.
 pub const UNITS_MAX: usize = 20_000;
 
 /// A unit that a build needed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BuildUnit {
     /// `--crate-name`.
     pub crate_name: String,
     /// Cargo package and version; empty outside of packages.
-    #[serde(default)]
     pub package: String,
     /// See `package`.
-    #[serde(default)]
     pub package_version: String,
     /// Its key.
     pub unit_key: UnitKey,
     /// The result that the build used.
     pub entry_key: EntryKey,
+    /// Compiler, target, mode and profile, where they are known.
+    pub kind: Option<Kind>,
+    /// Names what stays the same while sources and dependencies change: of two units in one slot, the later one counts.
+    /// Empty where that isn't known.
+    pub slot: String,
 }
 
 /// What the builds of one lockfile with one toolchain needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BuildForm", into = "BuildForm")]
 pub struct Build {
     /// Digest of `Cargo.lock`.
     pub lockfile: Digest,
@@ -49,8 +60,70 @@ pub struct Build {
     pub toolchain: Digest,
     /// When this was written, in seconds since 1970.
     pub saved_s: u64,
-    /// Sorted, without repetition.
+    /// Without repetition, what was saved last in front.
     pub units: Vec<BuildUnit>,
+}
+
+/// The JSON form of a build.
+#[derive(Serialize, Deserialize)]
+struct BuildForm {
+    lockfile: Digest,
+    toolchain: Digest,
+    saved_s: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kinds: Vec<Kind>,
+    units: Vec<UnitForm>,
+}
+
+/// The JSON form of a unit.
+#[derive(Serialize, Deserialize)]
+struct UnitForm {
+    crate_name: String,
+    #[serde(default)]
+    package: String,
+    #[serde(default)]
+    package_version: String,
+    unit_key: UnitKey,
+    entry_key: EntryKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<usize>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    slot: String,
+}
+
+impl From<Build> for BuildForm {
+    fn from(build: Build) -> Self {
+        let kinds: BTreeSet<Kind> = build.units.iter().filter_map(|unit| unit.kind.clone()).collect();
+        let kinds: Vec<Kind> = kinds.into_iter().collect();
+        let unit = |unit: BuildUnit| UnitForm {
+            crate_name: unit.crate_name,
+            package: unit.package,
+            package_version: unit.package_version,
+            unit_key: unit.unit_key,
+            entry_key: unit.entry_key,
+            kind: unit.kind.and_then(|kind| kinds.binary_search(&kind).ok()),
+            slot: unit.slot,
+        };
+        let units = build.units.into_iter().map(unit).collect();
+        let Build { lockfile, toolchain, saved_s, .. } = build;
+        Self { lockfile, toolchain, saved_s, units, kinds }
+    }
+}
+
+impl From<BuildForm> for Build {
+    fn from(form: BuildForm) -> Self {
+        let BuildForm { lockfile, toolchain, saved_s, kinds, units } = form;
+        let unit = |unit: UnitForm| BuildUnit {
+            crate_name: unit.crate_name,
+            package: unit.package,
+            package_version: unit.package_version,
+            unit_key: unit.unit_key,
+            entry_key: unit.entry_key,
+            kind: unit.kind.and_then(|kind| kinds.get(kind).cloned()),
+            slot: unit.slot,
+        };
+        Self { lockfile, toolchain, saved_s, units: units.into_iter().map(unit).collect() }
+    }
 }
 
 /// The object.
@@ -76,13 +149,36 @@ pub enum BuildError {
 }
 
 impl BuildManifest {
-    /// Puts a build in front, in place of one with the same lockfile and toolchain.
+    /// Puts a build in front, joined with what is known of the same lockfile and toolchain.
     pub fn add(&mut self, mut build: Build) {
         build.units.sort();
         build.units.dedup();
-        self.builds.retain(|other| !other.is_of(&build.lockfile, &build.toolchain));
+        let (known, others) =
+            self.builds.drain(..).partition(|other| other.is_of(&build.lockfile, &build.toolchain));
+        for earlier in Vec::<Build>::into_iter(known) {
+            build.join(earlier);
+        }
+        build.units.truncate(UNITS_MAX);
+        self.builds = others;
         self.builds.insert(0, build);
         self.builds.truncate(BUILDS_MAX);
+    }
+
+    /// Whether a build with the same lockfile and toolchain has each unit of this one, perhaps with other results.
+    pub fn covers(&self, build: &Build) -> bool {
+        self.find(&build.lockfile, &build.toolchain).is_some_and(|found| {
+            let known: BTreeSet<_> = found.units.iter().map(BuildUnit::place).collect();
+            build.units.iter().all(|unit| known.contains(&unit.place()))
+        })
+    }
+
+    /// Whether adding a build would change nothing but its date.
+    pub fn is_newest(&self, build: &Build) -> bool {
+        self.builds.first().is_some_and(|first| {
+            let known: BTreeSet<_> = first.units.iter().collect();
+            first.is_of(&build.lockfile, &build.toolchain)
+                && build.units.iter().all(|unit| known.contains(unit))
+        })
     }
 
     /// The build of a lockfile with a toolchain.
@@ -122,6 +218,27 @@ impl Build {
     fn is_of(&self, lockfile: &Digest, toolchain: &Digest) -> bool {
         self.lockfile == *lockfile && self.toolchain == *toolchain
     }
+
+    /// Puts what only `earlier` has behind the rest. What it has in a form that can't be joined is left out: whoever
+    /// saved that saves it again.
+    fn join(&mut self, earlier: Build) {
+        let known: BTreeSet<String> = self.units.iter().map(|unit| unit.slot.clone()).collect();
+        let only_there =
+            earlier.units.into_iter().filter(|unit| !unit.slot.is_empty() && !known.contains(&unit.slot));
+        self.units.extend(only_there);
+    }
+
+    /// Whether some job has saved units of this shape, or units that may be of any.
+    pub fn has_shape(&self, shape: &Shape) -> bool {
+        self.units.iter().any(|unit| unit.kind.as_ref().is_none_or(|kind| kind.shape == *shape))
+    }
+}
+
+impl BuildUnit {
+    /// The slot, or what comes closest to one.
+    fn place(&self) -> (&str, Option<&EntryKey>) {
+        (&self.slot, Some(&self.entry_key).filter(|_| self.slot.is_empty()))
+    }
 }
 
 /// The hash in a shard's name: what the build depends on from the start, so that it can be named without looking.
@@ -134,47 +251,112 @@ pub fn shard_hash(manifest_key: &Label, lockfile: &Digest, toolchain: &Digest) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn build(lockfile: &str, units: usize) -> Build {
-        let unit = |i: usize| BuildUnit {
-            crate_name: format!("c{i}"),
+    pub(crate) fn unit(slot: &str, entry: &str) -> BuildUnit {
+        BuildUnit {
+            crate_name: slot.to_owned(),
             package: String::new(),
             package_version: String::new(),
             unit_key: UnitKey(Digest::of(b"u")),
-            entry_key: EntryKey(Digest::of(b"e")),
-        };
+            entry_key: EntryKey(Digest::of(entry.as_bytes())),
+            kind: None,
+            slot: slot.to_owned(),
+        }
+    }
+
+    fn build(lockfile: &str, units: &[(&str, &str)]) -> Build {
         Build {
             lockfile: Digest::of(lockfile.as_bytes()),
             toolchain: Digest::of(b"t"),
             saved_s: 1,
-            units: (0..units).rev().map(unit).collect(),
+            units: units.iter().map(|(slot, entry)| unit(slot, entry)).collect(),
         }
     }
 
+    fn shaped(mode: &str) -> Build {
+        let mut build = build("a", &[(mode, mode), ("both", "1")]);
+        let shape = Shape { mode: mode.to_owned(), profile: "opt-level=3".to_owned() };
+        let kind = Kind { target: String::new(), toolchain: "t".to_owned(), shape };
+        build.units[0].kind = Some(kind);
+        build
+    }
+
+    /// Slots of the build of a lockfile, with what each is known by.
+    fn slots(manifest: &BuildManifest, lockfile: &str) -> Vec<String> {
+        let found = manifest.find(&Digest::of(lockfile.as_bytes()), &Digest::of(b"t")).expect("a build");
+        found.units.iter().map(|unit| unit.slot.clone()).collect()
+    }
+
     #[test]
-    fn a_later_build_of_the_same_lockfile_replaces_the_earlier_and_others_stay() {
+    fn jobs_with_one_lockfile_join_and_a_later_result_replaces_an_earlier_one() {
         let mut manifest = BuildManifest::default();
-        for (lockfile, units) in [("a", 1), ("b", 2), ("a", 3)] {
-            manifest.add(build(lockfile, units));
-        }
+        manifest.add(build("a", &[("x", "1"), ("y", "1")]));
+        manifest.add(build("b", &[("x", "1")]));
+        manifest.add(build("a", &[("z", "1"), ("y", "2")]));
         let back = BuildManifest::decode(&manifest.encode()).expect("own output");
-        assert_eq!(back.builds.iter().map(|build| build.units.len()).collect::<Vec<_>>(), [3, 2]);
-        assert_eq!(back.builds[0].units[0].crate_name, "c0");
-        let found = back.find(&Digest::of(b"b"), &Digest::of(b"t")).map(|build| build.units.len());
-        assert_eq!(found, Some(2));
+        assert_eq!(back, BuildManifest { version: VERSION, ..manifest.clone() });
+        assert_eq!(slots(&back, "a"), ["y", "z", "x"]);
+        assert_eq!(back.builds[0].units[0].entry_key, EntryKey(Digest::of(b"2")));
+        assert_eq!(slots(&back, "b"), ["x"]);
         assert_eq!(back.find(&Digest::of(b"b"), &Digest::of(b"other")), None);
+        for (units, newest, covered) in [
+            (&[("x", "1"), ("z", "1")][..], true, true),
+            (&[("y", "1")], false, true),
+            (&[("y", "2"), ("w", "1")], false, false),
+        ] {
+            assert_eq!(back.is_newest(&build("a", units)), newest, "{units:?}");
+            assert_eq!(back.covers(&build("a", units)), covered, "{units:?}");
+        }
+        assert!(!back.is_newest(&build("b", &[("x", "1")])) && back.covers(&build("b", &[("x", "1")])));
         for i in 0..20 {
-            manifest.add(build(&i.to_string(), 1));
+            manifest.add(build(&i.to_string(), &[("x", "1")]));
         }
         assert_eq!(manifest.builds.len(), BUILDS_MAX);
     }
 
     #[test]
+    fn each_unit_says_what_it_is_for() {
+        let mut manifest = BuildManifest::default();
+        let modes = ["build", "check", "clippy"];
+        modes.iter().for_each(|mode| manifest.add(shaped(mode)));
+        let text = String::from_utf8(manifest.encode()).expect("JSON");
+        assert_eq!(text.matches("opt-level=3").count(), 3, "each kind is written once: {text}");
+        let mut back = BuildManifest::decode(text.as_bytes()).expect("own output");
+        let kinds = back.builds[0].units.iter().filter_map(|unit| unit.kind.as_ref());
+        assert_eq!(
+            kinds.map(|kind| kind.shape.mode.as_str()).collect::<Vec<_>>(),
+            ["clippy", "check", "build"]
+        );
+        let other = Shape { mode: "check".to_owned(), profile: String::new() };
+        assert!(back.builds[0].has_shape(&other), "the unit without a kind may be of any");
+        back.builds[0].units.retain(|unit| unit.kind.is_some());
+        assert!(!back.builds[0].has_shape(&other));
+        assert!(back.builds[0].has_shape(&Shape { profile: "opt-level=3".to_owned(), ..other }));
+    }
+
+    #[test]
+    fn what_has_no_slots_is_read_and_replaced_by_what_has() {
+        let digest = Digest::of(b"t");
+        let lockfile = Digest::of(b"a");
+        let plain = format!(
+            r#"{{"version":1,"builds":[{{"lockfile":"{lockfile}","toolchain":"{digest}","saved_s":1,"units":[
+               {{"crate_name":"old","unit_key":"{digest}","entry_key":"{digest}","kind":7}}]}}]}}"#
+        );
+        let mut manifest = BuildManifest::decode(plain.as_bytes()).expect("readable");
+        assert_eq!(manifest.builds[0].units[0].kind, None);
+        assert!(manifest.covers(&manifest.builds[0]));
+        manifest.add(build("a", &[("x", "1")]));
+        assert_eq!(slots(&manifest, "a"), ["x"]);
+    }
+
+    #[test]
     fn too_much_and_too_new_are_refused() {
         let mut manifest = BuildManifest::default();
-        manifest.add(build("a", UNITS_MAX + 1));
+        let names: Vec<String> = (0..=UNITS_MAX).map(|i| i.to_string()).collect();
+        manifest.add(build("a", &names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>()));
+        assert_eq!(manifest.builds[0].units.len(), UNITS_MAX);
         manifest.builds[0].units = vec![manifest.builds[0].units[0].clone(); UNITS_MAX + 1];
         assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(BuildError::TooMany(_))));
         let newer = br#"{"version":2,"builds":[]}"#;

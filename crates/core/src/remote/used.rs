@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::build::BuildUnit;
+use super::fit::{Kind, Shape};
+use super::manifest::profile_of;
 use crate::event::Event;
-use crate::key::{EntryKey, Field, UnitKey};
+use crate::key::{EntryKey, Field, KeyWriter, UnitKey};
 use crate::lockfile::Lockfile;
 
 /// What identifies a unit of a workspace while its sources and dependencies change: Cargo's own hash of package,
@@ -49,18 +51,25 @@ impl<'a> Used<'a> {
             package_version: event.package_version.clone(),
             unit_key,
             entry_key,
+            kind: None,
+            slot: String::new(),
         };
         let latest = self.seen.entry(entry_key).or_insert((0, unit));
         latest.0 = latest.0.max(event.at_ms);
     }
 
-    /// The latest entry of each unit. `fields` gives the fields of an entry's unit key; `None` leaves it out: it is
+    /// The latest entry of each unit. `made_from` says what an entry's unit key was made of; `None` leaves it out: it is
     /// gone, or of no interest.
-    pub fn latest(self, fields: impl Fn(&EntryKey, &UnitKey) -> Option<Vec<Field>>) -> Vec<BuildUnit> {
-        let mut latest: BTreeMap<Vec<String>, (u64, BuildUnit)> = BTreeMap::new();
-        for (at_ms, unit) in self.seen.into_values() {
-            let Some(fields) = fields(&unit.entry_key, &unit.unit_key) else { continue };
-            let known = latest.entry(identity(&unit, &fields)).or_insert((at_ms, unit.clone()));
+    pub fn latest(self, made_from: impl Fn(&EntryKey, &UnitKey) -> Option<MadeFrom>) -> Vec<BuildUnit> {
+        let mut latest: BTreeMap<String, (u64, BuildUnit)> = BTreeMap::new();
+        for (at_ms, mut unit) in self.seen.into_values() {
+            let Some(MadeFrom { target, fields }) = made_from(&unit.entry_key, &unit.unit_key) else {
+                continue;
+            };
+            let shape = Shape { mode: value(&fields, "mode"), profile: profile_of(&fields) };
+            unit.slot = slot(&unit, &fields);
+            unit.kind = Some(Kind { target, toolchain: value(&fields, "compiler"), shape });
+            let known = latest.entry(unit.slot.clone()).or_insert((at_ms, unit.clone()));
             if at_ms >= known.0 {
                 *known = (at_ms, unit);
             }
@@ -71,17 +80,32 @@ impl<'a> Used<'a> {
     }
 }
 
+/// What an entry's unit key was made of.
+pub struct MadeFrom {
+    /// Target triple, empty for the host.
+    pub target: String,
+    /// The fields of the key.
+    pub fields: Vec<Field>,
+}
+
 fn is_below(dir: &str, root: &str) -> bool {
     dir.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn identity(unit: &BuildUnit, fields: &[Field]) -> Vec<String> {
-    let of = |name: &&str| {
-        let found = fields.iter().find(|field| field.name == *name);
-        found.map(|field| field.value.clone()).unwrap_or_default()
-    };
-    let package = [unit.package.clone(), unit.package_version.clone()];
-    package.into_iter().chain(IDENTITY.iter().map(of)).collect()
+fn value(fields: &[Field], name: &str) -> String {
+    let found = fields.iter().find(|field| field.name == name);
+    found.map(|field| field.value.clone()).unwrap_or_default()
+}
+
+/// The name of what stays the same, see [`IDENTITY`]: half a digest is plenty to tell units of one lockfile apart.
+fn slot(unit: &BuildUnit, fields: &[Field]) -> String {
+    let mut key = KeyWriter::new("slot");
+    key.text("package", unit.package.as_str());
+    key.text("package version", unit.package_version.as_str());
+    for name in IDENTITY {
+        key.text(*name, value(fields, name));
+    }
+    key.finish().0.to_string()[..32].to_owned()
 }
 
 #[cfg(test)]
@@ -125,8 +149,16 @@ mod tests {
         let units = used.latest(|key, _| {
             let name = names.get(key)?;
             let metadata = if name.contains("release") { "2" } else { "1" };
-            Some(vec![Field { name: "flag -C metadata".into(), value: metadata.into() }])
+            let field = |name: &str, value: &str| Field { name: name.into(), value: value.into() };
+            let fields =
+                vec![field("mode", "check"), field("compiler", "c"), field("flag -C metadata", metadata)];
+            Some(MadeFrom { target: "wasm".to_owned(), fields })
         });
+        for unit in &units {
+            let kind = unit.kind.as_ref().expect("known");
+            assert_eq!((kind.target.as_str(), kind.toolchain.as_str()), ("wasm", "c"));
+            assert_eq!((kind.shape.mode.as_str(), unit.slot.len()), ("check", 32));
+        }
         let mut found: Vec<_> = units.iter().map(|unit| names[&unit.entry_key]).collect();
         found.sort_unstable();
         assert_eq!(found, ["a-new", "b-debug", "b-release"]);

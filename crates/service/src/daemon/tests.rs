@@ -376,6 +376,8 @@ async fn a_saved_build_is_fetched_without_a_listing() {
         package_version: stored.entry.package_version.clone(),
         unit_key: stored.unit,
         entry_key: stored.key,
+        kind: None,
+        slot: stored.entry.crate_name.clone(),
     };
     let saved = SavedBuild {
         lockfile: Digest::of(lockfile.as_bytes()),

@@ -7,7 +7,10 @@ use kache_core::remote::keys::Label;
 
 use super::retry::retry;
 use super::{Refusal, Transfer, TransferError, refuse};
-use crate::remote::Body;
+use crate::remote::{Body, Fault};
+
+/// How often what was written is read back and, where another machine's came in between, joined again.
+const ROUNDS_MAX: usize = 4;
 
 /// Where a build is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,28 +43,36 @@ impl Transfer {
         Ok(None)
     }
 
-    /// Saves what a build needed; returns the names of the objects. Builds of other lockfiles stay.
+    /// Adds what a build needed to what is saved of the same lockfile and toolchain; returns the names of the objects.
+    /// Builds of other lockfiles stay.
     ///
     /// # Errors
     /// When the bucket can't be read or written, or holds what a newer kache wrote.
     pub async fn save_build(&self, place: &BuildPlace, build: &Build) -> Result<Vec<String>, TransferError> {
         let names = self.names(place, &build.lockfile, &build.toolchain);
-        for (i, name) in names.iter().enumerate() {
-            let others = if i == 0 { self.build_manifest(name).await } else { Ok(None) };
-            let mut manifest = match others {
+        for name in &names {
+            self.join_build(name, build).await?;
+        }
+        Ok(names)
+    }
+
+    async fn join_build(&self, name: &str, build: &Build) -> Result<(), TransferError> {
+        for round in 0..ROUNDS_MAX {
+            let mut manifest = match self.build_manifest(name).await {
                 Ok(manifest) => manifest.unwrap_or_default(),
-                Err(TransferError::Refused { refusal: Refusal::Build(why), .. })
-                    if !matches!(why, BuildError::Newer(_)) =>
-                {
-                    BuildManifest::default()
-                }
+                Err(error) if is_worthless(&error) => BuildManifest::default(),
                 Err(error) => return Err(error),
             };
+            // Read back, it may have later results than this machine's, but no unit may be missing.
+            let is_done = if round == 0 { manifest.is_newest(build) } else { manifest.covers(build) };
+            if is_done {
+                break;
+            }
             manifest.add(build.clone());
             let bytes = manifest.encode();
             retry(|| self.remote.put(name, Body::Bytes(bytes.clone()))).await?;
         }
-        Ok(names)
+        Ok(())
     }
 
     /// The build manifest, then the shard.
@@ -78,5 +89,13 @@ impl Transfer {
         let bytes = self.unless_missing(retry(|| self.remote.get(name, OBJECT_BYTES_MAX)).await)?;
         let Some(bytes) = bytes else { return Ok(None) };
         BuildManifest::decode(&bytes).map(Some).map_err(|error| refuse(name, error))
+    }
+}
+
+/// Whether what is there is of no use to anybody, so that it may be replaced.
+fn is_worthless(error: &TransferError) -> bool {
+    match error {
+        TransferError::Refused { refusal: Refusal::Build(why), .. } => !matches!(why, BuildError::Newer(_)),
+        _ => error.fault() == Some(Fault::TooLarge),
     }
 }

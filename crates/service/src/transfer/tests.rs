@@ -260,21 +260,30 @@ async fn listings_are_paged_filtered_and_end() {
     assert_eq!(here.transfer.list_manifests(None).await.expect("listed").len(), 6);
 }
 
-#[tokio::test]
-async fn builds_are_found_by_lockfile_and_toolchain_without_listing() {
-    let bucket = bucket();
-    let here = machine(&bucket);
-    let stored = here.compile("demo", b"code", b"", &[]);
-    let unit = BuildUnit {
+fn unit_of(stored: &Stored, slot: &str) -> BuildUnit {
+    BuildUnit {
         crate_name: "demo".into(),
         package: "demo".into(),
         package_version: "1.0.0".into(),
         unit_key: stored.unit,
         entry_key: stored.key,
-    };
+        kind: None,
+        slot: slot.into(),
+    }
+}
+
+fn place() -> BuildPlace {
+    BuildPlace { manifest_key: "x86_64".parse().expect("a label"), namespace: None }
+}
+
+#[tokio::test]
+async fn builds_are_found_by_lockfile_and_toolchain_without_listing() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let stored = here.compile("demo", b"code", b"", &[]);
     let (lockfile, toolchain) = (Digest::of(b"lock"), Digest::of(b"rustc"));
-    let build = Build { lockfile, toolchain, saved_s: 1, units: vec![unit] };
-    let plain = BuildPlace { manifest_key: "x86_64".parse().expect("a label"), namespace: None };
+    let build = Build { lockfile, toolchain, saved_s: 1, units: vec![unit_of(&stored, "x")] };
+    let plain = place();
     let spaced = BuildPlace { namespace: Some("main".parse().expect("a label")), ..plain.clone() };
     let names = here.transfer.save_build(&plain, &build).await.expect("saved");
     assert_eq!(names, ["artifacts/_manifests/x86_64.json"]);
@@ -294,4 +303,45 @@ async fn builds_are_found_by_lockfile_and_toolchain_without_listing() {
     let found = here.transfer.find_build(&plain, &lockfile, &Digest::of(b"nightly")).await.expect("looked");
     assert_eq!(found, None);
     assert_eq!(bucket.count(Request::List), 0);
+}
+
+#[tokio::test]
+async fn jobs_that_save_builds_of_one_lockfile_lose_none_of_each_other() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let stored = here.compile("demo", b"code", b"", &[]);
+    let build = |slot: &str| Build {
+        lockfile: Digest::of(b"lock"),
+        toolchain: Digest::of(b"rustc"),
+        saved_s: 1,
+        units: vec![unit_of(&stored, slot)],
+    };
+    let spaced = BuildPlace { namespace: Some("main".parse().expect("a label")), ..place() };
+    let slots = async |place: &BuildPlace| {
+        let found = here.transfer.find_build(place, &Digest::of(b"lock"), &Digest::of(b"rustc")).await;
+        let found = found.expect("looked").expect("found");
+        found.units.into_iter().map(|unit| unit.slot).collect::<Vec<_>>()
+    };
+    for slot in ["debug", "release", "clippy"] {
+        here.transfer.save_build(&spaced, &build(slot)).await.expect("saved");
+    }
+    assert_eq!(slots(&place()).await, ["clippy", "release", "debug"]);
+    assert_eq!(slots(&spaced).await, ["clippy", "release", "debug"], "the shard joins, too");
+    // Read back, it is what another machine wrote that had read the object before this one wrote.
+    let name = "artifacts/_manifests/x86_64.json";
+    let before = bucket.object(name).expect("there");
+    bucket.arrange(Request::Get, name, 1, Mischief::Replace(before.clone()));
+    bucket.arrange(Request::Get, name, 1, Mischief::Replace(before));
+    here.transfer.save_build(&place(), &build("doc")).await.expect("saved");
+    assert_eq!(bucket.count(Request::Put), 6 + 2, "written again");
+    assert_eq!(slots(&place()).await, ["doc", "clippy", "release", "debug"]);
+    // Saved once more there is nothing to write.
+    here.transfer.save_build(&place(), &build("doc")).await.expect("saved");
+    assert_eq!(bucket.count(Request::Put), 6 + 2);
+    // What nobody can use is replaced, what a newer kache wrote isn't.
+    bucket.set_object(name, vec![b' '; 17 << 20]);
+    here.transfer.save_build(&place(), &build("doc")).await.expect("saved");
+    assert_eq!(slots(&place()).await, ["doc"]);
+    bucket.set_object(name, br#"{"version":2,"builds":[]}"#.to_vec());
+    here.transfer.save_build(&place(), &build("doc")).await.expect_err("left alone");
 }

@@ -2,9 +2,10 @@
 //! for this compiler, else everything.
 
 use kache_core::key::EntryKey;
+use kache_core::remote::build::Build;
+use kache_core::remote::fit::{Offer, Wanted as Wish};
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::Manifest;
-use kache_service::sync::{self, Wanted};
+use kache_service::sync::{self, Described, Wanted};
 use kache_service::transfer::{BuildPlace, Fetched, Listed};
 
 use super::{Mode, Sync, Trouble, counted};
@@ -12,6 +13,7 @@ use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
 /// What is to be pulled.
+#[derive(Default)]
 struct Plan {
     wanted: Vec<Wanted>,
     /// Bytes of the packs, as far as their manifests are known.
@@ -26,7 +28,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
     let mut trouble = Trouble::default();
     let recorded = match (place, &sync.scope) {
         (Some(place), Some((workspace, compilers))) => {
-            let (lockfile, compiler) = (workspace.lockfile.digest, compilers.id());
+            let (lockfile, compiler) = (workspace.lock_digest(), compilers.id());
             sync.transfer.find_build(place, &lockfile, &compiler).await.unwrap_or_else(|error| {
                 trouble.add(sync.ui, error);
                 None
@@ -38,22 +40,22 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
         trouble.is_over = true;
         return Ok(trouble);
     }
-    let listed = match recorded {
+    let plan = match recorded {
         Some(build) => {
-            let named = build.units.iter().filter_map(|unit| {
-                let dir = CrateDir::of(&unit.package, &unit.crate_name)?;
-                Some(Listed { dir, key: unit.entry_key })
-            });
-            let named: Vec<_> = named.collect();
-            sync.ui.status(&format!(
-                "A saved build of this Cargo.lock and compiler needs {} entries.",
-                named.len()
-            ));
-            (named, Vec::new())
+            let named = named(sync, &build);
+            let count = named.len();
+            sync.ui.status(&format!("A saved build of this Cargo.lock and compiler needs {count} entries."));
+            if sync.mode == Mode::Really {
+                Plan { wanted: named.into_iter().map(Wanted::Named).collect(), ..Plan::default() }
+            } else {
+                describe(sync, named, &mut trouble).await
+            }
         }
-        None => list(sync, &mut trouble).await,
+        None => {
+            let found = list(sync, &mut trouble).await?;
+            describe(sync, found, &mut trouble).await
+        }
     };
-    let plan = describe(sync, listed, &mut trouble).await;
     if trouble.is_over {
         return Ok(trouble);
     }
@@ -66,13 +68,32 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
     Ok(trouble)
 }
 
-/// What the remote lists for the scope: named by a build, or found.
-async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> (Vec<Listed>, Vec<Listed>) {
-    let crates = sync.scope.as_ref().map(|(workspace, _)| {
-        let mut dirs: Vec<_> = workspace.lockfile.names().filter_map(|name| CrateDir::of(name, "")).collect();
-        dirs.dedup();
-        dirs
-    });
+/// What a build needed, as far as it is for the compilers in use here.
+fn named(sync: &Sync<'_>, build: &Build) -> Vec<Listed> {
+    let units = build.units.iter().filter(|unit| is_wanted(sync, *unit));
+    let listed = |dir, key| Listed { dir, key };
+    let listed =
+        units.filter_map(|unit| Some(listed(CrateDir::of(&unit.package, &unit.crate_name)?, unit.entry_key)));
+    listed.collect()
+}
+
+/// What the remote lists for the scope.
+async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> Result<Vec<Listed>, CliError> {
+    let crates = match &sync.scope {
+        None => None,
+        Some((workspace, _)) => {
+            let Some(lockfile) = &workspace.lockfile else {
+                let what = format!("there is no Cargo.lock in {} or above it", workspace.root.display());
+                return Err(CliError::failure(what).hint(
+                    "`cargo generate-lockfile` makes one; `--manifest-path` names another workspace; `--all` \
+                     needs none",
+                ));
+            };
+            let mut dirs: Vec<_> = lockfile.names().filter_map(|name| CrateDir::of(name, "")).collect();
+            dirs.dedup();
+            Some(dirs)
+        }
+    };
     let mut meter = Meter::new(sync.ui, "listing", crates.as_ref().map_or(1, Vec::len));
     let ended = sync::list(&sync.transfer, crates, sync.concurrency, |_| meter.step(0)).await;
     meter.end();
@@ -84,41 +105,25 @@ async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> (Vec<Listed>, Vec<Liste
             None => trouble.skip(),
         }
     }
-    (Vec::new(), found)
+    Ok(found)
 }
 
-/// Fetches manifests and keeps what is of use here. What a build named needs no such choice.
-async fn describe(
-    sync: &Sync<'_>,
-    (named, found): (Vec<Listed>, Vec<Listed>),
-    trouble: &mut Trouble,
-) -> Plan {
-    let mut plan = Plan { wanted: Vec::new(), bytes: 0, known: 0, absent: 0 };
-    if sync.mode == Mode::Really && !named.is_empty() {
-        plan.wanted = named.into_iter().map(Wanted::Named).collect();
-        return plan;
-    }
-    let is_named = !named.is_empty();
-    let mut here = Vec::new();
-    let mut elsewhere = Vec::new();
-    for listed in named.into_iter().chain(found) {
-        match sync.transfer.has_here(listed.key).await {
-            Ok(true) => here.push(listed.key),
-            _ => elsewhere.push(listed),
-        }
-    }
-    plan.known = here.len();
-    let mut meter = Meter::new(sync.ui, "manifests", elsewhere.len());
-    let ended = sync::describe(&sync.transfer, elsewhere, sync.concurrency, |_| meter.step(0)).await;
+/// Fetches manifests of what isn't here and keeps what is of use here.
+async fn describe(sync: &Sync<'_>, listed: Vec<Listed>, trouble: &mut Trouble) -> Plan {
+    let mut plan = Plan::default();
+    let mut meter = Meter::new(sync.ui, "manifests", listed.len());
+    let ended = sync::describe(&sync.transfer, listed, sync.concurrency, |_| meter.step(0)).await;
     meter.end();
     for (listed, result) in ended {
         match result {
-            Some(Ok(Some(manifest))) if is_named || is_wanted(sync, &manifest) => {
-                plan.bytes += manifest.pack.size;
-                plan.wanted.push(Wanted::Described(listed.dir, Box::new(manifest)));
+            Some(Ok(Described::There(manifest))) => {
+                if is_wanted(sync, &*manifest) {
+                    plan.bytes += manifest.pack.size;
+                    plan.wanted.push(Wanted::Described(listed.dir, manifest));
+                }
             }
-            Some(Ok(Some(_))) => {}
-            Some(Ok(None)) => plan.absent += 1,
+            Some(Ok(Described::Here)) => plan.known += 1,
+            Some(Ok(Described::Absent)) => plan.absent += 1,
             Some(Err(error)) => trouble.add(sync.ui, error),
             None => trouble.skip(),
         }
@@ -126,11 +131,16 @@ async fn describe(
     plan
 }
 
-/// Whether an entry is for a package of the lockfile and by a compiler that is used here.
-fn is_wanted(sync: &Sync<'_>, manifest: &Manifest) -> bool {
+/// Whether an entry is for a package of the lockfile and by a compiler that is used here. Which profiles will be built,
+/// nobody knows yet.
+fn is_wanted<'o>(sync: &Sync<'_>, offer: impl Into<Offer<'o>>) -> bool {
     sync.scope.as_ref().is_none_or(|(workspace, compilers)| {
-        workspace.lockfile.has(&manifest.package, &manifest.package_version)
-            && compilers.accept(&manifest.target, &manifest.toolchain)
+        let wish = Wish {
+            has_package: &|package, version| workspace.has_package(package, version),
+            uses_compiler: &|target, compiler| compilers.accept(target, compiler),
+            has_shape: Wish::ANY_SHAPE,
+        };
+        wish.takes(offer)
     })
 }
 
