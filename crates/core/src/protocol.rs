@@ -296,7 +296,8 @@ impl Request {
         if !(dir.is_empty() || is_path) {
             return Err("the build's directory is not an absolute path");
         }
-        let is_plain = |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.contains(char::is_control);
+        let is_plain =
+            |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.contains(char::is_control);
         // A target may be the path of a file.
         if !is_plain(target, PATH_BYTES_MAX) || !is_plain(profile, PATH_BYTES_MAX) {
             return Err("the unit's target or profile is too long");

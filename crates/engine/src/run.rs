@@ -224,7 +224,8 @@ impl<'a> Case<'a> {
             return Err(NotThere);
         }
         let host = toolchain::of_host(self.call, &self.store, (&self.toolchain, self.unit.target.as_deref()));
-        let build = world::build(self.unit, self.session, &self.roots, (&self.toolchain, &host), &self.fields);
+        let build =
+            world::build(self.unit, self.session, &self.roots, (&self.toolchain, &host), &self.fields);
         for _ in 0..REMOTE_ROUNDS_MAX {
             let clock = Instant::now();
             let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };

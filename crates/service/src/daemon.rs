@@ -39,8 +39,8 @@ use tokio::time::Instant;
 
 pub use lifecycle::{End, Program};
 pub use serve::{ServeError, serve};
-pub use server::{BindError, Endpoint};
 use server::Socket;
+pub use server::{BindError, Endpoint};
 
 use depot::{Depot, Names, Wish};
 use dispatcher::{Dispatcher, How, Landing, Subject};

@@ -33,7 +33,7 @@ pub enum PackError {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
-    /// The stream can't be written.
+    /// The stream can't be written, or not everything that belongs into it read.
     #[error("can't write a pack: {0}")]
     Write(#[from] std::io::Error),
 }

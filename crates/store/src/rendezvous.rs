@@ -285,7 +285,9 @@ mod tests {
         let path = dir.path().join("log");
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
         let mut log = RotatingLog::open(&path, 3).expect("open");
-        for (text, now, old) in [("abc", "abc", ""), ("d", "abcd", ""), ("e", "e", "abcd"), ("fgh", "efgh", "abcd")] {
+        for (text, now, old) in
+            [("abc", "abc", ""), ("d", "abcd", ""), ("e", "e", "abcd"), ("fgh", "efgh", "abcd")]
+        {
             log.write_all(text.as_bytes()).expect("written");
             assert_eq!((read("log").as_str(), read("log.old").as_str()), (now, old));
         }

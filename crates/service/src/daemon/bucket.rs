@@ -9,6 +9,7 @@ use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::protocol::Build;
 use kache_core::remote::build::BuildUnit;
+use kache_core::remote::fit::{Offer, Wanted};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::Manifest;
 use kache_core::remote::records::Grown;
@@ -53,6 +54,16 @@ impl Bucket {
         let found = traffic
             .guess(|| async { self.transfer.find_build(&place, &digest, &toolchain).await.map_err(trouble) })
             .await;
+        let found = match found {
+            // The manifest holds a few builds, of all projects; shards are kept longer.
+            Ok(None) => {
+                let key = &place.manifest_key;
+                let look =
+                    || async { self.transfer.find_shard(key, &digest, &toolchain).await.map_err(trouble) };
+                traffic.guess(look).await
+            }
+            found => found,
+        };
         match found {
             Ok(found) => Ok(found.map(|found| in_order(found.units, lockfile))),
             Err(trouble) if trouble.blame.is_remote() => Err(trouble),
@@ -106,8 +117,19 @@ impl Bucket {
     }
 
     /// What the bucket has for one version of a package, whatever it was compiled for: the newest first.
-    async fn of_crate(&self, name: &str, version: &str, traffic: &Arc<Traffic>) -> Result<Vec<Wish>, Trouble> {
+    async fn of_crate(
+        &self,
+        name: &str,
+        version: &str,
+        traffic: &Arc<Traffic>,
+    ) -> Result<Vec<Wish>, Trouble> {
         let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
+        // Which compilers and shapes the build has shows by and by: what fits none so far waits.
+        let wanted = Wanted {
+            has_package: &|package, its_version| package == name && its_version == version,
+            uses_compiler: &|_, _| true,
+            has_shape: Wanted::ANY_SHAPE,
+        };
         let newest = || async { self.transfer.newest_manifests(&dir, MANIFESTS_MAX).await.map_err(trouble) };
         let mut reads = JoinSet::new();
         for (place, listed) in traffic.guess(newest).await?.into_iter().enumerate() {
@@ -117,7 +139,7 @@ impl Bucket {
         let mut found = Vec::new();
         while let Some(read) = reads.join_next().await {
             let Ok((place, manifest)) = read else { continue };
-            if let Some(manifest) = manifest?.filter(|manifest| manifest.package_version == version) {
+            if let Some(manifest) = manifest?.filter(|manifest| wanted.takes(manifest)) {
                 found.push((place, wish(&manifest)));
             }
         }
@@ -178,7 +200,8 @@ impl Depot for Bucket {
         Box::pin(async move {
             let Some(lockfile) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
             if let Some(saved) = self.saved(build, &lockfile, &traffic).await? {
-                let shapes: HashSet<Option<Shape>> = saved.iter().map(shape_of).collect();
+                let shapes: HashSet<Option<Shape>> =
+                    saved.iter().map(|unit| unit.kind.as_ref().map(|kind| kind.shape.clone())).collect();
                 for unit in saved {
                     if wishes.send(wish_of(unit)).await.is_err() {
                         return Ok(());
@@ -240,17 +263,12 @@ fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<BuildUnit> {
     units
 }
 
-/// The shape of a saved unit, where whoever saved it knew.
-fn shape_of(_: &BuildUnit) -> Option<Shape> {
-    None
-}
-
 fn wish_of(unit: BuildUnit) -> Wish {
     Wish {
         names: Names { crate_name: unit.crate_name, package: unit.package },
         unit: unit.unit_key,
         entry: unit.entry_key,
-        kind: None,
+        kind: unit.kind,
         bytes: 0,
     }
 }
@@ -260,11 +278,7 @@ fn wish(manifest: &Manifest) -> Wish {
         names: Names { crate_name: manifest.crate_name.clone(), package: manifest.package.clone() },
         unit: manifest.unit_key,
         entry: manifest.key,
-        kind: Some(Kind {
-            target: manifest.target.clone(),
-            toolchain: manifest.toolchain.clone(),
-            shape: Shape { mode: manifest.mode.clone(), profile: manifest.profile.clone() },
-        }),
+        kind: Offer::from(manifest).kind,
         bytes: manifest.pack.size,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::protocol::Build;
+pub use kache_core::remote::fit::{Kind, Shape};
 use tokio::sync::{mpsc, watch};
 
 use super::traffic::Traffic;
@@ -36,26 +37,6 @@ pub struct Wish {
     pub kind: Option<Kind>,
     /// Bytes that have to come for it, where that is known.
     pub bytes: u64,
-}
-
-/// What all units of a kind have in common: those for the target, build scripts, checks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Kind {
-    /// Target triple, empty for the host.
-    pub target: String,
-    /// Identity of the compiler for that target.
-    pub toolchain: String,
-    /// Mode and profile.
-    pub shape: Shape,
-}
-
-/// How a unit was compiled.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// `build`, `check` or `clippy`.
-    pub mode: String,
-    /// What a Cargo profile decides.
-    pub profile: String,
 }
 
 /// The kinds of units that a build has asked for so far.

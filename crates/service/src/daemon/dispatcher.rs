@@ -46,7 +46,9 @@ impl Subject {
     fn allowance(self, fetched: Fetched) -> Duration {
         match (self, fetched) {
             // The manifest, then the pack.
-            (Subject::Entry(_), Fetched::New { bytes }) => SMALL_MAX * 2 + Duration::from_secs(bytes / SLOWEST),
+            (Subject::Entry(_), Fetched::New { bytes }) => {
+                SMALL_MAX * 2 + Duration::from_secs(bytes / SLOWEST)
+            }
             _ => SMALL_MAX,
         }
     }

@@ -181,7 +181,8 @@ async fn a_remote_that_hangs_is_noticed_while_it_does() {
     let depot = Scripted::gated(0);
     let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
     for i in 0..3 {
-        let (dispatcher, subject) = (Arc::clone(&dispatcher), Subject::Records(UnitKey(key(&i.to_string()).0)));
+        let (dispatcher, subject) =
+            (Arc::clone(&dispatcher), Subject::Records(UnitKey(key(&i.to_string()).0)));
         tokio::spawn(async move { bring(&dispatcher, subject).await });
     }
     tokio::time::sleep(SMALL_MAX * 2).await;

@@ -126,12 +126,7 @@ impl<D: Depot> Prefetch<D> {
     }
 
     /// Grants wishes as they come. Those for other units than the build has asked for so far wait until it does.
-    async fn grant_all(
-        self: &Arc<Self>,
-        build: &Build,
-        mut wishes: mpsc::Receiver<Wish>,
-        mut asked: Asked,
-    ) {
+    async fn grant_all(self: &Arc<Self>, build: &Build, mut wishes: mpsc::Receiver<Wish>, mut asked: Asked) {
         let mut flights = JoinSet::new();
         let (mut ready, mut aside) = (VecDeque::<Wish>::new(), Vec::<Wish>::new());
         let mut look = tokio::time::interval(LOOK);

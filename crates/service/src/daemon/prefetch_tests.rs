@@ -79,7 +79,8 @@ async fn what_fails_is_tried_again_and_given_up_in_the_end() {
     world.depot.arrange(Subject::Entry(key("a")), Fate::Trouble(Blame::Local));
     world.prefetch.heard_of(&build());
     pass(100).await;
-    let attempts = |name: &str| world.asked().iter().filter(|asked| **asked == Subject::Entry(key(name))).count();
+    let attempts =
+        |name: &str| world.asked().iter().filter(|asked| **asked == Subject::Entry(key(name))).count();
     assert_eq!((attempts("a"), attempts("b")), (ATTEMPTS_MAX as usize, 1));
 }
 

@@ -3,8 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use kache_core::event::{Event, Outcome};
+use kache_core::process_stat::ProcessStat;
 use kache_core::protocol::{self, Build, FRAME_BYTES_MAX, HEADER_BYTES};
 use kache_core::remote::build::{Build as SavedBuild, BuildUnit};
+use kache_core::remote::fit::{Kind, Shape};
 use kache_core::remote::manifest::profile_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -121,7 +123,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// This process as a build's session.
 fn session() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("readable");
-    let start = stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start").to_owned();
+    let start =
+        stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start").to_owned();
     format!("{}-{start}", std::process::id())
 }
 
@@ -370,13 +373,18 @@ async fn a_saved_build_is_fetched_without_a_listing() {
     let project = tempfile::tempdir().expect("temp dir");
     let lockfile = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n";
     std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let shape = |mode: &str| Shape { mode: mode.to_owned(), profile: "opt-level=3".to_owned() };
     let unit = |stored: &Stored| BuildUnit {
         crate_name: stored.entry.crate_name.clone(),
         package: stored.entry.package.clone(),
         package_version: stored.entry.package_version.clone(),
         unit_key: stored.unit,
         entry_key: stored.key,
-        kind: None,
+        kind: Some(Kind {
+            target: String::new(),
+            toolchain: Digest::of(b"rustc").to_string(),
+            shape: shape("build"),
+        }),
         slot: stored.entry.crate_name.clone(),
     };
     let saved = SavedBuild {
@@ -396,13 +404,58 @@ async fn a_saved_build_is_fetched_without_a_listing() {
         // The first unit that asks is for another target.
         toolchain: Digest::of(b"rustc with another target").to_string(),
         target: "wasm32-wasip1".to_owned(),
-        ..Build::default()
+        mode: "build".to_owned(),
+        profile: "opt-level=3".to_owned(),
     };
     let daemon = daemon(&there);
-    ask(&there, &question(&all[0], &[], build)).await;
+    ask(&there, &question(&all[0], &[], build.clone())).await;
+    // What is saved for the host is fetched once the host's units turn out to be a part of this build.
+    let host = Build { target: String::new(), toolchain: saved.toolchain.to_string(), ..build };
+    ask(&there, &question(&all[1], &[], host.clone())).await;
     until("prefetched", || all[..3].iter().all(|stored| has(&there, stored))).await;
     assert_eq!(bucket.count(Asked::List), 0);
     assert!(!has(&there, &all[3]));
+    // Nobody has saved what a check needs.
+    ask(&there, &question(&all[2], &[], Build { mode: "check".to_owned(), ..host })).await;
+    until("listed", || bucket.count(Asked::List) > 0).await;
+    stop(&there, daemon).await;
+}
+
+/// A build that has fallen out of the manifest is found in the shard of a namespace that nobody here has heard of.
+#[tokio::test]
+async fn a_shard_is_found_without_its_namespace() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    let (asked, other) = (here.compile("asked", b"1", b"", &[]), here.compile("other", b"2", b"", &[]));
+    here.transfer.push_entry(other.key).await.expect("pushed");
+    let project = tempfile::tempdir().expect("temp dir");
+    let lockfile = "[[package]]\nname = \"unheard-of\"\nversion = \"1.0.0\"\n";
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let unit = BuildUnit {
+        crate_name: "other".to_owned(),
+        package: "other".to_owned(),
+        package_version: "1.0.0".to_owned(),
+        unit_key: other.unit,
+        entry_key: other.key,
+        kind: None,
+        slot: "other".to_owned(),
+    };
+    let (lockfile, toolchain) = (Digest::of(lockfile.as_bytes()), Digest::of(b"rustc"));
+    let saved = SavedBuild { lockfile, toolchain, saved_s: 1, units: vec![unit] };
+    let (label, namespace) = ("host".parse().expect("a label"), "main".parse().expect("a label"));
+    let place = BuildPlace { manifest_key: label, namespace: Some(namespace) };
+    here.transfer.save_build(&place, &saved).await.expect("saved");
+    bucket.remove_object("artifacts/_manifests/host.json");
+    let build = Build {
+        session: session(),
+        dir: project.path().display().to_string(),
+        host: "host".to_owned(),
+        host_toolchain: toolchain.to_string(),
+        ..Build::default()
+    };
+    let daemon = daemon(&there);
+    ask(&there, &question(&asked, &[], build)).await;
+    until("prefetched", || has(&there, &other)).await;
     stop(&there, daemon).await;
 }
 
@@ -478,7 +531,8 @@ async fn a_daemon_of_a_removed_cache_leaves_the_next_one_alone() {
     assert_eq!(status(&machine).await.version, "test");
     std::fs::remove_dir_all(machine.store().root()).expect("removed");
     let again = Arc::new(Store::open(machine.dir.path()).expect("open"));
-    let second = daemon_with(&machine, Config { store: again, version: "second".to_owned(), ..config(&machine) });
+    let second =
+        daemon_with(&machine, Config { store: again, version: "second".to_owned(), ..config(&machine) });
     assert_eq!(first.await.expect("no panic"), End::Orphaned);
     assert_eq!(status(&machine).await.version, "second");
     stop(&machine, second).await;
@@ -508,7 +562,7 @@ async fn what_is_fetched_ahead_is_given_up_when_the_daemon_ends() {
     };
     let daemon = daemon(&there);
     ask(&there, &question(&asked, &[], build)).await;
-    until("the pack hangs", || bucket.count(Asked::Get) >= 5).await;
+    until("the pack hangs", || bucket.count(Asked::Get) >= 6).await;
     let begun = std::time::Instant::now();
     let reply = ask(&there, &Request::Stop { drain_ms: 600_000 }).await;
     assert_eq!(reply, Reply::Stopping { owed: 0 });

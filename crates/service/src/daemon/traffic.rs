@@ -96,8 +96,13 @@ impl Traffic {
 
     /// A request failed.
     pub fn failed(&self, trouble: &Trouble) {
-        if trouble.blame.is_remote() {
-            self.health.failed(trouble.blame, &trouble.why, Instant::now());
+        match trouble.blame {
+            Blame::Remote | Blame::Credentials => {
+                self.health.failed(trouble.blame, &trouble.why, Instant::now());
+            }
+            // Of no use, but an answer.
+            Blame::Object | Blame::Denied => self.health.well(),
+            Blame::Local => {}
         }
     }
 
@@ -163,14 +168,19 @@ mod tests {
             })
             .await;
         assert_eq!(answer, Ok(2));
-        assert!(begun.elapsed() >= Duration::from_secs(30), "one pause, and another after the attempt in between");
+        assert!(
+            begun.elapsed() >= Duration::from_secs(30),
+            "one pause, and another after the attempt in between"
+        );
         assert!(traffic.sickness().is_none() && !traffic.is_busy());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_only_fails_again_is_not_tried_again() {
         let traffic = Traffic::new(4);
-        for (blame, expected) in [(Blame::Remote, 3), (Blame::Object, 1), (Blame::Local, 1), (Blame::Denied, 1)] {
+        for (blame, expected) in
+            [(Blame::Remote, 3), (Blame::Object, 1), (Blame::Local, 1), (Blame::Denied, 1)]
+        {
             let tries = Cell::new(0);
             let answer: Result<(), Trouble> = traffic
                 .guess(|| async {

@@ -160,7 +160,8 @@ impl<D: Depot> Uploads<D> {
             work.due.pop_front();
             let depot = Arc::clone(&self.depot);
             let push = async move {
-                let late = |_| Err(Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() });
+                let late =
+                    |_| Err(Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() });
                 tokio::time::timeout(TRANSFER_MAX, depot.push(item.key)).await.unwrap_or_else(late)
             };
             work.in_flight.insert(work.flights.spawn(push).id(), item);
@@ -286,7 +287,8 @@ impl<D: Depot> Uploads<D> {
     /// The size of all that is owed. Entries are read once: there may be very many, and somebody may ask every second.
     fn size_of(&self, owed: &[Owed]) -> u64 {
         let known = std::mem::take(&mut *lock(&self.sizes));
-        let read = |key: &EntryKey| self.store.peek_entry(key).ok().flatten().map_or(0, |entry| entry.size_bytes());
+        let read =
+            |key: &EntryKey| self.store.peek_entry(key).ok().flatten().map_or(0, |entry| entry.size_bytes());
         let sizes: HashMap<EntryKey, u64> = owed
             .iter()
             .map(|item| (item.key, known.get(&item.key).copied().unwrap_or_else(|| read(&item.key))))

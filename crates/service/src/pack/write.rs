@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence};
@@ -58,7 +59,8 @@ pub fn pack(
     append(&mut tar, Member::Entry, texts.0.len() as u64, texts.0.as_slice())?;
     append(&mut tar, Member::Evidence, texts.1.len() as u64, texts.1.as_slice())?;
     for blob in &blobs {
-        let file = File::open(store.blob_path(&blob.digest)).map_err(|error| incomplete(key, &error))?;
+        let path = store.blob_path(&blob.digest);
+        let file = File::open(&path).map_err(|error| unreadable(key, &path, error))?;
         let mut reader = Hashed { inner: file.take(blob.size), hasher: Hasher::new() };
         append(&mut tar, Member::Blob(blob.digest), blob.size, &mut reader)?;
         if reader.hasher.finish() != blob.digest {
@@ -81,12 +83,22 @@ fn incomplete(key: &EntryKey, why: &dyn std::fmt::Display) -> PackError {
     PackError::Incomplete(*key, why.to_string())
 }
 
+/// A blob that isn't there says something about the entry; any other failure to read one says nothing, and may pass.
+fn unreadable(key: &EntryKey, path: &Path, error: io::Error) -> PackError {
+    let why = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => incomplete(key, &why),
+        kind => PackError::Write(io::Error::new(kind, why)),
+    }
+}
+
 /// The entry's contents, each once, with the lengths that they have in the store.
 fn blobs(store: &Store, key: &EntryKey, entry: &Entry) -> Result<Vec<PackedBlob>, PackError> {
     let mut seen = BTreeSet::new();
     let mut blobs = Vec::new();
     for digest in entry.blobs().filter(|digest| seen.insert(*digest)) {
-        let meta = std::fs::metadata(store.blob_path(&digest)).map_err(|error| incomplete(key, &error))?;
+        let path = store.blob_path(&digest);
+        let meta = std::fs::metadata(&path).map_err(|error| unreadable(key, &path, error))?;
         blobs.push(PackedBlob { digest, size: meta.len() });
     }
     Ok(blobs)

@@ -216,15 +216,14 @@ impl Remote for Memory {
             self.begin(Request::List, "list", prefix).await?;
             let after = page.map(|token| token.0).unwrap_or_default();
             let inner = self.lock();
-            let mut rest = inner
-                .objects
-                .iter()
-                .filter(|(name, _)| name.starts_with(prefix) && **name > after)
-                .map(|(name, bytes)| Object {
-                    name: name.clone(),
-                    size: bytes.len() as u64,
-                    modified_s: inner.written.get(name).copied().unwrap_or(0),
-                });
+            let mut rest =
+                inner.objects.iter().filter(|(name, _)| name.starts_with(prefix) && **name > after).map(
+                    |(name, bytes)| Object {
+                        name: name.clone(),
+                        size: bytes.len() as u64,
+                        modified_s: inner.written.get(name).copied().unwrap_or(0),
+                    },
+                );
             let objects: Vec<_> = rest.by_ref().take(self.page_len).collect();
             let more = rest.next().is_some();
             let next = objects.last().filter(|_| more).map(|object| PageToken(object.name.clone()));

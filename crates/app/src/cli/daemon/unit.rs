@@ -137,7 +137,9 @@ fn other_remote(health: &Health, settings: &Settings) -> Option<String> {
         let theirs = if health.remote.is_empty() { "no remote" } else { health.remote.as_str() };
         let here = here.describe();
         if theirs == here {
-            return format!("the service serves {here} as somebody else than builds here, so it serves none of them");
+            return format!(
+                "the service serves {here} as somebody else than builds here, so it serves none of them"
+            );
         }
         format!("the service serves {theirs}, builds here use {here}: it serves none of them")
     })
