@@ -11,6 +11,8 @@ mod write;
 pub use read::{Unpacked, unpack};
 pub use write::{Packed, pack};
 
+use std::path::PathBuf;
+
 use kache_core::key::EntryKey;
 use kache_core::remote::origin::Mismatch;
 
@@ -33,6 +35,14 @@ pub enum PackError {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
+    /// A blob that is there can't be read.
+    #[error("can't read {}: {error}", path.display())]
+    Read {
+        /// The blob.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// The stream can't be written.
     #[error("can't write a pack: {0}")]
     Write(#[from] std::io::Error),

@@ -212,7 +212,10 @@ fn trouble(error: TransferError) -> Trouble {
             _ => Blame::Remote,
         },
         TransferError::Refused { .. } => Blame::Object,
-        TransferError::Pack(_) | TransferError::Store(_) | TransferError::Interrupted => Blame::Local,
+        TransferError::Pack(_)
+        | TransferError::Store(_)
+        | TransferError::Interrupted
+        | TransferError::Panicked => Blame::Local,
     };
     Trouble { blame, why: error.to_string() }
 }

@@ -1,8 +1,9 @@
 //! Writes a pack into a temporary file of the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence};
@@ -42,8 +43,7 @@ pub fn pack(
 ) -> Result<Packed, PackError> {
     let mut sent = entry.clone();
     sent.boot.clear();
-    // Readable values are for the person at this machine; others get digests.
-    let shown = Evidence { values: BTreeMap::new(), ..evidence.clone() };
+    let shown = evidence.clone().for_others();
     let texts = (sent.encode(), serde_json::to_vec(&shown).unwrap_or_default());
     if texts.1.len() as u64 > EVIDENCE_BYTES_MAX {
         return Err(PackError::TooLarge(*key));
@@ -58,7 +58,8 @@ pub fn pack(
     append(&mut tar, Member::Entry, texts.0.len() as u64, texts.0.as_slice())?;
     append(&mut tar, Member::Evidence, texts.1.len() as u64, texts.1.as_slice())?;
     for blob in &blobs {
-        let file = File::open(store.blob_path(&blob.digest)).map_err(|error| incomplete(key, &error))?;
+        let path = store.blob_path(&blob.digest);
+        let file = File::open(&path).map_err(|error| unreadable(key, &path, error))?;
         let mut reader = Hashed { inner: file.take(blob.size), hasher: Hasher::new() };
         append(&mut tar, Member::Blob(blob.digest), blob.size, &mut reader)?;
         if reader.hasher.finish() != blob.digest {
@@ -81,12 +82,21 @@ fn incomplete(key: &EntryKey, why: &dyn std::fmt::Display) -> PackError {
     PackError::Incomplete(*key, why.to_string())
 }
 
+/// A blob that is gone makes the entry incomplete; any other trouble may pass.
+fn unreadable(key: &EntryKey, path: &Path, error: io::Error) -> PackError {
+    if error.kind() == io::ErrorKind::NotFound {
+        return incomplete(key, &error);
+    }
+    PackError::Read { path: path.to_owned(), error }
+}
+
 /// The entry's contents, each once, with the lengths that they have in the store.
 fn blobs(store: &Store, key: &EntryKey, entry: &Entry) -> Result<Vec<PackedBlob>, PackError> {
     let mut seen = BTreeSet::new();
     let mut blobs = Vec::new();
     for digest in entry.blobs().filter(|digest| seen.insert(*digest)) {
-        let meta = std::fs::metadata(store.blob_path(&digest)).map_err(|error| incomplete(key, &error))?;
+        let path = store.blob_path(&digest);
+        let meta = std::fs::metadata(&path).map_err(|error| unreadable(key, &path, error))?;
         blobs.push(PackedBlob { digest, size: meta.len() });
     }
     Ok(blobs)

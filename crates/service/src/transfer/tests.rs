@@ -226,7 +226,7 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     a.store().add_record(&stored.unit, record("A")).expect("added");
     b.store().add_record(&stored.unit, record("B")).expect("added");
     for machine in [&a, &b, &a] {
-        machine.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("published");
+        machine.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("published");
     }
     let bytes = bucket.object(&Keys::new("artifacts").inputs(&stored.dir, &stored.unit)).expect("there");
     let set = RecordSet::decode(&bytes).expect("records");
@@ -235,7 +235,7 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     let newer = br#"{"version":99,"records":[]}"#.to_vec();
     let name = Keys::new("artifacts").inputs(&stored.dir, &stored.unit);
     bucket.set_object(&name, newer.clone());
-    a.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("left alone");
+    a.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("left alone");
     assert_eq!(bucket.object(&name), Some(newer));
 }
 
