@@ -122,6 +122,10 @@ pub struct Find {
     pub wanted: Vec<EntryKey>,
     /// The build that the unit belongs to.
     pub build: Build,
+    /// Which credentials of its environment the asker would use, see `config::Remote::ambient`; absent where the
+    /// remote's settings name their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ambient: Option<Digest>,
 }
 
 /// One Cargo invocation, as far as what it will need can be guessed from it.
@@ -131,9 +135,15 @@ pub struct Build {
     pub session: String,
     /// A directory at or below the one with `Cargo.lock`; empty when none is known.
     pub dir: String,
-    /// The compiler's identity.
+    /// Host triple.
+    #[serde(default)]
+    pub host: String,
+    /// Identity of the compiler for the host, which builds are filed under.
+    #[serde(default)]
+    pub host_toolchain: String,
+    /// Identity of the compiler of the unit that is asked for: for its target, and with clippy in it where that is used.
     pub toolchain: String,
-    /// Target triple; the host's when nothing else was asked for.
+    /// Its target, empty for the host.
     pub target: String,
     /// `build`, `check` or `clippy`, of the unit that is asked for.
     pub mode: String,
@@ -227,6 +237,8 @@ pub struct Uploads {
     pub dropped: u64,
     /// The latest failure.
     pub last_error: Option<String>,
+    /// Why nothing is uploaded at the moment: the credentials may not write.
+    pub refused: Option<String>,
 }
 
 /// Requests of wrappers since the start, as numbers.
@@ -270,7 +282,7 @@ impl Request {
     /// Names the first part that isn't.
     pub fn check(&self) -> Result<(), &'static str> {
         let Request::Find(find) = self else { return Ok(()) };
-        let Build { session, dir, toolchain, target, mode, profile } = &find.build;
+        let Build { session, dir, host, host_toolchain, toolchain, target, mode, profile } = &find.build;
         if !is_crate_name(&find.crate_name) {
             return Err("the crate's name is none");
         }
@@ -284,8 +296,14 @@ impl Request {
         if !(dir.is_empty() || is_path) {
             return Err("the build's directory is not an absolute path");
         }
-        let is_short = |text: &String| text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control);
-        if ![session, toolchain, target, mode, profile].into_iter().all(is_short) {
+        let is_plain =
+            |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.contains(char::is_control);
+        // A target may be the path of a file.
+        if !is_plain(target, PATH_BYTES_MAX) || !is_plain(profile, PATH_BYTES_MAX) {
+            return Err("the unit's target or profile is too long");
+        }
+        let short = [session, host, host_toolchain, toolchain, mode];
+        if !short.into_iter().all(|text| is_plain(text, NAME_BYTES_MAX)) {
             return Err("a part of the build's description is too long");
         }
         Ok(())
@@ -311,6 +329,7 @@ mod tests {
             package: "serde-json".into(),
             wanted: vec![EntryKey(Digest::of(b"e"))],
             build: Build { session: "1-2".into(), dir: "/w".into(), ..Build::default() },
+            ambient: None,
         }
     }
 
@@ -374,6 +393,10 @@ mod tests {
             (|find| find.build.dir = "/".repeat(5000), false),
             (|find| find.build.session = "s".repeat(300), false),
             (|find| find.build.profile = "a\nb".into(), false),
+            (|find| find.build.target = format!("/{}.json", "t".repeat(1000)), true),
+            (|find| find.build.target = "/".repeat(5000), false),
+            (|find| find.build.host = "h".repeat(300), false),
+            (|find| find.build.host_toolchain = "h".repeat(300), false),
         ];
         for (i, (spoil, fine)) in cases.iter().enumerate() {
             let mut find = find();

@@ -12,6 +12,7 @@
 //! | serves another remote | it says so: a note is left for those who mean this remote |
 //! | dies in the middle | the connection ends: a note is left |
 //! | is busy for long | it says every now and then that it is alive, and gives up by itself |
+//! | refuses the question | there is nothing for this unit; others ask on |
 //!
 //! While a note is fresh (see `store::rendezvous`) nobody asks. A daemon that starts removes the notes.
 
@@ -146,7 +147,13 @@ impl<'a> Daemon<'a> {
             package: names.package.to_owned(),
             wanted: wanted.to_vec(),
             build: build.clone(),
+            ambient: self.settings.remote().and_then(|remote| remote.ambient),
         }));
+        if let Err(why) = request.check() {
+            // About this unit alone; others are asked for as ever.
+            tracing::debug!(why, "the daemon is not asked");
+            return Answer::Nothing;
+        }
         match self.ask(&request) {
             Ok(Reply::Arrived) => Answer::Arrived,
             Ok(Reply::Unavailable(Unavailable::OtherRemote)) => {
@@ -155,6 +162,10 @@ impl<'a> Daemon<'a> {
             }
             Ok(reply) => {
                 tracing::debug!(?reply, "the daemon has nothing");
+                Answer::Nothing
+            }
+            Err(Trouble::Refused(why)) => {
+                tracing::debug!(why, "the daemon refuses the question");
                 Answer::Nothing
             }
             Err(trouble) => {

@@ -220,7 +220,12 @@ impl<'a> Case<'a> {
     /// Has the daemon look at the remote, for records of the unit first and then for the entry that they lead to, and
     /// serves the unit from what has arrived.
     fn try_remote(&mut self) -> Result<(), NotThere> {
-        let build = world::build(self.unit, self.session, &self.roots, &self.toolchain, &self.fields);
+        if Daemon::of(&self.store, self.settings).is_none() {
+            return Err(NotThere);
+        }
+        let host = toolchain::of_host(self.call, &self.store, (&self.toolchain, self.unit.target.as_deref()));
+        let build =
+            world::build(self.unit, self.session, &self.roots, (&self.toolchain, &host), &self.fields);
         for _ in 0..REMOTE_ROUNDS_MAX {
             let clock = Instant::now();
             let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };

@@ -90,6 +90,15 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     Ok(memo.toolchain)
 }
 
+/// The compiler of `call` for the host, and without a driver around it; where that can't be told, as it is.
+pub fn of_host(call: &Invocation, store: &Store, (this, target): (&Toolchain, Option<&str>)) -> Toolchain {
+    if target.is_none() && call.driver.is_none() {
+        return this.clone();
+    }
+    let plain = Invocation { driver: None, ..call.clone() };
+    identify(&plain, store, None).unwrap_or_else(|_| this.clone())
+}
+
 /// A program's file with symbolic links resolved, found as the system would find it: by `PATH`, unless the name has a
 /// directory.
 pub(crate) fn find_program(env: &Env, cwd: &str, name: &str) -> Option<PathBuf> {

@@ -11,6 +11,7 @@ use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::key::Field;
 use kache_core::paths::{Root, Roots, absolute};
+use kache_core::process_stat::ProcessStat;
 use kache_core::protocol::Build;
 use kache_core::reason::Bypass;
 use kache_core::remote::manifest::profile_of;
@@ -41,9 +42,8 @@ pub fn session() -> Session {
     let Some(parent) = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid) else {
         return Session::default();
     };
-    // Field 22 of /proc/PID/stat, counted behind the parenthesised name, is the start time in clock ticks.
     let stat = read_at_once(&format!("/proc/{parent}/stat")).unwrap_or_default();
-    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).unwrap_or("0");
+    let start = ProcessStat::parse(&stat).map_or("0", |stat| stat.start);
     let project = fs::read_link(format!("/proc/{parent}/cwd")).ok();
     Session { id: format!("{parent}-{start}"), project }
 }
@@ -150,12 +150,13 @@ pub fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Re
     Ok(())
 }
 
-/// What the daemon is told about the build, so that it can guess what comes next.
+/// What the daemon is told about the build, so that it can guess what comes next. `host` is the compiler without
+/// another one around it, for the host.
 pub fn build(
     unit: &Unit,
     session: &Session,
     roots: &Roots,
-    toolchain: &Toolchain,
+    (toolchain, host): (&Toolchain, &Toolchain),
     fields: &[Field],
 ) -> Build {
     let text = |path: &Path| path.to_str().unwrap_or_default().to_owned();
@@ -163,8 +164,10 @@ pub fn build(
     Build {
         session: session.id.clone(),
         dir: roots.get(Root::Workspace).map(str::to_owned).or_else(project).unwrap_or_default(),
+        host: host.host.clone(),
+        host_toolchain: host.id.to_string(),
         toolchain: toolchain.id.to_string(),
-        target: unit.target.clone().unwrap_or_else(|| toolchain.host.clone()),
+        target: unit.target.clone().unwrap_or_default(),
         mode: unit.mode.word().to_owned(),
         profile: profile_of(fields),
     }

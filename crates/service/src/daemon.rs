@@ -21,34 +21,34 @@ mod scripted;
 mod serve;
 mod server;
 mod sessions;
+mod traffic;
 mod upkeep;
 mod uploads;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
-use kache_core::protocol::{Demand, Find, Reply, Request, Status, Unavailable, Uploads as UploadNumbers};
+use kache_core::protocol::{Demand, Find, Reply, Request, Status, Unavailable};
 use kache_store::Store;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use lifecycle::{End, Program};
 pub use serve::{ServeError, serve};
+use server::Socket;
 pub use server::{BindError, Endpoint};
 
 use depot::{Depot, Names, Wish};
-use dispatcher::{Dispatcher, How, Landing, Subject, Urgency};
+use dispatcher::{Dispatcher, How, Landing, Subject};
 use lifecycle::Caretaker;
 use prefetch::Prefetch;
+use traffic::Urgency;
 use uploads::Uploads;
 
-/// Longest time that a build is kept waiting for an entry, and for records, which are small. The transfer goes on: who
-/// asks later finds its result.
-const ENTRY_MAX: Duration = Duration::from_secs(15);
-const RECORDS_MAX: Duration = Duration::from_secs(3);
 /// Records whose newest results are fetched without waiting for the question.
 const AHEAD_MAX: usize = 1;
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub store: Arc<Store>,
     /// The remote's name for people, and its identity; `None` when no remote is configured.
     pub remote: Option<(String, Digest)>,
+    /// Which credentials of its environment it uses, see `config::Remote::ambient`.
+    pub ambient: Option<Digest>,
     /// Transfers at a time.
     pub slots: usize,
     /// It ends when nobody has asked for this long; `None` for never.
@@ -78,8 +80,11 @@ struct Desk<D> {
     service: Option<Service<D>>,
     demand: Mutex<Demand>,
     last_asked: Mutex<Instant>,
+    /// Builds that wait for an answer.
+    waiting: AtomicUsize,
     is_ending: AtomicBool,
-    stop: watch::Sender<Option<Duration>>,
+    /// Set when somebody wants it to end, and how long uploads may take then.
+    stop: watch::Sender<Option<(End, Duration)>>,
 }
 
 /// What there is only with a remote.
@@ -88,6 +93,17 @@ struct Service<D> {
     dispatcher: Arc<Dispatcher<D>>,
     prefetch: Arc<Prefetch<D>>,
     uploads: Arc<Uploads<D>>,
+}
+
+impl<D: Depot> Service<D> {
+    fn lacks_credentials(&self) -> bool {
+        self.dispatcher.traffic().lacks_credentials() || self.uploads.lacks_credentials()
+    }
+
+    /// Whether an upload is under way that a daemon which ends like this finishes.
+    fn is_uploading(&self, end: End) -> bool {
+        end == End::Replaced && self.uploads.is_busy()
+    }
 }
 
 /// Serves until there is a reason to end, and finishes what is in flight. The socket is gone when this returns.
@@ -107,35 +123,38 @@ pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc
         service,
         demand: Mutex::default(),
         last_asked: Mutex::new(Instant::now()),
+        waiting: AtomicUsize::new(0),
         is_ending: AtomicBool::new(false),
         stop: watch::Sender::new(None),
     });
     tracing::info!(version = desk.config.version, remote = ?desk.config.remote, "serving");
     let end = tokio::select! {
         () = endpoint.serve(Arc::clone(&desk)) => End::Stopped,
-        end = desk.finish() => end,
+        end = desk.finish(endpoint.socket()) => end,
     };
     if let Some(uploading) = uploading {
         uploading.abort();
     }
-    endpoint.close(&desk.config.store);
+    endpoint.close();
     tracing::info!(?end, "ended");
     end
 }
 
 impl<D: Depot> Desk<D> {
     /// Waits for a reason to end, then for what is in flight. Whoever asks meanwhile is told so.
-    async fn finish(&self) -> End {
-        let (end, drain) = self.reason().await;
+    async fn finish(&self, socket: &Socket) -> End {
+        let (end, drain) = self.reason(socket).await;
         tracing::info!(?end, "ending");
         self.is_ending.store(true, Ordering::Relaxed);
         let in_flight = async {
             if let Some(service) = self.service.as_ref().filter(|_| end != End::Orphaned) {
+                // Nobody waits for what is fetched ahead.
+                service.prefetch.end();
                 if end == End::Stopped {
                     service.uploads.drained().await;
                 }
-                while service.dispatcher.is_busy() || (end == End::Replaced && service.uploads.is_busy()) {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                while self.waiting.load(Ordering::Relaxed) > 0 || service.is_uploading(end) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
             // The last answers have to be written.
@@ -147,15 +166,15 @@ impl<D: Depot> Desk<D> {
         end
     }
 
-    async fn reason(&self) -> (End, Duration) {
+    async fn reason(&self, socket: &Socket) -> (End, Duration) {
         let mut stop = self.stop.subscribe();
-        let mut caretaker = Caretaker::new(&self.config);
+        let mut caretaker = Caretaker::new(&self.config, socket);
         let told = async {
             let told = stop.wait_for(Option::is_some).await;
-            told.ok().and_then(|drain| *drain).unwrap_or_default()
+            told.ok().and_then(|told| *told).unwrap_or((End::Stopped, Duration::ZERO))
         };
         tokio::select! {
-            drain = told => (End::Stopped, drain),
+            told = told => told,
             () = lifecycle::signalled() => (End::Stopped, lifecycle::DRAIN),
             end = caretaker.watch(|| self.pulse()) => (end, lifecycle::DRAIN),
         }
@@ -166,7 +185,7 @@ impl<D: Depot> Desk<D> {
         let is_busy = self.service.as_ref().is_some_and(|service| {
             // Uploads to a remote that is away are no reason to stay: they are in the queue.
             let owes = service.uploads.sickness().is_none() && service.uploads.is_busy();
-            owes || service.dispatcher.is_busy() || service.prefetch.is_busy()
+            owes || service.dispatcher.is_busy()
         });
         lifecycle::Pulse {
             last_asked: *lock(&self.last_asked),
@@ -180,9 +199,16 @@ impl<D: Depot> Desk<D> {
             return Reply::Unavailable(Unavailable::OtherRemote);
         };
         self.count(|demand| demand.asked += 1);
+        if service.lacks_credentials() && find.ambient.is_some() && find.ambient != self.config.ambient {
+            // Its own have expired; the asker's may be newer, and a daemon that a build starts gets the build's.
+            tracing::info!("a build has other credentials than those that the remote refuses");
+            self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
+            return Reply::Unavailable(Unavailable::Ending);
+        }
         if self.is_ending.load(Ordering::Relaxed) {
             return Reply::Unavailable(Unavailable::Ending);
         }
+        let _waiting = Counted::one_more(&self.waiting);
         service.prefetch.heard_of(&find.build);
         let reply = self.look(service, find).await;
         self.count(|demand| match reply {
@@ -193,17 +219,24 @@ impl<D: Depot> Desk<D> {
         reply
     }
 
-    /// Entries first, then records that may lead to others.
+    /// Has all that may be of use brought together, and answers with the first entry. Records count when no entry comes:
+    /// they may lead to others.
     async fn look(&self, service: &Service<D>, find: &Find) -> Reply {
         let names = Names { crate_name: find.crate_name.clone(), package: find.package.clone() };
-        let mut fails = false;
-        let subjects = find.wanted.iter().map(|key| Subject::Entry(*key));
-        for subject in subjects.chain([Subject::Records(find.unit)]) {
-            let patience = if matches!(subject, Subject::Entry(_)) { ENTRY_MAX } else { RECORDS_MAX };
-            let bringing = service.dispatcher.bring(subject, &names, Urgency::Demand);
-            let Ok((landing, how)) = tokio::time::timeout(patience, bringing).await else {
-                service.dispatcher.was_too_slow();
-                return Reply::Unavailable(Unavailable::Late);
+        let records = Subject::Records(find.unit);
+        let mut looks = JoinSet::new();
+        for subject in find.wanted.iter().map(|key| Subject::Entry(*key)).chain([records]) {
+            let (dispatcher, names) = (Arc::clone(&service.dispatcher), names.clone());
+            looks.spawn(async move {
+                let bringing = dispatcher.bring(subject, &names, Urgency::Demand);
+                (subject, tokio::time::timeout(subject.patience(), bringing).await)
+            });
+        }
+        let (mut best, mut grown) = (Reply::Absent, false);
+        while let Some(look) = looks.join_next().await {
+            let Ok((subject, Ok((landing, how)))) = look else {
+                best = Reply::Unavailable(Unavailable::Late);
+                continue;
             };
             self.count(|demand| match how {
                 How::Asked => {}
@@ -211,17 +244,20 @@ impl<D: Depot> Desk<D> {
                 How::Remembered => demand.remembered += 1,
             });
             match landing {
-                Landing::Arrived | Landing::Known => {
-                    if subject == Subject::Records(find.unit) {
-                        self.bring_ahead(service, find, &names);
-                    }
-                    return Reply::Arrived;
-                }
+                Landing::Arrived | Landing::Known if subject == records => grown = true,
+                Landing::Arrived | Landing::Known => return Reply::Arrived,
                 Landing::Absent => {}
-                Landing::Failed | Landing::Sick => fails = true,
+                Landing::Failed | Landing::Sick if best == Reply::Absent => {
+                    best = Reply::Unavailable(Unavailable::Sick);
+                }
+                Landing::Failed | Landing::Sick => {}
             }
         }
-        if fails { Reply::Unavailable(Unavailable::Sick) } else { Reply::Absent }
+        if grown {
+            self.bring_ahead(service, find, &names);
+            return Reply::Arrived;
+        }
+        best
     }
 
     /// New records have arrived, and the next question will most likely be for the result that they were stored with.
@@ -230,21 +266,22 @@ impl<D: Depot> Desk<D> {
         let newest: Vec<EntryKey> =
             set.records.iter().filter_map(|record| record.last).take(AHEAD_MAX).collect();
         for entry in newest {
-            let wish = Wish { names: names.clone(), unit: find.unit, entry, shape: None };
+            let wish = Wish { names: names.clone(), unit: find.unit, entry, kind: None, bytes: 0 };
             let prefetch = Arc::clone(&service.prefetch);
             tokio::spawn(async move { prefetch.bring_entry(&wish, "", Urgency::Demand).await });
         }
     }
 
-    fn status(&self) -> Status {
+    async fn status(&self) -> Status {
         let (remote, remote_id) = self.config.remote.clone().unzip();
-        let uploads = match &self.service {
-            Some(service) => service.uploads.numbers(),
-            None => UploadNumbers::default(),
+        let service = self.service.as_ref();
+        let uploads = match service {
+            Some(service) => service.uploads.numbers().await,
+            None => Default::default(),
         };
-        let sick = self.service.as_ref().and_then(|service| {
+        let sick = service.and_then(|service| {
             let uploads = || service.uploads.sickness().map(|why| format!("uploads: {why}"));
-            service.dispatcher.sickness().or_else(uploads)
+            service.dispatcher.traffic().sickness().or_else(uploads)
         });
         Status {
             version: self.config.version.clone(),
@@ -255,7 +292,7 @@ impl<D: Depot> Desk<D> {
             sick,
             uploads,
             demand: *lock(&self.demand),
-            prefetch: self.service.as_ref().map(|service| service.prefetch.numbers()).unwrap_or_default(),
+            prefetch: service.map(|service| service.prefetch.numbers()).unwrap_or_default(),
         }
     }
 
@@ -271,13 +308,33 @@ impl<D: Depot> server::Answers for Desk<D> {
                 *lock(&self.last_asked) = Instant::now();
                 self.find(&find).await
             }
-            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Status => Reply::Status(Box::new(self.status().await)),
             Request::Stop { drain_ms } => {
                 let drain = Duration::from_millis(drain_ms).min(lifecycle::DRAIN_MAX);
-                self.stop.send_replace(Some(drain));
-                Reply::Stopping { owed: self.status().uploads.owed }
+                self.stop.send_replace(Some((End::Stopped, drain)));
+                let owed = match &self.service {
+                    Some(service) => service.uploads.owed().await.map_or(0, |owed| owed.len() as u64),
+                    None => 0,
+                };
+                Reply::Stopping { owed }
             }
         }
+    }
+}
+
+/// One of a number, for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        Self(number)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,8 +11,6 @@ mod write;
 pub use read::{Unpacked, unpack};
 pub use write::{Packed, pack};
 
-use std::path::PathBuf;
-
 use kache_core::key::EntryKey;
 use kache_core::remote::origin::Mismatch;
 
@@ -35,15 +33,7 @@ pub enum PackError {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
-    /// A blob that is there can't be read.
-    #[error("can't read {}: {error}", path.display())]
-    Read {
-        /// The blob.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The stream can't be written.
+    /// The stream can't be written, or not everything that belongs into it read.
     #[error("can't write a pack: {0}")]
     Write(#[from] std::io::Error),
 }

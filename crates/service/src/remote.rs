@@ -83,11 +83,22 @@ pub enum Put {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken(pub(crate) String);
 
+/// An object that was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// When it was written, in seconds since 1970; 0 where the server doesn't say.
+    pub modified_s: i64,
+}
+
 /// A part of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Names and lengths in bytes.
-    pub objects: Vec<(String, u64)>,
+    /// The objects.
+    pub objects: Vec<Object>,
     /// How to get the next part; `None` at the end.
     pub next: Option<PageToken>,
 }

@@ -10,7 +10,7 @@ use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
 use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, is_absent};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -79,6 +79,12 @@ impl Store {
             EntryFile::Usable(entry, _) => Ok(Some(*entry)),
             EntryFile::Absent | EntryFile::Newer(_) | EntryFile::Malformed => Ok(None),
         }
+    }
+
+    /// Whether there is a file for the entry of this key, be it one that only a newer kache understands.
+    pub fn has_entry(&self, key: &EntryKey) -> bool {
+        // What can't be looked at may be there.
+        std::fs::symlink_metadata(self.entry_path(key)).map_or_else(|error| !is_absent(&error), |_| true)
     }
 
     /// Makes an entry visible, with its evidence. All its blobs must be in the store.

@@ -173,21 +173,54 @@ impl Store {
     }
 }
 
-/// Puts a log that has grown long aside, so that a new one begins; the one before it goes.
-///
-/// # Errors
-/// When it is too long and can't be renamed.
-pub fn rotate_log(log: &Path, bytes_max: u64) -> io::Result<()> {
-    match fs::metadata(log) {
-        Ok(meta) if meta.len() > bytes_max => fs::rename(log, log.with_extension("old")),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+/// A log that is put aside when it has grown long, so that a new one begins; the one before it goes. A daemon may run
+/// for months.
+#[derive(Debug)]
+pub struct RotatingLog {
+    path: PathBuf,
+    bytes_max: u64,
+    file: File,
+    bytes: u64,
+}
+
+impl RotatingLog {
+    /// Goes on with the log at `path`, or begins it.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), bytes_max, file, bytes })
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        fs::rename(&self.path, self.path.with_extension("old"))?;
+        *self = Self::open(&self.path, self.bytes_max)?;
+        Ok(())
+    }
+}
+
+impl io::Write for RotatingLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes > self.bytes_max {
+            // Where that fails the log goes on as it is, and the next try is some time away.
+            self.bytes = 0;
+            let _ = self.rotate();
+        }
+        let count = self.file.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -247,15 +280,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_is_put_aside() {
+    fn a_long_log_is_put_aside_while_it_is_written() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let log = dir.path().join("log");
-        rotate_log(&log, 3).expect("nothing there");
-        for (text, rotated) in [("abc", false), ("abcd", true)] {
-            fs::write(&log, text).expect("write");
-            rotate_log(&log, 3).expect("looked at");
-            assert_eq!(!log.exists(), rotated);
+        let path = dir.path().join("log");
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+        let mut log = RotatingLog::open(&path, 3).expect("open");
+        for (text, now, old) in
+            [("abc", "abc", ""), ("d", "abcd", ""), ("e", "e", "abcd"), ("fgh", "efgh", "abcd")]
+        {
+            log.write_all(text.as_bytes()).expect("written");
+            assert_eq!((read("log").as_str(), read("log.old").as_str()), (now, old));
         }
-        assert_eq!(fs::read_to_string(dir.path().join("log.old")).expect("read"), "abcd");
+        // The next daemon goes on where this one stopped, or begins anew.
+        let mut next = RotatingLog::open(&path, 3).expect("open");
+        next.write_all(b"i").expect("written");
+        assert_eq!((read("log").as_str(), read("log.old").as_str()), ("i", "efgh"));
+        fs::remove_dir_all(dir.path()).expect("removed");
+        next.write_all(b"jklm").expect("a log without a name is still a file");
+        next.write_all(b"n").expect("although it can't be put aside");
     }
 }

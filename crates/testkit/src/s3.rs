@@ -43,8 +43,8 @@ pub enum Mischief {
     Status(u16, &'static str),
     /// A status with a header more, as a redirection has.
     StatusWith(u16, &'static str, &'static str, String),
-    /// No answer for so long.
-    Silence(Duration),
+    /// It is answered as ever, but only after so long.
+    Delay(Duration),
 }
 
 struct Rule {
@@ -152,6 +152,13 @@ impl S3 {
         self.lock().rules.push(Rule { method, part_of_path: part_of_path.to_owned(), times, mischief });
     }
 
+    /// From now on, every request takes so long.
+    pub fn slow_down(&self, by: Duration) {
+        for method in ["GET", "PUT", "HEAD"] {
+            self.arrange(method, "", u32::MAX, Mischief::Delay(by));
+        }
+    }
+
     /// Nothing goes wrong any more.
     pub fn recover(&self) {
         self.lock().rules.clear();
@@ -188,9 +195,9 @@ async fn serve(listener: TcpListener, service: S3Service, shared: Arc<Mutex<Shar
             async move {
                 match mischief {
                     None => service.call(request.map(Body::from)).await,
-                    Some(Mischief::Silence(long)) => {
+                    Some(Mischief::Delay(long)) => {
                         tokio::time::sleep(long).await;
-                        Ok(failure(503, "SlowDown", None))
+                        service.call(request.map(Body::from)).await
                     }
                     Some(Mischief::Status(status, code)) => Ok(failure(status, code, None)),
                     Some(Mischief::StatusWith(status, code, name, value)) => {

@@ -18,7 +18,7 @@ use kache_core::protocol::{Reply, Request, Status as Health};
 use kache_engine::daemon_client::{self, Trouble};
 use kache_service::daemon::{BindError, End, ServeError, serve};
 use kache_store::Store;
-use kache_store::rendezvous::rotate_log;
+use kache_store::rendezvous::RotatingLog;
 
 use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
@@ -31,7 +31,7 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// How long uploads may go on after the daemon was told to end, and how much longer it may take until it has.
 const DRAIN: Duration = Duration::from_secs(30);
 const END_MAX: Duration = Duration::from_secs(10);
-/// A log that is longer is put aside at the start, in bytes.
+/// A log that is longer is put aside, in bytes.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 
 /// Run, start, stop or look at the background process that transfers to and from the remote
@@ -99,7 +99,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             start(&store, &settings, ui)
         }
         Action::Status { json } => status(&store, &settings, *json, ui),
-        Action::Install => unit::install(&settings, ui),
+        Action::Install => unit::install(&store, &settings, ui),
         Action::Uninstall => unit::uninstall(ui),
         Action::Log { lines, follow } => log(&store.daemon_log(), *lines, *follow, ui),
     }
@@ -116,7 +116,7 @@ fn run_here(store: Store, settings: &Settings, ui: &Ui) -> Outcome {
             let error = Command::new(&program).args(["daemon", "run"]).exec();
             Err(CliError::file("run", &program, &error))
         }
-        Ok(End::Idle | End::Stopped | End::Orphaned) => Ok(Status::Done),
+        Ok(End::Idle | End::Stopped | End::Orphaned | End::Outdated) => Ok(Status::Done),
         Err(ServeError::Bind(BindError::Taken)) => {
             ui.status("A daemon is running for this store already.");
             Ok(Status::Done)
@@ -131,9 +131,8 @@ fn run_here(store: Store, settings: &Settings, ui: &Ui) -> Outcome {
 /// The log goes to a file: whoever starts a daemon in the background has nobody to read it.
 fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     let path = store.daemon_log();
-    let failed = |error| CliError::file("write", &path, &error);
-    rotate_log(&path, LOG_BYTES_MAX).map_err(failed)?;
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+    let file =
+        RotatingLog::open(&path, LOG_BYTES_MAX).map_err(|error| CliError::file("write", &path, &error))?;
     let filter = settings.log.as_ref().map_or("info", |filter| filter.value.as_str());
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     let log =
@@ -162,20 +161,25 @@ fn start(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
         .map_err(|error| CliError::failure("this program's own path is unknown").because(&error))?;
     daemon_client::start(&program, store, settings)
         .map_err(|error| CliError::file("run", &program, &error))?;
+    let health = until_healthy(store)
+        .map_err(|error| error.hint("`kache daemon log` may say why; `kache daemon run` shows it at once"))?;
+    ui.status(&format!("The daemon is running (process {}).", health.pid));
+    Ok(Status::Done)
+}
+
+/// Waits until a daemon that was started answers.
+fn until_healthy(store: &Store) -> Result<Health, CliError> {
     let begun = Instant::now();
     loop {
         match health(store) {
-            Ok(Some(health)) => {
-                ui.status(&format!("The daemon is running (process {}).", health.pid));
-                return Ok(Status::Done);
-            }
+            Ok(Some(health)) => return Ok(health),
             _ if begun.elapsed() < START_MAX => sleep(Duration::from_millis(20)),
             result => {
-                let mut error = CliError::failure("the daemon doesn't answer");
-                if let Err(trouble) = &result {
-                    error = error.because(trouble);
-                }
-                return Err(error.hint("`kache daemon log` may say why; `kache daemon run` shows it at once"));
+                let error = CliError::failure("the daemon doesn't answer");
+                return Err(match &result {
+                    Err(trouble) => error.because(trouble),
+                    Ok(_) => error,
+                });
             }
         }
     }

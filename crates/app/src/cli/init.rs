@@ -89,7 +89,10 @@ fn service(args: &Args, ui: &Ui) -> Outcome {
             ));
             Ok(Status::Done)
         }
-        Some(_) => super::daemon::unit::install(&settings, ui),
+        Some(_) => {
+            let store = kache_store::Store::open(settings.cache_dir()?)?;
+            super::daemon::unit::install(&store, &settings, ui)
+        }
     }
 }
 

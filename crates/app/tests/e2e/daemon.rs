@@ -96,19 +96,30 @@ fn of_kind(server: &S3, part: &str) -> usize {
 }
 
 /// Nobody said a word about daemons or transfers: the first machine builds, the second one builds, and hardly anything
-/// is compiled there. Then the same with every request taking its time.
+/// is compiled there.
 #[test]
 fn what_one_machine_builds_another_is_served() {
+    serves_another(&S3::start());
+}
+
+/// The same with every request taking its time.
+#[test]
+fn a_server_far_away_serves_as_well() {
     let server = S3::start();
-    let here = Machine::new(&server);
+    server.slow_down(Duration::from_millis(100));
+    serves_another(&server);
+}
+
+fn serves_another(server: &S3) {
+    let here = Machine::new(server);
     let one = here.project("one", ALL_KINDS);
     let built = one.cargo("build").ok();
     assert_eq!(built.tally().hits, 0, "{built}");
     here.finish_uploads();
-    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
-    assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
+    assert_eq!(of_kind(server, "/manifests/"), built.tally().total());
+    assert_eq!(of_kind(server, "/packs/"), built.tally().total());
 
-    let there = Machine::new(&server);
+    let there = Machine::new(server);
     there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
     let two = moved(&there, &one);
     let served = two.cargo("build").ok();
@@ -125,6 +136,15 @@ fn what_one_machine_builds_another_is_served() {
     assert!(stats.contains("hits from"), "{stats}");
     let demand = &there.status()["daemon"]["demand"];
     assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
+    let peak_kib = memory_kib(there.pid(), "VmHWM:");
+    assert!(peak_kib < 256 << 10, "{peak_kib} KiB while it prefetched");
+}
+
+/// A figure of a process's memory.
+fn memory_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let figure = status.lines().find_map(|line| line.strip_prefix(name)).expect("a figure");
+    figure.split_whitespace().next().expect("a number").parse().expect("a number")
 }
 
 /// A Cargo home that has the user's downloads and unpacks them itself, as Cargo's homes do. In the sandbox's own ones
@@ -210,19 +230,83 @@ fn a_daemon_that_a_build_starts_is_no_part_of_the_build() {
     for stranger in ["MAKEFLAGS", "CARGO_MAKEFLAGS", "CARGO_PKG_NAME", "OUT_DIR", "RUSTC_WRAPPER"] {
         assert!(!environment.contains(&format!("{stranger}=")), "{stranger} in {environment}");
     }
-    // Process group and session, counted behind the parenthesised name.
-    let family = |pid: &str| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
-        let fields: Vec<String> =
-            stat.rsplit_once(')').expect("a name").1.split_whitespace().map(str::to_owned).collect();
-        (fields[2].clone(), fields[3].clone())
-    };
-    let (ours, theirs) = (family("self"), family(&pid.to_string()));
-    assert!(ours.0 != theirs.0 && ours.1 != theirs.1, "its own group and session");
-    let status = fs::read_to_string(proc.join("status")).expect("its status");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    let resident_kib: u64 = resident.split_whitespace().next().expect("a number").parse().expect("a number");
+    let (ours, theirs) = (state("self"), state(&pid.to_string()));
+    assert!(ours[2] != theirs[2] && ours[3] != theirs[3], "its own group and session");
+    // Whoever takes in orphans here: the system's first process, or a session's, above this test.
+    let above = std::iter::successors(Some(ours[1].clone()), |pid| Some(state(pid)[1].clone()));
+    let above: Vec<String> = above.take_while(|pid| pid != "0").collect();
+    assert!(above.contains(&theirs[1]), "it is the child of {}, which is none of {above:?}", theirs[1]);
+    assert_eq!(children(std::process::id()), Vec::<String>::new(), "nothing is left of make");
+    assert_eq!(children(pid), Vec::<String>::new(), "nor has the daemon children that it doesn't wait for");
+    let resident_kib = memory_kib(pid, "VmRSS:");
     assert!(resident_kib < 64 << 10, "{resident_kib} KiB");
+}
+
+/// State, parent, process group and session of a process: what follows its parenthesised name.
+fn state(pid: &str) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its state");
+    stat.rsplit_once(')').expect("a name").1.split_whitespace().take(4).map(str::to_owned).collect()
+}
+
+/// Children of a process that have ended and are not waited for.
+fn children(pid: u32) -> Vec<String> {
+    let pid = pid.to_string();
+    let all = fs::read_dir("/proc").expect("processes").flatten().map(|item| item.file_name());
+    let all = all.filter_map(|name| name.into_string().ok()).filter(|name| name.parse::<u32>().is_ok());
+    let is_zombie = |stat: &str| {
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = rest.split_whitespace();
+        fields.next() == Some("Z") && fields.next() == Some(pid.as_str())
+    };
+    all.filter(|name| fs::read_to_string(format!("/proc/{name}/stat")).is_ok_and(|stat| is_zombie(&stat)))
+        .collect()
+}
+
+/// Killed again and again, at any moment, while it uploads to a server that takes its time: what was uploaded stays
+/// whole, what wasn't stays owed, and in the end the bucket holds everything once. No life uploads what an earlier one
+/// had finished, and no descriptor is left open.
+#[test]
+fn uploads_survive_a_daemon_that_is_killed_at_any_moment() {
+    let server = S3::start();
+    let machine = Machine::new(&server);
+    let project = machine.project("one", ALL_KINDS);
+    server.arrange("PUT", "", u32::MAX, Mischief::Status(403, "AccessDenied"));
+    let built = project.cargo("build").ok();
+    let all = built.tally().total();
+    assert_eq!(machine.queue().len(), all, "{built}");
+    machine.daemon("stop");
+    server.recover();
+    server.slow_down(Duration::from_millis(15));
+    let mut random = std::process::id();
+    let mut lives = 0;
+    while !machine.queue().is_empty() {
+        lives += 1;
+        let (before, owed) = (server.count("PUT", "/packs/"), machine.queue().len());
+        machine.daemon("start");
+        let pid = machine.pid();
+        // Between nothing and longer than a round of uploads takes.
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        std::thread::sleep(Duration::from_millis(u64::from(random >> 16) % 180));
+        Command::new("kill").args(["-9", &pid.to_string()]).status().expect("killed");
+        machine.until_ended();
+        let sent = server.count("PUT", "/packs/") - before;
+        assert!(sent <= owed, "{sent} packs were sent where {owed} were owed");
+        assert!(lives < 1000, "no life gets anywhere");
+    }
+    assert_eq!(of_kind(&server, "/packs/"), all);
+    assert_eq!(of_kind(&server, "/manifests/"), all);
+    // Each is whole: another machine is served all of it.
+    server.recover();
+    let there = Machine::new(&server);
+    let served = moved(&there, &project).cargo("build").ok();
+    assert!(served.tally().hits * 100 >= all * 95, "{served}");
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", there.pid())).expect("descriptors").count();
+    let before = descriptors();
+    for _ in 0..50 {
+        there.status();
+    }
+    assert!(descriptors() <= before + 2, "{before}, then {}", descriptors());
+    assert_eq!(children(there.pid()), Vec::<String>::new());
 }
 
 /// Killed while uploads wait for a server that fails: the next daemon does them all, and the bucket holds each once.

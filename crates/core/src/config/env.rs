@@ -91,6 +91,15 @@ const SESSION: &[&str] = &[
     "all_proxy",
 ];
 
+/// The profile of the standard AWS chain.
+pub const AWS_PROFILE: &str = "AWS_PROFILE";
+/// Where the chain's profiles are, in place of the user's own files.
+pub const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+/// See [`AWS_CONFIG_FILE`].
+pub const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+/// Variables of the chain that say who one is: access key, token of a session, profile.
+pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", AWS_PROFILE];
+
 /// What the names of kache's own variables start with.
 const OWN: &str = "KACHE";
 
@@ -110,7 +119,7 @@ pub enum AwsChain {
 /// Whether a background process that is started from a build gets this variable. Which settings file and which store
 /// it is for, it is told apart from this.
 pub fn is_for_daemon(name: &str, chain: AwsChain) -> bool {
-    let files = matches!(name, "AWS_CONFIG_FILE" | "AWS_SHARED_CREDENTIALS_FILE");
+    let files = matches!(name, AWS_CONFIG_FILE | AWS_SHARED_CREDENTIALS_FILE);
     SESSION.contains(&name)
         || files
         || (ALL.iter().any(|variable| variable.name == name)

@@ -31,6 +31,11 @@ pub struct Remote {
     pub profile: Option<Setting<String>>,
     /// The explicit pair of credentials, when both halves are set.
     pub credentials: Option<Credentials>,
+    /// Digest of the credentials in the environment that the standard AWS chain begins with; `None` where the settings
+    /// name their own. Temporary ones change by the hour, so they are no part of the identity.
+    pub ambient: Option<Digest>,
+    /// Who the environment says one is, as far as that lasts: part of the identity.
+    ambient_user: Option<String>,
     /// The key that signs what this machine pushes.
     pub signing_key: Option<Setting<SigningKey>>,
     /// Public keys; where there are any, only what one of them signed is pulled.
@@ -73,6 +78,9 @@ impl Remote {
         key.text("prefix", self.prefix.value.as_str());
         key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
         key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
+        if let Some(user) = &self.ambient_user {
+            key.text("as", user.as_str());
+        }
         match &self.signing_key {
             None => {}
             Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => {
@@ -142,6 +150,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         warnings.push(Warning::PlainHttp(endpoint.value.clone()));
     }
     let credentials = credentials(layers, profile.as_ref(), warnings)?;
+    let is_ambient = credentials.is_none() && profile.is_none();
     Ok(Some(Remote {
         bucket,
         endpoint,
@@ -149,6 +158,8 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         prefix: prefix.unwrap_or_else(|| Setting::default_of(PREFIX.to_owned())),
         profile,
         credentials,
+        ambient: is_ambient.then(|| ambient(layers)),
+        ambient_user: ambient_user(layers).filter(|_| is_ambient),
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
@@ -213,6 +224,28 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
         (None, None) => {}
     }
     Ok(None)
+}
+
+/// What the standard chain finds in the environment, as one digest.
+fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
+    let mut key = KeyWriter::new("ambient credentials");
+    for name in env::AWS_CREDENTIALS {
+        let value = layers.os_variable(name).unwrap_or_default();
+        key.text(name, value.to_string_lossy().into_owned());
+    }
+    key.finish().0
+}
+
+/// The access key that the chain takes from the environment, else the profile. The key of a session counts as nobody's:
+/// the next session of the same person has another.
+fn ambient_user<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Option<String> {
+    let [access_key, session_token, profile] = env::AWS_CREDENTIALS.map(|name| layers.os_variable(name));
+    let user = match (access_key, session_token) {
+        (Some(key), None) => Some(key),
+        (Some(_), Some(_)) => None,
+        (None, _) => profile,
+    };
+    user.map(|user| user.to_string_lossy().into_owned())
 }
 
 fn value(text: &str, why: &'static str) -> Problem {
@@ -293,4 +326,46 @@ fn is_plain_http_to_another_machine(endpoint: &str) -> bool {
         || host.ends_with(".localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     !loopback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    fn remote(variables: &[(&str, &str)]) -> Remote {
+        let value = |name: &str| match name {
+            env::KACHE_S3_BUCKET => Some("b".into()),
+            _ => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()),
+        };
+        Settings::resolve(None, value).expect("settings").0.remote().expect("a remote").clone()
+    }
+
+    /// A daemon that was started by one person's shell doesn't serve another's; a new session of the same person is
+    /// told from the one before, but what is queued stays owed to the same remote.
+    #[test]
+    fn the_environment_counts_only_where_the_chain_is_used() {
+        let [key, token, profile] = env::AWS_CREDENTIALS;
+        let plain = remote(&[]);
+        let cases: &[(&[(&str, &str)], bool, bool)] = &[
+            (&[(profile, "dev")], false, false),
+            (&[(key, "AK1")], false, false),
+            (&[(key, "AS1"), (token, "t1")], true, false),
+            (&[(key, "AS2"), (token, "t2"), (profile, "dev")], true, false),
+            (&[("AWS_REGION", "eu-west-1")], true, true),
+        ];
+        for (variables, same_identity, same_ambient) in cases {
+            let other = remote(variables);
+            assert_eq!(other.identity() == plain.identity(), *same_identity, "{variables:?}");
+            assert_eq!(other.ambient == plain.ambient, *same_ambient, "{variables:?}");
+        }
+        for own in [
+            &[(env::KACHE_S3_PROFILE, "ci")][..],
+            &[(env::KACHE_S3_ACCESS_KEY, "a"), (env::KACHE_S3_SECRET_KEY, "s")],
+        ] {
+            let (with, without) = ([own, &[(profile, "dev"), (key, "AK1")]].concat(), remote(own));
+            assert_eq!(remote(&with).identity(), without.identity());
+            assert_eq!((remote(&with).ambient, without.ambient), (None, None));
+        }
+    }
 }

@@ -115,6 +115,11 @@ impl Keys {
         format!("{}/_manifests/{manifest_key}.json", self.prefix)
     }
 
+    /// What the names of the shards of all namespaces start with.
+    pub fn shards(&self) -> String {
+        format!("{}/_manifests/v3/", self.prefix)
+    }
+
     /// One shard of a namespace.
     pub fn shard(&self, namespace: &Label, hash: &Digest) -> String {
         format!("{}/_manifests/v3/{namespace}/shards/{hash}.json", self.prefix)

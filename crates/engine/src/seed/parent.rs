@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use kache_core::cargo_call::{self, CargoCall};
 use kache_core::config::env;
 use kache_core::invocation::Env;
+use kache_core::process_stat::ProcessStat;
 use serde::Deserialize;
 
 use crate::world::Session;
@@ -138,11 +139,8 @@ impl Parent {
 /// Whether the very process is still there.
 pub fn is_alive(session: &Session) -> bool {
     let Some((pid, start)) = session.id.split_once('-') else { return false };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
-    // A process that has ended and wasn't waited for is a zombie.
-    let state = fields.next();
-    state.is_some_and(|state| state != "Z" && state != "X") && fields.nth(18) == Some(start)
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ProcessStat::parse(&line).is_some_and(|stat| !stat.is_over() && stat.start == start)
 }
 
 fn split(pair: &OsStr) -> Option<(OsString, OsString)> {

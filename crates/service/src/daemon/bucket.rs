@@ -1,27 +1,30 @@
 //! The real depot: a bucket, by way of `transfer`. What a build will need is read from the build manifest of its
-//! lockfile, or else, crate by crate, from what the bucket has for that version and compiler.
+//! lockfile, and, as far as that doesn't cover it, crate by crate from what the bucket has for that version.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::protocol::Build;
 use kache_core::remote::build::BuildUnit;
+use kache_core::remote::fit::{Offer, Wanted};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::Manifest;
 use kache_core::remote::records::Grown;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::depot::{Blame, Depot, Fetched, Names, Promise, Pushed, Shape, Trouble, Wish};
+use super::depot::{Asked, Blame, Depot, Fetched, Kind, Names, Promise, Pushed, Shape, Trouble, Wish};
+use super::traffic::Traffic;
 use crate::pack::PackError;
 use crate::remote::Fault;
-use crate::transfer::{self, BuildPlace, Transfer, TransferError};
+use crate::transfer::{self, BuildPlace, Kept, Listed, Transfer, TransferError};
 
 /// Crates that are looked at, at the same time, while a build's needs are guessed.
 const CRATES_AT_ONCE: usize = 8;
-/// Manifests of one crate that are looked at, the newest in the listing's order last.
+/// Manifests of one crate that are looked at: the newest.
 const MANIFESTS_MAX: usize = 64;
 
 /// A bucket as a depot.
@@ -36,63 +39,128 @@ impl Bucket {
         Self { transfer }
     }
 
-    /// The needs of a build by what a machine has saved about its lockfile.
-    async fn saved(&self, build: &Build, lockfile: &Lockfile) -> Result<Option<Vec<Wish>>, TransferError> {
-        let (Ok(toolchain), Ok(manifest_key)) = (build.toolchain.parse(), build.target.parse()) else {
+    /// The needs of a build by what machines have saved about its lockfile.
+    async fn saved(
+        &self,
+        build: &Build,
+        lockfile: &Lockfile,
+        traffic: &Traffic,
+    ) -> Result<Option<Vec<BuildUnit>>, Trouble> {
+        let (Ok(toolchain), Ok(manifest_key)) = (build.host_toolchain.parse(), build.host.parse()) else {
             return Ok(None);
         };
         let place = BuildPlace { manifest_key, namespace: None };
-        let found = self.transfer.find_build(&place, &lockfile.digest, &toolchain).await?;
-        Ok(found.map(|found| in_order(found.units, lockfile)))
+        let digest = lockfile.digest;
+        let found = traffic
+            .guess(|| async { self.transfer.find_build(&place, &digest, &toolchain).await.map_err(trouble) })
+            .await;
+        let found = match found {
+            // The manifest holds a few builds, of all projects; shards are kept longer.
+            Ok(None) => {
+                let key = &place.manifest_key;
+                let look =
+                    || async { self.transfer.find_shard(key, &digest, &toolchain).await.map_err(trouble) };
+                traffic.guess(look).await
+            }
+            found => found,
+        };
+        match found {
+            Ok(found) => Ok(found.map(|found| in_order(found.units, lockfile))),
+            Err(trouble) if trouble.blame.is_remote() => Err(trouble),
+            Err(trouble) => {
+                tracing::warn!(%trouble, "the build manifest is passed over");
+                Ok(None)
+            }
+        }
     }
 
     /// The needs of a build by what the bucket has for each package of its lockfile.
-    async fn listed(&self, build: &Build, lockfile: &Lockfile, wishes: &mpsc::Sender<Wish>) {
+    async fn listed(
+        &self,
+        lockfile: &Lockfile,
+        wishes: &mpsc::Sender<Wish>,
+        traffic: &Arc<Traffic>,
+    ) -> Result<(), Trouble> {
         let mut rest = lockfile.dependencies_first();
-        let mut looks = std::collections::VecDeque::new();
+        let mut looks = VecDeque::new();
+        let mut failed = None;
         loop {
             while looks.len() < CRATES_AT_ONCE
                 && let Some((name, version)) = rest.next()
             {
-                let (me, build) = (self.clone(), build.clone());
+                let (me, traffic) = (self.clone(), Arc::clone(traffic));
                 let (name, version) = (name.to_owned(), version.to_owned());
                 let mut look = JoinSet::new();
-                look.spawn(async move { me.of_crate(&build, &name, &version).await });
+                look.spawn(async move { me.of_crate(&name, &version, &traffic).await });
                 looks.push_back(look);
             }
             // In the order of the packages, whichever answer comes first.
-            let Some(mut look) = looks.pop_front() else { return };
-            let found = match look.join_next().await {
-                Some(Ok(Ok(found))) => found,
-                Some(Ok(Err(error))) => {
-                    tracing::warn!(%error, "a crate is not prefetched");
-                    continue;
+            let Some(mut look) = looks.pop_front() else { break };
+            match look.join_next().await {
+                Some(Ok(Ok(found))) => {
+                    for wish in found {
+                        if wishes.send(wish).await.is_err() {
+                            return Ok(());
+                        }
+                    }
                 }
-                Some(Err(_)) | None => continue,
-            };
-            for wish in found {
-                if wishes.send(wish).await.is_err() {
-                    return;
+                // Other crates will fare no better.
+                Some(Ok(Err(trouble))) if trouble.blame == Blame::Denied => return Err(trouble),
+                Some(Ok(Err(trouble))) => {
+                    tracing::warn!(%trouble, "a crate is not prefetched");
+                    failed = Some(trouble).filter(|trouble| trouble.blame.is_remote()).or(failed);
                 }
+                Some(Err(_)) | None => {}
             }
         }
+        failed.map_or(Ok(()), Err)
     }
 
-    async fn of_crate(&self, build: &Build, name: &str, version: &str) -> Result<Vec<Wish>, TransferError> {
+    /// What the bucket has for one version of a package, whatever it was compiled for: the newest first.
+    async fn of_crate(
+        &self,
+        name: &str,
+        version: &str,
+        traffic: &Arc<Traffic>,
+    ) -> Result<Vec<Wish>, Trouble> {
         let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
-        let listed = self.transfer.list_manifests(Some(&dir)).await?;
+        // Which compilers and shapes the build has shows by and by: what fits none so far waits.
+        let wanted = Wanted {
+            has_package: &|package, its_version| package == name && its_version == version,
+            uses_compiler: &|_, _| true,
+            has_shape: Wanted::ANY_SHAPE,
+        };
+        let newest = || async { self.transfer.newest_manifests(&dir, MANIFESTS_MAX).await.map_err(trouble) };
+        let mut reads = JoinSet::new();
+        for (place, listed) in traffic.guess(newest).await?.into_iter().enumerate() {
+            let (me, traffic) = (self.clone(), Arc::clone(traffic));
+            reads.spawn(async move { (place, me.manifest(&listed, &traffic).await) });
+        }
         let mut found = Vec::new();
-        for listed in listed.into_iter().take(MANIFESTS_MAX) {
-            match self.transfer.fetch_manifest(&dir, &listed.key).await {
-                Ok(Some(manifest)) if is_for(&manifest, build, version) => found.push(wish(&manifest)),
-                Ok(_) => {}
-                Err(TransferError::Refused { name, refusal }) => {
-                    tracing::warn!(name, %refusal, "a manifest is passed over");
-                }
-                Err(error) => return Err(error),
+        while let Some(read) = reads.join_next().await {
+            let Ok((place, manifest)) = read else { continue };
+            if let Some(manifest) = manifest?.filter(|manifest| wanted.takes(manifest)) {
+                found.push((place, wish(&manifest)));
             }
         }
-        Ok(found)
+        found.sort_by_key(|(place, _)| *place);
+        Ok(found.into_iter().map(|(_, wish)| wish).collect())
+    }
+
+    /// A manifest that was listed; `None` where it is of no use.
+    async fn manifest(&self, listed: &Listed, traffic: &Traffic) -> Result<Option<Manifest>, Trouble> {
+        // What is here already needs no wish.
+        if self.transfer.store().has_entry(&listed.key) {
+            return Ok(None);
+        }
+        let read = || async { self.transfer.fetch_manifest(&listed.dir, &listed.key).await.map_err(trouble) };
+        match traffic.guess(read).await {
+            Err(trouble) if trouble.blame == Blame::Object => {
+                tracing::warn!(%trouble, "a manifest is passed over");
+                Ok(None)
+            }
+            result => result,
+        }
     }
 }
 
@@ -103,7 +171,7 @@ impl Depot for Bucket {
                 return Ok(Fetched::Absent);
             };
             Ok(match self.transfer.fetch_entry(&dir, &key).await.map_err(trouble)? {
-                transfer::Fetched::Imported { .. } => Fetched::New,
+                transfer::Fetched::Imported { packed_bytes, .. } => Fetched::New { bytes: packed_bytes },
                 transfer::Fetched::Known => Fetched::Known,
                 transfer::Fetched::Absent => Fetched::Absent,
             })
@@ -116,30 +184,40 @@ impl Depot for Bucket {
                 return Ok(Fetched::Absent);
             };
             Ok(match self.transfer.fetch_inputs(&dir, unit).await.map_err(trouble)? {
-                Grown::Yes => Fetched::New,
+                Grown::Yes => Fetched::New { bytes: 0 },
                 Grown::No => Fetched::Absent,
             })
         })
     }
 
-    fn foresee<'a>(&'a self, build: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()> {
+    fn foresee<'a>(
+        &'a self,
+        build: &'a Build,
+        mut asked: Asked,
+        wishes: mpsc::Sender<Wish>,
+        traffic: Arc<Traffic>,
+    ) -> Promise<'a, ()> {
         Box::pin(async move {
             let Some(lockfile) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
-            match self.saved(build, &lockfile).await {
-                Ok(Some(saved)) => {
-                    for wish in saved {
-                        if wishes.send(wish).await.is_err() {
-                            break;
-                        }
+            if let Some(saved) = self.saved(build, &lockfile, &traffic).await? {
+                let shapes: HashSet<Option<Shape>> =
+                    saved.iter().map(|unit| unit.kind.as_ref().map(|kind| kind.shape.clone())).collect();
+                for unit in saved {
+                    if wishes.send(wish_of(unit)).await.is_err() {
+                        return Ok(());
                     }
-                    return Ok(());
                 }
-                Ok(None) => {}
-                Err(error) if error.fault().is_some() => return Err(trouble(error)),
-                Err(error) => tracing::warn!(%error, "the build manifest is passed over"),
+                let is_covered =
+                    |kind: &Kind| shapes.contains(&None) || shapes.contains(&Some(kind.shape.clone()));
+                // Until the build turns out to be of a kind that nobody has saved.
+                while asked.borrow_and_update().iter().all(is_covered) {
+                    tokio::select! {
+                        changed = asked.changed() => if changed.is_err() { return Ok(()) },
+                        () = wishes.closed() => return Ok(()),
+                    }
+                }
             }
-            self.listed(build, &lockfile, &wishes).await;
-            Ok(())
+            self.listed(&lockfile, &wishes, &traffic).await
         })
     }
 
@@ -148,6 +226,9 @@ impl Depot for Bucket {
             match self.transfer.push_entry(key).await {
                 Ok(transfer::Pushed::Uploaded(_)) => Ok(Pushed::Done),
                 Ok(transfer::Pushed::Present) => Ok(Pushed::Known),
+                Ok(transfer::Pushed::Kept(Kept::Gone)) if self.transfer.store().has_entry(&key) => {
+                    Ok(Pushed::Left("only a newer kache understands the entry".to_owned()))
+                }
                 Ok(transfer::Pushed::Kept(why)) => Ok(Pushed::Dropped(why.to_string())),
                 Err(TransferError::Pack(why @ (PackError::Incomplete(..) | PackError::TooLarge(_)))) => {
                     Ok(Pushed::Dropped(why.to_string()))
@@ -162,7 +243,7 @@ impl Depot for Bucket {
 async fn lockfile_above(dir: &Path) -> Option<Lockfile> {
     let dir: PathBuf = dir.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let path = dir.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| path.is_file())?;
+        let path = Lockfile::nearest(&dir, Path::is_file)?;
         let is_readable = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= LOCKFILE_BYTES_MAX);
         let text = is_readable.then(|| std::fs::read_to_string(&path).ok())??;
         Lockfile::parse(&text).ok()
@@ -171,7 +252,7 @@ async fn lockfile_above(dir: &Path) -> Option<Lockfile> {
 }
 
 /// The units of a build manifest, dependencies first; build scripts before the rest of their package.
-fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<Wish> {
+fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<BuildUnit> {
     let places: HashMap<(&str, &str), usize> =
         lockfile.dependencies_first().enumerate().map(|(place, package)| (package, place)).collect();
     let place = |unit: &BuildUnit| {
@@ -179,20 +260,17 @@ fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<Wish> {
         (known.copied().unwrap_or(usize::MAX), !unit.crate_name.starts_with("build_script_"))
     };
     units.sort_by_key(place);
-    let wish = |unit: BuildUnit| Wish {
+    units
+}
+
+fn wish_of(unit: BuildUnit) -> Wish {
+    Wish {
         names: Names { crate_name: unit.crate_name, package: unit.package },
         unit: unit.unit_key,
         entry: unit.entry_key,
-        shape: None,
-    };
-    units.into_iter().map(wish).collect()
-}
-
-/// Whether an entry may be what the build needs of a package.
-fn is_for(manifest: &Manifest, build: &Build, version: &str) -> bool {
-    manifest.package_version == version
-        && manifest.toolchain == build.toolchain
-        && (manifest.target.is_empty() || manifest.target == build.target)
+        kind: unit.kind,
+        bytes: 0,
+    }
 }
 
 fn wish(manifest: &Manifest) -> Wish {
@@ -200,7 +278,8 @@ fn wish(manifest: &Manifest) -> Wish {
         names: Names { crate_name: manifest.crate_name.clone(), package: manifest.package.clone() },
         unit: manifest.unit_key,
         entry: manifest.key,
-        shape: Some(Shape { mode: manifest.mode.clone(), profile: manifest.profile.clone() }),
+        kind: Offer::from(manifest).kind,
+        bytes: manifest.pack.size,
     }
 }
 
@@ -209,6 +288,8 @@ fn trouble(error: TransferError) -> Trouble {
         TransferError::Remote(error) => match error.fault {
             Fault::TooLarge => Blame::Object,
             Fault::Local => Blame::Local,
+            Fault::Denied => Blame::Denied,
+            Fault::Credentials => Blame::Credentials,
             _ => Blame::Remote,
         },
         TransferError::Refused { .. } => Blame::Object,

@@ -1,11 +1,16 @@
 //! The seam between the daemon's decisions and the transfers that they lead to: what can be had from a remote and given
 //! to it, with outcomes by what they mean for whoever asked. [`super::bucket`] is the real one.
 
+use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::protocol::Build;
-use tokio::sync::mpsc;
+pub use kache_core::remote::fit::{Kind, Shape};
+use tokio::sync::{mpsc, watch};
+
+use super::traffic::Traffic;
 
 /// What a transfer answers, some time later.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
@@ -29,23 +34,22 @@ pub struct Wish {
     /// The result.
     pub entry: EntryKey,
     /// Which units of the build it is for, where that is known.
-    pub shape: Option<Shape>,
+    pub kind: Option<Kind>,
+    /// Bytes that have to come for it, where that is known.
+    pub bytes: u64,
 }
 
-/// What all units of a kind have in common: those for the target, build scripts, checks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// `build`, `check` or `clippy`.
-    pub mode: String,
-    /// What a Cargo profile decides.
-    pub profile: String,
-}
+/// The kinds of units that a build has asked for so far.
+pub type Asked = watch::Receiver<HashSet<Kind>>;
 
 /// Whether something came into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fetched {
-    /// It wasn't there before.
-    New,
+    /// It wasn't there before; so many bytes came for it.
+    New {
+        /// Bytes over the network.
+        bytes: u64,
+    },
     /// It was there already.
     Known,
     /// The remote doesn't have it.
@@ -61,6 +65,8 @@ pub enum Pushed {
     Known,
     /// It will never be uploaded, and why.
     Dropped(String),
+    /// It isn't for this daemon to upload, and why.
+    Left(String),
 }
 
 /// A transfer that failed.
@@ -78,13 +84,24 @@ pub struct Trouble {
 pub enum Blame {
     /// The remote's or the network's: others will fail, too.
     Remote,
+    /// The credentials': they are not accepted, or no longer.
+    Credentials,
+    /// The credentials may not do this, whatever the object.
+    Denied,
     /// The object's: it isn't what it should be, and won't be in a moment.
     Object,
-    /// This machine's.
+    /// This machine's: a full disk, say.
     Local,
 }
 
-/// What a daemon does with a remote.
+impl Blame {
+    /// Whether other requests to the remote will fail, too.
+    pub const fn is_remote(self) -> bool {
+        matches!(self, Blame::Remote | Blame::Credentials)
+    }
+}
+
+/// What a daemon does with a remote. Every one of these ends by itself, however the remote behaves.
 pub trait Depot: Send + Sync + 'static {
     /// Brings an entry with everything it needs into the store.
     fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names) -> Promise<'a, Fetched>;
@@ -92,8 +109,15 @@ pub trait Depot: Send + Sync + 'static {
     /// Brings the input records of a unit into the store.
     fn fetch_records<'a>(&'a self, unit: UnitKey, names: &'a Names) -> Promise<'a, Fetched>;
 
-    /// Tells what a build is likely to need, dependencies first, until nobody listens any more.
-    fn foresee<'a>(&'a self, build: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()>;
+    /// Tells what a build is likely to need, dependencies first, until nobody listens any more. Its requests are guesses
+    /// in `traffic`.
+    fn foresee<'a>(
+        &'a self,
+        build: &'a Build,
+        asked: Asked,
+        wishes: mpsc::Sender<Wish>,
+        traffic: Arc<Traffic>,
+    ) -> Promise<'a, ()>;
 
     /// Uploads an entry with the records that lead to it.
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed>;

@@ -7,18 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kache_core::key::{EntryKey, UnitKey};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::depot::{Blame, Depot, Fetched, Names, Trouble};
-use super::health::Health;
+use super::traffic::{SMALL_MAX, Traffic, Urgency};
 
 /// How long it is remembered that the remote doesn't have something.
 const ABSENT: Duration = Duration::from_secs(120);
 /// Most absences that are remembered; beyond it all are forgotten.
 const ABSENT_MAX: usize = 100_000;
-/// Longest time for one transfer: one that takes longer is given up, and the remote counts as sick.
-const TRANSFER_MAX: Duration = Duration::from_secs(300);
+/// Longest time for one transfer, should it ever fail to end by itself. The largest pack on a slow line takes hours.
+pub const TRANSFER_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Longest time that a build is kept waiting for an entry. The transfer goes on: who asks later finds its result.
+const ENTRY_MAX: Duration = Duration::from_secs(15);
+/// A line that carries less than this makes the remote too slow, in bytes per second; it is shared by all transfers.
+const SLOWEST: u64 = 16 << 10;
 
 /// Something that a remote may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +31,27 @@ pub enum Subject {
     Entry(EntryKey),
     /// The input records of a unit.
     Records(UnitKey),
+}
+
+impl Subject {
+    /// How long a build waits for it.
+    pub const fn patience(self) -> Duration {
+        match self {
+            Subject::Entry(_) => ENTRY_MAX,
+            Subject::Records(_) => SMALL_MAX,
+        }
+    }
+
+    /// How long a remote of use may take to bring it, or to say that it has none.
+    fn allowance(self, fetched: Fetched) -> Duration {
+        match (self, fetched) {
+            // The manifest, then the pack.
+            (Subject::Entry(_), Fetched::New { bytes }) => {
+                SMALL_MAX * 2 + Duration::from_secs(bytes / SLOWEST)
+            }
+            _ => SMALL_MAX,
+        }
+    }
 }
 
 /// How an attempt to bring something ended.
@@ -42,15 +67,6 @@ pub enum Landing {
     Failed,
     /// The remote was not asked: it fails too often.
     Sick,
-}
-
-/// Who wants something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
-    /// A build waits.
-    Demand,
-    /// A build may ask later.
-    Ahead,
 }
 
 /// How a landing came about.
@@ -70,41 +86,30 @@ type Flight = watch::Receiver<Option<Landing>>;
 /// Brings things, see the module.
 pub struct Dispatcher<D> {
     depot: Arc<D>,
-    health: Health,
+    traffic: Arc<Traffic>,
     flights: Mutex<HashMap<Subject, Flight>>,
     absent: Mutex<HashMap<Subject, Instant>>,
-    slots: Semaphore,
-    /// What is brought ahead leaves some of the slots free.
-    ahead: Semaphore,
 }
 
 impl<D: Depot> Dispatcher<D> {
     /// A dispatcher that makes at most `slots` transfers at a time.
     pub fn new(depot: Arc<D>, slots: usize) -> Arc<Self> {
-        let slots = slots.max(2);
         Arc::new(Self {
             depot,
-            health: Health::default(),
+            traffic: Arc::new(Traffic::new(slots)),
             flights: Mutex::default(),
             absent: Mutex::default(),
-            slots: Semaphore::new(slots),
-            ahead: Semaphore::new(slots - slots.div_ceil(4)),
         })
     }
 
-    /// Why the remote is left alone at the moment.
-    pub fn sickness(&self) -> Option<String> {
-        self.health.sickness(Instant::now())
+    /// All requests to the remote, for whoever makes some of them without bringing anything.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
-    /// A build waited longer than it was ready to: counts as a failure of the remote.
-    pub fn was_too_slow(&self) {
-        self.health.failed("the remote is too slow", Instant::now());
-    }
-
-    /// Whether something is being brought.
+    /// Whether something is being brought, or looked for.
     pub fn is_busy(&self) -> bool {
-        !lock(&self.flights).is_empty()
+        self.traffic.is_busy() || !lock(&self.flights).is_empty()
     }
 
     /// Brings something. Dropping the future leaves the transfer running: others may wait for it.
@@ -115,11 +120,8 @@ impl<D: Depot> Dispatcher<D> {
         urgency: Urgency,
     ) -> (Landing, How) {
         // Whoever waits for a slot ahead of need has not begun: a build that needs the same doesn't queue behind it.
-        let _place = match urgency {
-            Urgency::Ahead => self.ahead.acquire().await.ok(),
-            Urgency::Demand => None,
-        };
-        let (mut flight, how) = match self.join_or_depart(subject, names) {
+        let _turn = self.traffic.turn(urgency).await;
+        let (mut flight, how) = match self.join_or_depart(subject, names, urgency) {
             Ok(flight) => flight,
             Err(landing) => return landing,
         };
@@ -136,6 +138,7 @@ impl<D: Depot> Dispatcher<D> {
         self: &Arc<Self>,
         subject: Subject,
         names: &Names,
+        urgency: Urgency,
     ) -> Result<(Flight, How), (Landing, How)> {
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&subject) {
@@ -145,7 +148,7 @@ impl<D: Depot> Dispatcher<D> {
         if lock(&self.absent).get(&subject).is_some_and(|until| now < *until) {
             return Err((Landing::Absent, How::Remembered));
         }
-        if !self.health.permits(now) {
+        if !self.traffic.permits() {
             return Err((Landing::Sick, How::Remembered));
         }
         let (land, flight) = watch::channel(None);
@@ -155,46 +158,74 @@ impl<D: Depot> Dispatcher<D> {
         tokio::spawn(async move {
             // However the transfer ends, even by a panic, the flight ends with it.
             let _gone = Gone { flights: &me.flights, subject };
-            let landing = me.transfer(subject, &names).await;
+            let landing = me.transfer(subject, &names, urgency).await;
             land.send_replace(Some(landing));
         });
         Ok((flight, How::Asked))
     }
 
-    async fn transfer(&self, subject: Subject, names: &Names) -> Landing {
-        let _slot = self.slots.acquire().await.ok();
-        let work = async {
-            match subject {
-                Subject::Entry(key) => self.depot.fetch_entry(key, names).await,
-                Subject::Records(unit) => self.depot.fetch_records(unit, names).await,
-            }
-        };
-        let result = tokio::time::timeout(TRANSFER_MAX, work).await.unwrap_or_else(|_| {
-            Err(Trouble { blame: Blame::Remote, why: "a transfer took too long".to_owned() })
-        });
+    async fn transfer(&self, subject: Subject, names: &Names, urgency: Urgency) -> Landing {
+        let _slot = self.traffic.slot().await;
+        // Only from here on: what waits behind other transfers says nothing about the remote.
+        let begun = Instant::now();
+        let (result, is_late) = self.attempt(subject, names, urgency).await;
         match result {
             Ok(fetched) => {
-                self.health.well();
+                let allowed = subject.allowance(fetched);
+                if !is_late || begun.elapsed() <= allowed {
+                    self.traffic.answered(begun.elapsed(), allowed);
+                }
                 // Records that have just come bring nothing new a moment later.
                 if fetched == Fetched::Absent || matches!(subject, Subject::Records(_)) {
                     self.remember_absent(subject);
                 }
                 match fetched {
-                    Fetched::New => Landing::Arrived,
+                    Fetched::New { .. } => Landing::Arrived,
                     Fetched::Known => Landing::Known,
                     Fetched::Absent => Landing::Absent,
                 }
             }
             Err(trouble) => {
                 tracing::warn!(?subject, crate_name = names.crate_name, %trouble, "a transfer failed");
-                match trouble.blame {
-                    Blame::Remote => self.health.failed(&trouble.why, Instant::now()),
-                    Blame::Object => self.remember_absent(subject),
-                    Blame::Local => {}
+                self.traffic.failed(&trouble);
+                if trouble.blame == Blame::Object {
+                    self.remember_absent(subject);
                 }
                 Landing::Failed
             }
         }
+    }
+
+    /// One transfer, and whether it had to be counted as late before it ended: a remote that hangs is noticed as soon as
+    /// builds give up waiting for it, and not when the last attempt at it ends.
+    async fn attempt(
+        &self,
+        subject: Subject,
+        names: &Names,
+        urgency: Urgency,
+    ) -> (Result<Fetched, Trouble>, bool) {
+        let work = async {
+            match subject {
+                Subject::Entry(key) => self.depot.fetch_entry(key, names).await,
+                Subject::Records(unit) => self.depot.fetch_records(unit, names).await,
+            }
+        };
+        let work = tokio::time::timeout(TRANSFER_MAX, work);
+        tokio::pin!(work);
+        let mut is_late = false;
+        // A large entry that nobody waits for may take its time.
+        let is_awaited = urgency == Urgency::Demand || matches!(subject, Subject::Records(_));
+        let result = loop {
+            tokio::select! {
+                result = &mut work => break result,
+                () = tokio::time::sleep(subject.patience()), if is_awaited && !is_late => {
+                    is_late = true;
+                    self.traffic.is_late(subject.patience());
+                }
+            }
+        };
+        let never = |_| Err(Trouble { blame: Blame::Remote, why: "a transfer took too long".to_owned() });
+        (result.unwrap_or_else(never), is_late)
     }
 
     fn remember_absent(&self, subject: Subject) {
@@ -203,11 +234,6 @@ impl<D: Depot> Dispatcher<D> {
             absent.clear();
         }
         absent.insert(subject, Instant::now() + ABSENT);
-    }
-
-    /// Forgets that something was absent: it has just been uploaded from here, or evicted.
-    pub fn forget(&self, subject: Subject) {
-        lock(&self.absent).remove(&subject);
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::depot::Blame;
+
 /// Failures in a row that make a remote sick.
 const FAILURES_MAX: u32 = 3;
 /// How long it is left alone at first, and at most.
@@ -13,14 +15,24 @@ const PAUSE_MIN: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// The health of one kind of request to one remote.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
+    pause_min: Duration,
+    pause_max: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::with_pauses(PAUSE_MIN, PAUSE_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    /// Whose fault the latest one was.
+    blame: Option<Blame>,
     pause: Duration,
     /// Left alone until then.
     until: Option<Instant>,
@@ -30,6 +42,11 @@ struct State {
 }
 
 impl Health {
+    /// One that is left alone for so long at first and at most.
+    pub fn with_pauses(pause_min: Duration, pause_max: Duration) -> Self {
+        Self { state: Mutex::default(), pause_min, pause_max }
+    }
+
     /// Whether to try now. After a pause only one of many gets a yes, until it has reported.
     pub fn permits(&self, now: Instant) -> bool {
         let mut state = self.lock();
@@ -51,9 +68,10 @@ impl Health {
     }
 
     /// An attempt failed, or took too long.
-    pub fn failed(&self, why: &str, now: Instant) {
+    pub fn failed(&self, blame: Blame, why: &str, now: Instant) {
         let mut state = self.lock();
         state.failures += 1;
+        state.blame = Some(blame);
         why.clone_into(&mut state.why);
         if state.failures < FAILURES_MAX {
             return;
@@ -61,7 +79,8 @@ impl Health {
         // Attempts that were under way when it fell sick prolong nothing.
         let was_under_way = state.until.is_some_and(|until| now < until) && !state.probing;
         if !was_under_way {
-            state.pause = if state.until.is_none() { PAUSE_MIN } else { (state.pause * 2).min(PAUSE_MAX) };
+            let longer = (state.pause * 2).min(self.pause_max);
+            state.pause = if state.until.is_none() { self.pause_min } else { longer };
             state.until = Some(now + state.pause);
             state.probing = false;
         }
@@ -73,6 +92,12 @@ impl Health {
         let until = state.until?;
         let seconds = until.saturating_duration_since(now).as_secs();
         Some(format!("{} (tried again in {seconds} s)", state.why))
+    }
+
+    /// Whether it is left alone because the credentials are not accepted.
+    pub fn lacks_credentials(&self) -> bool {
+        let state = self.lock();
+        state.until.is_some() && state.blame == Some(Blame::Credentials)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -90,13 +115,13 @@ mod tests {
         let health = Health::default();
         let start = Instant::now();
         for _ in 0..10 {
-            health.failed("500", start);
+            health.failed(Blame::Remote, "500", start);
             health.well();
         }
         assert!(health.permits(start) && health.sickness(start).is_none(), "never in a row");
         for _ in 0..FAILURES_MAX {
             assert!(health.permits(start));
-            health.failed("timed out", start);
+            health.failed(Blame::Remote, "timed out", start);
         }
         assert!(!health.permits(start) && !health.permits(start + PAUSE_MIN / 2));
         assert!(health.sickness(start).is_some_and(|why| why.starts_with("timed out")));
@@ -112,7 +137,7 @@ mod tests {
         let health = Health::default();
         let mut now = Instant::now();
         for _ in 0..FAILURES_MAX {
-            health.failed("x", now);
+            health.failed(Blame::Credentials, "x", now);
         }
         let mut pauses = Vec::new();
         for _ in 0..9 {
@@ -121,8 +146,11 @@ mod tests {
                 now += Duration::from_secs(1);
             }
             pauses.push((now - start).as_secs());
-            health.failed("x", now);
+            health.failed(Blame::Credentials, "x", now);
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 600, 600, 600]);
+        assert!(health.lacks_credentials());
+        health.well();
+        assert!(!health.lacks_credentials());
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Config;
 use super::depot::Depot;
 use super::prefetch::Prefetch;
+use super::server::Socket;
 use super::upkeep;
 
 /// How long uploads may take when nobody says otherwise.
@@ -33,8 +34,10 @@ pub enum End {
     Idle,
     /// Somebody said so.
     Stopped,
-    /// The socket is gone: somebody removed the cache directory, and nobody can ask any more.
+    /// The socket is gone, or another daemon's: somebody removed the cache directory, and nobody can ask any more.
     Orphaned,
+    /// Its credentials are refused, and a build has others: the next daemon gets those.
+    Outdated,
     /// The program on disk is another one; whoever runs the daemon runs that now.
     Replaced,
 }
@@ -78,6 +81,7 @@ pub struct Pulse<'a, D> {
 /// Looks around.
 pub struct Caretaker {
     store: Arc<Store>,
+    socket: Socket,
     idle: Option<Duration>,
     limit_bytes: u64,
     program: Program,
@@ -92,9 +96,10 @@ pub struct Caretaker {
 
 impl Caretaker {
     /// The caretaker of a daemon.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, socket: &Socket) -> Self {
         Self {
             store: Arc::clone(&config.store),
+            socket: socket.clone(),
             idle: config.idle,
             limit_bytes: config.limit_bytes,
             program: config.program.clone(),
@@ -115,7 +120,7 @@ impl Caretaker {
             if let Some(prefetch) = pulse.prefetch {
                 prefetch.learn_from(&mut self.journal);
             }
-            if !self.store.socket_path().exists() {
+            if !self.socket.is_in_place() {
                 return End::Orphaned;
             }
             if self.is_replaced() {
@@ -182,10 +187,11 @@ pub async fn signalled() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Endpoint;
     use super::*;
 
-    #[test]
-    fn a_replaced_program_is_noticed_once_it_is_settled() {
+    #[tokio::test]
+    async fn a_replaced_program_is_noticed_once_it_is_settled() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("kache");
         fs::write(&path, "one").expect("write");
@@ -193,13 +199,15 @@ mod tests {
         let config = Config {
             store,
             remote: None,
+            ambient: None,
             slots: 1,
             idle: None,
             limit_bytes: 0,
             program: Program::at(&path),
             version: String::new(),
         };
-        let mut caretaker = Caretaker::new(&config);
+        let endpoint = Endpoint::bind(&config.store).expect("bound");
+        let mut caretaker = Caretaker::new(&config, endpoint.socket());
         assert!(!caretaker.is_replaced());
         fs::remove_file(&path).expect("remove");
         assert!(!caretaker.is_replaced(), "a program that is gone has no successor yet");

@@ -1,7 +1,8 @@
 //! Fetches what a build is likely to need before it asks. Begins at a build's first question and goes on until all is
-//! there or the build is over. Measures what was of use. Does not know how the guess is made.
+//! there or the build is over; while the remote is sick it waits. Measures what was of use. Does not know how the guess
+//! is made.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,18 +14,25 @@ use kache_store::journal::Follower;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::depot::{Depot, Shape, Wish};
-use super::dispatcher::{Dispatcher, Landing, Subject, Urgency};
+use super::depot::{Asked, Depot, Kind, Shape, Wish};
+use super::dispatcher::{Dispatcher, Landing, Subject};
 use super::sessions;
+use super::traffic::Urgency;
 
 /// Builds that are remembered as begun.
 const BUILDS_MAX: usize = 1000;
 /// Wishes that are worked on at a time; the dispatcher has its own limit of transfers.
 const AT_ONCE: usize = 64;
-/// Most wishes that wait for their shape to be asked for.
+/// Most wishes that wait for their kind to be asked for; more are not granted.
 const ASIDE_MAX: usize = 20_000;
+/// Most that is fetched for one build before it asks, in bytes of packs, as far as their sizes are known.
+const BYTES_MAX: u64 = 2 << 30;
 /// How often it is looked whether the build is still running.
 const LOOK: Duration = Duration::from_secs(1);
+/// Attempts at one wish that fail. While the remote is sick, none is made.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long after a failure it is tried again to learn what a build needs, or to fetch it.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Prefetches for all builds.
 pub struct Prefetch<D> {
@@ -32,12 +40,14 @@ pub struct Prefetch<D> {
     depot: Arc<D>,
     dispatcher: Arc<Dispatcher<D>>,
     state: Mutex<State>,
+    /// Set once nothing is to be fetched ahead of need any more.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The builds that are being prefetched for, with the shapes of the units that they have asked for.
-    running: HashMap<String, watch::Sender<HashSet<Shape>>>,
+    /// The builds that are being prefetched for, with the kinds of units that they have asked for.
+    running: HashMap<String, watch::Sender<HashSet<Kind>>>,
     /// Builds that it was begun for.
     begun: HashSet<String>,
     /// Entries that nobody has used yet, with their sizes.
@@ -48,18 +58,22 @@ struct State {
 impl<D: Depot> Prefetch<D> {
     /// No prefetch yet.
     pub fn new(store: Arc<Store>, depot: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
-        Arc::new(Self { store, depot, dispatcher, state: Mutex::default() })
+        Arc::new(Self { store, depot, dispatcher, state: Mutex::default(), ended: watch::Sender::new(false) })
     }
 
-    /// A build has asked something. Its first question begins the prefetch; each tells what shape of units it needs.
+    /// A build has asked something. Its first question begins the prefetch; each tells what kind of units it needs.
     pub fn heard_of(self: &Arc<Self>, build: &Build) {
-        if build.session.is_empty() || build.dir.is_empty() {
+        if build.session.is_empty() || build.dir.is_empty() || *self.ended.borrow() {
             return;
         }
-        let shape = Shape { mode: build.mode.clone(), profile: build.profile.clone() };
+        let kind = Kind {
+            target: build.target.clone(),
+            toolchain: build.toolchain.clone(),
+            shape: Shape { mode: build.mode.clone(), profile: build.profile.clone() },
+        };
         let mut state = self.lock();
-        if let Some(shapes) = state.running.get(&build.session) {
-            shapes.send_if_modified(|shapes| shapes.insert(shape));
+        if let Some(asked) = state.running.get(&build.session) {
+            asked.send_if_modified(|kinds| kinds.insert(kind));
             return;
         }
         if state.begun.len() >= BUILDS_MAX {
@@ -69,75 +83,110 @@ impl<D: Depot> Prefetch<D> {
             return;
         }
         state.numbers.builds += 1;
-        let (sender, shapes) = watch::channel(HashSet::from([shape]));
+        let (sender, asked) = watch::channel(HashSet::from([kind]));
         state.running.insert(build.session.clone(), sender);
         drop(state);
         let (me, build) = (Arc::clone(self), build.clone());
         tokio::spawn(async move {
             let _over = Over { state: &me.state, session: &build.session };
             let (sender, wishes) = mpsc::channel(AT_ONCE);
-            let foresight = async {
-                if let Err(trouble) = me.depot.foresee(&build, sender).await {
-                    tracing::warn!(%trouble, dir = build.dir, "little is known about the build");
-                }
-            };
-            tokio::join!(foresight, me.fulfil(&build, wishes, shapes));
+            let granted = me.grant_all(&build, wishes, asked.clone());
+            tokio::pin!(granted);
+            let mut ended = me.ended.subscribe();
+            tokio::select! {
+                // Once all that is known is known, what is known is still to be fetched.
+                () = async { me.foresee(&build, asked, sender).await; std::future::pending().await } => {}
+                () = &mut granted => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
         });
     }
 
+    /// Nothing more is fetched ahead of need. What is on its way may still arrive.
+    pub fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Learns what the build needs. Should the remote fail, again: the build goes on for as long as this is polled.
+    async fn foresee(&self, build: &Build, asked: Asked, wishes: mpsc::Sender<Wish>) {
+        loop {
+            let traffic = Arc::clone(self.dispatcher.traffic());
+            match self.depot.foresee(build, asked.clone(), wishes.clone(), traffic).await {
+                Err(trouble) if trouble.blame.is_remote() => {
+                    tracing::warn!(%trouble, dir = build.dir, "what the build needs is looked for again");
+                }
+                Err(trouble) => {
+                    tracing::warn!(%trouble, dir = build.dir, "little is known about the build");
+                    return;
+                }
+                Ok(()) => return,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// Grants wishes as they come. Those for other units than the build has asked for so far wait until it does.
-    async fn fulfil(
-        self: &Arc<Self>,
-        build: &Build,
-        mut wishes: mpsc::Receiver<Wish>,
-        mut shapes: watch::Receiver<HashSet<Shape>>,
-    ) {
+    async fn grant_all(self: &Arc<Self>, build: &Build, mut wishes: mpsc::Receiver<Wish>, mut asked: Asked) {
         let mut flights = JoinSet::new();
-        let mut aside: Vec<Wish> = Vec::new();
+        let (mut ready, mut aside) = (VecDeque::<Wish>::new(), Vec::<Wish>::new());
         let mut look = tokio::time::interval(LOOK);
         let mut all_known = false;
-        while !(all_known && aside.is_empty()) {
-            let ripe = tokio::select! {
-                wish = wishes.recv(), if !all_known && aside.len() < ASIDE_MAX => match wish {
-                    Some(wish) => vec![wish],
-                    None => {
-                        all_known = true;
-                        continue;
-                    }
-                },
-                _ = shapes.changed() => std::mem::take(&mut aside),
-                _ = look.tick() => {
-                    if !sessions::is_running(&build.session) {
-                        break;
-                    }
+        let mut bytes = 0;
+        while !(all_known && aside.is_empty() && ready.is_empty() && flights.is_empty()) {
+            while flights.len() < AT_ONCE
+                && let Some(wish) = ready.pop_front()
+            {
+                if self.store.has_entry(&wish.entry) || bytes + wish.bytes > BYTES_MAX {
                     continue;
                 }
-            };
-            for wish in ripe {
-                if !wish.shape.as_ref().is_none_or(|shape| shapes.borrow().contains(shape)) {
-                    aside.push(wish);
-                    continue;
-                }
-                if flights.len() >= AT_ONCE {
-                    flights.join_next().await;
-                }
+                bytes += wish.bytes;
                 let (me, session) = (Arc::clone(self), build.session.clone());
-                flights.spawn(async move { me.bring_entry(&wish, &session, Urgency::Ahead).await });
+                flights.spawn(async move { me.grant(&wish, &session).await });
+            }
+            tokio::select! {
+                wish = wishes.recv(), if !all_known && flights.len() < AT_ONCE => match wish {
+                    Some(wish) if wish.kind.as_ref().is_none_or(|kind| asked.borrow().contains(kind)) => {
+                        ready.push_back(wish);
+                    }
+                    Some(wish) if aside.len() < ASIDE_MAX => aside.push(wish),
+                    Some(_) => {}
+                    None => all_known = true,
+                },
+                _ = asked.changed() => {
+                    let kinds = asked.borrow_and_update();
+                    let is_ripe = |wish: &mut Wish| wish.kind.as_ref().is_none_or(|kind| kinds.contains(kind));
+                    ready.extend(aside.extract_if(.., is_ripe));
+                }
+                _ = flights.join_next(), if !flights.is_empty() => {}
+                _ = look.tick() => if !sessions::is_running(&build.session) {
+                    // Transfers that have begun go on; whatever waits is no longer wanted.
+                    return;
+                },
             }
         }
-        // What has begun is finished; what hasn't is no longer wanted.
-        drop(wishes);
-        while flights.join_next().await.is_some() {}
+    }
+
+    /// Brings what a wish names, as soon as the remote is well; tries again what fails.
+    async fn grant(&self, wish: &Wish, session: &str) {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS_MAX {
+            match self.bring_entry(wish, session, Urgency::Ahead).await {
+                Landing::Sick => {}
+                Landing::Failed => attempts += 1,
+                Landing::Arrived | Landing::Known | Landing::Absent => return,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Brings an entry that nobody has asked for yet.
-    pub async fn bring_entry(&self, wish: &Wish, session: &str, urgency: Urgency) {
-        if self.store.peek_entry(&wish.entry).is_ok_and(|entry| entry.is_some()) {
-            return;
+    pub async fn bring_entry(&self, wish: &Wish, session: &str, urgency: Urgency) -> Landing {
+        if self.store.has_entry(&wish.entry) {
+            return Landing::Known;
         }
         let (landing, _) = self.dispatcher.bring(Subject::Entry(wish.entry), &wish.names, urgency).await;
         if landing != Landing::Arrived {
-            return;
+            return landing;
         }
         match self.store.note_prefetch(&wish.entry, session) {
             Ok(Some(bytes)) => {
@@ -149,6 +198,7 @@ impl<D: Depot> Prefetch<D> {
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a prefetched entry counts as a local one"),
         }
+        landing
     }
 
     /// Sees from the journal what was of use.
@@ -161,11 +211,6 @@ impl<D: Depot> Prefetch<D> {
                 state.numbers.used_bytes += bytes;
             }
         }
-    }
-
-    /// Whether something is being prefetched.
-    pub fn is_busy(&self) -> bool {
-        !self.lock().running.is_empty()
     }
 
     /// The numbers so far.
@@ -190,3 +235,7 @@ impl Drop for Over<'_> {
         state.running.remove(self.session);
     }
 }
+
+#[cfg(test)]
+#[path = "prefetch_tests.rs"]
+mod tests;

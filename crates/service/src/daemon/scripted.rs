@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::protocol::Build;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::depot::{Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
+use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
 use super::dispatcher::Subject;
+use super::traffic::Traffic;
 
 /// What happens to a transfer.
 #[derive(Debug, Clone)]
@@ -24,12 +26,17 @@ pub enum Fate {
 pub struct Scripted {
     pub fates: Mutex<HashMap<Subject, Fate>>,
     pub pushes: Mutex<HashMap<EntryKey, Result<Pushed, Blame>>>,
+    /// What becomes of all pushes for which nothing else was arranged.
+    pub all_pushes: Mutex<Result<Pushed, Blame>>,
     pub wishes: Mutex<Vec<Wish>>,
+    /// Failures of the next attempts to foresee anything.
+    pub foresight: Mutex<Vec<Blame>>,
     /// In the order in which they began.
     pub asked: Mutex<Vec<Subject>>,
     pub pushed: Mutex<Vec<EntryKey>>,
-    /// A transfer takes a permit to end.
+    /// A transfer takes a permit to end, after this time.
     pub gate: Semaphore,
+    pub takes: Duration,
     pub under_way: AtomicUsize,
     pub under_way_max: AtomicUsize,
 }
@@ -42,16 +49,28 @@ impl Scripted {
 
     /// One of whose transfers this many end; others wait for permits.
     pub fn gated(permits: usize) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(permits, Duration::ZERO))
+    }
+
+    /// One whose transfers take so long.
+    pub fn slow(takes: Duration) -> Arc<Self> {
+        Arc::new(Self::with(Semaphore::MAX_PERMITS, takes))
+    }
+
+    fn with(permits: usize, takes: Duration) -> Self {
+        Self {
             fates: Mutex::default(),
             pushes: Mutex::default(),
+            all_pushes: Mutex::new(Ok(Pushed::Done)),
             wishes: Mutex::default(),
+            foresight: Mutex::default(),
             asked: Mutex::default(),
             pushed: Mutex::default(),
             gate: Semaphore::new(permits),
             under_way: AtomicUsize::new(0),
             under_way_max: AtomicUsize::new(0),
-        })
+            takes,
+        }
     }
 
     pub fn arrange(&self, subject: Subject, fate: Fate) {
@@ -65,6 +84,9 @@ impl Scripted {
     async fn pass(&self) {
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.under_way_max.fetch_max(now, Ordering::SeqCst);
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
         self.gate.acquire().await.expect("open").forget();
         self.under_way.fetch_sub(1, Ordering::SeqCst);
     }
@@ -90,8 +112,17 @@ impl Depot for Scripted {
         Box::pin(self.fetch(Subject::Records(unit)))
     }
 
-    fn foresee<'a>(&'a self, _: &'a Build, wishes: mpsc::Sender<Wish>) -> Promise<'a, ()> {
+    fn foresee<'a>(
+        &'a self,
+        _: &'a Build,
+        _: Asked,
+        wishes: mpsc::Sender<Wish>,
+        _: Arc<Traffic>,
+    ) -> Promise<'a, ()> {
         Box::pin(async move {
+            if let Some(blame) = self.foresight.lock().expect("lock").pop() {
+                return Err(Trouble { blame, why: "arranged".to_owned() });
+            }
             let all = self.wishes.lock().expect("lock").clone();
             for wish in all {
                 if wishes.send(wish).await.is_err() {
@@ -107,7 +138,8 @@ impl Depot for Scripted {
             self.pushed.lock().expect("lock").push(key);
             self.pass().await;
             let result = self.pushes.lock().expect("lock").get(&key).cloned();
-            result.unwrap_or(Ok(Pushed::Done)).map_err(|blame| Trouble { blame, why: "arranged".to_owned() })
+            let result = result.unwrap_or_else(|| self.all_pushes.lock().expect("lock").clone());
+            result.map_err(|blame| Trouble { blame, why: "arranged".to_owned() })
         })
     }
 }

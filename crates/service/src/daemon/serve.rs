@@ -51,6 +51,7 @@ pub fn serve(
     let config = Config {
         store: Arc::clone(&store),
         remote: settings.remote().map(|remote| (remote.describe(), remote.identity())),
+        ambient: settings.remote().and_then(|remote| remote.ambient),
         slots: usize::try_from(*settings.s3_concurrency).unwrap_or(usize::MAX),
         idle: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
         limit_bytes: *settings.local_size_bytes_max,
@@ -59,7 +60,7 @@ pub fn serve(
     };
     let end = runtime.block_on(async {
         // The socket first: of many that are started at once, one goes on to the rest.
-        let endpoint = Endpoint::bind(&store, Duration::ZERO)?;
+        let endpoint = Endpoint::bind(&store)?;
         let transfer = setup::connect(settings, store).await?;
         ready();
         Ok::<_, ServeError>(super::run(config, endpoint, transfer.map(|it| Arc::new(Bucket::new(it)))).await)

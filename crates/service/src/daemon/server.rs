@@ -3,7 +3,8 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,31 @@ pub trait Answers: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Endpoint {
     listener: UnixListener,
+    socket: Socket,
     _lock: Lock,
+}
+
+/// The file of a socket. Another daemon's may come to lie at its path once somebody has removed the cache directory.
+#[derive(Debug, Clone)]
+pub struct Socket {
+    path: PathBuf,
+    id: Option<(u64, u64)>,
+}
+
+impl Socket {
+    /// The socket that is at `path` now.
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), id: file_id(path) }
+    }
+
+    /// Whether it is still the one at its path.
+    pub fn is_in_place(&self) -> bool {
+        self.id.is_some() && file_id(&self.path) == self.id
+    }
+}
+
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Why there is no socket.
@@ -55,14 +80,13 @@ pub enum BindError {
 }
 
 impl Endpoint {
-    /// Takes the store's socket. `patience` is how long a daemon that is about to end is waited for. Whoever holds the
-    /// lock is the only daemon, so a socket that is there was left behind.
+    /// Takes the store's socket. Whoever holds the lock is the only daemon, so a socket that is there was left behind.
     ///
     /// # Errors
     /// When there is a daemon already, or the socket can't be made.
-    pub fn bind(store: &Store, patience: Duration) -> Result<Self, BindError> {
+    pub fn bind(store: &Store) -> Result<Self, BindError> {
         store.make_daemon_dir()?;
-        let Locking::Locked(lock) = store.lock_daemon(patience)? else { return Err(BindError::Taken) };
+        let Locking::Locked(lock) = store.lock_daemon(Duration::ZERO)? else { return Err(BindError::Taken) };
         let path = store.socket_path();
         let refused = |source| BindError::Socket { path: path.display().to_string(), source };
         match fs::remove_file(&path) {
@@ -74,12 +98,18 @@ impl Endpoint {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(refused)?;
         store.note_daemon_pid(std::process::id())?;
         store.forget_avoidance()?;
-        Ok(Self { listener, _lock: lock })
+        Ok(Self { listener, socket: Socket::at(&path), _lock: lock })
     }
 
-    /// Ends the service: takes the socket away before anybody else can take its place.
-    pub fn close(self, store: &Store) {
-        if let Err(error) = fs::remove_file(store.socket_path())
+    /// The socket's file.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Ends the service: takes the socket away before anybody else can take its place. One of another daemon stays.
+    pub fn close(self) {
+        if self.socket.is_in_place()
+            && let Err(error) = fs::remove_file(&self.socket.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "the socket stays behind");

@@ -1,5 +1,7 @@
 //! Whether a build is still running, by the name that the wrapper gives it: process id and start time of Cargo.
 
+use kache_core::process_stat::ProcessStat;
+
 /// Whether the process of a session runs. A name that makes no sense, or a system without `/proc`, says yes.
 pub fn is_running(session: &str) -> bool {
     let Some((pid, start)) = session.split_once('-') else { return true };
@@ -7,12 +9,8 @@ pub fn is_running(session: &str) -> bool {
         return true;
     }
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // Field 22 is the start time, counted behind the parenthesised name; the state is the first one there.
-        Ok(stat) => stat.rsplit_once(')').is_some_and(|(_, rest)| {
-            let mut fields = rest.split_whitespace();
-            let is_dead = matches!(fields.next(), Some("Z" | "X"));
-            !is_dead && fields.nth(18).is_some_and(|field| start == "0" || field == start)
-        }),
+        Ok(line) => ProcessStat::parse(&line)
+            .is_some_and(|stat| !stat.is_over() && (start == "0" || stat.start == start)),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
@@ -25,7 +23,7 @@ mod tests {
     fn this_process_runs_and_its_namesakes_do_not() {
         let pid = std::process::id();
         let stat = std::fs::read_to_string("/proc/self/stat").expect("readable");
-        let start = stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start");
+        let start = ProcessStat::parse(&stat).expect("a line").start;
         assert!(is_running(&format!("{pid}-{start}")));
         assert!(!is_running(&format!("{pid}-{start}1")));
         assert!(!is_running("4194999-17"));

@@ -1,11 +1,12 @@
 //! Whole daemons over real sockets, with buckets in memory.
 
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use kache_core::event::{Event, Outcome};
+use kache_core::process_stat::ProcessStat;
 use kache_core::protocol::{self, Build, FRAME_BYTES_MAX, HEADER_BYTES};
 use kache_core::remote::build::{Build as SavedBuild, BuildUnit};
+use kache_core::remote::fit::{Kind, Shape};
 use kache_core::remote::manifest::profile_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -30,6 +31,7 @@ fn config(machine: &Machine) -> Config {
     Config {
         store: Arc::clone(machine.transfer.store()),
         remote: Some(("memory".to_owned(), remote())),
+        ambient: None,
         slots: 8,
         idle: None,
         limit_bytes: u64::MAX,
@@ -44,7 +46,7 @@ fn daemon(machine: &Machine) -> JoinHandle<End> {
 }
 
 fn daemon_with(machine: &Machine, config: Config) -> JoinHandle<End> {
-    let endpoint = Endpoint::bind(&config.store, Duration::ZERO).expect("bound");
+    let endpoint = Endpoint::bind(&config.store).expect("bound");
     let depot = Arc::new(Bucket::new(machine.transfer.clone()));
     tokio::spawn(run(config, endpoint, Some(depot)))
 }
@@ -95,6 +97,7 @@ fn question(stored: &Stored, wanted: &[EntryKey], build: Build) -> Request {
         package: stored.entry.package.clone(),
         wanted: wanted.to_vec(),
         build,
+        ambient: None,
     }))
 }
 
@@ -119,9 +122,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// This process as a build's session.
 fn session() -> String {
-    let mut stat = String::new();
-    let read = std::fs::File::open("/proc/self/stat").and_then(|mut file| file.read_to_string(&mut stat));
-    read.expect("readable");
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("readable");
     let start =
         stat.rsplit_once(')').expect("a name").1.split_whitespace().nth(19).expect("a start").to_owned();
     format!("{}-{start}", std::process::id())
@@ -130,8 +131,8 @@ fn session() -> String {
 #[tokio::test]
 async fn one_daemon_per_store_and_a_socket_that_was_left_behind_is_taken_over() {
     let machine = machine(&Arc::new(Memory::new()));
-    let first = Endpoint::bind(machine.store(), Duration::ZERO).expect("bound");
-    assert!(matches!(Endpoint::bind(machine.store(), Duration::ZERO), Err(BindError::Taken)));
+    let first = Endpoint::bind(machine.store()).expect("bound");
+    assert!(matches!(Endpoint::bind(machine.store()), Err(BindError::Taken)));
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&machine.store().socket_path()), 0o600);
     assert_eq!(mode(&machine.store().daemon_dir()), 0o700);
@@ -249,8 +250,15 @@ async fn a_full_daemon_says_so_at_once() {
     let mut one_more = connect(&machine).await;
     assert_eq!(reply(&mut one_more).await, Reply::Unavailable(Unavailable::Full));
     drop(all);
-    until("places are free again", || machine.store().socket_path().exists()).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // As soon as places are free again.
+    let mut reply = Reply::Unavailable(Unavailable::Full);
+    while !matches!(reply, Reply::Status(_)) {
+        let mut stream = connect(&machine).await;
+        let frame = protocol::encode(&Request::Status).expect("short");
+        if stream.write_all(&frame).await.is_ok() {
+            reply = self::reply(&mut stream).await;
+        }
+    }
     stop(&machine, daemon).await;
 }
 
@@ -314,10 +322,12 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
     let build = Build {
         session: session(),
         dir: below.display().to_string(),
+        host: "x86_64-unknown-linux-gnu".to_owned(),
+        host_toolchain: Digest::of(b"rustc").to_string(),
         toolchain: Digest::of(b"rustc").to_string(),
-        target: "x86_64-unknown-linux-gnu".to_owned(),
         mode: "check".to_owned(),
         profile: profile_of(&evidence.unit_fields),
+        ..Build::default()
     };
     let daemon = daemon(&there);
     let answer = ask(&there, &question(&all[0], &[], build.clone())).await;
@@ -363,13 +373,18 @@ async fn a_saved_build_is_fetched_without_a_listing() {
     let project = tempfile::tempdir().expect("temp dir");
     let lockfile = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n";
     std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let shape = |mode: &str| Shape { mode: mode.to_owned(), profile: "opt-level=3".to_owned() };
     let unit = |stored: &Stored| BuildUnit {
         crate_name: stored.entry.crate_name.clone(),
         package: stored.entry.package.clone(),
         package_version: stored.entry.package_version.clone(),
         unit_key: stored.unit,
         entry_key: stored.key,
-        kind: None,
+        kind: Some(Kind {
+            target: String::new(),
+            toolchain: Digest::of(b"rustc").to_string(),
+            shape: shape("build"),
+        }),
         slot: stored.entry.crate_name.clone(),
     };
     let saved = SavedBuild {
@@ -384,15 +399,63 @@ async fn a_saved_build_is_fetched_without_a_listing() {
     let build = Build {
         session: session(),
         dir: project.path().display().to_string(),
-        toolchain: saved.toolchain.to_string(),
-        target: target.to_owned(),
-        ..Build::default()
+        host: target.to_owned(),
+        host_toolchain: saved.toolchain.to_string(),
+        // The first unit that asks is for another target.
+        toolchain: Digest::of(b"rustc with another target").to_string(),
+        target: "wasm32-wasip1".to_owned(),
+        mode: "build".to_owned(),
+        profile: "opt-level=3".to_owned(),
     };
     let daemon = daemon(&there);
-    ask(&there, &question(&all[0], &[], build)).await;
+    ask(&there, &question(&all[0], &[], build.clone())).await;
+    // What is saved for the host is fetched once the host's units turn out to be a part of this build.
+    let host = Build { target: String::new(), toolchain: saved.toolchain.to_string(), ..build };
+    ask(&there, &question(&all[1], &[], host.clone())).await;
     until("prefetched", || all[..3].iter().all(|stored| has(&there, stored))).await;
     assert_eq!(bucket.count(Asked::List), 0);
     assert!(!has(&there, &all[3]));
+    // Nobody has saved what a check needs.
+    ask(&there, &question(&all[2], &[], Build { mode: "check".to_owned(), ..host })).await;
+    until("listed", || bucket.count(Asked::List) > 0).await;
+    stop(&there, daemon).await;
+}
+
+/// A build that has fallen out of the manifest is found in the shard of a namespace that nobody here has heard of.
+#[tokio::test]
+async fn a_shard_is_found_without_its_namespace() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    let (asked, other) = (here.compile("asked", b"1", b"", &[]), here.compile("other", b"2", b"", &[]));
+    here.transfer.push_entry(other.key).await.expect("pushed");
+    let project = tempfile::tempdir().expect("temp dir");
+    let lockfile = "[[package]]\nname = \"unheard-of\"\nversion = \"1.0.0\"\n";
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let unit = BuildUnit {
+        crate_name: "other".to_owned(),
+        package: "other".to_owned(),
+        package_version: "1.0.0".to_owned(),
+        unit_key: other.unit,
+        entry_key: other.key,
+        kind: None,
+        slot: "other".to_owned(),
+    };
+    let (lockfile, toolchain) = (Digest::of(lockfile.as_bytes()), Digest::of(b"rustc"));
+    let saved = SavedBuild { lockfile, toolchain, saved_s: 1, units: vec![unit] };
+    let (label, namespace) = ("host".parse().expect("a label"), "main".parse().expect("a label"));
+    let place = BuildPlace { manifest_key: label, namespace: Some(namespace) };
+    here.transfer.save_build(&place, &saved).await.expect("saved");
+    bucket.remove_object("artifacts/_manifests/host.json");
+    let build = Build {
+        session: session(),
+        dir: project.path().display().to_string(),
+        host: "host".to_owned(),
+        host_toolchain: toolchain.to_string(),
+        ..Build::default()
+    };
+    let daemon = daemon(&there);
+    ask(&there, &question(&asked, &[], build)).await;
+    until("prefetched", || has(&there, &other)).await;
     stop(&there, daemon).await;
 }
 
@@ -425,7 +488,7 @@ async fn a_daemon_whose_program_was_replaced_finishes_and_makes_way() {
     let daemon = daemon_with(&machine, Config { idle, program: Program::at(&program), ..config(&machine) });
     std::fs::write(&program, "newer").expect("write");
     assert_eq!(daemon.await.expect("no panic"), End::Replaced);
-    assert!(Endpoint::bind(machine.store(), Duration::ZERO).is_ok());
+    assert!(Endpoint::bind(machine.store()).is_ok());
 }
 
 /// What can't be uploaded in time is uploaded by the next daemon.
@@ -444,9 +507,11 @@ async fn stopping_waits_for_uploads_and_leaves_the_rest_in_the_queue() {
     bucket.arrange(Asked::Put, "late", 1, Mischief::Hang);
     let second = daemon(&machine);
     until("it tries", || bucket.count(Asked::Put) > 30).await;
-    let reply = ask(&machine, &Request::Stop { drain_ms: 100 }).await;
+    let reply = ask(&machine, &Request::Stop { drain_ms: 2000 }).await;
     assert_eq!(reply, Reply::Stopping { owed: 1 });
     // Who asks in between is told so at once.
+    let answer = ask(&machine, &question(&late, &[], Build::default())).await;
+    assert_eq!(answer, Reply::Unavailable(Unavailable::Ending));
     assert_eq!(second.await.expect("no panic"), End::Stopped);
     assert_eq!(machine.store().owed_uploads(None).expect("listed").len(), 1);
     let third = daemon(&machine);
@@ -454,4 +519,129 @@ async fn stopping_waits_for_uploads_and_leaves_the_rest_in_the_queue() {
     stop(&machine, third).await;
     let packs = bucket.names().into_iter().filter(|name| name.contains("/packs/")).count();
     assert_eq!(packs, 11);
+}
+
+/// Somebody removes the cache directory and goes on building: the daemon that was there takes nothing of the new one's
+/// away.
+#[tokio::test]
+async fn a_daemon_of_a_removed_cache_leaves_the_next_one_alone() {
+    let machine = machine(&Arc::new(Memory::new()));
+    let idle = Some(Duration::from_secs(60));
+    let first = daemon_with(&machine, Config { idle, ..config(&machine) });
+    assert_eq!(status(&machine).await.version, "test");
+    std::fs::remove_dir_all(machine.store().root()).expect("removed");
+    let again = Arc::new(Store::open(machine.dir.path()).expect("open"));
+    let second =
+        daemon_with(&machine, Config { store: again, version: "second".to_owned(), ..config(&machine) });
+    assert_eq!(first.await.expect("no panic"), End::Orphaned);
+    assert_eq!(status(&machine).await.version, "second");
+    stop(&machine, second).await;
+}
+
+/// A prefetch that hangs keeps nobody from ending the daemon, and neither does a build that goes on for days.
+#[tokio::test]
+async fn what_is_fetched_ahead_is_given_up_when_the_daemon_ends() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    let (asked, ahead) = (here.compile("a", b"a", b"", &[]), here.compile("b", b"b", b"", &[]));
+    for stored in [&asked, &ahead] {
+        here.transfer.push_entry(stored.key).await.expect("pushed");
+    }
+    let project = tempfile::tempdir().expect("temp dir");
+    let lockfile = "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n";
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    bucket.arrange(Asked::Get, "/packs/b/", u32::MAX, Mischief::Hang);
+    let evidence = here.store().evidence(&asked.key).expect("readable").expect("kept");
+    let build = Build {
+        session: session(),
+        dir: project.path().display().to_string(),
+        toolchain: Digest::of(b"rustc").to_string(),
+        mode: "build".to_owned(),
+        profile: profile_of(&evidence.unit_fields),
+        ..Build::default()
+    };
+    let daemon = daemon(&there);
+    ask(&there, &question(&asked, &[], build)).await;
+    until("the pack hangs", || bucket.count(Asked::Get) >= 6).await;
+    let begun = std::time::Instant::now();
+    let reply = ask(&there, &Request::Stop { drain_ms: 600_000 }).await;
+    assert_eq!(reply, Reply::Stopping { owed: 0 });
+    assert_eq!(daemon.await.expect("no panic"), End::Stopped);
+    assert!(begun.elapsed() < Duration::from_secs(300), "the time for uploads is not waited for");
+}
+
+/// The session tokens of a shell expire. The daemon that was started from it is refused, and ends once a build comes
+/// that has others.
+#[tokio::test]
+async fn expired_credentials_make_way_for_those_of_a_build() {
+    let bucket = Arc::new(Memory::new());
+    let machine = machine(&bucket);
+    let (old, new) = (Some(Digest::of(b"old token")), Some(Digest::of(b"new token")));
+    let daemon = daemon_with(&machine, Config { ambient: old, ..config(&machine) });
+    let ask_with = async |i: i32, ambient| {
+        let stored = machine.compile(&format!("c{i}"), b"x", b"", &[]);
+        let Request::Find(find) = question(&stored, &[], Build::default()) else { panic!("a question") };
+        ask(&machine, &Request::Find(Box::new(Find { ambient, ..*find }))).await
+    };
+    assert_eq!(ask_with(0, new).await, Reply::Absent, "as long as its own serve, they do");
+    bucket.arrange(Asked::Get, "", u32::MAX, Mischief::Fail(Fault::Credentials));
+    for i in 1..6 {
+        assert_eq!(ask_with(i, old).await, Reply::Unavailable(Unavailable::Sick));
+    }
+    assert_eq!(ask_with(6, None).await, Reply::Unavailable(Unavailable::Sick));
+    assert_eq!(ask_with(7, new).await, Reply::Unavailable(Unavailable::Ending));
+    assert_eq!(daemon.await.expect("no panic"), End::Outdated);
+}
+
+/// All that may be of use is asked for at once, and the first entry that comes is the answer.
+#[tokio::test]
+async fn one_slow_key_holds_up_no_other() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    let (one, other) = (here.compile("demo", b"1", b"", &[]), here.compile("demo", b"2", b"", &[]));
+    here.transfer.push_entry(other.key).await.expect("pushed");
+    bucket.arrange(Asked::Get, &one.key.to_string(), u32::MAX, Mischief::Hang);
+    let daemon = daemon(&there);
+    let answer = ask(&there, &question(&one, &[one.key, other.key], Build::default())).await;
+    assert_eq!(answer, Reply::Arrived);
+    assert!(has(&there, &other));
+    assert!(status(&there).await.sick.is_none(), "nobody has waited too long");
+    daemon.abort();
+}
+
+/// Of a crate that has very many entries, the newest are looked at, whatever their keys are.
+#[tokio::test]
+async fn a_crowded_crate_is_prefetched_from_its_newest_entries() {
+    let bucket = Arc::new(Memory::new());
+    let (here, there) = (machine(&bucket), machine(&bucket));
+    for i in 0..100 {
+        let mut stored = here.compile("crowd", format!("{i}").as_bytes(), b"", &[]);
+        stored.entry.package_version = "0.9.0".to_owned();
+        let evidence = here.store().evidence(&stored.key).expect("readable").expect("kept");
+        here.store().publish(&stored.key, &stored.entry, &evidence).expect("published");
+        here.transfer.push_entry(stored.key).await.expect("pushed");
+    }
+    let newest: Vec<Stored> =
+        (0..5).map(|i| here.compile("crowd", format!("new {i}").as_bytes(), b"", &[])).collect();
+    for stored in &newest {
+        here.transfer.push_entry(stored.key).await.expect("pushed");
+    }
+    let project = tempfile::tempdir().expect("temp dir");
+    let lockfile = "[[package]]\nname = \"crowd\"\nversion = \"1.0.0\"\n";
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let evidence = here.store().evidence(&newest[0].key).expect("readable").expect("kept");
+    let build = Build {
+        session: session(),
+        dir: project.path().display().to_string(),
+        toolchain: Digest::of(b"rustc").to_string(),
+        mode: "build".to_owned(),
+        profile: profile_of(&evidence.unit_fields),
+        ..Build::default()
+    };
+    let daemon = daemon(&there);
+    let other = here.compile("other", b"x", b"", &[]);
+    ask(&there, &question(&other, &[], build)).await;
+    until("prefetched", || newest.iter().all(|stored| has(&there, stored))).await;
+    assert!(bucket.count(Asked::Get) < 64 + 5 * 3 + 10, "{}", bucket.count(Asked::Get));
+    stop(&there, daemon).await;
 }

@@ -11,9 +11,6 @@ use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
 use kache_store::{Error, Store};
 
-/// An upload that is owed for longer than this is forgotten: its entry has long gone from every build.
-const OWED_AGE_S_MAX: i64 = 90 * 86_400;
-
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
@@ -25,7 +22,7 @@ pub struct Done {
     pub broken: u64,
     /// Entries of this boot that are known to be on stable storage now.
     pub secured: u64,
-    /// Uploads that will never be done.
+    /// Uploads whose entries are gone.
     pub forgotten: u64,
 }
 
@@ -36,7 +33,7 @@ pub struct Done {
 pub fn run(store: &Store, limit_bytes: u64, stop: &AtomicBool) -> Result<Done, Error> {
     let mut done = Done::default();
     sweep(store, limit_bytes, &mut done)?;
-    forget_stale_uploads(store, &mut done)?;
+    forget_orphaned_uploads(store, &mut done)?;
     verify(store, stop, &mut done)?;
     store.rotate_journal_if_full()?;
     Ok(done)
@@ -53,11 +50,11 @@ fn sweep(store: &Store, limit_bytes: u64, done: &mut Done) -> Result<(), Error> 
     Ok(())
 }
 
-/// Uploads whose entries were evicted, or that nothing has come for in a long time.
-fn forget_stale_uploads(store: &Store, done: &mut Done) -> Result<(), Error> {
+/// Uploads whose entries were evicted will never be done. However old, the others wait for their remote; those of
+/// entries that only a newer kache understands wait for that.
+fn forget_orphaned_uploads(store: &Store, done: &mut Done) -> Result<(), Error> {
     for owed in store.owed_uploads(None)? {
-        let is_stale = owed.since.age_s(kache_store::clock::FileTime::now()) > OWED_AGE_S_MAX;
-        if is_stale || store.peek_entry(&owed.key)?.is_none() {
+        if !store.has_entry(&owed.key) {
             store.strike_upload(&owed)?;
             done.forgotten += 1;
         }
@@ -124,24 +121,55 @@ mod tests {
         let store = Store::open(dir.path()).expect("open");
         publish(&store, "whole", "an earlier boot");
         let torn = publish(&store, "torn", "an earlier boot");
+        let hurt = publish(&store, "hurt", "an earlier boot");
         publish(&store, "new", &boot_id());
         std::fs::write(store.blob_path(&torn), "").expect("torn");
+        // The length is right and the time, too: as when blocks never got to the disk.
+        let path = store.blob_path(&hurt);
+        let meta = std::fs::metadata(&path).expect("there");
+        std::fs::write(&path, vec![0; usize::try_from(meta.len()).expect("short")]).expect("hurt");
+        let file = std::fs::File::options().write(true).open(&path).expect("open");
+        file.set_modified(meta.modified().expect("a time")).expect("dated");
         let remote = Digest::of(b"r");
         for name in ["new", "evicted"] {
             store.owe_upload(&key(name), &remote).expect("queued");
         }
         let stop = AtomicBool::new(false);
         let done = run(&store, u64::MAX, &stop).expect("done");
-        assert_eq!((done.verified, done.broken, done.forgotten), (2, 1, 1), "{done:?}");
+        assert_eq!((done.verified, done.broken, done.forgotten), (3, 2, 1), "{done:?}");
         let boot = |name: &str| store.peek_entry(&key(name)).expect("readable").map(|entry| entry.boot);
         assert_eq!(boot("whole").as_deref(), Some(""));
-        assert_eq!(boot("torn"), None);
+        assert_eq!((boot("torn"), boot("hurt")), (None, None));
         if cfg!(target_os = "linux") {
             assert_eq!(boot("new").as_deref(), Some(""));
         }
         let again = run(&store, u64::MAX, &stop).expect("done");
         assert_eq!((again.verified, again.forgotten), (0, 0), "nothing is left to do");
         assert_eq!(store.owed_uploads(None).expect("listed").len(), 1);
+    }
+
+    /// However long a remote is away, and whoever wrote the entry.
+    #[test]
+    fn old_uploads_and_those_of_a_newer_kache_are_kept() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        for name in ["old", "newer"] {
+            publish(&store, name, "");
+            store.owe_upload(&key(name), &Digest::of(b"r")).expect("queued");
+        }
+        let entry = std::fs::read_to_string(store.entry_path(&key("newer"))).expect("an entry");
+        let newer = entry.replacen("\"version\":1", "\"version\":99", 1);
+        assert_ne!(newer, entry);
+        std::fs::write(store.entry_path(&key("newer")), newer).expect("written");
+        assert!(store.peek_entry(&key("newer")).expect("readable").is_none());
+        let long_ago = SystemTime::now() - Duration::from_secs(400 * 86_400);
+        for item in std::fs::read_dir(store.queue_dir()).expect("a queue").flatten() {
+            let file = std::fs::File::options().write(true).open(item.path()).expect("open");
+            file.set_modified(long_ago).expect("dated");
+        }
+        let done = run(&store, u64::MAX, &AtomicBool::new(false)).expect("done");
+        assert_eq!(done.forgotten, 0);
+        assert_eq!(store.owed_uploads(None).expect("listed").len(), 2);
     }
 
     #[test]

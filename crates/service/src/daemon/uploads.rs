@@ -1,7 +1,8 @@
 //! Works the queue of uploads off, oldest first, a few at a time. What fails is tried again, later each time; nothing
-//! is given up because a remote is away. Does not know how an upload is done.
+//! is given up because the remote is away or this machine's disk is full. Does not know how an upload is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use kache_core::protocol::Uploads as Numbers;
 use kache_store::Store;
 use kache_store::clock::FileTime;
 use kache_store::queue::Owed;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::depot::{Blame, Depot, Pushed};
+use super::depot::{Blame, Depot, Pushed, Trouble};
+use super::dispatcher::TRANSFER_MAX;
 use super::health::Health;
 
 /// How often the queue is looked at: one system call unless it has changed.
@@ -23,10 +25,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// First and longest wait before an upload is tried again.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(600);
-/// How often something that is this machine's fault is tried before it is dropped.
-const LOCAL_ATTEMPTS_MAX: u32 = 5;
-/// Longest time for one upload.
-const UPLOAD_MAX: Duration = Duration::from_secs(900);
+/// How often an upload is tried whose object in the remote is in the way, before it is dropped.
+const OBJECTIONS_MAX: u32 = 5;
+/// How long credentials that may not write are left alone, at first and at most.
+const REFUSED_MIN: Duration = Duration::from_secs(3600);
+const REFUSED_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Uploads to one remote.
 pub struct Uploads<D> {
@@ -34,19 +37,51 @@ pub struct Uploads<D> {
     depot: Arc<D>,
     remote: Digest,
     slots: usize,
+    /// Of the remote, and of this machine as far as it gets in the way of every upload.
     health: Health,
+    /// Whether the credentials may write.
+    permission: Health,
     numbers: Mutex<Numbers>,
-    /// Set while something is being uploaded or could be.
-    busy: std::sync::atomic::AtomicBool,
-    /// Wakes whoever waits for the queue to be empty.
-    settled: Notify,
+    /// Sizes in the store of what is owed, as far as they are known, in bytes.
+    sizes: Mutex<HashMap<EntryKey, u64>>,
+    /// Set while something is being uploaded.
+    busy: AtomicBool,
+    /// Counts the moments at which nothing could be done.
+    rests: watch::Sender<u64>,
+    /// Somebody waits for the next one.
+    hurry: Notify,
+}
+
+/// What is to be done, and what is being done.
+#[derive(Default)]
+struct Work {
+    /// What is owed and due, the oldest first.
+    due: VecDeque<Owed>,
+    flights: JoinSet<Result<Pushed, Trouble>>,
+    in_flight: HashMap<Id, Owed>,
+    failures: HashMap<EntryKey, Failure>,
+    /// When the queue had last changed when it was listed.
+    seen: Option<FileTime>,
+    /// When it was listed.
+    listed: Option<Instant>,
 }
 
 /// An upload that failed.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     attempts: u32,
+    /// Of these, attempts that failed because of the object.
+    objections: u32,
     next: Instant,
+}
+
+/// Whether there is anything in the queue that isn't known.
+#[derive(Debug, PartialEq, Eq)]
+enum Looked {
+    /// Not at this moment.
+    UpToDate,
+    /// Perhaps: it is too early to look again.
+    TooEarly,
 }
 
 impl<D: Depot> Uploads<D> {
@@ -58,145 +93,162 @@ impl<D: Depot> Uploads<D> {
             remote,
             slots: slots.max(1),
             health: Health::default(),
+            permission: Health::with_pauses(REFUSED_MIN, REFUSED_MAX),
             numbers: Mutex::default(),
-            busy: false.into(),
-            settled: Notify::new(),
+            sizes: Mutex::default(),
+            busy: AtomicBool::new(false),
+            rests: watch::Sender::new(0),
+            hurry: Notify::new(),
         })
     }
 
     /// Works for as long as this is polled.
     pub async fn run(self: Arc<Self>) {
-        let mut failures: HashMap<EntryKey, Failure> = HashMap::new();
-        let mut seen: Option<FileTime> = None;
+        let mut work = Work::default();
         loop {
-            let changed = self.store.queue_changed();
-            let now = Instant::now();
-            let is_due = failures.values().any(|failure| failure.next <= now);
-            // Within a tick of the clock, a second change doesn't show.
-            let is_fresh = changed.is_some_and(|time| time.age_s(FileTime::now()) < 2);
-            if changed != seen || is_fresh || is_due {
-                seen = changed;
-                self.round(&mut failures).await;
+            let looked = self.look(&mut work).await;
+            self.begin(&mut work);
+            let is_resting = work.flights.is_empty();
+            self.busy.store(!is_resting, Ordering::Relaxed);
+            if is_resting && looked == Looked::UpToDate {
+                self.rests.send_modify(|rests| *rests += 1);
             }
-            self.settled.notify_waiters();
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                Some(ended) = work.flights.join_next_with_id() => self.land(&mut work, ended),
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.hurry.notified() => work.listed = None,
+            }
         }
     }
 
-    /// Uploads everything that is owed and due.
-    async fn round(self: &Arc<Self>, failures: &mut HashMap<EntryKey, Failure>) {
-        let owed = match self.store.owed_uploads(Some(&self.remote)) {
-            Ok(owed) => owed,
-            Err(error) => {
-                tracing::warn!(%error, "the queue of uploads can't be read");
+    /// Lists the queue when all that was due is under way and there may be more.
+    async fn look(&self, work: &mut Work) -> Looked {
+        if !work.due.is_empty() {
+            return Looked::UpToDate;
+        }
+        let changed = self.store.queue_changed();
+        // Within a tick of the clock, a second change doesn't show.
+        let is_fresh = changed.is_some_and(|time| time.age_s(FileTime::now()) < 2);
+        let now = Instant::now();
+        let is_due = work.failures.values().any(|failure| failure.next <= now);
+        if changed == work.seen && !is_fresh && !is_due {
+            return Looked::UpToDate;
+        }
+        if work.listed.is_some_and(|listed| now < listed + LOOK) {
+            return Looked::TooEarly;
+        }
+        work.listed = Some(now);
+        match self.owed().await {
+            Ok(owed) => {
+                work.seen = changed;
+                work.sort_out(&owed, now);
+            }
+            Err(error) => tracing::warn!(%error, "the queue of uploads can't be read"),
+        }
+        Looked::UpToDate
+    }
+
+    /// Begins what there is room for.
+    fn begin(&self, work: &mut Work) {
+        while work.flights.len() < self.slots
+            && let Some(item) = work.due.front().copied()
+        {
+            let now = Instant::now();
+            if !(self.health.permits(now) && self.permission.permits(now)) {
                 return;
             }
-        };
-        failures.retain(|key, _| owed.iter().any(|item| item.key == *key));
-        let now = Instant::now();
-        let due = |item: &&Owed| failures.get(&item.key).is_none_or(|failure| failure.next <= now);
-        let mut due: std::collections::VecDeque<Owed> = owed.iter().filter(due).copied().collect();
-        let mut flights = JoinSet::new();
-        loop {
-            while flights.len() < self.slots
-                && let Some(item) = due.pop_front()
-            {
-                if !self.health.permits(Instant::now()) {
-                    // The rest is due again once the remote may be well.
-                    let later = Failure { attempts: 0, next: Instant::now() + RETRY_MIN };
-                    failures.extend([item].into_iter().chain(due.drain(..)).map(|item| (item.key, later)));
-                    break;
-                }
-                self.set_busy(true);
-                let me = Arc::clone(self);
-                flights.spawn(async move { (item, me.upload(&item).await) });
-            }
-            let Some(result) = flights.join_next().await else { break };
-            let Ok((item, success)) = result else { continue };
-            match success {
-                Success::Settled => {
-                    failures.remove(&item.key);
-                }
-                Success::Later => {
-                    let attempts = failures.get(&item.key).map_or(0, |failure| failure.attempts) + 1;
-                    let wait = RETRY_MIN.saturating_mul(1 << attempts.min(8)).min(RETRY_MAX);
-                    failures.insert(item.key, Failure { attempts, next: Instant::now() + wait });
-                }
-                Success::Local
-                    if failures.get(&item.key).is_some_and(|f| f.attempts >= LOCAL_ATTEMPTS_MAX) =>
-                {
-                    self.strike(&item);
-                    self.count(|numbers| numbers.dropped += 1);
-                    failures.remove(&item.key);
-                }
-                Success::Local => {
-                    let attempts = failures.get(&item.key).map_or(0, |failure| failure.attempts) + 1;
-                    failures.insert(item.key, Failure { attempts, next: Instant::now() + RETRY_MIN });
-                }
-            }
+            work.due.pop_front();
+            let depot = Arc::clone(&self.depot);
+            let push = async move {
+                let late =
+                    |_| Err(Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() });
+                tokio::time::timeout(TRANSFER_MAX, depot.push(item.key)).await.unwrap_or_else(late)
+            };
+            work.in_flight.insert(work.flights.spawn(push).id(), item);
         }
-        self.set_busy(false);
     }
 
-    async fn upload(&self, item: &Owed) -> Success {
-        let result = tokio::time::timeout(UPLOAD_MAX, self.depot.push(item.key)).await;
+    /// Sees to what an upload came to.
+    fn land(&self, work: &mut Work, ended: Result<(Id, Result<Pushed, Trouble>), JoinError>) {
+        let (id, result) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                let why = format!("an upload broke off: {error}");
+                (error.id(), Err(Trouble { blame: Blame::Local, why }))
+            }
+        };
+        let Some(item) = work.in_flight.remove(&id) else { return };
         let trouble = match result {
-            Ok(Ok(pushed)) => {
-                self.health.well();
-                match &pushed {
-                    Pushed::Done => self.count(|numbers| numbers.done += 1),
-                    Pushed::Known => self.count(|numbers| {
-                        numbers.done += 1;
-                        numbers.known += 1;
-                    }),
-                    Pushed::Dropped(why) => {
-                        tracing::info!(key = %item.key, why, "stays local");
-                        self.count(|numbers| numbers.dropped += 1);
-                    }
-                }
-                self.strike(item);
-                return Success::Settled;
+            Ok(Pushed::Left(why)) => {
+                tracing::debug!(key = %item.key, why, "stays in the queue");
+                work.failures.insert(item.key, Failure::again_in(RETRY_MAX));
+                return;
             }
-            Ok(Err(trouble)) => trouble,
-            Err(_) => {
-                super::depot::Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() }
+            Ok(pushed) => {
+                self.settle(&item, &pushed);
+                work.failures.remove(&item.key);
+                return;
             }
+            Err(trouble) => trouble,
         };
         tracing::warn!(key = %item.key, %trouble, "an upload failed");
         self.count(|numbers| {
             numbers.failed += 1;
             numbers.last_error = Some(trouble.why.clone());
         });
-        if trouble.blame == Blame::Remote {
-            self.health.failed(&trouble.why, Instant::now());
-            return Success::Later;
+        let now = Instant::now();
+        match trouble.blame {
+            Blame::Denied => self.permission.failed(trouble.blame, &trouble.why, now),
+            Blame::Remote | Blame::Credentials | Blame::Local => {
+                self.health.failed(trouble.blame, &trouble.why, now);
+            }
+            Blame::Object => {}
         }
-        Success::Local
+        let failure = work.failures.entry(item.key).or_insert(Failure::again_in(Duration::ZERO));
+        failure.count(trouble.blame, now);
+        if failure.objections > OBJECTIONS_MAX {
+            work.failures.remove(&item.key);
+            self.settle(&item, &Pushed::Dropped(trouble.why));
+        }
     }
 
-    /// An item that can't be struck is uploaded again after the next start; the remote has it then.
-    fn strike(&self, item: &Owed) {
+    /// Nothing is left to do for an item.
+    fn settle(&self, item: &Owed, pushed: &Pushed) {
+        match pushed {
+            Pushed::Dropped(why) => {
+                tracing::info!(key = %item.key, why, "stays local");
+                self.count(|numbers| numbers.dropped += 1);
+            }
+            Pushed::Done | Pushed::Known | Pushed::Left(_) => {
+                self.health.well();
+                self.count(|numbers| {
+                    numbers.done += 1;
+                    numbers.known += u64::from(*pushed == Pushed::Known);
+                });
+            }
+        }
+        if *pushed == Pushed::Done {
+            self.permission.well();
+        }
+        // An item that can't be struck is uploaded again after the next start; the remote has it then.
         if let Err(error) = self.store.strike_upload(item) {
             tracing::warn!(%error, "an upload stays in the queue");
         }
     }
 
-    /// Waits until nothing is owed that could be uploaded now.
+    /// Waits until there is nothing that could be uploaded now.
     pub async fn drained(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.store.owed_uploads(Some(&self.remote)).is_ok_and(|owed| owed.is_empty())
-                || self.sickness().is_some()
-            {
-                return;
-            }
-            settled.await;
+        let mut rests = self.rests.subscribe();
+        // What was queued just before this may have been missed by the look that is under way.
+        for _ in 0..2 {
+            self.hurry.notify_one();
+            let _ = rests.changed().await;
         }
     }
 
     /// Whether uploads are under way.
     pub fn is_busy(&self) -> bool {
-        self.busy.load(std::sync::atomic::Ordering::Relaxed)
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Why nothing is uploaded at the moment.
@@ -204,34 +256,83 @@ impl<D: Depot> Uploads<D> {
         self.health.sickness(Instant::now())
     }
 
-    /// The numbers so far, with those of the queue.
-    pub fn numbers(&self) -> Numbers {
-        let backlog = self.store.backlog(Some(&self.remote)).unwrap_or_default();
-        let numbers = self.lock().clone();
-        Numbers { owed: backlog.count, owed_bytes: backlog.bytes, oldest_s: backlog.oldest_s, ..numbers }
+    /// Whether that is because the credentials are not accepted.
+    pub fn lacks_credentials(&self) -> bool {
+        self.health.lacks_credentials()
     }
 
-    fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, std::sync::atomic::Ordering::Relaxed);
+    /// What is owed, the oldest first. Listed where waiting for the disk keeps nobody else waiting.
+    pub async fn owed(&self) -> Result<Vec<Owed>, kache_store::Error> {
+        let (store, remote) = (Arc::clone(&self.store), self.remote);
+        let listed = tokio::task::spawn_blocking(move || store.owed_uploads(Some(&remote))).await;
+        // The task only fails where the daemon ends.
+        listed.unwrap_or(Ok(Vec::new()))
+    }
+
+    /// The numbers so far, with those of the queue.
+    pub async fn numbers(self: &Arc<Self>) -> Numbers {
+        let owed = self.owed().await.unwrap_or_default();
+        let oldest_s = owed.first().map_or(0, |item| item.since.age_s(FileTime::now()));
+        let (count, me) = (owed.len() as u64, Arc::clone(self));
+        let owed_bytes = tokio::task::spawn_blocking(move || me.size_of(&owed)).await.unwrap_or_default();
+        Numbers {
+            owed: count,
+            owed_bytes,
+            oldest_s: u64::try_from(oldest_s).unwrap_or(0),
+            refused: self.permission.sickness(Instant::now()),
+            ..lock(&self.numbers).clone()
+        }
+    }
+
+    /// The size of all that is owed. Entries are read once: there may be very many, and somebody may ask every second.
+    fn size_of(&self, owed: &[Owed]) -> u64 {
+        let known = std::mem::take(&mut *lock(&self.sizes));
+        let read =
+            |key: &EntryKey| self.store.peek_entry(key).ok().flatten().map_or(0, |entry| entry.size_bytes());
+        let sizes: HashMap<EntryKey, u64> = owed
+            .iter()
+            .map(|item| (item.key, known.get(&item.key).copied().unwrap_or_else(|| read(&item.key))))
+            .collect();
+        let total = sizes.values().sum();
+        *lock(&self.sizes) = sizes;
+        total
     }
 
     fn count(&self, change: impl FnOnce(&mut Numbers)) {
-        change(&mut self.lock());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+        change(&mut lock(&self.numbers));
     }
 }
 
-/// What became of one attempt.
-enum Success {
-    /// Nothing is left to do.
-    Settled,
-    /// To be tried again whenever the remote is well.
-    Later,
-    /// Something here is wrong; to be tried a few times.
-    Local,
+impl Work {
+    /// Takes from what is owed what is due, and forgets failures of what no longer is.
+    fn sort_out(&mut self, owed: &[Owed], now: Instant) {
+        let keys: HashSet<EntryKey> = owed.iter().map(|item| item.key).collect();
+        self.failures.retain(|key, _| keys.contains(key));
+        let busy: HashSet<EntryKey> = self.in_flight.values().map(|item| item.key).collect();
+        let is_due = |item: &&Owed| {
+            !busy.contains(&item.key)
+                && self.failures.get(&item.key).is_none_or(|failure| failure.next <= now)
+        };
+        self.due = owed.iter().filter(is_due).copied().collect();
+    }
+}
+
+impl Failure {
+    fn again_in(wait: Duration) -> Self {
+        Self { attempts: 0, objections: 0, next: Instant::now() + wait }
+    }
+
+    /// One more, after which it is left alone for longer than before.
+    fn count(&mut self, blame: Blame, now: Instant) {
+        self.next = now + RETRY_MIN.saturating_mul(1 << self.attempts.min(8)).min(RETRY_MAX);
+        self.attempts += 1;
+        self.objections += u32::from(blame == Blame::Object);
+    }
+}
+
+/// Nothing that can panic is done while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -82,12 +82,13 @@ fn incomplete(key: &EntryKey, why: &dyn std::fmt::Display) -> PackError {
     PackError::Incomplete(*key, why.to_string())
 }
 
-/// A blob that is gone makes the entry incomplete; any other trouble may pass.
+/// A blob that isn't there says something about the entry; any other failure to read one says nothing, and may pass.
 fn unreadable(key: &EntryKey, path: &Path, error: io::Error) -> PackError {
-    if error.kind() == io::ErrorKind::NotFound {
-        return incomplete(key, &error);
+    let why = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => incomplete(key, &why),
+        kind => PackError::Write(io::Error::new(kind, why)),
     }
-    PackError::Read { path: path.to_owned(), error }
 }
 
 /// The entry's contents, each once, with the lengths that they have in the store.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
+use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,8 +46,19 @@ struct Rule {
 #[derive(Debug, Default)]
 struct Inner {
     objects: BTreeMap<String, Vec<u8>>,
+    /// How many writes there had been before each object's: the seconds of its time.
+    written: BTreeMap<String, i64>,
+    writes: i64,
     rules: Vec<Rule>,
     counts: BTreeMap<Request, u64>,
+}
+
+impl Inner {
+    fn set(&mut self, name: &str, bytes: Vec<u8>) {
+        self.objects.insert(name.to_owned(), bytes);
+        self.written.insert(name.to_owned(), self.writes);
+        self.writes += 1;
+    }
 }
 
 /// The bucket.
@@ -96,7 +107,7 @@ impl Memory {
 
     /// Sets an object, without a request.
     pub fn set_object(&self, name: &str, bytes: Vec<u8>) {
-        self.lock().objects.insert(name.to_owned(), bytes);
+        self.lock().set(name, bytes);
     }
 
     /// Removes an object, without a request.
@@ -194,7 +205,7 @@ impl Remote for Memory {
             if inner.objects.contains_key(name) {
                 return Ok(Put::Present);
             }
-            inner.objects.insert(name.to_owned(), bytes);
+            inner.set(name, bytes);
             Ok(Put::Written)
         })
     }
@@ -212,14 +223,17 @@ impl Remote for Memory {
             self.begin(Request::List, "list", prefix).await?;
             let after = page.map(|token| token.0).unwrap_or_default();
             let inner = self.lock();
-            let mut rest = inner
-                .objects
-                .iter()
-                .filter(|(name, _)| name.starts_with(prefix) && **name > after)
-                .map(|(name, bytes)| (name.clone(), bytes.len() as u64));
+            let mut rest =
+                inner.objects.iter().filter(|(name, _)| name.starts_with(prefix) && **name > after).map(
+                    |(name, bytes)| Object {
+                        name: name.clone(),
+                        size: bytes.len() as u64,
+                        modified_s: inner.written.get(name).copied().unwrap_or(0),
+                    },
+                );
             let objects: Vec<_> = rest.by_ref().take(self.page_len).collect();
             let more = rest.next().is_some();
-            let next = objects.last().filter(|_| more).map(|(name, _)| PageToken(name.clone()));
+            let next = objects.last().filter(|_| more).map(|object| PageToken(object.name.clone()));
             Ok(Page { objects, next })
         })
     }

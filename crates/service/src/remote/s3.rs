@@ -23,7 +23,7 @@ pub use connect::Patience;
 use fault::Failure;
 pub(crate) use route::proxy_of;
 
-use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
+use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(60);
@@ -277,7 +277,8 @@ impl Remote for S3 {
             let next = next.filter(|_| answer.is_truncated == Some(true));
             let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
                 let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                Some((object.key?, size))
+                let modified_s = object.last_modified.map_or(0, |time| time.secs());
+                Some(Object { name: object.key?, size, modified_s })
             });
             Ok(Page { objects: objects.collect(), next })
         })

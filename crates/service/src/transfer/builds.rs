@@ -12,6 +12,9 @@ use crate::remote::{Body, Fault};
 /// How often what was written is read back and, where another machine's came in between, joined again.
 const ROUNDS_MAX: usize = 4;
 
+/// Pages of a listing of shards that are looked through.
+const SHARD_PAGES_MAX: usize = 10;
+
 /// Where a build is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlace {
@@ -41,6 +44,45 @@ impl Transfer {
             }
         }
         Ok(None)
+    }
+
+    /// The same from a shard, whatever namespace it is in: for those who don't know which ones there are. The latest,
+    /// where several have it.
+    ///
+    /// # Errors
+    /// When the bucket can't be listed or read. A shard that can't be used is passed over.
+    pub async fn find_shard(
+        &self,
+        manifest_key: &Label,
+        lockfile: &Digest,
+        toolchain: &Digest,
+    ) -> Result<Option<Build>, TransferError> {
+        let prefix = self.keys.shards();
+        let end = format!("/shards/{}.json", shard_hash(manifest_key, lockfile, toolchain));
+        let mut found: Option<Build> = None;
+        let mut page = None;
+        for _ in 0..SHARD_PAGES_MAX {
+            let listed = match self.retry(|| self.remote.list(&prefix, page.clone())).await {
+                // Whoever may not list knows only what has a fixed name.
+                Err(error) if error.fault == Fault::Denied => return Ok(None),
+                listed => listed?,
+            };
+            for object in listed.objects.iter().filter(|object| object.name.ends_with(&end)) {
+                let build = match self.build_manifest(&object.name).await {
+                    Err(error @ TransferError::Refused { .. }) => {
+                        tracing::warn!(%error, "a shard is passed over");
+                        continue;
+                    }
+                    manifest => manifest?.and_then(|manifest| manifest.find(lockfile, toolchain).cloned()),
+                };
+                found = found.into_iter().chain(build).max_by_key(|build| build.saved_s);
+            }
+            page = listed.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Adds what a build needed to what is saved of the same lockfile and toolchain; returns the names of the objects.

@@ -20,6 +20,21 @@ impl Transfer {
     /// # Errors
     /// When the bucket can't be listed, or its pages don't advance.
     pub async fn list_manifests(&self, dir: Option<&CrateDir>) -> Result<Vec<Listed>, TransferError> {
+        Ok(self.dated_manifests(dir).await?.into_iter().map(|(_, listed)| listed).collect())
+    }
+
+    /// So many manifests of one crate, the newest first.
+    ///
+    /// # Errors
+    /// As [`Transfer::list_manifests`].
+    pub async fn newest_manifests(&self, dir: &CrateDir, count: usize) -> Result<Vec<Listed>, TransferError> {
+        let mut dated = self.dated_manifests(Some(dir)).await?;
+        dated.sort_by_key(|(modified_s, _)| std::cmp::Reverse(*modified_s));
+        Ok(dated.into_iter().take(count).map(|(_, listed)| listed).collect())
+    }
+
+    /// The manifests of one crate, or of all, with the times at which they were written, in seconds since 1970.
+    async fn dated_manifests(&self, dir: Option<&CrateDir>) -> Result<Vec<(i64, Listed)>, TransferError> {
         let prefix = dir.map_or_else(|| self.keys.manifests(), |dir| self.keys.manifests_of(dir));
         let mut found = Vec::new();
         let mut page = None;
@@ -27,16 +42,18 @@ impl Transfer {
         loop {
             let listed = self.retry(|| self.remote.list(&prefix, page.clone())).await?;
             // Servers that don't understand where to go on begin again: that would never end.
-            if let Some((first, _)) = listed.objects.first()
-                && *first <= last
+            if let Some(first) = listed.objects.first()
+                && first.name <= last
             {
                 return Err(refuse(&prefix, Refusal::Listing));
             }
-            if let Some((name, _)) = listed.objects.last() {
-                last.clone_from(name);
+            if let Some(object) = listed.objects.last() {
+                last.clone_from(&object.name);
             }
-            let manifests = listed.objects.iter().filter_map(|(name, _)| self.keys.parse_manifest(name));
-            found.extend(manifests.map(|(dir, key)| Listed { dir, key }));
+            found.extend(listed.objects.iter().filter_map(|object| {
+                let (dir, key) = self.keys.parse_manifest(&object.name)?;
+                Some((object.modified_s, Listed { dir, key }))
+            }));
             match listed.next {
                 Some(_) if listed.objects.is_empty() => return Err(refuse(&prefix, Refusal::Listing)),
                 Some(next) => page = Some(next),

@@ -300,9 +300,14 @@ async fn builds_are_found_by_lockfile_and_toolchain_without_listing() {
         let found = here.transfer.find_build(place, &lockfile, &toolchain).await.expect("looked");
         assert_eq!(found.is_some(), expected);
     }
+    assert_eq!(bucket.count(Request::List), 0);
+    let key = &plain.manifest_key;
+    for (lockfile, expected) in [(other.lockfile, true), (lockfile, false)] {
+        let found = here.transfer.find_shard(key, &lockfile, &toolchain).await.expect("looked");
+        assert_eq!(found.is_some(), expected, "without knowing the namespace");
+    }
     let found = here.transfer.find_build(&plain, &lockfile, &Digest::of(b"nightly")).await.expect("looked");
     assert_eq!(found, None);
-    assert_eq!(bucket.count(Request::List), 0);
 }
 
 #[tokio::test]

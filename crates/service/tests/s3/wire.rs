@@ -66,7 +66,9 @@ async fn listings_continue_where_the_last_page_ended() {
     std::fs::write(server.bucket_dir().join("q"), b"x").expect("write");
     let first = client.list("p/", None).await.expect("listed");
     assert_eq!(first.objects.len(), 1000);
-    assert_eq!(first.objects[0], ("p/0000".to_owned(), 1));
+    let object = &first.objects[0];
+    assert_eq!((object.name.as_str(), object.size), ("p/0000", 1));
+    assert!(object.modified_s > 1_600_000_000, "{object:?}");
     let second = client.list("p/", first.next).await.expect("listed");
     assert_eq!(second.objects.len(), 5);
     assert_eq!(second.next, None);

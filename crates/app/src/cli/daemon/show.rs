@@ -92,6 +92,9 @@ impl View<'_> {
             "  {:<22}{} done, {} of them known there; {} stay local; {} attempts failed",
             "uploads", uploads.done, uploads.known, uploads.dropped, uploads.failed
         );
+        if let Some(why) = &uploads.refused {
+            let _ = writeln!(text, "  {:<22}the credentials may not write: {why}", "uploads wait");
+        }
         if let Some(error) = &uploads.last_error {
             let _ = writeln!(text, "  {:<22}{error}", "latest failure");
         }
@@ -144,6 +147,7 @@ mod tests {
                 known: 1,
                 failed: 2,
                 last_error: Some("503".into()),
+                refused: Some("403 (tried again in 3600 s)".into()),
                 ..Uploads::default()
             },
             ..Health::default()
@@ -158,6 +162,7 @@ The daemon is running: process 42, version 1.2.3, for 1m 00s
   builds                5 asked, 3 arrived, 1 absent, 1 not answered
   prefetched            10 entries (10.0 MiB) for 1 build(s); 2 (1.00 MiB) not used so far
   uploads               4 done, 1 of them known there; 0 stay local; 2 attempts failed
+  uploads wait          the credentials may not write: 403 (tried again in 3600 s)
   latest failure        503
   queue                 7 upload(s) owed, 1.00 GiB, the oldest for 1m 30s
 ";

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kache_core::config::{Settings, env};
+use kache_core::protocol::Status as Health;
+use kache_store::Store;
 
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
@@ -24,6 +26,16 @@ enum Manager {
 
 impl Manager {
     const HERE: Manager = if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
+
+    /// Whether its program is there to be asked.
+    fn is_there(self) -> bool {
+        let program = match self {
+            Manager::Systemd => "systemctl",
+            Manager::Launchd => "launchctl",
+        };
+        let path = std::env::var_os(env::PATH).unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    }
 
     /// Where it looks for the file.
     fn file(self, set: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -75,8 +87,9 @@ enum Change {
     Uninstall,
 }
 
-/// Registers the daemon, says what was done, and starts it.
-pub fn install(settings: &Settings, ui: &Ui) -> Outcome {
+/// Registers the daemon, says what was done, and starts it. One that runs already makes way: it would keep the lock, and
+/// the service would end at once.
+pub fn install(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
     let manager = Manager::HERE;
     let program = std::env::current_exe()
         .map_err(|error| CliError::failure("this program's own path is unknown").because(&error))?;
@@ -88,8 +101,24 @@ pub fn install(settings: &Settings, ui: &Ui) -> Outcome {
         write(&file, &text).map_err(|error| CliError::file("write", &file, &error))?;
         ui.status(&format!("Wrote {}.", file.display()));
     }
+    if manager.is_there() && super::health(store).is_ok_and(|health| health.is_some()) {
+        super::stop(store, ui)?;
+    }
     match run_all(&manager.commands(&file, Change::Install)) {
-        Ok(()) => ui.status("The daemon runs now and starts at every login."),
+        Ok(()) => match super::until_healthy(store) {
+            Ok(health) => {
+                ui.status("The daemon runs now and starts at every login.");
+                if let Some(why) = other_remote(&health, settings) {
+                    ui.warn(&why);
+                    ui.status(
+                        "Put `[cache.remote]` into ~/.config/kache/config.toml: a service sees neither the variables of \
+                         this shell nor a project's settings. Or undo this with `kache daemon uninstall`; builds start \
+                         a daemon with their own settings.",
+                    );
+                }
+            }
+            Err(error) => return Err(error.hint("`kache daemon log` may say why")),
+        },
         Err(why) => {
             ui.warn(&format!("no service manager took it up: {why}"));
             ui.status(
@@ -99,6 +128,21 @@ pub fn install(settings: &Settings, ui: &Ui) -> Outcome {
         }
     }
     Ok(Status::Done)
+}
+
+/// What is wrong when the service got another remote from its settings than builds here get from theirs.
+fn other_remote(health: &Health, settings: &Settings) -> Option<String> {
+    let here = settings.remote()?;
+    (health.remote_id != Some(here.identity())).then(|| {
+        let theirs = if health.remote.is_empty() { "no remote" } else { health.remote.as_str() };
+        let here = here.describe();
+        if theirs == here {
+            return format!(
+                "the service serves {here} as somebody else than builds here, so it serves none of them"
+            );
+        }
+        format!("the service serves {theirs}, builds here use {here}: it serves none of them")
+    })
 }
 
 /// Undoes [`install`].
@@ -153,6 +197,11 @@ fn variables(settings: &Settings, env: impl Fn(&str) -> Option<String>) -> Vec<(
     if let Some(file) = settings.file.as_ref().filter(|_| env(env::KACHE_CONFIG).is_some()) {
         variables.push((env::KACHE_CONFIG, file.clone()));
     }
+    // Who one is, where the standard chain decides that; never a key.
+    if settings.remote().is_some_and(|remote| remote.ambient.is_some()) {
+        let chain = [env::AWS_PROFILE, env::AWS_CONFIG_FILE, env::AWS_SHARED_CREDENTIALS_FILE];
+        variables.extend(chain.into_iter().filter_map(|name| Some((name, env(name)?))));
+    }
     variables
 }
 
@@ -206,6 +255,48 @@ mod tests {
         assert!(!text.contains("KACHE_CONFIG"));
         let agent = launchd_agent(Path::new("/a&b/kache"), &variables);
         assert!(agent.contains("<string>/a&amp;b/kache</string><string>daemon</string>"), "{agent}");
+    }
+
+    #[test]
+    fn a_service_is_told_who_one_is_and_no_secret() {
+        let bucket = |name: &str| (name == env::KACHE_S3_BUCKET).then(|| "b".into());
+        let settings = Settings::resolve(None, bucket).expect("settings").0;
+        let variables = variables(&settings, |name| Some(format!("value of {name}")));
+        let names: Vec<&str> = variables.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&env::AWS_PROFILE), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("KEY") || name.contains("TOKEN")), "{names:?}");
+    }
+
+    #[test]
+    fn a_service_with_another_remote_is_noticed() {
+        let of = |bucket: &'static str, profile: Option<&'static str>| {
+            let value = move |name: &str| match name {
+                env::KACHE_S3_BUCKET => Some(bucket.into()),
+                env::AWS_PROFILE => profile.map(Into::into),
+                _ => None,
+            };
+            Settings::resolve(None, value).expect("settings").0
+        };
+        let serving = |settings: &Settings| {
+            let remote = settings.remote();
+            Health {
+                remote: remote.map(|remote| remote.describe()).unwrap_or_default(),
+                remote_id: remote.map(|remote| remote.identity()),
+                ..Health::default()
+            }
+        };
+        let here = of("ours", None);
+        assert_eq!(other_remote(&serving(&here), &here), None);
+        let none = Settings::resolve(None, |_| None).expect("settings").0;
+        assert_eq!(other_remote(&serving(&here), &none), None, "builds here use no remote");
+        for (service, part) in [
+            (&none, "serves no remote, builds here use s3://ours/"),
+            (&of("theirs", None), "serves s3://theirs/"),
+            (&of("ours", Some("ci")), "as somebody else"),
+        ] {
+            let why = other_remote(&serving(service), &here).expect("another remote");
+            assert!(why.contains(part), "{why}");
+        }
     }
 
     #[test]

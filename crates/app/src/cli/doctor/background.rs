@@ -42,6 +42,9 @@ pub fn daemon(store: &Store, settings: &Settings, findings: &mut Findings) {
             if let Some(why) = health.sick {
                 findings.add(Verdict::Warning, format!("the remote is left alone for a while: {why}"));
             }
+            if let Some(why) = health.uploads.refused {
+                findings.add(Verdict::Note, format!("uploads wait, the credentials may not write: {why}"));
+            }
         }
     }
     if let Some(why) = wanted.and_then(|remote| store.avoided_daemon(&remote)) {

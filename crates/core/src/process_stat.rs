@@ -1,0 +1,47 @@
+//! The line that Linux keeps about a process, `/proc/PID/stat`, as far as it tells one process from a later one of the
+//! same number. Knows nothing about where the line is read.
+
+/// What is of interest in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat<'a> {
+    /// A letter: `R` runs, `Z` has ended and isn't waited for.
+    pub state: &'a str,
+    /// When it was started, in clock ticks since the system was.
+    pub start: &'a str,
+}
+
+impl<'a> ProcessStat<'a> {
+    /// Reads the line: number, name in parentheses, which may hold anything, then the state and some fifty numbers.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.rsplit_once(')')?.1.split_whitespace();
+        let state = fields.next()?;
+        // The 22nd field of the line.
+        let start = fields.nth(18)?;
+        Some(Self { state, start })
+    }
+
+    /// Whether the process has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, "Z" | "X")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_may_hold_anything() {
+        let numbers: String = (4..=52).map(|field| format!(" {field}")).collect();
+        for (name, state, over) in
+            [("cargo", "S", false), ("a) Z 1 (b", "R", false), ("", "Z", true), ("x y", "X", true)]
+        {
+            let line = format!("17 ({name}) {state}{numbers}\n");
+            let stat = ProcessStat::parse(&line).expect("a line");
+            assert_eq!((stat.state, stat.start, stat.is_over()), (state, "22", over), "{name:?}");
+        }
+        for line in ["", "17 (cargo", "17 (cargo) S 1 2"] {
+            assert_eq!(ProcessStat::parse(line), None, "{line:?}");
+        }
+    }
+}
