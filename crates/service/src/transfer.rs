@@ -237,5 +237,8 @@ fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
 }
 
 #[cfg(test)]
+#[path = "transfer/foreign_tests.rs"]
+mod foreign_tests;
+#[cfg(test)]
 #[path = "transfer/tests.rs"]
 mod tests;
