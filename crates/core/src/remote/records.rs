@@ -32,7 +32,11 @@ fn is_harmless(input: &Input, secret_env: &[String]) -> bool {
         // What its value leads to would show in the names of objects that are asked for.
         Input::Env(name) if secrets::is_secret(name, secret_env) => return false,
         Input::Env(name) => (name, false),
-        Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::MacroEnv(name) => (name, true),
+        Input::File(name)
+        | Input::Dir(name)
+        | Input::Link(name)
+        | Input::MacroEnv(name)
+        | Input::PortableMacroEnv(name) => (name, true),
     };
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['\0', '\u{1}', '\u{2}']) {
         return false;
