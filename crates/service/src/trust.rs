@@ -113,7 +113,8 @@ impl Trust {
         if !self.is_particular() {
             return Ok(());
         }
-        let own = self.signing.as_ref().and_then(|pair| pair.public_key().as_ref().try_into().ok());
+        let own: Option<[u8; 32]> =
+            self.signing.as_ref().and_then(|pair| pair.public_key().as_ref().try_into().ok());
         let accepted: Vec<[u8; 32]> = self.trusted.iter().copied().chain(own).collect();
         self.check(manifest, &accepted)
     }

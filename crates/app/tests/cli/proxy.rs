@@ -34,7 +34,7 @@ fn requests_go_through_the_proxy_that_the_environment_names_unless_the_server_is
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let sync = ["sync", "--pull", "--all", "--dry-run"];
     // Nobody listens there, and nobody has to.
-    let ran = home.kache_with(&sync, &[&env, &[("HTTP_PROXY", "http://127.0.0.1:9")][..]].concat());
+    let ran = home.kache_with(&sync, &[&env[..], &[("HTTP_PROXY", "http://127.0.0.1:9")][..]].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(server.count("GET", "list-type=2"), 1);
     server.forget();
@@ -48,7 +48,7 @@ fn requests_go_through_the_proxy_that_the_environment_names_unless_the_server_is
     ] {
         server.forget();
         let far = [("KACHE_S3_ENDPOINT", "http://s3.invalid")];
-        let ran = home.kache_with(&sync, &[&env, &far[..], variables].concat());
+        let ran = home.kache_with(&sync, &[&env[..], &far[..], variables].concat());
         assert_eq!(server.count("GET", "list-type=2"), expected, "{variables:?} {ran:?}");
         assert_eq!(ran.code == 0, expected == 1, "{ran:?}");
     }
@@ -56,7 +56,7 @@ fn requests_go_through_the_proxy_that_the_environment_names_unless_the_server_is
     for args in [&sync[..], &["doctor"]] {
         let (proxy, heard) = refusing_proxy();
         let far = [("KACHE_S3_ENDPOINT", "https://s3.invalid"), ("HTTPS_PROXY", proxy.as_str())];
-        let ran = home.kache_with(args, &[&env, &far[..]].concat());
+        let ran = home.kache_with(args, &[&env[..], &far[..]].concat());
         assert_eq!(heard.join().expect("heard"), "CONNECT s3.invalid:443 HTTP/1.1", "{ran:?}");
         if args == ["doctor"] {
             assert!(ran.out.contains(&format!("go through the proxy {proxy}")), "{ran:?}");

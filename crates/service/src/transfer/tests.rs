@@ -1,6 +1,7 @@
 //! Tests of transfers between machines that share a bucket in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::record::{Input, InputRecord, RecordSet};
@@ -89,6 +90,11 @@ async fn passing_trouble_is_waited_out_and_lasting_trouble_is_not() {
         let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
         assert_eq!(error.fault(), Some(Fault::Credentials));
     }
+    // A pause that the server asks for is granted.
+    let (there, begun) = (machine(&bucket), tokio::time::Instant::now());
+    bucket.arrange(Request::Get, "/manifests/", 1, Mischief::Throttle(Duration::from_secs(20)));
+    there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("in the end");
+    assert!(begun.elapsed() >= Duration::from_secs(20));
     // A body that ends early is fetched again.
     let there = machine(&bucket);
     bucket.arrange(Request::Get, "/packs/", 1, Mischief::Truncate(10));

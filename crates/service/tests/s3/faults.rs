@@ -50,6 +50,10 @@ async fn answers_are_told_apart() {
         server.arrange("GET", &name, 2, mischief);
         assert_eq!(client.get(&name, 10).await.expect_err("failed").fault, expected);
     }
+    let later = Mischief::StatusWith(503, "SlowDown", "retry-after", "7".to_owned());
+    server.arrange("GET", "/z", 2, later);
+    let error = client.get("z", 10).await.expect_err("failed");
+    assert_eq!((error.fault, error.pause), (Fault::Throttled, Some(Duration::from_secs(7))));
     server.arrange("PUT", "/x", 1, status(503, "SlowDown"));
     client.put("x", Body::of(&b"y"[..])).await.expect("the second attempt");
 }
