@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use kache_core::config::Settings;
 use kache_core::reason::Bypass;
@@ -65,15 +64,5 @@ fn start_log(settings: &Settings) {
         },
     };
     let Ok(file) = OpenOptions::new().create(true).append(true).open(file) else { return };
-    let (parsed, problem) = match tracing_subscriber::EnvFilter::try_new(&filter.value) {
-        Ok(parsed) => (parsed, None),
-        Err(error) => (tracing_subscriber::EnvFilter::new("error"), Some(error)),
-    };
-    let log =
-        tracing_subscriber::fmt().with_env_filter(parsed).with_writer(Mutex::new(file)).with_ansi(false);
-    // A second log in one process is refused; the first one stays.
-    let _ = log.try_init();
-    if let Some(error) = problem {
-        tracing::error!("the log's filter {:?} is not valid, errors only: {error}", filter.value);
-    }
+    crate::log::start(&filter.value, "error", file);
 }

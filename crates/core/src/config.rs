@@ -2,8 +2,8 @@
 //! crate. Pure: whoever calls found and read the files, and passes the environment as a function.
 //!
 //! Environment wins over file, file over default; an empty variable counts as unset. A value that can't be used is
-//! an error that names place, key and value. Errors that only concern the remote, and unknown keys, are kept in
-//! [`Settings::problems`]: the wrapper goes on locally, the command line refuses.
+//! an error that names place, key and value. Errors that only concern the remote or the daemon, and unknown keys, are
+//! kept in [`Settings::problems`]: the wrapper goes on without, the command line refuses.
 //!
 //! The wrapper resolves settings for every compiler call, so without a settings file nothing is parsed.
 
@@ -31,6 +31,13 @@ use layers::Layers;
 
 /// Size limit of the store unless one is set, in bytes.
 pub const SIZE_BYTES_MAX: u64 = 50 << 30;
+
+/// Seconds after which an idle daemon ends unless others are set.
+const IDLE_TIMEOUT_S: u64 = 600;
+/// Transfers at a time unless another number is set.
+const CONCURRENCY: u32 = 16;
+/// zstd level of packs unless another one is set.
+const COMPRESSION_LEVEL: i32 = 3;
 
 /// Which layer a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +126,8 @@ pub struct Settings {
     /// `KACHE_LOG_FILE`.
     pub log_file: Option<Setting<PathBuf>>,
     remote: Option<Remote>,
-    /// What is wrong without keeping the local cache from working: unknown keys and everything about the remote,
-    /// which is off then.
+    /// What is wrong without keeping the local cache from working: unknown keys, everything about the remote, which is
+    /// off then, and figures that only transfers and the daemon need, in whose place the defaults are used.
     pub problems: Vec<ConfigError>,
 }
 
@@ -142,6 +149,12 @@ impl Settings {
         };
         let string = |var, key| layers.text(Some(var), key, |text| Ok(text.to_owned()));
         let size = |text: &str| Ok(quantity::parse_size(text)?);
+        let daemon = switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true);
+        let daemon = unless_wrong(daemon, true, &mut problems);
+        let daemon_idle_timeout_s = unless_wrong(idle_timeout(&layers), IDLE_TIMEOUT_S, &mut problems);
+        let s3_concurrency = unless_wrong(concurrency(&layers), CONCURRENCY, &mut problems);
+        let level = compression_level(&layers, &mut warnings);
+        let compression_level = unless_wrong(level, COMPRESSION_LEVEL, &mut problems);
         let local_only = switch(Some(env::KACHE_LOCAL_ONLY), Some("cache.local_only"), false)?;
         let shares = remote.is_some() && !local_only.value;
         let settings = Self {
@@ -161,10 +174,10 @@ impl Settings {
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
             seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), false)?,
-            daemon: switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true)?,
-            daemon_idle_timeout_s: idle_timeout(&layers)?,
-            s3_concurrency: concurrency(&layers)?,
-            compression_level: compression_level(&layers, &mut warnings)?,
+            daemon,
+            daemon_idle_timeout_s,
+            s3_concurrency,
+            compression_level,
             disabled: switch(Some(env::KACHE_DISABLED), None, false)?,
             verify: layers
                 .text(Some(env::KACHE_VERIFY), None, sample)?
@@ -200,6 +213,18 @@ impl Settings {
             None => Ok(self),
         }
     }
+}
+
+/// A setting that builds can do without: what is wrong with it is noted, and the default is used.
+fn unless_wrong<T>(
+    found: Result<Setting<T>, ConfigError>,
+    default: T,
+    problems: &mut Vec<ConfigError>,
+) -> Setting<T> {
+    found.unwrap_or_else(|error| {
+        problems.push(error);
+        Setting::default_of(default)
+    })
 }
 
 fn from_env<T>(value: T) -> Setting<T> {
@@ -265,7 +290,7 @@ fn idle_timeout<E: Fn(&str) -> Option<OsString>>(
         Some("cache.daemon_idle_timeout_secs"),
         |seconds| u64::try_from(seconds).map_err(|_| out_of_range(seconds, "is not a number of seconds")),
     )?;
-    Ok(found.unwrap_or(Setting::default_of(600)))
+    Ok(found.unwrap_or(Setting::default_of(IDLE_TIMEOUT_S)))
 }
 
 fn concurrency<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Result<Setting<u32>, ConfigError> {
@@ -274,7 +299,7 @@ fn concurrency<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Resul
         _ => Err(out_of_range(n, "is not between 1 and 512")),
     };
     let found = layers.integer(Some(env::KACHE_S3_CONCURRENCY), Some("cache.s3_concurrency"), check)?;
-    Ok(found.unwrap_or(Setting::default_of(16)))
+    Ok(found.unwrap_or(Setting::default_of(CONCURRENCY)))
 }
 
 fn compression_level<E: Fn(&str) -> Option<OsString>>(
@@ -282,7 +307,9 @@ fn compression_level<E: Fn(&str) -> Option<OsString>>(
     warnings: &mut Vec<Warning>,
 ) -> Result<Setting<i32>, ConfigError> {
     let found = layers.integer(Some(env::KACHE_COMPRESSION_LEVEL), Some("cache.compression_level"), Ok)?;
-    let Some(Setting { value: given, origin }) = found else { return Ok(Setting::default_of(3)) };
+    let Some(Setting { value: given, origin }) = found else {
+        return Ok(Setting::default_of(COMPRESSION_LEVEL));
+    };
     let used = given.clamp(1, 22);
     if used != given {
         let place =

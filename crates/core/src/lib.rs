@@ -16,6 +16,7 @@ pub mod entry;
 pub mod entry_key;
 pub mod event;
 pub mod flags;
+mod form;
 pub mod invocation;
 pub mod key;
 pub mod link_report;

@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::form::newer_version;
 use crate::key::EntryKey;
 use crate::paths::Root;
 
@@ -131,7 +132,11 @@ impl RecordSet {
 
     /// Reads the JSON form.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut set: RecordSet = serde_json::from_slice(bytes)?;
+        let mut set: RecordSet =
+            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
+                Some(version) => RecordError::Newer(version),
+                None => error.into(),
+            })?;
         if set.version > VERSION {
             return Err(RecordError::Newer(set.version));
         }
@@ -165,7 +170,9 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_ignored() {
-        assert!(matches!(RecordSet::decode(br#"{"version":99,"records":[]}"#), Err(RecordError::Newer(99))));
+        for newer in [r#"{"version":99,"records":[]}"#, r#"{"version":99,"records":[{"inputs":7}]}"#] {
+            assert!(matches!(RecordSet::decode(newer.as_bytes()), Err(RecordError::Newer(99))));
+        }
     }
 
     proptest::proptest! {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kache_core::config::Remote as Settings;
 use kache_core::remote::keys::Keys;
 
-use crate::remote::s3::{Patience, S3};
+use crate::remote::s3::{Patience, S3, proxy_of};
 use crate::remote::{Body, Fault, Remote, RemoteError};
 
 /// Longest wait for a connection.
@@ -30,14 +30,17 @@ pub enum Step {
     Bad(String, Option<Fault>),
 }
 
-/// Where requests go: host and port.
-fn server(settings: &Settings) -> (String, u16) {
-    let Some(endpoint) = &settings.endpoint else {
-        return (format!("s3.{}.amazonaws.com", settings.region.value), 443);
-    };
-    let (port, rest) = match endpoint.value.strip_prefix("http://") {
+/// The server's address.
+fn server(settings: &Settings) -> String {
+    let by_region = || format!("https://s3.{}.amazonaws.com", settings.region.value);
+    settings.endpoint.as_ref().map_or_else(by_region, |endpoint| endpoint.value.clone())
+}
+
+/// Host and port of an address.
+fn host_and_port(url: &str) -> (String, u16) {
+    let (port, rest) = match url.strip_prefix("http://") {
         Some(rest) => (80, rest),
-        None => (443, endpoint.value.strip_prefix("https://").unwrap_or(&endpoint.value)),
+        None => (443, url.strip_prefix("https://").unwrap_or(url)),
     };
     let authority = rest.split('/').next().unwrap_or_default();
     match authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
@@ -63,15 +66,27 @@ pub async fn examine(settings: &Settings) -> Vec<Step> {
         }
     }
     let keys = Keys::new(&settings.prefix.value);
-    if list(&s3, &keys, &mut steps).await {
-        write_and_read(&s3, &keys, &mut steps).await;
+    if let Some(sight) = list(&s3, &keys, &mut steps).await {
+        write_and_read(&s3, &keys, sight, &mut steps).await;
     }
     steps
 }
 
-/// Name and port of the server.
+/// Whether a missing object can be told from a forbidden one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Clear,
+    Blind,
+}
+
+/// Name and port of the server, or of the proxy before it.
 async fn reach(settings: &Settings, steps: &mut Vec<Step>) -> bool {
-    let (host, port) = server(settings);
+    let server = server(settings);
+    let proxy = proxy_of(&server);
+    if let Some(proxy) = &proxy {
+        steps.push(Step::Good(format!("requests go through the proxy {proxy}")));
+    }
+    let (host, port) = host_and_port(proxy.as_ref().unwrap_or(&server));
     let name = host.clone();
     let resolved = tokio::task::spawn_blocking(move || (name.as_str(), port).to_socket_addrs()).await;
     let addresses: Vec<SocketAddr> = match resolved {
@@ -110,38 +125,47 @@ async fn reach(settings: &Settings, steps: &mut Vec<Step>) -> bool {
     }
 }
 
-async fn list(s3: &S3, keys: &Keys, steps: &mut Vec<Step>) -> bool {
+async fn list(s3: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sight> {
     match s3.list(&keys.manifests(), None).await {
         Ok(page) => {
             let more = if page.next.is_some() { "more than " } else { "" };
             steps.push(Step::Good(format!("listing works: {more}{} entries", page.objects.len())));
-            true
+            Some(Sight::Clear)
         }
         Err(error) if error.fault == Fault::Denied => {
             steps.push(Step::NoListing(format!("listing is not allowed: {}", error.detail)));
-            true
+            Some(Sight::Blind)
         }
         Err(error) => {
             steps.push(bad(&error));
-            false
+            None
         }
     }
 }
 
-async fn write_and_read(s3: &S3, keys: &Keys, steps: &mut Vec<Step>) {
+async fn write_and_read(s3: &dyn Remote, keys: &Keys, sight: Sight, steps: &mut Vec<Step>) {
     let name = keys.scratch();
-    match s3.put(&name, Body::Bytes(SCRATCH.to_vec())).await {
-        Ok(()) => steps.push(Step::Good(format!("writing works: {name}"))),
+    let is_written = match s3.put(&name, Body::of(SCRATCH)).await {
+        Ok(()) => {
+            steps.push(Step::Good(format!("writing works: {name}")));
+            true
+        }
         Err(error) if error.fault == Fault::Denied => {
             steps.push(Step::ReadOnly(format!("writing is not allowed: {}", error.detail)));
+            false
         }
         Err(error) => return steps.push(bad(&error)),
-    }
+    };
     match s3.get(&name, 1024).await {
         Ok(bytes) if bytes == SCRATCH => steps.push(Step::Good("reading works".to_owned())),
         Ok(_) => steps.push(Step::Bad(format!("{name} has other content than was written"), None)),
         Err(error) if error.fault == Fault::NotFound => {
             steps.push(Step::Good("reading works, there is nothing to read yet".to_owned()));
+        }
+        Err(error) if error.fault == Fault::Denied && sight == Sight::Blind && !is_written => {
+            let what =
+                "whether reading works can't be told: without listing, what isn't there is denied, too";
+            steps.push(Step::Good(what.to_owned()));
         }
         Err(error) => steps.push(bad(&error)),
     }
@@ -154,7 +178,27 @@ fn bad(error: &RemoteError) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::memory::{Memory, Mischief, Request};
     use kache_core::config::{Settings as All, env};
+
+    #[tokio::test]
+    async fn a_denied_read_is_judged_by_what_else_is_allowed() {
+        let denied = Mischief::Fail(Fault::Denied);
+        let is_bad = |step: &Step| matches!(step, Step::Bad(..));
+        let keys = Keys::new("artifacts");
+        for (listing, writing, bad) in
+            [("denied", "denied", false), ("", "denied", true), ("denied", "", true), ("", "", true)]
+        {
+            let bucket = Memory::new();
+            bucket.arrange(Request::Get, "", 1, denied.clone());
+            bucket.arrange(Request::List, "", u32::from(!listing.is_empty()), denied.clone());
+            bucket.arrange(Request::Put, "", u32::from(!writing.is_empty()), denied.clone());
+            let mut steps = Vec::new();
+            let sight = list(&bucket, &keys, &mut steps).await.expect("goes on");
+            write_and_read(&bucket, &keys, sight, &mut steps).await;
+            assert_eq!(steps.iter().any(is_bad), bad, "{steps:?}");
+        }
+    }
 
     #[test]
     fn the_server_follows_from_endpoint_and_region() {
@@ -174,7 +218,7 @@ mod tests {
             };
             let (settings, _) = All::resolve(None, value).expect("settings");
             let remote = settings.remote().expect("a remote");
-            assert_eq!(server(remote), (host.to_owned(), port), "{endpoint}");
+            assert_eq!(host_and_port(&server(remote)), (host.to_owned(), port), "{endpoint}");
         }
     }
 }

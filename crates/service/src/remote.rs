@@ -1,16 +1,19 @@
-//! The seam to a bucket: five operations over object names and bytes, with errors that say what a caller can do.
-//! [`s3`] is the real one, [`memory`] one for tests. Neither knows what the objects mean.
+//! The seam to a bucket: six operations over object names and bytes, with errors that say what a caller can do. [`s3`]
+//! is the real one; tests have one in memory. Neither knows what the objects mean.
 //!
 //! Names are relative to the bucket, so they begin with the prefix; [`keys`] makes them.
 
-pub mod memory;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod s3;
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
+use bytes::Bytes;
 pub use kache_core::remote::keys;
 
 /// What an operation answers, some time later.
@@ -36,16 +39,13 @@ pub trait Remote: fmt::Debug + Send + Sync {
 
     /// Objects whose names start with `prefix`, in byte order; continues after what `page` is from.
     fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page>;
-
-    /// How it is called in messages: no secrets.
-    fn address(&self) -> String;
 }
 
 /// What an object is made of.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// Bytes in memory.
-    Bytes(Vec<u8>),
+    /// Bytes in memory; copies share them.
+    Bytes(Bytes),
     /// A file that doesn't change meanwhile.
     File {
         /// Where it is.
@@ -56,6 +56,11 @@ pub enum Body {
 }
 
 impl Body {
+    /// Bytes in memory.
+    pub fn of(bytes: impl Into<Bytes>) -> Self {
+        Body::Bytes(bytes.into())
+    }
+
     /// Its length, in bytes.
     pub fn size(&self) -> u64 {
         match self {
@@ -156,11 +161,13 @@ pub struct RemoteError {
     pub fault: Fault,
     /// What the server or the system said; never a credential.
     pub detail: String,
+    /// For how long the server wants to be left alone, where it says so.
+    pub pause: Option<Duration>,
 }
 
 impl RemoteError {
     /// An error from trying to `act` on the object `name`.
     pub fn new(act: &'static str, name: &str, fault: Fault, detail: impl Into<String>) -> Self {
-        Self { act, name: name.to_owned(), fault, detail: detail.into() }
+        Self { act, name: name.to_owned(), fault, detail: detail.into(), pause: None }
     }
 }

@@ -1,6 +1,7 @@
 //! Many transfers at a time, as `kache sync` wants them: bounded, each failure counted and none fatal, except those
 //! after which every further request would fail alike. Shows nothing; whoever calls hears of each end.
 
+use std::collections::HashMap;
 use std::future::Future;
 
 use kache_core::key::EntryKey;
@@ -42,8 +43,7 @@ pub async fn list(
 ) -> Vec<Ended<Option<CrateDir>, Vec<Listed>>> {
     let items = crates.map_or_else(|| vec![None], |crates| crates.into_iter().map(Some).collect());
     let act = |transfer: Transfer, dir: Option<CrateDir>| async move {
-        let result = transfer.list_manifests(dir.as_ref()).await;
-        (dir, result)
+        transfer.list_manifests(dir.as_ref()).await
     };
     each(transfer, items, concurrency, act, tell).await
 }
@@ -67,16 +67,11 @@ pub async fn describe(
     tell: impl FnMut(&Result<Described, TransferError>),
 ) -> Vec<Ended<Listed, Described>> {
     let act = |transfer: Transfer, listed: Listed| async move {
-        let result = match transfer.has_here(listed.key).await {
-            Ok(true) => Ok(Described::Here),
-            Ok(false) => {
-                let manifest = transfer.fetch_manifest(&listed.dir, &listed.key).await;
-                manifest
-                    .map(|found| found.map_or(Described::Absent, |found| Described::There(Box::new(found))))
-            }
-            Err(error) => Err(error),
-        };
-        (listed, result)
+        if transfer.has_here(listed.key).await? {
+            return Ok(Described::Here);
+        }
+        let manifest = transfer.fetch_manifest(&listed.dir, &listed.key).await?;
+        Ok::<_, TransferError>(manifest.map_or(Described::Absent, |found| Described::There(Box::new(found))))
     };
     each(transfer, listed, concurrency, act, tell).await
 }
@@ -89,11 +84,10 @@ pub async fn pull(
     tell: impl FnMut(&Result<Fetched, TransferError>),
 ) -> Vec<Ended<Wanted, Fetched>> {
     let act = |transfer: Transfer, wanted: Wanted| async move {
-        let result = match wanted.clone() {
+        match wanted {
             Wanted::Named(listed) => transfer.fetch_entry(&listed.dir, &listed.key).await,
             Wanted::Described(dir, manifest) => transfer.fetch_described(&dir, *manifest).await,
-        };
-        (wanted, result)
+        }
     };
     each(transfer, wanted, concurrency, act, tell).await
 }
@@ -116,11 +110,10 @@ pub async fn push(
     tell: impl FnMut(&Result<Pushed, TransferError>),
 ) -> Vec<Ended<EntryKey, Pushed>> {
     let act = move |transfer: Transfer, key: EntryKey| async move {
-        let result = match pushing {
+        match pushing {
             Pushing::Really => transfer.push_entry(key).await,
             Pushing::DryRun => transfer.consider_pushing(key).await,
-        };
-        (key, result)
+        }
     };
     each(transfer, keys, concurrency, act, tell).await
 }
@@ -133,7 +126,7 @@ pub fn is_lasting(error: &TransferError) -> bool {
         }
         TransferError::Store(error) => error.is_full() || error.is_denied(),
         TransferError::Interrupted => true,
-        TransferError::Refused { .. } | TransferError::Pack(_) => false,
+        TransferError::Refused { .. } | TransferError::Pack(_) | TransferError::Panicked => false,
     }
 }
 
@@ -146,25 +139,58 @@ async fn each<I, T, F>(
     mut tell: impl FnMut(&Result<T, TransferError>),
 ) -> Vec<Ended<I, T>>
 where
-    I: Send + 'static,
+    I: Clone,
     T: Send + 'static,
-    F: Future<Output = (I, Result<T, TransferError>)> + Send + 'static,
+    F: Future<Output = Result<T, TransferError>> + Send + 'static,
 {
     let mut ended = Vec::with_capacity(items.len());
     let mut waiting = items.into_iter();
     let mut running = JoinSet::new();
+    let mut begun = HashMap::new();
     let mut is_over = false;
     loop {
         while !is_over && running.len() < concurrency.max(1) {
             let Some(item) = waiting.next() else { break };
-            running.spawn(act(transfer.clone(), item));
+            let task = running.spawn(act(transfer.clone(), item.clone()));
+            begun.insert(task.id(), item);
         }
-        let Some(done) = running.join_next().await else { break };
-        let Ok((item, result)) = done else { continue };
+        let Some(done) = running.join_next_with_id().await else { break };
+        // Whoever panicked counts as failed, too.
+        let (id, result) = match done {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(error.into())),
+        };
+        let Some(item) = begun.remove(&id) else { continue };
         is_over |= result.as_ref().is_err_and(is_lasting);
         tell(&result);
         ended.push((item, Some(result)));
     }
     ended.extend(waiting.map(|item| (item, None)));
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::remote::memory::Memory;
+    use crate::testing::Machine;
+    use crate::transfer::Policy;
+
+    #[tokio::test]
+    async fn whoever_panics_has_failed_and_the_others_go_on() {
+        let machine = Machine::new(&Arc::new(Memory::new()), Policy::default());
+        let act = |_, i: u32| async move {
+            assert!(i != 2, "a mistake");
+            Ok(i)
+        };
+        let mut told = 0;
+        let mut ended = each(&machine.transfer, vec![1, 2, 3], 2, act, |_| told += 1).await;
+        ended.sort_by_key(|(i, _)| *i);
+        let outcomes: Vec<_> = ended.iter().map(|(i, result)| (*i, matches!(result, Some(Ok(_))))).collect();
+        assert_eq!(outcomes, [(1, true), (2, false), (3, true)]);
+        assert!(matches!(ended[1].1, Some(Err(TransferError::Panicked))));
+        assert_eq!(told, 3);
+    }
 }

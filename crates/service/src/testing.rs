@@ -1,6 +1,7 @@
-//! What tests of this crate share: stores with an entry in them, and a bucket in memory.
+//! What tests of this crate share: stores with an entry in them, a bucket in memory, an ear for warnings.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, Output, OutputKind, Text};
@@ -89,4 +90,33 @@ impl Machine {
         let dir = CrateDir::of(name, name).expect("a name");
         Stored { key, unit: entry.unit, dir, entry }
     }
+}
+
+/// Counts warnings of the log.
+#[derive(Debug, Clone, Default)]
+pub struct Warnings(Arc<AtomicUsize>);
+
+impl Warnings {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }

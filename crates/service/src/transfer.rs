@@ -23,6 +23,7 @@ pub use builds::BuildPlace;
 pub use fetch::Fetched;
 pub use listing::Listed;
 pub use push::{Kept, Pushed};
+use retry::Pace;
 
 use crate::pack::{PackError, UnpackError};
 use crate::remote::{Fault, Remote, RemoteError};
@@ -32,6 +33,10 @@ use crate::trust::{Trust, Untrusted};
 const HUNGRY_LEVEL: i32 = 16;
 /// How many of those.
 const HUNGRY_MAX: usize = 4;
+/// Memory for bodies is given out in pieces of this size, in bytes.
+const BODY_UNIT_BYTES: u64 = 64 << 10;
+/// So many of them: 64 MiB, whatever the concurrency.
+const BODY_UNITS: usize = 1024;
 
 /// What the settings say about sharing.
 #[derive(Debug, Default)]
@@ -59,6 +64,10 @@ pub struct Transfer {
 struct Shared {
     /// Bounds compression and decompression, which take a core and memory each.
     packers: Semaphore,
+    /// Bounds what bodies that are sent from memory take there, in units of [`BODY_UNIT_BYTES`].
+    bodies: Semaphore,
+    /// Slows everybody down when the server asks for it.
+    pace: Pace,
     /// A missing object was answered with "denied": the credentials may not list.
     is_blind: AtomicBool,
     /// Entries in the bucket that turned out to be broken; a push replaces them.
@@ -88,6 +97,9 @@ pub enum TransferError {
     /// The process is ending.
     #[error("interrupted")]
     Interrupted,
+    /// Code of this program panicked; the message is in its own output.
+    #[error("a transfer broke off because of a mistake in kache itself; please report it")]
+    Panicked,
 }
 
 /// Why an object was not used.
@@ -134,6 +146,8 @@ impl Transfer {
         let packers = if hungry { cores.min(HUNGRY_MAX) } else { cores };
         let shared = Shared {
             packers: Semaphore::new(packers),
+            bodies: Semaphore::new(BODY_UNITS),
+            pace: Pace::default(),
             is_blind: AtomicBool::new(false),
             broken: Mutex::default(),
         };
@@ -143,11 +157,6 @@ impl Transfer {
     /// The store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// The bucket.
-    pub fn remote(&self) -> &Arc<dyn Remote> {
-        &self.remote
     }
 
     /// Names of objects.
@@ -181,6 +190,14 @@ impl Transfer {
         }
     }
 
+    /// Tries again what may succeed a moment later; where the server asks for fewer requests, all clones wait.
+    async fn retry<T, F>(&self, act: impl FnMut() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, RemoteError>>,
+    {
+        self.shared.pace.retry(act).await
+    }
+
     fn note_broken(&self, key: &EntryKey) {
         self.broken().insert(*key);
     }
@@ -204,7 +221,13 @@ impl Transfer {
         work: impl FnOnce(&Transfer) -> T + Send + 'static,
     ) -> Result<T, TransferError> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| TransferError::Interrupted)
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(TransferError::from)
+    }
+}
+
+impl From<tokio::task::JoinError> for TransferError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        if error.is_panic() { TransferError::Panicked } else { TransferError::Interrupted }
     }
 }
 
@@ -213,6 +236,9 @@ fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
     TransferError::Refused { name: name.to_owned(), refusal: refusal.into() }
 }
 
+#[cfg(test)]
+#[path = "transfer/foreign_tests.rs"]
+mod foreign_tests;
 #[cfg(test)]
 #[path = "transfer/tests.rs"]
 mod tests;

@@ -99,16 +99,24 @@ impl Trust {
         self.check(manifest, &self.trusted)
     }
 
-    /// Whether a manifest in the bucket says what this machine would say: believed, and signed by this machine's own
-    /// key where it has one.
+    /// Whether nobody who believes the same keys would use what this machine writes.
+    pub fn is_mute(&self) -> bool {
+        self.signing.is_none() && !self.trusted.is_empty()
+    }
+
+    /// Whether a manifest in the bucket may stay: this machine or another one that is trusted has signed it, as far as
+    /// anybody here signs. So machines with keys of their own don't replace each other's.
     ///
     /// # Errors
     /// When it should be written anew.
     pub fn would_keep(&self, manifest: &Manifest) -> Result<(), Untrusted> {
-        self.judge(manifest)?;
-        let Some(pair) = &self.signing else { return Ok(()) };
-        let own: Option<[u8; 32]> = pair.public_key().as_ref().try_into().ok();
-        self.check(manifest, own.as_slice())
+        if !self.is_particular() {
+            return Ok(());
+        }
+        let own: Option<[u8; 32]> =
+            self.signing.as_ref().and_then(|pair| pair.public_key().as_ref().try_into().ok());
+        let accepted: Vec<[u8; 32]> = self.trusted.iter().copied().chain(own).collect();
+        self.check(manifest, &accepted)
     }
 
     fn check(&self, manifest: &Manifest, accepted: &[[u8; 32]]) -> Result<(), Untrusted> {
@@ -185,6 +193,8 @@ mod tests {
     const OTHER: &str = "-----BEGIN PUBLIC KEY-----\n\
         MCowBQYDK2VwAyEA5SDdQp7cUh60ufNBoCWPkcoZlkJO4s/Z1u1Lroy1tjk=\n-----END PUBLIC KEY-----\n";
 
+    const ANOTHER: &str = "MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
+
     fn manifest() -> Manifest {
         let entry = Entry::new(UnitKey(Digest::of(b"u")), "demo");
         let pack = Pack { digest: Digest::of(b"p"), size: 900, unpacked_size: 9000 };
@@ -217,8 +227,18 @@ mod tests {
         ] {
             assert_eq!(trust.judge(manifest), expected, "{trust:?}");
         }
-        assert_eq!(signer.would_keep(&signed), Ok(()));
-        assert_eq!(signer.would_keep(&unsigned), Err(Untrusted::Unsigned));
+        for (trust, manifest, expected) in [
+            (&anybody, &unsigned, Ok(())),
+            (&signer, &signed, Ok(())),
+            (&signer, &unsigned, Err(Untrusted::Unsigned)),
+            (&signer, &changed, Err(Untrusted::Forged)),
+            (&trust(Some(ANOTHER), &[PUBLIC]), &signed, Ok(())),
+            (&trust(Some(ANOTHER), &[OTHER]), &signed, Err(Untrusted::Strangers)),
+            (&trust(Some(PRIVATE), &[OTHER]), &signed, Ok(())),
+        ] {
+            assert_eq!(trust.would_keep(manifest), expected, "{trust:?}");
+        }
+        assert!(ours.is_mute() && !anybody.is_mute() && !signer.is_mute());
     }
 
     #[test]

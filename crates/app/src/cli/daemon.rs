@@ -8,12 +8,11 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use kache_core::config::Settings;
+use kache_core::config::{Settings, Warning};
 use kache_core::protocol::{Reply, Request, Status as Health};
 use kache_engine::daemon_client::{self, Trouble};
 use kache_service::daemon::{BindError, End, ServeError, serve};
@@ -83,15 +82,15 @@ enum Action {
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let action = args.action.as_ref().unwrap_or(&Action::Status { json: false });
-    let settings = match action {
+    let (settings, warnings) = match action {
         // Whoever has a build start it uses what can be used of the settings, as the build does.
-        Action::Run => crate::settings::load(Some(&current_dir()?))?.0,
-        _ => settings(ui)?,
+        Action::Run => crate::settings::load(Some(&current_dir()?))?,
+        _ => (settings(ui)?, Vec::new()),
     };
     let store = Store::open(settings.cache_dir()?)?;
     store.make_daemon_dir()?;
     match action {
-        Action::Run => run_here(store, &settings, ui),
+        Action::Run => run_here(store, &settings, &warnings, ui),
         Action::Start => start(&store, &settings, ui),
         Action::Stop => stop(&store, ui),
         Action::Restart => {
@@ -105,10 +104,16 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
 }
 
-fn run_here(store: Store, settings: &Settings, ui: &Ui) -> Outcome {
+fn run_here(store: Store, settings: &Settings, warnings: &[Warning], ui: &Ui) -> Outcome {
     let program = std::env::current_exe()
         .map_err(|error| CliError::failure("this program's own path is unknown").because(&error))?;
     start_log(&store, settings)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    for problem in &settings.problems {
+        tracing::error!("{problem}");
+    }
     let socket = store.socket_path();
     let ready = || ui.status(&format!("Serving at {}.", socket.display()));
     match serve(store, settings, &program, env!("CARGO_PKG_VERSION"), ready) {
@@ -134,11 +139,7 @@ fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     let file =
         RotatingLog::open(&path, LOG_BYTES_MAX).map_err(|error| CliError::file("write", &path, &error))?;
     let filter = settings.log.as_ref().map_or("info", |filter| filter.value.as_str());
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
-    // A second log in one process is refused; the first one stays.
-    let _ = log.try_init();
+    crate::log::start(filter, "info", file);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod docs;
 mod init;
+mod proxy;
 mod remote;
 mod shown;
 #[path = "../../src/snapshot.rs"]

@@ -74,6 +74,60 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     assert_eq!(server.count("GET", "/packs/"), 0);
 }
 
+/// Each job builds its own profile with the same lockfile, and saves; whoever comes next has what all of them saved.
+#[test]
+fn what_several_jobs_saved_serves_them_all() {
+    let server = S3::start();
+    let debug = machine(&server);
+    let one = debug.project("one", ALL_KINDS);
+    let release = machine(&server);
+    one.cargo("build").ok();
+    let two = moved(&release, &one);
+    two.cargo("build --release").ok();
+    for job in [&one, &two] {
+        ok(job, "sync --push");
+        ok(job, "save-manifest --namespace main");
+    }
+    for pull in ["sync --pull", "sync --pull --manifest-key none --namespace main"] {
+        let next = machine(&server);
+        let three = moved(&next, &one);
+        let said = ok(&three, pull);
+        // A shard is found under the manifest key that it was saved with.
+        let is_found = !pull.contains("none");
+        assert_eq!(said.contains("A saved build"), is_found, "{said}");
+        three.cargo("build --release").ok().all_hit();
+        three.cargo("build").ok().all_hit();
+    }
+}
+
+/// Cargo's lockfile says which packages are meant; without it, what was used in the workspace is.
+#[test]
+fn a_workspace_without_a_lockfile_saves_what_was_used() {
+    let server = S3::start();
+    let here = machine(&server);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build").ok();
+    let lock = std::fs::read(one.path("Cargo.lock")).expect("a lockfile");
+    std::fs::remove_file(one.path("Cargo.lock")).expect("removed");
+    ok(&one, "sync --push");
+    let said = ok(&one, "save-manifest --namespace main");
+    assert!(said.contains("no shard") && said.contains("Saved "), "{said}");
+    assert!(!server.names().iter().any(|name| name.contains("/shards/")));
+
+    let there = machine(&server);
+    let two = there.project("quite/another/place", ALL_KINDS);
+    server.forget();
+    ok(&two, "sync --pull");
+    assert_eq!(server.count("GET", "list-type=2"), 0);
+    two.write("Cargo.lock", lock);
+    two.cargo("build").ok().all_hit();
+    // Nothing to go by at all.
+    std::fs::remove_file(two.path("Cargo.lock")).expect("removed");
+    let output = kache(&two, "sync --pull --manifest-key other");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("cargo generate-lockfile"), "{said}");
+}
+
 /// Without a saved build: one listing for each package of the lockfile, nothing of other versions.
 #[test]
 fn without_a_saved_build_the_packages_of_the_lockfile_are_listed() {

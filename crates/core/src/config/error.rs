@@ -91,12 +91,14 @@ fn suggestion(near: Option<&str>) -> String {
 /// Something odd that doesn't keep a setting from being used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
-    /// Only one half of the explicit credentials is set; the standard chain is used.
+    /// Only one half of the explicit credentials is set; what comes next in the order is used.
     LoneCredential {
         /// The variable that is set.
         set: &'static str,
         /// The one that isn't.
         unset: &'static str,
+        /// The profile that is named and so comes next; the standard chain when there is none.
+        profile: Option<String>,
     },
     /// Plain http to another machine: anybody on the way can read and change what is transferred.
     PlainHttp(String),
@@ -116,11 +118,12 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::LoneCredential { set, unset } => {
-                write!(
-                    f,
-                    "{set} is set but {unset} is not; the pair is ignored and the standard AWS chain is used"
-                )
+            Warning::LoneCredential { set, unset, profile } => {
+                write!(f, "{set} is set but {unset} is not; the pair is ignored and ")?;
+                match profile {
+                    Some(profile) => write!(f, "the profile {profile} is used"),
+                    None => f.write_str("the standard AWS chain is used"),
+                }
             }
             Warning::PlainHttp(endpoint) => {
                 write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")

@@ -149,7 +149,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     {
         warnings.push(Warning::PlainHttp(endpoint.value.clone()));
     }
-    let credentials = credentials(layers, warnings)?;
+    let credentials = credentials(layers, profile.as_ref(), warnings)?;
     let is_ambient = credentials.is_none() && profile.is_none();
     Ok(Some(Remote {
         bucket,
@@ -208,11 +208,13 @@ fn missing_bucket<E: Fn(&str) -> Option<OsString>>(
 
 fn credentials<E: Fn(&str) -> Option<OsString>>(
     layers: &Layers<'_, E>,
+    profile: Option<&Setting<String>>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Credentials>, ConfigError> {
     let read = |name| layers.text(Some(name), None, |text| Ok(text.to_owned()));
     let (access, secret) = (read(env::KACHE_S3_ACCESS_KEY)?, read(env::KACHE_S3_SECRET_KEY)?);
-    let lone = |set, unset| Warning::LoneCredential { set, unset };
+    let profile = profile.map(|profile| profile.value.clone());
+    let lone = |set, unset| Warning::LoneCredential { set, unset, profile };
     match (access, secret) {
         (Some(access), Some(secret)) => {
             return Ok(Some(Credentials { access_key: access.value, secret_key: secret.value }));

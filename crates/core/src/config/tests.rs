@@ -151,6 +151,31 @@ fn trouble_with_the_remote_leaves_the_local_settings_usable() {
 }
 
 #[test]
+fn trouble_with_figures_of_transfers_leaves_the_rest_usable() {
+    for (toml, variable, value, want) in [
+        ("", "KACHE_COMPRESSION_LEVEL", "fast", "KACHE_COMPRESSION_LEVEL: \"fast\" is not a whole number"),
+        ("", "KACHE_S3_CONCURRENCY", "0", "KACHE_S3_CONCURRENCY: \"0\" is not between 1 and 512"),
+        (
+            "",
+            "KACHE_DAEMON_IDLE_TIMEOUT",
+            "-1",
+            "KACHE_DAEMON_IDLE_TIMEOUT: \"-1\" is not a number of seconds",
+        ),
+        ("", "KACHE_DAEMON", "maybe", "KACHE_DAEMON: \"maybe\" is neither"),
+        ("cache.s3_concurrency = 'x'", "", "", "cache.s3_concurrency: \"x\" is a string"),
+    ] {
+        let text = format!("cache.remote.bucket = 'b'\n{toml}");
+        let (settings, _) = resolve(&text, &[(variable, value)]).expect("local settings are fine");
+        assert!(settings.remote().is_some() && *settings.daemon, "{want}");
+        let figures =
+            (*settings.s3_concurrency, *settings.compression_level, *settings.daemon_idle_timeout_s);
+        assert_eq!(figures, (16, 3, 600), "{want}");
+        let got = settings.checked().expect_err("a problem").to_string();
+        assert!(got.contains(want), "{got}");
+    }
+}
+
+#[test]
 fn endpoints() {
     let endpoint = |text: &str| {
         let settings = settings("cache.remote.bucket = 'b'", &[("KACHE_S3_ENDPOINT", text)]);
@@ -186,8 +211,18 @@ fn endpoints() {
 fn warnings() {
     let warnings = |toml: &str, env: &[(&str, &str)]| resolve(toml, env).expect("usable").1;
     let remote = "cache.remote.bucket = 'b'";
-    let lone = Warning::LoneCredential { set: "KACHE_S3_SECRET_KEY", unset: "KACHE_S3_ACCESS_KEY" };
-    assert_eq!(warnings(remote, &[("KACHE_S3_SECRET_KEY", "hush")]), [lone]);
+    for (env, next) in [
+        (&[("KACHE_S3_SECRET_KEY", "hush")][..], "the standard AWS chain is used"),
+        (&[("KACHE_S3_SECRET_KEY", "hush"), ("KACHE_S3_PROFILE", "ci")], "the profile ci is used"),
+    ] {
+        let said: Vec<_> = warnings(remote, env).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [format!(
+                "KACHE_S3_SECRET_KEY is set but KACHE_S3_ACCESS_KEY is not; the pair is ignored and {next}"
+            )]
+        );
+    }
     let http = |address: &str| warnings(remote, &[("KACHE_S3_ENDPOINT", address)]).len();
     assert_eq!(
         ["http://10.0.0.1:9000", "http://localhost:1", "http://127.0.0.9", "http://[::1]:9"].map(http),

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::fit::{Kind, Shape};
 use super::keys::Label;
 use crate::digest::Digest;
+use crate::form::newer_version;
 use crate::key::{EntryKey, KeyWriter, UnitKey};
 
 /// Version of the JSON form.
@@ -200,7 +201,11 @@ impl BuildManifest {
 
     /// Reads the JSON form.
     pub fn decode(bytes: &[u8]) -> Result<Self, BuildError> {
-        let manifest: BuildManifest = serde_json::from_slice(bytes)?;
+        let manifest: BuildManifest =
+            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
+                Some(version) => BuildError::Newer(version),
+                None => error.into(),
+            })?;
         if manifest.version > VERSION {
             return Err(BuildError::Newer(manifest.version));
         }
@@ -359,8 +364,9 @@ pub(crate) mod tests {
         assert_eq!(manifest.builds[0].units.len(), UNITS_MAX);
         manifest.builds[0].units = vec![manifest.builds[0].units[0].clone(); UNITS_MAX + 1];
         assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(BuildError::TooMany(_))));
-        let newer = br#"{"version":2,"builds":[]}"#;
-        assert!(matches!(BuildManifest::decode(newer), Err(BuildError::Newer(2))));
+        for newer in [r#"{"version":2,"builds":[]}"#, r#"{"version":2,"builds":{}}"#] {
+            assert!(matches!(BuildManifest::decode(newer.as_bytes()), Err(BuildError::Newer(2))));
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Keys {
         format!("{}/_manifests/v3/{namespace}/shards/{hash}.json", self.prefix)
     }
 
-    /// An object that exists only while a person asks whether writing works.
+    /// An object that shows whether writing works: written by whoever asks, read back, and left there.
     pub fn scratch(&self) -> String {
         format!("{}/v3/doctor.txt", self.prefix)
     }

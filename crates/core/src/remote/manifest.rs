@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Evidence};
+use crate::form::newer_version;
 use crate::key::{EntryKey, Field, UnitKey};
 
 /// Version of the JSON form.
@@ -170,7 +171,11 @@ impl Manifest {
         if bytes.len() as u64 > MANIFEST_BYTES_MAX {
             return Err(ManifestError::Absurd("more than a manifest may be long"));
         }
-        let manifest: Manifest = serde_json::from_slice(bytes)?;
+        let manifest: Manifest =
+            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
+                Some(version) => ManifestError::Newer(version),
+                None => error.into(),
+            })?;
         if manifest.version > VERSION {
             return Err(ManifestError::Newer(manifest.version));
         }
@@ -248,7 +253,10 @@ pub(crate) mod tests {
         let newer = br#""version":1"#;
         let text = String::from_utf8(sample().encode()).expect("text");
         let text = text.replace(std::str::from_utf8(newer).expect("text"), r#""version":2"#);
-        assert!(matches!(Manifest::decode(text.as_bytes(), &sample().key), Err(ManifestError::Newer(2))));
+        for newer in [text.as_str(), r#"{"version":2,"entry":{}}"#] {
+            let decoded = Manifest::decode(newer.as_bytes(), &sample().key);
+            assert!(matches!(decoded, Err(ManifestError::Newer(2))), "{newer}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Input records in the bucket: the same JSON form as in the store, merged so that neither of two machines loses what
 //! the other knows, and checked before they are used. Knows nothing about where either comes from.
 
+use super::secrets;
+use crate::key::EntryKey;
 use crate::record::{Input, InputRecord, RECORDS_MAX, RecordError, RecordSet};
 
 /// Longest object that is read or written, in bytes.
@@ -10,20 +12,25 @@ const INPUTS_MAX: usize = 50_000;
 /// Longest name of an input that is accepted, in bytes.
 const NAME_BYTES_MAX: usize = 4096;
 
-/// Reads an object and drops the records in it that can't be looked at safely.
-pub fn decode(bytes: &[u8]) -> Result<RecordSet, RecordError> {
+/// Reads an object and drops the records in it that can't be looked at safely; `secret_env` are the variables that are
+/// listed as credentials.
+pub fn decode(bytes: &[u8], secret_env: &[String]) -> Result<RecordSet, RecordError> {
     let mut set = RecordSet::decode(bytes)?;
-    set.records.retain(is_acceptable);
+    set.records.retain(|record| is_acceptable(record, secret_env));
     Ok(set)
 }
 
-/// Whether looking at what a record names can do no harm: it is bounded and leads to places that compilers read from.
-pub fn is_acceptable(record: &InputRecord) -> bool {
+/// Whether looking at what a record names can do no harm: it is bounded, leads to places that compilers read from, and
+/// names no variable that looks like a credential.
+pub fn is_acceptable(record: &InputRecord, secret_env: &[String]) -> bool {
+    let is_harmless = |input| is_harmless(input, secret_env);
     record.inputs.len() <= INPUTS_MAX && record.inputs.iter().all(is_harmless) && record.baked.len() <= 8
 }
 
-fn is_harmless(input: &Input) -> bool {
+fn is_harmless(input: &Input, secret_env: &[String]) -> bool {
     let (name, is_path) = match input {
+        // What its value leads to would show in the names of objects that are asked for.
+        Input::Env(name) if secrets::is_secret(name, secret_env) => return false,
         Input::Env(name) => (name, false),
         Input::File(name)
         | Input::Dir(name)
@@ -74,9 +81,43 @@ pub enum Grown {
     No,
 }
 
+/// The bucket's records with what only this machine knows in front. The record that led to `latest` names it.
+pub fn join(theirs: RecordSet, mine: &RecordSet, latest: Option<EntryKey>) -> (RecordSet, Change) {
+    let mut joined = theirs;
+    let mut change = Change::None;
+    for record in mine.records.iter().rev() {
+        match joined.records.iter_mut().find(|known| known.is_same(record)) {
+            None => {
+                joined.add(record.clone());
+                change = Change::Records;
+            }
+            Some(known) if latest.is_some() && record.last == latest && known.last != latest => {
+                known.last = latest;
+                if change == Change::None {
+                    change = Change::Latest;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    (joined, change)
+}
+
+/// What joining changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// Only which result is the latest.
+    Latest,
+    /// There are new records.
+    Records,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     fn record(input: Input) -> InputRecord {
         InputRecord { inputs: vec![input], ..InputRecord::default() }
@@ -100,6 +141,24 @@ mod tests {
     }
 
     #[test]
+    fn joining_adds_what_is_new_and_updates_the_latest_result_of_the_pushed_one() {
+        let key = |name: &str| Some(EntryKey(Digest::of(name.as_bytes())));
+        let last = |set: &RecordSet| set.records.iter().map(|record| record.last).collect::<Vec<_>>();
+        let mut mine = set(&["a", "b"]);
+        (mine.records[0].last, mine.records[1].last) = (key("1"), key("2"));
+        let (joined, change) = join(set(&["c"]), &mine, key("1"));
+        assert_eq!((last(&joined), change), (vec![key("1"), key("2"), None], Change::Records));
+        let mut theirs = joined;
+        assert_eq!(join(theirs.clone(), &mine, key("1")), (theirs.clone(), Change::None));
+        theirs.records[0].last = key("old");
+        theirs.records[1].last = key("newer, of another machine");
+        let (joined, change) = join(theirs.clone(), &mine, key("1"));
+        assert_eq!(change, Change::Latest);
+        assert_eq!(last(&joined), [key("1"), key("newer, of another machine"), None]);
+        assert_eq!(join(theirs.clone(), &mine, None), (theirs, Change::None));
+    }
+
+    #[test]
     fn records_that_lead_to_odd_places_are_dropped() {
         let good = [
             Input::File("{ws}/src/lib.rs".into()),
@@ -120,12 +179,14 @@ mod tests {
             Input::Link(String::new()),
             Input::File(format!("/{}", "x".repeat(NAME_BYTES_MAX))),
             Input::File("/a\0b".into()),
+            Input::Env("DEPLOY_TOKEN".into()),
+            Input::Env("DEPLOY_PIN".into()),
         ];
         for (inputs, kept) in [(good.as_slice(), true), (bad.as_slice(), false)] {
             for input in inputs {
                 let mut set = RecordSet::default();
                 set.records.push(record(input.clone()));
-                let decoded = decode(&set.encode()).expect("a set");
+                let decoded = decode(&set.encode(), &["*_PIN".to_owned()]).expect("a set");
                 assert_eq!(!decoded.records.is_empty(), kept, "{input:?}");
             }
         }
@@ -134,7 +195,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = decode(&bytes, &[]);
         }
     }
 }

@@ -274,7 +274,7 @@ impl Depot for Bucket {
 async fn lockfile_above(dir: &Path) -> Option<Lockfile> {
     let dir: PathBuf = dir.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let path = dir.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| path.is_file())?;
+        let path = Lockfile::nearest(&dir, Path::is_file)?;
         let is_readable = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= LOCKFILE_BYTES_MAX);
         let text = is_readable.then(|| std::fs::read_to_string(&path).ok())??;
         Lockfile::parse(&text).ok()
@@ -324,7 +324,10 @@ fn trouble(error: TransferError) -> Trouble {
             _ => Blame::Remote,
         },
         TransferError::Refused { .. } => Blame::Object,
-        TransferError::Pack(_) | TransferError::Store(_) | TransferError::Interrupted => Blame::Local,
+        TransferError::Pack(_)
+        | TransferError::Store(_)
+        | TransferError::Interrupted
+        | TransferError::Panicked => Blame::Local,
     };
     Trouble { blame, why: error.to_string() }
 }

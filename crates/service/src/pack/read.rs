@@ -36,7 +36,12 @@ type Tar<'a> = tar::Archive<Capped<zstd::Decoder<'a, BufReader<File>>>>;
 /// # Errors
 /// When the pack is not what the manifest says, or anything else than an honest pack. Nothing is then visible that
 /// wasn't before.
-pub fn unpack(store: &Store, manifest: &Manifest, file: File) -> Result<Unpacked, UnpackError> {
+pub fn unpack(
+    store: &Store,
+    manifest: &Manifest,
+    file: File,
+    secret_env: &[String],
+) -> Result<Unpacked, UnpackError> {
     let again = file.try_clone().map_err(refused("can't be read"))?;
     let (digest, size) = digest_of(again).map_err(refused("can't be read"))?;
     if size != manifest.pack.size || digest != manifest.pack.digest {
@@ -62,6 +67,9 @@ pub fn unpack(store: &Store, manifest: &Manifest, file: File) -> Result<Unpacked
         serde_json::from_slice(&bytes).map_err(refused("has no usable evidence"))?
     };
     check_story(manifest, &entry, &evidence)?;
+    if !records::is_acceptable(&evidence.record, secret_env) {
+        return Err(UnpackError::Refused("names inputs that no compile reads, or a credential".to_owned()));
+    }
     let wanted = Wanted::of(&entry);
     let mut taken = Taken::default();
     for blob in &manifest.blobs {
@@ -155,9 +163,6 @@ fn check_story(manifest: &Manifest, entry: &Entry, evidence: &Evidence) -> Resul
     let times = entry.outputs.iter().map(|output| output.mtime_s);
     if times.into_iter().any(|mtime_s| mtime_s != TEXT_MTIME_S && !plan::is_canonical(mtime_s)) {
         return Err(UnpackError::Refused("dates a file as no store does".to_owned()));
-    }
-    if !records::is_acceptable(&evidence.record) {
-        return Err(UnpackError::Refused("names inputs that no compile reads".to_owned()));
     }
     Ok(())
 }

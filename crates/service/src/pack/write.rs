@@ -1,6 +1,6 @@
 //! Writes a pack into a temporary file of the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -43,8 +43,7 @@ pub fn pack(
 ) -> Result<Packed, PackError> {
     let mut sent = entry.clone();
     sent.boot.clear();
-    // Readable values are for the person at this machine; others get digests.
-    let shown = Evidence { values: BTreeMap::new(), ..evidence.clone() };
+    let shown = evidence.clone().for_others();
     let texts = (sent.encode(), serde_json::to_vec(&shown).unwrap_or_default());
     if texts.1.len() as u64 > EVIDENCE_BYTES_MAX {
         return Err(PackError::TooLarge(*key));

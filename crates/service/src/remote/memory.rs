@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
@@ -24,6 +25,8 @@ pub enum Request {
 pub enum Mischief {
     /// It fails.
     Fail(Fault),
+    /// It fails, and the server wants to be left alone for so long.
+    Throttle(Duration),
     /// A read gives only the first bytes.
     Truncate(usize),
     /// A read gives other bytes.
@@ -137,6 +140,10 @@ impl Memory {
         };
         match mischief {
             Some(Mischief::Fail(fault)) => Err(RemoteError::new(act, name, fault, "arranged")),
+            Some(Mischief::Throttle(pause)) => {
+                let error = RemoteError::new(act, name, Fault::Throttled, "arranged");
+                Err(RemoteError { pause: Some(pause), ..error })
+            }
             Some(Mischief::Hang) => std::future::pending().await,
             other => Ok(other),
         }
@@ -162,7 +169,7 @@ impl Memory {
     async fn write(&self, name: &str, body: Body) -> Result<Vec<u8>, RemoteError> {
         self.begin(Request::Put, "write", name).await?;
         match body {
-            Body::Bytes(bytes) => Ok(bytes),
+            Body::Bytes(bytes) => Ok(bytes.into()),
             Body::File { path, .. } => std::fs::read(path)
                 .map_err(|error| RemoteError::new("write", name, Fault::Local, error.to_string())),
         }
@@ -229,9 +236,5 @@ impl Remote for Memory {
             let next = objects.last().filter(|_| more).map(|object| PageToken(object.name.clone()));
             Ok(Page { objects, next })
         })
-    }
-
-    fn address(&self) -> String {
-        "memory".to_owned()
     }
 }

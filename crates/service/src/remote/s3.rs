@@ -2,6 +2,7 @@
 
 mod connect;
 mod fault;
+mod route;
 
 use std::path::Path;
 use std::sync::RwLock;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use connect::Connected;
 pub use connect::Patience;
 use fault::Failure;
+pub(crate) use route::proxy_of;
 
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
@@ -40,7 +42,8 @@ pub struct S3 {
 
 impl std::fmt::Debug for S3 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "S3({})", self.address())
+        let endpoint = self.settings.endpoint.as_ref().map_or("s3:/", |endpoint| &endpoint.value);
+        write!(f, "S3({endpoint}/{})", self.bucket())
     }
 }
 
@@ -88,12 +91,12 @@ impl S3 {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let Failure { fault, detail, .. } = fault::judge(error);
+        let Failure { fault, detail, pause } = fault::judge(error);
         if fault == Fault::Credentials && self.may_reconnect() {
             let connected = connect::connect(&self.settings, &self.patience).await;
             *self.connected.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connected);
         }
-        RemoteError::new(act, name, fault, detail)
+        RemoteError { pause, ..RemoteError::new(act, name, fault, detail) }
     }
 
     fn may_reconnect(&self) -> bool {
@@ -279,13 +282,5 @@ impl Remote for S3 {
             });
             Ok(Page { objects: objects.collect(), next })
         })
-    }
-
-    fn address(&self) -> String {
-        let endpoint = self.settings.endpoint.as_ref().map_or("s3://", |endpoint| &endpoint.value);
-        match endpoint {
-            "s3://" => format!("s3://{}", self.bucket()),
-            endpoint => format!("{endpoint}/{}", self.bucket()),
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! Shares what builds needed, by lockfile and toolchain, under a manifest key and, where a namespace is given, as a
 //! shard that can be named without looking.
 
+use bytes::Bytes;
 use kache_core::digest::Digest;
 use kache_core::remote::build::{Build, BuildError, BuildManifest, OBJECT_BYTES_MAX, shard_hash};
 use kache_core::remote::keys::Label;
 
-use super::retry::retry;
 use super::{Refusal, Transfer, TransferError, refuse};
 use crate::remote::{Body, Fault};
 
@@ -62,7 +62,7 @@ impl Transfer {
         let mut found: Option<Build> = None;
         let mut page = None;
         for _ in 0..SHARD_PAGES_MAX {
-            let listed = match retry(|| self.remote.list(&prefix, page.clone())).await {
+            let listed = match self.retry(|| self.remote.list(&prefix, page.clone())).await {
                 // Whoever may not list knows only what has a fixed name.
                 Err(error) if error.fault == Fault::Denied => return Ok(None),
                 listed => listed?,
@@ -111,8 +111,8 @@ impl Transfer {
                 break;
             }
             manifest.add(build.clone());
-            let bytes = manifest.encode();
-            retry(|| self.remote.put(name, Body::Bytes(bytes.clone()))).await?;
+            let bytes = Bytes::from(manifest.encode());
+            self.retry(|| self.remote.put(name, Body::Bytes(bytes.clone()))).await?;
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Transfer {
     }
 
     async fn build_manifest(&self, name: &str) -> Result<Option<BuildManifest>, TransferError> {
-        let bytes = self.unless_missing(retry(|| self.remote.get(name, OBJECT_BYTES_MAX)).await)?;
+        let bytes = self.unless_missing(self.retry(|| self.remote.get(name, OBJECT_BYTES_MAX)).await)?;
         let Some(bytes) = bytes else { return Ok(None) };
         BuildManifest::decode(&bytes).map(Some).map_err(|error| refuse(name, error))
     }

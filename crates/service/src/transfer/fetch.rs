@@ -2,10 +2,9 @@
 
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_store::incoming::Scratch;
 
-use super::retry::retry;
 use super::{Refusal, Transfer, TransferError, refuse};
 use crate::pack::{UnpackError, unpack};
 use crate::remote::{Fault, RemoteError};
@@ -42,7 +41,8 @@ impl Transfer {
         }
     }
 
-    /// The manifest of an entry, checked and believed; `None` where there is none.
+    /// The manifest of an entry, checked and believed; `None` where there is none, or one that only a newer kache
+    /// understands.
     ///
     /// # Errors
     /// When it can't be read, or is refused.
@@ -52,7 +52,7 @@ impl Transfer {
         key: &EntryKey,
     ) -> Result<Option<Manifest>, TransferError> {
         let name = self.keys.manifest(dir, key);
-        let bytes = match retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await {
+        let bytes = match self.retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await {
             Err(error) if error.fault == Fault::TooLarge => {
                 self.note_broken(key);
                 return Err(error.into());
@@ -66,6 +66,7 @@ impl Transfer {
         });
         match believed {
             Ok(manifest) => Ok(Some(manifest)),
+            Err(Refusal::Manifest(ManifestError::Newer(_))) => Ok(None),
             Err(refusal) => {
                 self.note_broken(key);
                 Err(refuse(&name, refusal))
@@ -84,26 +85,26 @@ impl Transfer {
     ) -> Result<Fetched, TransferError> {
         let name = self.keys.pack(dir, &manifest.key);
         let scratch = self.blocking(|this| this.store.scratch()).await??;
-        match self.download(&name, &manifest, &scratch).await {
-            Ok(_) => {}
-            Err(error) => {
-                let odd = |why: &str| Refusal::Pack(UnpackError::Refused(why.to_owned()));
-                let refusal = match error.fault {
-                    Fault::NotFound => Refusal::NoPack,
-                    Fault::TooLarge => odd("is longer than its manifest says"),
-                    Fault::Protocol => odd(&format!("can't be read whole: {}", error.detail)),
-                    _ => return Err(error.into()),
-                };
-                self.note_broken(&manifest.key);
-                return Err(refuse(&name, refusal));
+        let odd = |why: &str| Refusal::Pack(UnpackError::Refused(why.to_owned()));
+        let refusal = match self.unless_missing(self.download(&name, &manifest, &scratch).await) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Refusal::NoPack),
+            Err(error) if error.fault == Fault::TooLarge => Some(odd("is longer than its manifest says")),
+            Err(error) if error.fault == Fault::Protocol => {
+                Some(odd(&format!("can't be read whole: {}", error.detail)))
             }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(refusal) = refusal {
+            self.note_broken(&manifest.key);
+            return Err(refuse(&name, refusal));
         }
         let key = manifest.key;
         let packed_bytes = manifest.pack.size;
         let unpacked = self
             .on_a_core(move |this| {
                 let file = scratch.reopen()?;
-                unpack(&this.store, &manifest, file)
+                unpack(&this.store, &manifest, file, &this.policy.secret_env)
             })
             .await?;
         match unpacked {
@@ -117,7 +118,7 @@ impl Transfer {
     }
 
     async fn download(&self, name: &str, manifest: &Manifest, scratch: &Scratch) -> Result<u64, RemoteError> {
-        retry(|| async {
+        self.retry(|| async {
             scratch
                 .file()
                 .set_len(0)

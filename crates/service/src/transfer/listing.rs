@@ -3,7 +3,6 @@
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 
-use super::retry::retry;
 use super::{Refusal, Transfer, TransferError, refuse};
 
 /// A manifest that was listed.
@@ -41,7 +40,7 @@ impl Transfer {
         let mut page = None;
         let mut last = String::new();
         loop {
-            let listed = retry(|| self.remote.list(&prefix, page.clone())).await?;
+            let listed = self.retry(|| self.remote.list(&prefix, page.clone())).await?;
             // Servers that don't understand where to go on begin again: that would never end.
             if let Some(first) = listed.objects.first()
                 && first.name <= last

@@ -4,13 +4,12 @@
 use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_core::remote::{origin, records, secrets};
 
-use super::retry::retry;
-use super::{Transfer, TransferError};
+use super::{BODY_UNIT_BYTES, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
-use crate::remote::{Body, Put, RemoteError};
+use crate::remote::{Body, Fault, Put, RemoteError};
 
 /// Packs up to this size travel from memory, so that the server can check their hash, in bytes.
 const MEMORY_BYTES_MAX: u64 = 4 << 20;
@@ -35,6 +34,8 @@ pub enum Kept {
     Name(String),
     /// It read what no other machine would look at.
     Inputs,
+    /// Only signed entries are believed here, and there is no key to sign with: nobody would use it.
+    Unsigned,
     /// The store no longer has it, or not what made its key.
     Gone,
 }
@@ -45,6 +46,7 @@ impl std::fmt::Display for Kept {
             Kept::Secret(name) => write!(f, "depends on {name}, which looks like a credential"),
             Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
             Kept::Inputs => f.write_str("read devices or files of the kernel"),
+            Kept::Unsigned => f.write_str("can't be signed here, and only signed entries are trusted"),
             Kept::Gone => f.write_str("is no longer in the store"),
         }
     }
@@ -70,7 +72,7 @@ impl Transfer {
             self.upload(&dir, &key, packed).await?
         };
         self.broken().remove(&key);
-        self.publish_inputs(&dir, unit).await?;
+        self.publish_inputs(&dir, unit, Some(key)).await?;
         Ok(pushed)
     }
 
@@ -91,10 +93,12 @@ impl Transfer {
     }
 
     fn prepare_now(&self, key: &EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
+        if self.policy.trust.is_mute() {
+            return Ok(Err(Kept::Unsigned));
+        }
         let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
             return Ok(Err(Kept::Gone));
         };
-        let evidence = evidence.for_others();
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));
         };
@@ -102,7 +106,7 @@ impl Transfer {
         if let Some(name) = origin::variables(&evidence).find(is_secret) {
             return Ok(Err(Kept::Secret(name.to_owned())));
         }
-        if !records::is_acceptable(&evidence.record) {
+        if !records::is_acceptable(&evidence.record, &self.policy.secret_env) {
             return Ok(Err(Kept::Inputs));
         }
         Ok(Ok(Ready { dir, entry, evidence }))
@@ -115,19 +119,27 @@ impl Transfer {
             return Ok(false);
         }
         let name = self.keys.pack(dir, key);
-        Ok(self.unless_missing(retry(|| self.remote.head(&name)).await)?.is_some())
+        Ok(self.unless_missing(self.retry(|| self.remote.head(&name)).await)?.is_some())
     }
 
+    /// What can't be a manifest isn't one: too long, not the form, not signed by anybody who is trusted. What a newer
+    /// kache wrote is one.
     async fn has_manifest(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
         let name = self.keys.manifest(dir, key);
         if !self.policy.trust.is_particular() {
-            let size = self.unless_missing(retry(|| self.remote.head(&name)).await)?;
-            return Ok(size.is_some());
+            let size = self.unless_missing(self.retry(|| self.remote.head(&name)).await)?;
+            return Ok(size.is_some_and(|size| size <= MANIFEST_BYTES_MAX));
         }
-        let bytes = retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await;
-        let Some(bytes) = self.unless_missing(bytes)? else { return Ok(false) };
-        let manifest = Manifest::decode(&bytes, key);
-        Ok(manifest.is_ok_and(|manifest| self.policy.trust.would_keep(&manifest).is_ok()))
+        let bytes = match self.retry(|| self.remote.get(&name, MANIFEST_BYTES_MAX)).await {
+            Err(error) if error.fault == Fault::TooLarge => return Ok(false),
+            bytes => self.unless_missing(bytes)?,
+        };
+        let Some(bytes) = bytes else { return Ok(false) };
+        Ok(match Manifest::decode(&bytes, key) {
+            Ok(manifest) => self.policy.trust.would_keep(&manifest).is_ok(),
+            Err(ManifestError::Newer(_)) => true,
+            Err(_) => false,
+        })
     }
 
     async fn pack(&self, key: EntryKey, entry: Entry, evidence: Evidence) -> Result<Packed, TransferError> {
@@ -144,28 +156,31 @@ impl Transfer {
     async fn upload(&self, dir: &CrateDir, key: &EntryKey, packed: Packed) -> Result<Pushed, TransferError> {
         let Packed { scratch, manifest } = packed;
         let size = manifest.pack.size;
+        let path = scratch.path().to_owned();
+        let _memory;
         let body = if size <= MEMORY_BYTES_MAX {
-            let path = scratch.path().to_owned();
-            Body::Bytes(self.blocking(move |_| std::fs::read(path)).await?.map_err(PackError::Write)?)
+            let units = u32::try_from(size.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
+            _memory = self.shared.bodies.acquire_many(units).await.map_err(|_| TransferError::Interrupted)?;
+            Body::of(self.blocking(move |_| std::fs::read(path)).await?.map_err(PackError::Write)?)
         } else {
-            Body::File { path: scratch.path().to_owned(), size }
+            Body::File { path, size }
         };
         let (pack_name, manifest_name) = (self.keys.pack(dir, key), self.keys.manifest(dir, key));
         let is_broken = self.broken().contains(key);
         if is_broken || self.policy.trust.is_particular() {
-            retry(|| self.remote.put(&pack_name, body.clone())).await?;
+            self.retry(|| self.remote.put(&pack_name, body.clone())).await?;
         } else {
-            let put = retry(|| self.remote.put_if_absent(&pack_name, body.clone())).await?;
+            let put = self.retry(|| self.remote.put_if_absent(&pack_name, body.clone())).await?;
             // Another machine is at it, or was interrupted before it came to the manifest.
             if put == Put::Present {
                 if self.has(dir, key).await? {
                     return Ok(Pushed::Present);
                 }
-                retry(|| self.remote.put(&pack_name, body.clone())).await?;
+                self.retry(|| self.remote.put(&pack_name, body.clone())).await?;
             }
         }
-        let encoded = manifest.encode();
-        retry(|| self.remote.put(&manifest_name, Body::Bytes(encoded.clone()))).await?;
+        let encoded = Body::of(manifest.encode());
+        self.retry(|| self.remote.put(&manifest_name, encoded.clone())).await?;
         Ok(Pushed::Uploaded(size))
     }
 }

@@ -1,31 +1,77 @@
-//! Tries again what may succeed a moment later, waiting longer each time. Knows nothing about what is tried.
+//! Tries again what may succeed a moment later, waiting longer each time. When the server asks for fewer requests,
+//! everybody waits, not only whoever was told. Knows nothing about what is tried.
 
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::remote::RemoteError;
+use tokio::time::Instant;
+
+use crate::remote::{Fault, RemoteError};
 
 /// Attempts in all.
 const ATTEMPTS: u32 = 4;
+/// Attempts in all while the server only asks for fewer requests.
+const THROTTLED_ATTEMPTS: u32 = 8;
 /// Longest first wait; each further one may be twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// Longest wait that a server is granted.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Runs `act` until it succeeds, fails for good, or has failed often enough.
-pub(super) async fn retry<T, F>(mut act: impl FnMut() -> F) -> Result<T, RemoteError>
-where
-    F: Future<Output = Result<T, RemoteError>>,
-{
-    let mut attempt = 0;
-    loop {
-        match act().await {
-            Err(error) if error.fault.is_passing() && attempt + 1 < ATTEMPTS => {
-                tokio::time::sleep(wait(attempt, RandomState::new().hash_one(attempt))).await;
-                attempt += 1;
+/// When the next request may go out.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    not_before: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// Runs `act` until it succeeds, fails for good, or has failed often enough.
+    pub(super) async fn retry<T, F>(&self, mut act: impl FnMut() -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, RemoteError>>,
+    {
+        let mut attempt = 0;
+        loop {
+            self.turn().await;
+            let error = match act().await {
+                Err(error) if error.fault.is_passing() => error,
+                result => return result,
+            };
+            let is_throttled = error.fault == Fault::Throttled;
+            let attempts = if is_throttled { THROTTLED_ATTEMPTS } else { ATTEMPTS };
+            let wait = wait(attempt, RandomState::new().hash_one(attempt));
+            if is_throttled {
+                self.slow_down(wait.max(error.pause.unwrap_or_default()).min(PAUSE_MAX));
             }
-            result => return result,
+            attempt += 1;
+            if attempt >= attempts {
+                return Err(error);
+            }
+            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits until requests are welcome, and a little longer, so that those who wait don't all begin at once.
+    async fn turn(&self) {
+        while let Some(until) = self.pause() {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return;
+            }
+            let random = RandomState::new().hash_one(0);
+            tokio::time::sleep(rest + wait(0, random)).await;
+        }
+    }
+
+    fn pause(&self) -> Option<Instant> {
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slow_down(&self, pause: Duration) {
+        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        *not_before = (*not_before).max(Some(Instant::now() + pause));
     }
 }
 
@@ -38,7 +84,6 @@ fn wait(failures: u32, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::Fault;
     use std::cell::Cell;
 
     #[test]
@@ -51,19 +96,46 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_passes_is_tried_again() {
         for (fault, expected) in [
-            (Fault::Throttled, ATTEMPTS),
+            (Fault::Throttled, THROTTLED_ATTEMPTS),
             (Fault::Unavailable, ATTEMPTS),
             (Fault::NotFound, 1),
             (Fault::Credentials, 1),
         ] {
             let tries = Cell::new(0);
-            let result: Result<(), _> = retry(|| async {
-                tries.set(tries.get() + 1);
-                Err(RemoteError::new("read", "x", fault, ""))
-            })
-            .await;
+            let pace = Pace::default();
+            let result: Result<(), _> = pace
+                .retry(|| async {
+                    tries.set(tries.get() + 1);
+                    Err(RemoteError::new("read", "x", fault, ""))
+                })
+                .await;
             assert!(result.is_err());
             assert_eq!(tries.get(), expected, "{fault:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_wait_keeps_the_others_waiting() {
+        for (asked_s, granted_s) in [(7, 7), (1000, 30)] {
+            let pace = Pace::default();
+            let begun = Instant::now();
+            let first = Cell::new(true);
+            let told = pace.retry(|| async {
+                if !first.replace(false) {
+                    return Ok(begun.elapsed());
+                }
+                let error = RemoteError::new("read", "x", Fault::Throttled, "");
+                Err(RemoteError { pause: Some(Duration::from_secs(asked_s)), ..error })
+            });
+            let other = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                pace.retry(|| async { Ok(begun.elapsed()) }).await
+            };
+            let (told, other) = tokio::join!(told, other);
+            for elapsed in [told.expect("in the end"), other.expect("in the end")] {
+                let granted = Duration::from_secs(granted_s);
+                assert!(elapsed >= granted && elapsed < granted + Duration::from_secs(1), "{elapsed:?}");
+            }
         }
     }
 }

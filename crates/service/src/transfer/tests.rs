@@ -1,30 +1,26 @@
 //! Tests of transfers between machines that share a bucket in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::record::{Input, InputRecord, RecordSet};
 use kache_core::remote::build::{Build, BuildUnit};
-use kache_core::remote::manifest::Manifest;
 use kache_core::remote::records::Grown;
 
 use super::*;
-use crate::pack::UnpackError;
 use crate::remote::memory::{Memory, Mischief, Request};
-use crate::testing::{Machine, Stored};
+use crate::testing::{Machine, Stored, Warnings};
 
-const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI";
-const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
-
-fn bucket() -> Arc<Memory> {
+pub(super) fn bucket() -> Arc<Memory> {
     Arc::new(Memory::new())
 }
 
-fn machine(bucket: &Arc<Memory>) -> Machine {
+pub(super) fn machine(bucket: &Arc<Memory>) -> Machine {
     Machine::new(bucket, Policy::default())
 }
 
-async fn pushed(bucket: &Arc<Memory>) -> (Machine, Stored) {
+pub(super) async fn pushed(bucket: &Arc<Memory>) -> (Machine, Stored) {
     let here = machine(bucket);
     let stored = here.compile("demo", b"object code", b"warning", &["X"]);
     let done = here.transfer.push_entry(stored.key).await.expect("pushed");
@@ -61,14 +57,21 @@ async fn what_one_machine_pushes_another_fetches() {
 async fn a_manifest_is_written_after_its_pack_and_an_orphaned_pack_is_replaced() {
     let bucket = bucket();
     let here = machine(&bucket);
-    let stored = here.compile("demo", b"object code", b"warning", &[]);
-    bucket.arrange(Request::Put, "/manifests/", 9, Mischief::Fail(Fault::Denied));
+    let stored = here.compile("demo", &b"object code ".repeat(1000), b"warning", &[]);
+    let keys = Keys::new("artifacts");
+    let pack_name = keys.pack(&stored.dir, &stored.key);
+    bucket.arrange(Request::Put, "/manifests/", 1, Mischief::Fail(Fault::Denied));
     here.transfer.push_entry(stored.key).await.expect_err("denied");
-    assert_eq!(bucket.names(), [format!("artifacts/v3/packs/demo/{}.tar.zst", stored.key)]);
-    bucket.arrange(Request::Put, "/packs/", 1, Mischief::Fail(Fault::Denied));
-    let another = machine(&bucket);
-    let stored = another.compile("demo", b"object code", b"warning", &[]);
-    another.transfer.push_entry(stored.key).await.expect_err("denied");
+    assert_eq!(bucket.names(), [pack_name.clone()]);
+    let orphan = bucket.object(&pack_name).expect("there");
+    // Of the same entry, another machine makes another pack.
+    let another = Machine::new(&bucket, Policy { compression_level: 19, ..Policy::default() });
+    another.compile("demo", &b"object code ".repeat(1000), b"warning", &[]);
+    let done = another.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(done, Pushed::Uploaded(_)));
+    assert_ne!(bucket.object(&pack_name), Some(orphan));
+    let fetched = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await;
+    assert!(matches!(fetched, Ok(Fetched::Imported { .. })), "{fetched:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,6 +90,11 @@ async fn passing_trouble_is_waited_out_and_lasting_trouble_is_not() {
         let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
         assert_eq!(error.fault(), Some(Fault::Credentials));
     }
+    // A pause that the server asks for is granted.
+    let (there, begun) = (machine(&bucket), tokio::time::Instant::now());
+    bucket.arrange(Request::Get, "/manifests/", 1, Mischief::Throttle(Duration::from_secs(20)));
+    there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("in the end");
+    assert!(begun.elapsed() >= Duration::from_secs(20));
     // A body that ends early is fetched again.
     let there = machine(&bucket);
     bucket.arrange(Request::Get, "/packs/", 1, Mischief::Truncate(10));
@@ -99,102 +107,36 @@ async fn denied_counts_as_a_miss_once_reading_is_all_that_is_allowed() {
     let (_here, stored) = pushed(&bucket).await;
     let there = machine(&bucket);
     assert!(!there.transfer.is_blind());
-    bucket.arrange(Request::Get, "/manifests/", 1, Mischief::Fail(Fault::Denied));
-    let fetched = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("a miss");
-    assert_eq!(fetched, Fetched::Absent);
-    assert!(there.transfer.is_blind());
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_tampered_with_is_refused_and_replaced_by_the_next_push() {
-    let bucket = bucket();
-    let (_here, stored) = pushed(&bucket).await;
-    let keys = Keys::new("artifacts");
-    let manifest_name = keys.manifest(&stored.dir, &stored.key);
-    let pack_name = keys.pack(&stored.dir, &stored.key);
-    let (manifest, pack) =
-        (bucket.object(&manifest_name).expect("there"), bucket.object(&pack_name).expect("there"));
-    let mut longer = pack.clone();
-    longer.push(0);
-    let mut flipped = pack.clone();
-    flipped[20] ^= 1;
-    let other_key = String::from_utf8(manifest.clone()).expect("JSON");
-    let other_key = other_key.replace(&stored.key.to_string(), &Digest::of(b"other").to_string());
-    let cases: [(&str, Vec<u8>); 7] = [
-        (&pack_name, longer),
-        (&pack_name, flipped),
-        (&pack_name, pack[..pack.len() - 1].to_vec()),
-        (&pack_name, Vec::new()),
-        (&manifest_name, b"{}".to_vec()),
-        (&manifest_name, other_key.into_bytes()),
-        (&manifest_name, vec![b' '; 2 << 20]),
-    ];
-    for (i, (name, bytes)) in cases.into_iter().enumerate() {
-        bucket.set_object(name, bytes);
-        let there = machine(&bucket);
-        let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
-        let said = error.to_string();
-        assert!(said.contains(&stored.key.to_string()), "{i}: {said}");
-        assert_eq!(there.store().entry_count().expect("counted"), 0, "{i}");
-        // This machine compiles it then, and its push repairs the bucket.
-        let again = there.compile("demo", b"object code", b"warning", &["X"]);
-        assert_eq!(again.key, stored.key);
-        let done = there.transfer.push_entry(stored.key).await.expect("pushed");
-        assert!(matches!(done, Pushed::Uploaded(_)), "{i}");
-        let fetched = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await;
-        assert!(matches!(fetched, Ok(Fetched::Imported { .. })), "{i}: {fetched:?}");
-        bucket.set_object(&manifest_name, manifest.clone());
-        bucket.set_object(&pack_name, pack.clone());
+    bucket.arrange(Request::Get, "/manifests/", 2, Mischief::Fail(Fault::Denied));
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
+    for _ in 0..2 {
+        let fetched = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("a miss");
+        assert_eq!(fetched, Fetched::Absent);
+        assert!(there.transfer.is_blind());
+        assert_eq!(warnings.count(), 1, "said once");
     }
-    bucket.remove_object(&pack_name);
-    let error = machine(&bucket).transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("no pack");
-    assert!(matches!(error, TransferError::Refused { refusal: Refusal::NoPack, .. }));
-    let another = machine(&bucket);
-    another.compile("demo", b"object code", b"warning", &["X"]);
-    let done = another.transfer.push_entry(stored.key).await.expect("pushed");
-    assert!(matches!(done, Pushed::Uploaded(_)));
+    // A pack that is gone is denied, too.
+    bucket.remove_object(&Keys::new("artifacts").pack(&stored.dir, &stored.key));
+    bucket.arrange(Request::Get, "/packs/", 1, Mischief::Fail(Fault::Denied));
+    let error = there.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("no pack");
+    assert!(matches!(error, TransferError::Refused { refusal: Refusal::NoPack, .. }), "{error}");
 }
 
 #[tokio::test]
-async fn an_entry_under_another_key_is_refused_even_with_a_fitting_manifest() {
+async fn a_fresh_machine_learns_the_latest_result() {
     let bucket = bucket();
-    let (here, stored) = pushed(&bucket).await;
-    let victim = here.compile("victim", b"good code", b"", &[]);
-    let keys = Keys::new("artifacts");
-    let manifest = bucket.object(&keys.manifest(&stored.dir, &stored.key)).expect("there");
-    let mut poison = Manifest::decode(&manifest, &stored.key).expect("a manifest");
-    poison.key = victim.key;
-    bucket.set_object(&keys.manifest(&victim.dir, &victim.key), poison.encode());
-    let pack = bucket.object(&keys.pack(&stored.dir, &stored.key)).expect("there");
-    bucket.set_object(&keys.pack(&victim.dir, &victim.key), pack);
-    let error = machine(&bucket).transfer.fetch_entry(&victim.dir, &victim.key).await.expect_err("refused");
-    let refusal = |error| match error {
-        TransferError::Refused { refusal: Refusal::Pack(UnpackError::Mismatch(why)), .. } => Some(why),
-        _ => None,
-    };
-    assert_eq!(refusal(error), Some(kache_core::remote::origin::Mismatch::Entry));
-}
-
-#[tokio::test]
-async fn with_trusted_keys_only_signed_entries_are_used() {
-    let bucket = bucket();
-    let policy = |signing: Option<&str>, trusted: &[&str]| {
-        let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
-        Policy { trust: Trust::new(signing, &trusted).expect("keys"), ..Policy::default() }
-    };
-    let (_pull_request, stored) = pushed(&bucket).await;
-    let release = Machine::new(&bucket, policy(None, &[PUBLIC]));
-    let error = release.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");
-    assert!(error.to_string().contains("not signed"), "{error}");
-    assert_eq!(release.store().entry_count().expect("counted"), 0);
-    // A machine that signs doesn't leave an unsigned entry in its place.
-    let signer = Machine::new(&bucket, policy(Some(PRIVATE), &[PUBLIC]));
-    signer.compile("demo", b"object code", b"warning", &["X"]);
-    let done = signer.transfer.push_entry(stored.key).await.expect("pushed");
-    assert!(matches!(done, Pushed::Uploaded(_)));
-    assert_eq!(signer.transfer.push_entry(stored.key).await.expect("pushed"), Pushed::Present);
-    let fetched = release.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("fetched");
-    assert!(matches!(fetched, Fetched::Imported { .. }));
+    let (here, first) = pushed(&bucket).await;
+    let second = here.compile("demo", b"edited code", b"warning", &["X"]);
+    assert_eq!(second.unit, first.unit);
+    here.transfer.push_entry(second.key).await.expect("pushed");
+    let there = machine(&bucket);
+    there.transfer.fetch_inputs(&first.dir, first.unit).await.expect("fetched");
+    let records = there.store().records(&first.unit).expect("readable").records;
+    assert_eq!(records.iter().map(|record| record.last).collect::<Vec<_>>(), [Some(second.key)]);
+    let writes = bucket.count(Request::Put);
+    here.transfer.push_entry(second.key).await.expect("pushed");
+    assert_eq!(bucket.count(Request::Put), writes, "nothing new to say");
 }
 
 #[tokio::test]
@@ -226,7 +168,7 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     a.store().add_record(&stored.unit, record("A")).expect("added");
     b.store().add_record(&stored.unit, record("B")).expect("added");
     for machine in [&a, &b, &a] {
-        machine.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("published");
+        machine.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("published");
     }
     let bytes = bucket.object(&Keys::new("artifacts").inputs(&stored.dir, &stored.unit)).expect("there");
     let set = RecordSet::decode(&bytes).expect("records");
@@ -235,7 +177,7 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     let newer = br#"{"version":99,"records":[]}"#.to_vec();
     let name = Keys::new("artifacts").inputs(&stored.dir, &stored.unit);
     bucket.set_object(&name, newer.clone());
-    a.transfer.publish_inputs(&stored.dir, stored.unit).await.expect("left alone");
+    a.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("left alone");
     assert_eq!(bucket.object(&name), Some(newer));
 }
 

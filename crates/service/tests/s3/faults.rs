@@ -50,8 +50,12 @@ async fn answers_are_told_apart() {
         server.arrange("GET", &name, 2, mischief);
         assert_eq!(client.get(&name, 10).await.expect_err("failed").fault, expected);
     }
+    let later = Mischief::StatusWith(503, "SlowDown", "retry-after", "7".to_owned());
+    server.arrange("GET", "/z", 2, later);
+    let error = client.get("z", 10).await.expect_err("failed");
+    assert_eq!((error.fault, error.pause), (Fault::Throttled, Some(Duration::from_secs(7))));
     server.arrange("PUT", "/x", 1, status(503, "SlowDown"));
-    client.put("x", Body::Bytes(b"y".to_vec())).await.expect("the second attempt");
+    client.put("x", Body::of(&b"y"[..])).await.expect("the second attempt");
 }
 
 #[tokio::test]
@@ -113,7 +117,7 @@ async fn silence_cut_off_bodies_and_nonsense_end() {
     env.push(("KACHE_S3_ENDPOINT", raw_server(b"HTTP/1.1 200 OK\r\n\r\n<html>not a listing", Then::Close)));
     let client = Client::connect_with(&remote(&env), SHORT).await;
     let listed = client.list("p/", None).await;
-    assert!(listed.as_ref().map_or(true, |page| page.objects.is_empty()), "{listed:?}");
+    assert!(listed.as_ref().is_err_and(|error| error.fault.is_passing()), "{listed:?}");
     // Nobody listens there.
     env.push(("KACHE_S3_ENDPOINT", "http://127.0.0.1:9".to_owned()));
     let client = Client::connect_with(&remote(&env), SHORT).await;

@@ -69,6 +69,10 @@ fn reason(why: &Kept) -> String {
         Kept::Secret(name) => format!("they depend on {name}, which looks like a credential"),
         Kept::Name(name) => format!("{name:?} can't be the name of an object"),
         Kept::Inputs => "they read devices or files of the kernel".to_owned(),
+        Kept::Unsigned => {
+            "only signed entries are trusted here, and there is no signing key (`cache.remote.signing_key`)"
+                .to_owned()
+        }
         Kept::Gone => "they were evicted meanwhile".to_owned(),
     }
 }

@@ -18,9 +18,6 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use kache_core::config::{Remote, env};
 
 /// Attempts of the client itself for one request; whoever calls tries again, too.
@@ -64,7 +61,7 @@ pub(super) struct Connected {
 
 /// Builds the client. Asks nobody yet, apart from profile files.
 pub(super) async fn connect(remote: &Remote, patience: &Patience) -> Connected {
-    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let http = super::route::client();
     let credentials = credentials(remote, &http).await;
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -1,5 +1,7 @@
 //! What an answer of a server means for whoever asked. Knows codes and statuses, no operations.
 
+use std::time::Duration;
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -11,6 +13,14 @@ use crate::remote::Fault;
 pub(super) struct Failure {
     pub fault: Fault,
     pub detail: String,
+    /// What the server says about when to come again.
+    pub pause: Option<Duration>,
+}
+
+impl Failure {
+    fn new(fault: Fault, detail: String) -> Self {
+        Self { fault, detail, pause: None }
+    }
 }
 
 /// Judges a failed request.
@@ -33,17 +43,18 @@ where
             if let Some(region) = region.filter(|_| fault == Fault::WrongRegion) {
                 detail = format!("{detail}; the bucket is in region {region}");
             }
-            Failure { fault, detail }
+            let pause = answer.raw().headers().get("retry-after").and_then(|value| value.trim().parse().ok());
+            Failure { pause: pause.map(Duration::from_secs), ..Failure::new(fault, detail) }
         }
-        SdkError::ResponseError(_) => Failure { fault: Fault::Protocol, detail: describe(&error) },
-        _ if is_about_credentials(&error) => Failure { fault: Fault::Credentials, detail: describe(&error) },
-        SdkError::ConstructionFailure(_) => Failure { fault: Fault::Unsupported, detail: describe(&error) },
+        SdkError::ResponseError(_) => Failure::new(Fault::Protocol, describe(&error)),
+        _ if is_about_credentials(&error) => Failure::new(Fault::Credentials, describe(&error)),
+        SdkError::ConstructionFailure(_) => Failure::new(Fault::Unsupported, describe(&error)),
         _ => {
             let detail = describe(&error);
             // The TLS library's own words; its errors are too deep inside to be told apart by type.
             let is_certificate = detail.contains("invalid peer certificate");
             let fault = if is_certificate { Fault::Certificate } else { Fault::Unavailable };
-            Failure { fault, detail }
+            Failure::new(fault, detail)
         }
     }
 }

@@ -1,0 +1,116 @@
+//! Which way requests go: through the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
+//! `NO_PROXY`, in capitals or not, as curl reads them), or straight to the server. Addresses of this machine and of its
+//! own link, where clouds have their metadata services, are never asked for through a proxy.
+
+use std::net::IpAddr;
+
+use aws_sdk_s3::config::http::HttpRequest;
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use hyper_util::client::proxy::matcher::Matcher;
+
+const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
+
+/// The HTTP client for the bucket and for whoever gives out credentials.
+pub(super) fn client() -> SharedHttpClient {
+    let direct = Builder::new().tls_provider(TLS).build_https();
+    let any = ["http://server.invalid", "https://server.invalid"];
+    if any.into_iter().all(|url| proxy_of(url).is_none()) {
+        return direct;
+    }
+    let proxied = Builder::new().build_with_connector_fn(|settings, components| {
+        let mut builder = Connector::builder().tls_provider(TLS).proxy_config(ProxyConfig::from_env());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        builder.build()
+    });
+    SharedHttpClient::new(Routes { direct, proxied })
+}
+
+/// The address of the proxy, as `http://host:port`, that requests to `url` go through; `None` where they go straight.
+pub(crate) fn proxy_of(url: &str) -> Option<String> {
+    let url = url.parse().ok().filter(|_| !is_near(url))?;
+    let proxy = Matcher::from_env().intercept(&url)?;
+    let uri = proxy.uri();
+    Some(format!("{}://{}", uri.scheme_str().unwrap_or("http"), uri.authority()?))
+}
+
+/// Whether a server is this machine, or on its own link.
+fn is_near(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback() || address.is_unicast_link_local() || address.is_unique_local()
+        }
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+#[derive(Debug)]
+struct Routes {
+    direct: SharedHttpClient,
+    proxied: SharedHttpClient,
+}
+
+impl HttpClient for Routes {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Fork {
+            direct: self.direct.http_connector(settings, components),
+            proxied: self.proxied.http_connector(settings, components),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Fork {
+    direct: SharedHttpConnector,
+    proxied: SharedHttpConnector,
+}
+
+impl HttpConnector for Fork {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let way = if is_near(request.uri()) { &self.direct } else { &self.proxied };
+        way.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_never_asked_for_through_a_proxy() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9000/bucket", true),
+            ("http://localhost:9000", true),
+            ("https://s3.localhost/x", true),
+            ("http://169.254.169.254/latest/api/token", true),
+            ("http://169.254.170.2/v2/credentials", true),
+            ("http://[::1]:9000/x", true),
+            ("http://[fe80::1]/", true),
+            ("http://[fd00:ec2::254]/latest", true),
+            ("https://s3.eu-west-1.amazonaws.com/b", false),
+            ("http://10.0.0.1:9000", false),
+            ("http://localhost.example.com", false),
+            ("https://[2001:db8::1]:443/", false),
+        ] {
+            assert_eq!(is_near(url), expected, "{url}");
+        }
+    }
+}
