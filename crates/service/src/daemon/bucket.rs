@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
@@ -27,16 +27,26 @@ const CRATES_AT_ONCE: usize = 8;
 /// Manifests of one crate that are looked at: the newest.
 const MANIFESTS_MAX: usize = 64;
 
+/// Manifests that are kept until their entries are fetched.
+const READ_MAX: usize = 4096;
+
 /// A bucket as a depot.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     transfer: Transfer,
+    /// Manifests that were read while the needs of a build were guessed: one request less for each entry.
+    read: Arc<Mutex<HashMap<EntryKey, Manifest>>>,
 }
 
 impl Bucket {
     /// The bucket that `transfer` goes to.
     pub fn new(transfer: Transfer) -> Self {
-        Self { transfer }
+        Self { transfer, read: Arc::default() }
+    }
+
+    fn read(&self) -> MutexGuard<'_, HashMap<EntryKey, Manifest>> {
+        // Nothing can panic while it is held.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The needs of a build by what machines have saved about its lockfile.
@@ -124,27 +134,39 @@ impl Bucket {
         traffic: &Arc<Traffic>,
     ) -> Result<Vec<Wish>, Trouble> {
         let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
-        // Which compilers and shapes the build has shows by and by: what fits none so far waits.
-        let wanted = Wanted {
-            has_package: &|package, its_version| package == name && its_version == version,
-            uses_compiler: &|_, _| true,
-            has_shape: Wanted::ANY_SHAPE,
-        };
         let newest = || async { self.transfer.newest_manifests(&dir, MANIFESTS_MAX).await.map_err(trouble) };
         let mut reads = JoinSet::new();
         for (place, listed) in traffic.guess(newest).await?.into_iter().enumerate() {
             let (me, traffic) = (self.clone(), Arc::clone(traffic));
             reads.spawn(async move { (place, me.manifest(&listed, &traffic).await) });
         }
-        let mut found = Vec::new();
+        let mut manifests = Vec::new();
         while let Some(read) = reads.join_next().await {
             let Ok((place, manifest)) = read else { continue };
-            if let Some(manifest) = manifest?.filter(|manifest| wanted.takes(manifest)) {
-                found.push((place, wish(&manifest)));
-            }
+            manifests.extend(manifest?.map(|manifest| (place, manifest)));
         }
-        found.sort_by_key(|(place, _)| *place);
-        Ok(found.into_iter().map(|(_, wish)| wish).collect())
+        manifests.sort_by_key(|(place, _)| *place);
+        Ok(self.fitting(name, version, manifests.into_iter().map(|(_, manifest)| manifest)))
+    }
+
+    /// Wishes for what is of one version of a package, whose manifests are kept. Which compilers and shapes the build
+    /// has shows by and by: a wish that fits none so far waits.
+    fn fitting(&self, name: &str, version: &str, manifests: impl Iterator<Item = Manifest>) -> Vec<Wish> {
+        let wanted = Wanted {
+            has_package: &|package, its_version| package == name && its_version == version,
+            uses_compiler: &|_, _| true,
+            has_shape: Wanted::ANY_SHAPE,
+        };
+        let mut read = self.read();
+        let mut wishes = Vec::new();
+        for manifest in manifests.filter(|manifest| wanted.takes(manifest)) {
+            if read.len() >= READ_MAX {
+                read.clear();
+            }
+            wishes.push(wish(&manifest));
+            read.insert(manifest.key, manifest);
+        }
+        wishes
     }
 
     /// A manifest that was listed; `None` where it is of no use.
@@ -170,7 +192,16 @@ impl Depot for Bucket {
             let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else {
                 return Ok(Fetched::Absent);
             };
-            Ok(match self.transfer.fetch_entry(&dir, &key).await.map_err(trouble)? {
+            let read = self.read().remove(&key);
+            let fetched = match read {
+                Some(manifest) => match self.transfer.fetch_described(&dir, manifest).await {
+                    // It may have been written anew since.
+                    Err(TransferError::Refused { .. }) => self.transfer.fetch_entry(&dir, &key).await,
+                    fetched => fetched,
+                },
+                None => self.transfer.fetch_entry(&dir, &key).await,
+            };
+            Ok(match fetched.map_err(trouble)? {
                 transfer::Fetched::Imported { packed_bytes, .. } => Fetched::New { bytes: packed_bytes },
                 transfer::Fetched::Known => Fetched::Known,
                 transfer::Fetched::Absent => Fetched::Absent,
