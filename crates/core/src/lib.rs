@@ -22,6 +22,7 @@ pub mod link_report;
 pub mod lockfile;
 pub mod paths;
 pub mod plan;
+pub mod printable;
 pub mod protocol;
 pub mod quantity;
 pub mod reason;

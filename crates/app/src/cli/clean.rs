@@ -59,7 +59,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
     let targets = gather(&dirs, ui)?;
     if args.dry_run || targets.is_empty() {
-        ui.print(&if args.json { json(&targets, None) } else { text(&targets, ui) })?;
+        if args.json {
+            ui.print_json(&json(&targets, None))?;
+        } else {
+            ui.print(&text(&targets, ui))?;
+        }
         return Ok(Status::Done);
     }
     let chosen: Vec<&Target> = match (args.yes, io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -116,7 +120,7 @@ fn remove(all: &[Target], chosen: &[&Target], args: &Args, ui: &Ui) -> Outcome {
     }
     let freed = sum(&done).reclaimable_bytes();
     if args.json {
-        ui.print(&json(all, Some(&done)))?;
+        ui.print_json(&json(all, Some(&done)))?;
     }
     ui.status(&format!("Removed {} target directories: {} freed.", done.len(), format_size(freed)));
     match errors.into_iter().next() {

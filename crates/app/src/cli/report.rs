@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use kache_core::event::Event;
+use kache_core::printable;
 use kache_core::quantity::format_duration;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
@@ -121,16 +122,16 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let plain = Ui::without_colour();
     let text = match args.format {
         Format::Text => text::render(&report, if args.output.is_some() { &plain } else { ui }),
-        Format::Json => json::render(&report),
+        Format::Json => printable::json(&json::render(&report)).into_owned(),
         Format::Markdown => markdown::render(&report, markdown::Folding::Flat),
         Format::Github => markdown::render(&report, markdown::Folding::Details),
-        Format::Perfetto => perfetto::render(&report),
+        Format::Perfetto => printable::json(&perfetto::render(&report)).into_owned(),
         Format::Html => html::render(&report),
     };
     match &args.output {
         None => ui.print(&text)?,
         Some(path) => {
-            std::fs::write(path, text).map_err(|error| CliError::file("write", path, &error))?;
+            std::fs::write(path, printable::page(&text, &[]).as_ref()).map_err(|error| CliError::file("write", path, &error))?;
             ui.status(&format!("Wrote {}.", path.display()));
         }
     }

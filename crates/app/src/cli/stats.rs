@@ -75,7 +75,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             entries: store.as_ref().map_or(Ok(0), Store::entry_count)?,
         },
     };
-    ui.print(&if args.json { view.json() } else { view.text(ui, super::now_ms()) })?;
+    if args.json {
+        ui.print_json(&view.json())?;
+    } else {
+        ui.print(&view.text(ui, super::now_ms()))?;
+    }
     Ok(Status::Done)
 }
 

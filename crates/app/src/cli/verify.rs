@@ -50,7 +50,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let session = build(args, &scratch.0)?;
     let findings =
         Findings::of(store.events(None).filter(|event| event.session.starts_with(&session.prefix)));
-    ui.print(&if args.json { findings.json() } else { findings.text(ui) })?;
+    if args.json {
+        ui.print_json(&findings.json())?;
+    } else {
+        ui.print(&findings.text(ui))?;
+    }
     if !session.succeeded {
         return Err(CliError::failure("cargo failed, so not everything was verified"));
     }
