@@ -14,18 +14,17 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use kache_core::config::Settings;
-use kache_core::protocol::{Reply, Request, Status as Health};
-use kache_engine::daemon_client::{self, Trouble};
+use kache_core::protocol::{Reply, Request};
+use kache_engine::daemon_client;
 use kache_service::daemon::{BindError, End, ServeError, serve};
 use kache_store::Store;
 use kache_store::rendezvous::rotate_log;
 
 use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
+use crate::health::{self, PATIENCE};
 use crate::ui::Ui;
 
-/// Longest time for the daemon's first word.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest time until a daemon that was started answers.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How long uploads may go on after the daemon was told to end, and how much longer it may take until it has.
@@ -143,18 +142,8 @@ fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The daemon's own account of itself; `None` when none is running.
-pub(super) fn health(store: &Store) -> Result<Option<Health>, Trouble> {
-    match daemon_client::ask(store, &Request::Status, PATIENCE) {
-        Ok(Reply::Status(health)) => Ok(Some(*health)),
-        Ok(other) => Err(Trouble::Refused(format!("{other:?}"))),
-        Err(Trouble::Absent(_)) => Ok(None),
-        Err(trouble) => Err(trouble),
-    }
-}
-
 fn start(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
-    if let Ok(Some(health)) = health(store) {
+    if let Ok(Some(health)) = health::of_daemon(store) {
         ui.status(&format!("The daemon is running already (process {}).", health.pid));
         return Ok(Status::Done);
     }
@@ -164,7 +153,7 @@ fn start(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
         .map_err(|error| CliError::file("run", &program, &error))?;
     let begun = Instant::now();
     loop {
-        match health(store) {
+        match health::of_daemon(store) {
             Ok(Some(health)) => {
                 ui.status(&format!("The daemon is running (process {}).", health.pid));
                 return Ok(Status::Done);
@@ -225,7 +214,7 @@ fn has_ended(store: &Store, patience: Duration) -> Result<bool, CliError> {
 }
 
 fn status(store: &Store, settings: &Settings, as_json: bool, ui: &Ui) -> Outcome {
-    let health = health(store).map_err(|trouble| {
+    let health = health::of_daemon(store).map_err(|trouble| {
         CliError::failure("the daemon doesn't answer").because(&trouble).hint("`kache daemon restart`")
     })?;
     let backlog = store.backlog(None)?;

@@ -12,6 +12,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Gauge, Paragraph, Row, Table, TableState, Tabs};
 
+use super::daemon::{self, Weight};
 use super::model::{Model, Tab, Typing, short};
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
@@ -233,15 +234,21 @@ fn store(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn transfer(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
-    let [head, body] = Layout::vertical([Constraint::Length(3), Constraint::Fill(1)]).areas(area);
     let sources = &model.tally.sources;
-    let lines = vec![
-        Line::from(format!(
-            "hits from the local store {}, prefetched {}, fetched on demand {}",
-            sources.local, sources.prefetch, sources.remote
-        )),
-        Line::from(format!("uploads waiting {}", model.store.uploads_waiting)),
-    ];
+    let mut lines: Vec<Line<'_>> = daemon::lines(&model.daemon, model.remote, model.now_ms)
+        .into_iter()
+        .map(|(weight, line)| match weight {
+            Weight::Plain => Line::from(line),
+            Weight::Alarm => Line::styled(line, Style::new().fg(Color::Red)),
+        })
+        .collect();
+    lines.push(Line::from(format!("queue     {} upload(s) waiting", model.store.uploads_waiting)));
+    lines.push(Line::from(format!(
+        "hits      {} from the local store, {} prefetched, {} fetched on demand",
+        sources.local, sources.prefetch, sources.remote
+    )));
+    let rows = u16::try_from(lines.len() + 1).unwrap_or(u16::MAX);
+    let [head, body] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(area);
     frame.render_widget(Paragraph::new(lines), head);
     let transfers: Vec<Event> = model.transfers().into_iter().cloned().collect();
     let rows = transfers.iter().map(|event| {

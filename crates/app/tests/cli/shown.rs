@@ -212,3 +212,57 @@ fn names_from_elsewhere_do_not_command_the_terminal() {
     let typed = home.kache(&["why-miss", HOSTILE]);
     assert!(typed.code == 0 && typed.out.contains("error: y") && !typed.out.contains('\u{9b}'), "{typed:?}");
 }
+
+/// Anybody may put a file into `/tmp`; it decides nothing about builds below.
+#[test]
+fn a_settings_file_of_another_user_is_passed_over() {
+    let home = Home::new();
+    home.write(".kache.toml", "cache.fallback = '/tmp/evil'\n");
+    home.write("project/src/lib.rs", "");
+    let shown = |env: &[(&str, &str)]| {
+        let output = home.command(&["config", "--list"]).envs(env.iter().copied()).current_dir(home.path("project")).output();
+        crate::Ran::from(output.expect("kache runs"))
+    };
+    assert!(shown(&[]).out.contains("/tmp/evil"), "one's own is used");
+    if let Err(error) = std::os::unix::fs::chown(home.path(".kache.toml"), Some(12345), None) {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "needs root: {error}");
+        return eprintln!("skipped, needs root: {error}");
+    }
+    let ran = shown(&[]);
+    assert!(!ran.out.contains("/tmp/evil") && ran.err.contains("belongs to another user"), "{ran:?}");
+    let file = home.path(".kache.toml").display().to_string();
+    assert!(shown(&[("KACHE_CONFIG", &file)]).out.contains("/tmp/evil"), "unless it is named");
+    std::os::unix::fs::chown(home.path("project"), Some(12345), None).expect("root may");
+    assert!(shown(&[]).out.contains("/tmp/evil"), "or its owner's code is built");
+}
+
+/// Whoever lays a store out where everybody may write could put anything into it.
+#[test]
+fn a_store_of_another_user_is_not_used() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let home = Home::new();
+    let cache = home.path("cache");
+    drop(Store::open(&cache).expect("store"));
+    std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).expect("permissions");
+    let doctor = home.kache_with(&["doctor"], &[("KACHE_CACHE_DIR", cache.to_str().expect("UTF-8"))]);
+    assert!(doctor.out.contains("can be written by others"), "{}", doctor.out);
+    if let Err(error) = chown(cache.join("v1/tmp"), Some(12345), None) {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "needs root: {error}");
+        return eprintln!("skipped, needs root: {error}");
+    }
+    for path in ["", "v1", "v1/tmp"] {
+        chown(cache.join(path), Some(12345), None).expect("root may");
+        std::fs::set_permissions(cache.join(path), PermissionsExt::from_mode(0o777)).expect("permissions");
+    }
+    std::fs::set_permissions(home.path(""), PermissionsExt::from_mode(0o755)).expect("permissions");
+    let program = home.path("kache");
+    std::fs::copy(env!("CARGO_BIN_EXE_kache"), &program).expect("a program that others may run");
+    for (uid, expected) in [(12346, 1), (12345, 0), (0, 0)] {
+        let mut command = std::process::Command::new(&program);
+        command.args(["stats"]).env_clear().env("HOME", home.path("")).env("KACHE_CACHE_DIR", &cache).uid(uid);
+        let ran = crate::Ran::from(command.current_dir("/").output().expect("kache runs"));
+        assert_eq!(ran.code, expected, "{uid}: {ran:?}");
+        assert_eq!(ran.err.contains("belongs to another user"), expected == 1, "{ran:?}");
+    }
+}

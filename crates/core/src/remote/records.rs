@@ -1,6 +1,7 @@
 //! Input records in the bucket: the same JSON form as in the store, merged so that neither of two machines loses what
 //! the other knows, and checked before they are used. Knows nothing about where either comes from.
 
+use super::secrets;
 use crate::record::{Input, InputRecord, RECORDS_MAX, RecordError, RecordSet};
 
 /// Longest object that is read or written, in bytes.
@@ -17,9 +18,14 @@ pub fn decode(bytes: &[u8]) -> Result<RecordSet, RecordError> {
     Ok(set)
 }
 
-/// Whether looking at what a record names can do no harm: it is bounded and leads to places that compilers read from.
+/// Whether looking at what a record names can do no harm: it is bounded, leads to places that compilers read from, and to
+/// no credential. What depends on one stays on its machine, so no honest record names one, and the key that follows
+/// from its value would be asked for at the remote.
 pub fn is_acceptable(record: &InputRecord) -> bool {
-    record.inputs.len() <= INPUTS_MAX && record.inputs.iter().all(is_harmless) && record.baked.len() <= 8
+    record.inputs.len() <= INPUTS_MAX
+        && record.inputs.iter().all(is_harmless)
+        && record.baked.len() <= 8
+        && !secrets::names_one(record)
 }
 
 fn is_harmless(input: &Input) -> bool {
@@ -116,6 +122,7 @@ mod tests {
             Input::Link(String::new()),
             Input::File(format!("/{}", "x".repeat(NAME_BYTES_MAX))),
             Input::File("/a\0b".into()),
+            Input::Env("AWS_SECRET_ACCESS_KEY".into()),
         ];
         for (inputs, kept) in [(good.as_slice(), true), (bad.as_slice(), false)] {
             for input in inputs {

@@ -27,7 +27,9 @@ impl Transfer {
     /// # Errors
     /// When the store can't be read or the bucket can't be read or written. An object of a newer kache is left alone.
     pub async fn publish_inputs(&self, dir: &CrateDir, unit: UnitKey) -> Result<(), TransferError> {
-        let mine = self.blocking(move |this| this.store.records(&unit)).await??;
+        let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
+        // What others would drop when they read it isn't told to them.
+        mine.records.retain(records::is_acceptable);
         if mine.records.is_empty() {
             return Ok(());
         }
