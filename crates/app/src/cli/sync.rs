@@ -29,8 +29,8 @@ Examples:
   kache sync --pull --all      everything that the remote has
   kache sync --dry-run         counts and sizes only
 
-A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests
-of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on
+A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests \
+of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on \
 after a failure. Exit code 1 when a transfer failed.")]
 pub struct Args {
     /// Only from the remote into the store
