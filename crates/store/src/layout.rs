@@ -99,7 +99,8 @@ impl Store {
             make_dir_all(&self.root)?;
         }
         let tag = self.root.join("CACHEDIR.TAG");
-        if !tag.exists() {
+        // Where other things lie as well, in a home directory for instance, backups are not told to skip them.
+        if fs::read_dir(&self.root).is_ok_and(|mut items| items.next().is_none()) {
             fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
             fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
         }
@@ -285,6 +286,14 @@ mod tests {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("chmod");
         Store::open(dir.path()).expect("open");
         assert_eq!(mode(dir.path()), 0o755);
+    }
+
+    #[test]
+    fn a_directory_with_other_things_in_it_is_not_tagged() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::write(dir.path().join("diary"), "x").expect("write");
+        Store::open(dir.path()).expect("open");
+        assert!(!dir.path().join("CACHEDIR.TAG").exists());
     }
 
     #[test]
