@@ -7,7 +7,7 @@ use kache_core::remote::manifest::Manifest;
 use kache_service::sync::{self, Wanted};
 use kache_service::transfer::{BuildPlace, Fetched, Listed};
 
-use super::{Mode, Sync, Trouble, counted};
+use super::{Done, Mode, Moved, Sync, Trouble, counted};
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
@@ -22,7 +22,7 @@ struct Plan {
     absent: usize,
 }
 
-pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble, CliError> {
+pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, CliError> {
     let mut trouble = Trouble::default();
     let recorded = match (place, &sync.scope) {
         (Some(place), Some((workspace, compilers))) => {
@@ -36,7 +36,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
     };
     if trouble.first.as_ref().is_some_and(sync::is_lasting) {
         trouble.is_over = true;
-        return Ok(trouble);
+        return Ok(Done { trouble, moved: Moved::default() });
     }
     let listed = match recorded {
         Some(build) => {
@@ -54,16 +54,18 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
         None => list(sync, &mut trouble).await,
     };
     let plan = describe(sync, listed, &mut trouble).await;
+    let Plan { bytes, known, absent, .. } = plan;
+    let planned = Moved { entries: plan.wanted.len(), bytes, known, absent, ..Moved::default() };
     if trouble.is_over {
-        return Ok(trouble);
+        return Ok(Done { trouble, moved: Moved { entries: 0, bytes: 0, ..planned } });
     }
     if sync.mode == Mode::DryRun {
-        let what = counted(plan.wanted.len(), plan.bytes);
-        sync.ui.status(&format!("Would pull {what}; {} are here already.", plan.known));
-        return Ok(trouble);
+        let (what, there) = (counted(planned.entries, bytes), sync.transfer.remote().address());
+        sync.ui.status(&format!("Would pull {what} from {there}; {known} are here already."));
+        return Ok(Done { trouble, moved: planned });
     }
-    fetch(sync, plan, &mut trouble).await;
-    Ok(trouble)
+    let moved = fetch(sync, plan, &mut trouble).await;
+    Ok(Done { trouble, moved })
 }
 
 /// What the remote lists for the scope: named by a build, or found.
@@ -134,7 +136,7 @@ fn is_wanted(sync: &Sync<'_>, manifest: &Manifest) -> bool {
     })
 }
 
-async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) {
+async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> Moved {
     let Plan { wanted, mut known, mut absent, .. } = plan;
     let mut meter = Meter::new(sync.ui, "pulling", wanted.len());
     let bytes_of = |fetched: &Fetched| match fetched {
@@ -163,9 +165,11 @@ async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) {
     if let Err(error) = sync.store.make_durable(&keys) {
         sync.ui.warn(&error.to_string());
     }
-    let mut text = format!("Pulled {}; {known} were here already", counted(keys.len(), bytes));
+    let there = sync.transfer.remote().address();
+    let mut text = format!("Pulled {} from {there}; {known} were here already", counted(keys.len(), bytes));
     if absent > 0 {
         text.push_str(&format!(", {absent} are not in the remote"));
     }
     sync.ui.status(&format!("{text}."));
+    Moved { entries: keys.len(), bytes, known, absent, ..Moved::default() }
 }
