@@ -183,6 +183,7 @@ mod tests {
                 }
                 _ => {
                     event.times.wait_us = total_ms * 50;
+                    event.times.remote_us = total_ms * 10;
                     event.times.compile_us = total_ms * 900;
                     event.times.store_us = total_ms * 20;
                     event.reason = Some("unit-unknown".into());

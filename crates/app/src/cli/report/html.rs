@@ -32,10 +32,11 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
 .figures b{display:block;font-size:1.15rem}.figures span,.dim{color:var(--dim)}
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}
-svg{width:100%;height:auto;display:block;margin:.4rem 0}svg text{font:10px system-ui,sans-serif;fill:#fff;pointer-events:none}
+.wide{overflow-x:auto}td:last-child{overflow-wrap:anywhere;min-width:12rem}\
+svg{width:100%;min-width:640px;height:auto;display:block;margin:.4rem 0}svg text{font:10px system-ui,sans-serif;fill:#fff;pointer-events:none}
 svg text.axis{fill:var(--dim)}rect.hit{fill:var(--hit)}rect.dup{fill:var(--dup)}rect.miss{fill:var(--miss)}
-rect.passthrough{fill:var(--passthrough)}rect.error{fill:var(--error)}rect.wait{fill:#0004}line{stroke:var(--line)}
-.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
+rect.passthrough{fill:var(--passthrough)}rect.error{fill:var(--error)}rect.wait{fill:#0006}line{stroke:var(--line)}
+.waiting{background:linear-gradient(#0006,#0006),var(--miss)}.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
 ";
 
 pub fn render(report: &Report) -> String {
@@ -54,7 +55,7 @@ pub fn render(report: &Report) -> String {
     timelines(&mut html, report);
     crates(&mut html, report);
     for (heading, reasons) in groups(report) {
-        let _ = writeln!(html, "<h2>{}</h2>\n<table>", escape(heading));
+        let _ = writeln!(html, "<h2>{}</h2>\n<div class=\"wide\"><table>", escape(heading));
         html.push_str("<tr><th>reason</th><th class=\"n\">count</th><th>latest</th></tr>\n");
         for (code, count, example) in by_count(reasons) {
             let _ = writeln!(
@@ -64,7 +65,7 @@ pub fn render(report: &Report) -> String {
                 escape(example)
             );
         }
-        html.push_str("</table>\n");
+        html.push_str("</table></div>\n");
     }
     html.push_str("</body>\n</html>\n");
     html
@@ -76,7 +77,7 @@ fn timelines(html: &mut String, report: &Report) {
         let word = outcome.word();
         let _ = write!(html, "<span class=\"key\" style=\"background:var(--{word})\"></span>{word}");
     }
-    html.push_str("</p>\n");
+    html.push_str("<span class=\"key waiting\"></span>waiting for others or the remote</p>\n");
     for session in report.builds().rev().take(BUILDS_MAX) {
         let part = session.part();
         let _ = writeln!(
@@ -87,7 +88,9 @@ fn timelines(html: &mut String, report: &Report) {
             format_duration(Duration::from_micros(session.wall_us())),
             percent(part.outcomes.hit_rate())
         );
+        html.push_str("<div class=\"wide\">\n");
         timeline(html, session);
+        html.push_str("</div>\n");
         html.push_str("</section>\n");
     }
 }
@@ -137,9 +140,11 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
         escape(&title),
         event.outcome.word()
     );
-    let wait = event.times.wait_us as f64 * per_us;
+    let times = &event.times;
+    let wait = (times.wait_us + times.remote_us) as f64 * per_us;
     if wait >= 1.0 {
-        let wait = wait.min(width);
+        let before = ((times.key_us + times.lookup_us) as f64 * per_us).min(width);
+        let (x, wait) = (x + before, wait.min(width - before));
         let _ = write!(
             html,
             "<rect class=\"wait\" x=\"{x:.2}\" y=\"{y}\" width=\"{wait:.2}\" height=\"{BAR}\"/>"
@@ -160,7 +165,7 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
 
 fn crates(html: &mut String, report: &Report) {
     html.push_str(
-        "<h2>Crates, the costliest first</h2>\n<table>\n<tr><th>crate</th><th class=\"n\">hit</th><th \
+        "<h2>Crates, the costliest first</h2>\n<div class=\"wide\"><table>\n<tr><th>crate</th><th class=\"n\">hit</th><th \
          class=\"n\">dup</th><th class=\"n\">miss</th><th class=\"n\">other</th><th class=\"n\">compiled</th><th \
          class=\"n\">saved</th><th>latest reason</th></tr>\n",
     );
@@ -172,7 +177,7 @@ fn crates(html: &mut String, report: &Report) {
         let reason = cost.detail.as_deref().or(cost.reason.as_deref()).unwrap_or_default();
         let _ = writeln!(html, "<td>{}</td></tr>", escape(reason));
     }
-    html.push_str("</table>\n");
+    html.push_str("</table></div>\n");
 }
 
 fn escape(text: &str) -> String {

@@ -72,11 +72,12 @@ fn slices(events: &mut Vec<Value>, pid: u64, call: &Call, start_us: u64) {
 }
 
 /// The phases of a call, in their order.
-fn phases(times: &Times) -> [(&'static str, u64); 6] {
+fn phases(times: &Times) -> [(&'static str, u64); 7] {
     [
         ("key", times.key_us),
         ("look-up", times.lookup_us),
         ("wait", times.wait_us),
+        ("remote", times.remote_us),
         ("compile", times.compile_us),
         ("restore", times.restore_us),
         ("store", times.store_us),
@@ -112,7 +113,7 @@ mod tests {
                 assert!((number(other, "pid"), number(other, "tid")) != track || is_apart || is_nested);
             }
         }
-        for name in ["wait", "compile", "restore", "store"] {
+        for name in ["wait", "remote", "compile", "restore", "store"] {
             assert!(slices.iter().any(|slice| slice["name"] == name), "no {name}");
         }
         assert_eq!(events.iter().filter(|event| event["name"] == "process_name").count(), 2);
