@@ -51,10 +51,7 @@ struct Found {
 
 /// The settings file that counts: `$KACHE_CONFIG`, else the nearest `.kache.toml` upwards from `start` that may be
 /// believed, else the user's own.
-fn discover(
-    start: Option<&Path>,
-    env: &impl Fn(&str) -> Option<OsString>,
-) -> Result<Found, ConfigError> {
+fn discover(start: Option<&Path>, env: &impl Fn(&str) -> Option<OsString>) -> Result<Found, ConfigError> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut found = Found::default();
     if let Some(path) = set(env::KACHE_CONFIG) {
@@ -189,7 +186,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let load = || load_with(Some(dir.path()), |_| None).map_err(|error| error.to_string());
         let path = dir.path().join(PROJECT_FILE);
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|status| status.success()));
+        assert!(
+            std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|status| status.success())
+        );
         assert!(load().is_err_and(|error| error.contains("not a file")));
         std::fs::remove_file(&path).expect("removed");
         std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");

@@ -140,6 +140,9 @@ mod tests {
         let output = command.output().expect("util-linux's script");
         let all = String::from_utf8_lossy(&output.stdout).into_owned();
         let at = |text: &str| all.find(text).unwrap_or_else(|| panic!("no {text:?} in {all:?}"));
-        assert!(at("\x1b[?1049h") < at("\x1b[?1049l") && at("\x1b[?1049l") < at("the bomb went off"), "{all:?}");
+        assert!(
+            at("\x1b[?1049h") < at("\x1b[?1049l") && at("\x1b[?1049l") < at("the bomb went off"),
+            "{all:?}"
+        );
     }
 }

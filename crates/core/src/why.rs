@@ -335,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn results_made_to_another_end_are_no_answer() {
+        let lib = "mode=build;crate type=lib;test=false;source=a.rs";
+        for (other, alike) in [
+            ("mode=build;crate type=lib;test=false;source=b.rs;flag --cfg=x", true),
+            ("mode=clippy;crate type=lib;test=false;source=a.rs", false),
+            ("mode=build;crate type=lib;crate type=cdylib;test=false;source=a.rs", false),
+            ("mode=build;crate type=lib;test=true;source=a.rs", false),
+        ] {
+            assert_eq!(is_alike(&evidence(lib, ""), &evidence(other, "")), alike, "{other}");
+        }
+    }
+
+    #[test]
     fn exactly_the_fields_that_differ_are_named() {
         let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
         let (a, b) = (digest("a"), digest("b"));

@@ -166,7 +166,10 @@ pub(crate) fn digests_in(bytes: &[u8]) -> BTreeSet<Digest> {
 /// Files of the memo by their names: where somebody keeps other things in a folder of that name, they stay.
 fn memos(dir: &Path) -> Vec<SurveyedFile> {
     let is_memo = |file: &SurveyedFile| {
-        file.path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Digest>().is_ok())
+        file.path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.parse::<Digest>().is_ok())
     };
     let mut found = files_below(dir, 3);
     found.retain(is_memo);

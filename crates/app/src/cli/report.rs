@@ -131,7 +131,8 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     match &args.output {
         None => ui.print(&text)?,
         Some(path) => {
-            std::fs::write(path, printable::page(&text, &[]).as_ref()).map_err(|error| CliError::file("write", path, &error))?;
+            std::fs::write(path, printable::page(&text, &[]).as_ref())
+                .map_err(|error| CliError::file("write", path, &error))?;
             ui.status(&format!("Wrote {}.", path.display()));
         }
     }

@@ -45,10 +45,7 @@ pub fn lines(daemon: &Daemon, remote: Option<Digest>, now_ms: u64) -> Vec<(Weigh
     };
     let up = format_duration(Duration::from_millis(now_ms.saturating_sub(status.started_ms)));
     let mut lines = vec![
-        (
-            Weight::Plain,
-            format!("daemon    process {}, version {}, for {up}", status.pid, status.version),
-        ),
+        (Weight::Plain, format!("daemon    process {}, version {}, for {up}", status.pid, status.version)),
         (Weight::Plain, format!("remote    {}", named(&status.remote))),
     ];
     if status.remote_id != remote {
@@ -99,7 +96,10 @@ fn numbers_of_uploads(status: &Status) -> String {
             format!("{owed} owed ({}, for {oldest})", format_size(uploads.owed_bytes))
         }
     };
-    format!("uploads   {owed}, {} done, {} failed, {} stay local", uploads.done, uploads.failed, uploads.dropped)
+    format!(
+        "uploads   {owed}, {} done, {} failed, {} stay local",
+        uploads.done, uploads.failed, uploads.dropped
+    )
 }
 
 #[cfg(test)]

@@ -191,9 +191,20 @@ fn names_from_elsewhere_do_not_command_the_terminal() {
         store.append(&event).expect("journal");
     }
     let commands = [
-        "stats", "stats --json", "list", "list --json", "report", "report --format json", "report --format markdown",
-        "report --format github", "report --format perfetto", "report --format html", "why-miss x", "doctor --verify",
-        "gc --dry-run --max-age 0", "gc --dry-run --max-age 0 --json",
+        "stats",
+        "stats --json",
+        "list",
+        "list --json",
+        "report",
+        "report --format json",
+        "report --format markdown",
+        "report --format github",
+        "report --format perfetto",
+        "report --format html",
+        "why-miss x",
+        "doctor --verify",
+        "gc --dry-run --max-age 0",
+        "gc --dry-run --max-age 0 --json",
     ];
     let mut seen = 0;
     for command in commands {
@@ -205,7 +216,10 @@ fn names_from_elsewhere_do_not_command_the_terminal() {
         seen += usize::from(all.contains("error: y"));
         if command.contains("json") {
             let value: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
-            assert!(serde_json::to_string(&value).expect("JSON").contains("\\nerror: y\u{9b}31m"), "{command}: {all}");
+            assert!(
+                serde_json::to_string(&value).expect("JSON").contains("\\nerror: y\u{9b}31m"),
+                "{command}: {all}"
+            );
         }
     }
     assert!(seen > 10, "the names were shown by {seen} commands only");
@@ -220,7 +234,11 @@ fn a_settings_file_of_another_user_is_passed_over() {
     home.write(".kache.toml", "cache.fallback = '/tmp/evil'\n");
     home.write("project/src/lib.rs", "");
     let shown = |env: &[(&str, &str)]| {
-        let output = home.command(&["config", "--list"]).envs(env.iter().copied()).current_dir(home.path("project")).output();
+        let output = home
+            .command(&["config", "--list"])
+            .envs(env.iter().copied())
+            .current_dir(home.path("project"))
+            .output();
         crate::Ran::from(output.expect("kache runs"))
     };
     assert!(shown(&[]).out.contains("/tmp/evil"), "one's own is used");
@@ -260,7 +278,12 @@ fn a_store_of_another_user_is_not_used() {
     std::fs::copy(env!("CARGO_BIN_EXE_kache"), &program).expect("a program that others may run");
     for (uid, expected) in [(12346, 1), (12345, 0), (0, 0)] {
         let mut command = std::process::Command::new(&program);
-        command.args(["stats"]).env_clear().env("HOME", home.path("")).env("KACHE_CACHE_DIR", &cache).uid(uid);
+        command
+            .args(["stats"])
+            .env_clear()
+            .env("HOME", home.path(""))
+            .env("KACHE_CACHE_DIR", &cache)
+            .uid(uid);
         let ran = crate::Ran::from(command.current_dir("/").output().expect("kache runs"));
         assert_eq!(ran.code, expected, "{uid}: {ran:?}");
         assert_eq!(ran.err.contains("belongs to another user"), expected == 1, "{ran:?}");

@@ -18,7 +18,8 @@ const SHOWS_CURSOR: &str = "\x1b[?25h";
 /// Runs a command on a terminal of 80 by 24, ends it as told once `sign` is on the screen, and returns all that came.
 fn on_a_terminal(home: &Home, args: &str, sign: &str, end: impl FnOnce(&mut dyn Write, Pid)) -> String {
     let kache = env!("CARGO_BIN_EXE_kache");
-    let inner = home.write("inner", &format!("echo $$ >'{0}/pid'\nexec '{kache}' {args}\n", home.path("").display()));
+    let inner =
+        home.write("inner", &format!("echo $$ >'{0}/pid'\nexec '{kache}' {args}\n", home.path("").display()));
     let outer = home.write(
         "outer",
         &format!(
@@ -28,7 +29,10 @@ fn on_a_terminal(home: &Home, args: &str, sign: &str, end: impl FnOnce(&mut dyn 
     );
     let mut command = Command::new("script");
     command.args(["-qec", &format!("sh '{}'", outer.display()), "/dev/null"]).env_clear();
-    command.env("HOME", home.path("")).env("TERM", "xterm").env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("HOME", home.path(""))
+        .env("TERM", "xterm")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.current_dir(home.path("")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = command.spawn().expect("util-linux's script");
     let mut screen = running.stdout.take().expect("piped");
@@ -71,7 +75,9 @@ fn the_terminal_is_as_before_however_a_screen_ends() {
             assert!(all.contains(TAKES), "{name}, {args}: {all:?}");
             let given_back = all.rfind(GIVES_BACK).expect("the screen is given back");
             assert!(given_back > all.rfind(TAKES).unwrap_or(usize::MAX), "{name}, {args}: {all:?}");
-            assert!(all[given_back..].contains(SHOWS_CURSOR) || all.rfind(SHOWS_CURSOR) > all.rfind("\x1b[?25l"));
+            assert!(
+                all[given_back..].contains(SHOWS_CURSOR) || all.rfind(SHOWS_CURSOR) > all.rfind("\x1b[?25l")
+            );
             assert!(all.contains("restored 0"), "{name}, {args}: {all:?}");
         }
     }

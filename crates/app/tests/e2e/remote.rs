@@ -75,7 +75,11 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     let output = kache(&two, "sync --json");
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&value["pull"]["entries"], &value["failed"]), (&0.into(), &0.into()), "{value:#}");
-    assert_eq!((&value["pull"]["known"], &value["push"]["known"]), (&packs.into(), &packs.into()), "{value:#}");
+    assert_eq!(
+        (&value["pull"]["known"], &value["push"]["known"]),
+        (&packs.into(), &packs.into()),
+        "{value:#}"
+    );
 }
 
 /// Without a saved build: one listing for each package of the lockfile, nothing of other versions.

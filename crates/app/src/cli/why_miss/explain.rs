@@ -266,6 +266,7 @@ impl Comparison {
 /// Whether two events are about the same crate of the same package, compiled to the same end: what clippy or `check`
 /// makes of a crate has little to do with what a build does, and a library little with its tests.
 fn is_alike(a: &Event, b: &Event) -> bool {
-    let form = |event: &Event| [&event.crate_name, &event.package, &event.kind, &event.mode].map(String::clone);
+    let form =
+        |event: &Event| [&event.crate_name, &event.package, &event.kind, &event.mode].map(String::clone);
     form(a) == form(b)
 }
