@@ -53,9 +53,10 @@ impl<'a> Monitor<'a> {
             since,
             follower: Follower::at_end(store),
             watch: Watch::begin(Store::open_existing(store.root())?),
-            model: Model { remote, ..Model::default() },
+            model: Model::default(),
             ticks: 0,
         };
+        monitor.model.remote = remote;
         monitor.reload()?;
         Ok(monitor)
     }

@@ -38,7 +38,10 @@ pub struct Args {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let cwd = current_dir()?;
     if args.list || args.json {
-        let (settings, _) = crate::settings::load(Some(&cwd))?;
+        let (settings, warnings) = crate::settings::load(Some(&cwd))?;
+        for warning in warnings {
+            ui.warn(&warning.to_string());
+        }
         if args.json {
             ui.print_json(&json(&settings))?;
         } else {

@@ -179,7 +179,11 @@ fn names_from_elsewhere_do_not_command_the_terminal() {
     (entry.target, entry.dep_info_name) = (HOSTILE.into(), "x.d".into());
     let evidence = Evidence { crate_name: HOSTILE.into(), ..Evidence::default() };
     store.publish(&key, &entry, &evidence).expect("published");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("time");
+    // Old enough to be evicted.
+    let file = std::fs::File::options().write(true).open(store.entry_path(&key)).expect("an entry");
+    let now = std::time::SystemTime::now();
+    file.set_modified(now - std::time::Duration::from_secs(7200)).expect("dated");
+    let now = now.duration_since(std::time::UNIX_EPOCH).expect("time");
     for (outcome, reason) in [(Outcome::Miss, "inputs-changed"), (Outcome::Passthrough, "unknown-flag")] {
         let mut event = Event::new(HOSTILE, outcome);
         event.at_ms = u64::try_from(now.as_millis()).expect("fits");
@@ -261,30 +265,29 @@ fn a_store_of_another_user_is_not_used() {
     use std::os::unix::process::CommandExt;
     let home = Home::new();
     let cache = home.path("cache");
-    drop(Store::open(&cache).expect("store"));
-    std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).expect("permissions");
+    std::fs::create_dir(&cache).expect("directory");
+    for dir in [home.path(""), cache.clone()] {
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o777)).expect("permissions");
+    }
     let doctor = home.kache_with(&["doctor"], &[("KACHE_CACHE_DIR", cache.to_str().expect("UTF-8"))]);
     assert!(doctor.out.contains("can be written by others"), "{}", doctor.out);
-    if let Err(error) = chown(cache.join("v1/tmp"), Some(12345), None) {
+    if let Err(error) = chown(&cache, Some(12345), None) {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "needs root: {error}");
         return eprintln!("skipped, needs root: {error}");
     }
-    for path in ["", "v1", "v1/tmp"] {
-        chown(cache.join(path), Some(12345), None).expect("root may");
-        std::fs::set_permissions(cache.join(path), PermissionsExt::from_mode(0o777)).expect("permissions");
-    }
-    std::fs::set_permissions(home.path(""), PermissionsExt::from_mode(0o755)).expect("permissions");
     let program = home.path("kache");
     std::fs::copy(env!("CARGO_BIN_EXE_kache"), &program).expect("a program that others may run");
+    let cache = home.path("theirs");
+    let run = |uid: u32, command: &str| {
+        let mut process = std::process::Command::new(&program);
+        process.arg(command).env_clear().env("HOME", home.path("")).env("KACHE_CACHE_DIR", &cache).uid(uid);
+        crate::Ran::from(process.current_dir("/").output().expect("kache runs"))
+    };
+    run(12345, "doctor");
+    std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).expect("permissions");
+    std::fs::set_permissions(cache.join("v1"), PermissionsExt::from_mode(0o777)).expect("permissions");
     for (uid, expected) in [(12346, 1), (12345, 0), (0, 0)] {
-        let mut command = std::process::Command::new(&program);
-        command
-            .args(["stats"])
-            .env_clear()
-            .env("HOME", home.path(""))
-            .env("KACHE_CACHE_DIR", &cache)
-            .uid(uid);
-        let ran = crate::Ran::from(command.current_dir("/").output().expect("kache runs"));
+        let ran = run(uid, "stats");
         assert_eq!(ran.code, expected, "{uid}: {ran:?}");
         assert_eq!(ran.err.contains("belongs to another user"), expected == 1, "{ran:?}");
     }
