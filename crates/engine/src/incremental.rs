@@ -14,7 +14,7 @@
 //! All of them remap paths alike, since rustc throws state away that was made with other flags.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kache_core::entry::Entry;
 use kache_core::invocation::Invocation;
@@ -65,6 +65,8 @@ impl Effort {
 pub struct PrivateState {
     /// The call.
     pub call: Invocation,
+    /// Where the state is, for as long as this lives. What is read there is no input.
+    pub path: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -72,10 +74,11 @@ impl PrivateState {
     /// The same call with another directory for its state.
     pub fn new(call: &Invocation) -> std::io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("kache-state-").tempdir()?;
+        let path = dir.path().canonicalize()?;
         let mut call = call.clone();
         // The last one counts.
-        call.args.extend(["-C".to_owned(), format!("incremental={}", dir.path().display())]);
-        Ok(Self { call, _dir: dir })
+        call.args.extend(["-C".to_owned(), format!("incremental={}", path.display())]);
+        Ok(Self { call, path, _dir: dir })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kache_core::archive;
 use kache_core::depinfo::DepInfo;
@@ -68,9 +68,10 @@ pub fn compiler_path(call: &Invocation, path: &str) -> String {
 const SYSTEM_DIRS: &[&str] =
     &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
-/// Directories that are not worth observing for this unit.
-pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
-    SYSTEM_DIRS.iter().map(std::path::PathBuf::from).chain([sysroot.to_owned()]).collect()
+/// Directories that are not worth observing for this unit: `own` are the compiler's.
+pub fn unobserved_dirs<'a>(own: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let own = own.into_iter().map(Path::to_owned);
+    SYSTEM_DIRS.iter().map(PathBuf::from).chain(own).collect()
 }
 
 /// The inputs of the compile, sorted.

@@ -268,7 +268,10 @@ impl<'a> Case<'a> {
             remapped: remap::remapped_roots(self.unit, &self.roots),
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
-            observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
+            observed_scope: (!editing).then(|| {
+                let state = state.as_ref().map(|state| state.path.as_path());
+                reads::unobserved_dirs(state.into_iter().chain([self.toolchain.sysroot.as_path()]))
+            }),
         };
         let (store, standing) = (&self.store, &self.standing);
         let compiled = compile::run(&job, |path, emit| {

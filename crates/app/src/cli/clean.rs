@@ -122,7 +122,7 @@ fn remove(all: &[Target], chosen: &[&Target], args: &Args, ui: &Ui) -> Outcome {
     if args.json {
         ui.print_json(&json(all, Some(&done)))?;
     }
-    ui.status(&format!("Removed {} target directories: {} freed.", done.len(), format_size(freed)));
+    ui.status(&format!("Removed {}: {} freed.", counted(done.len()), format_size(freed)));
     match errors.into_iter().next() {
         None => Ok(Status::Done),
         Some(error) => Err(error),
@@ -170,12 +170,17 @@ fn text(targets: &[Target], ui: &Ui) -> String {
     }
     let all = sum(&targets.iter().collect::<Vec<_>>());
     let line = format!(
-        "{} target directories, {} on disk; removing them all would free {}.",
-        targets.len(),
+        "{}, {} on disk; removing all of that would free {}.",
+        counted(targets.len()),
         format_size(all.disk_bytes()),
         format_size(all.reclaimable_bytes())
     );
     format!("{}{}\n", table.render(ui), ui.out(Style::Bold, &line))
+}
+
+/// `3 target directories`.
+fn counted(count: usize) -> String {
+    if count == 1 { "1 target directory".to_owned() } else { format!("{count} target directories") }
 }
 
 fn json(targets: &[Target], removed: Option<&[&Target]>) -> String {

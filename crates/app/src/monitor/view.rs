@@ -137,7 +137,7 @@ fn build(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
         let why = event.detail.as_deref().or(event.not_stored.as_deref()).unwrap_or_default();
         Row::new([
             Cell::from(short(event.outcome)).style(colour(event.outcome)),
-            Cell::from(format!("{} {}", event.crate_name, event.package_version)),
+            Cell::from(format!("{} {}", event.label(), event.package_version)),
             Cell::from(event.kind.clone()),
             right(us(event.times.total_us)),
             Cell::from(why.to_owned()).style(DIM),
@@ -256,7 +256,7 @@ fn transfer(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
             if event.source == Some(kache_core::event::Source::Prefetch) { "prefetch" } else { "remote" };
         Row::new([
             Cell::from(from),
-            Cell::from(format!("{} {}", event.crate_name, event.package_version)),
+            Cell::from(format!("{} {}", event.label(), event.package_version)),
             Cell::from(event.project.clone()),
             right(us(event.times.total_us)),
             right(ago(model, event.at_ms)),

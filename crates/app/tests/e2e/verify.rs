@@ -64,6 +64,19 @@ fn a_compile_that_fails_where_the_entry_succeeds_deviates() {
     assert!(d.lab.entries().is_empty(), "the entry is still there");
 }
 
+/// A crate for which Cargo wants incremental state is compiled with state of its own, which is none of its inputs.
+#[test]
+fn incremental_crates_are_compared_too() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("build").env("CARGO_INCREMENTAL", "1").ok();
+    let mut command = lab.command(lab.wrapper());
+    command.args(["verify", "--json"]).env("CARGO_INCREMENTAL", "1").current_dir(p.dir());
+    let output = command.output().expect("start kache");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&value["same"], &value["undecided"]), (&2.into(), &serde_json::json!([])), "{value:#}");
+}
+
 /// The real Cargo: everything that the store has is what the compiler makes, in another target directory too.
 #[test]
 fn a_project_is_verified_beside_its_target_directory() {

@@ -32,7 +32,7 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
 .figures b{display:block;font-size:1.15rem}.figures span,.dim{color:var(--dim)}
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}
-.wide{overflow-x:auto}td:last-child{overflow-wrap:anywhere;min-width:12rem}\
+.wide{overflow-x:auto}td:last-child{overflow-wrap:anywhere;min-width:16rem}td{vertical-align:top}.item{white-space:nowrap}\
 svg{width:100%;min-width:640px;height:auto;display:block;margin:.4rem 0}svg text{font:10px system-ui,sans-serif;fill:#fff;pointer-events:none}
 svg text.axis{fill:var(--dim)}rect.hit{fill:var(--hit)}rect.dup{fill:var(--dup)}rect.miss{fill:var(--miss)}
 rect.passthrough{fill:var(--passthrough)}rect.error{fill:var(--error)}rect.wait{fill:#0006}line{stroke:var(--line)}
@@ -75,15 +75,19 @@ fn timelines(html: &mut String, report: &Report) {
     html.push_str("<h2>Builds, the latest first</h2>\n<p>");
     for outcome in [Outcome::Hit, Outcome::Dup, Outcome::Miss, Outcome::Passthrough, Outcome::Error] {
         let word = outcome.word();
-        let _ = write!(html, "<span class=\"key\" style=\"background:var(--{word})\"></span>{word}");
+        let _ = write!(
+            html,
+            "<span class=\"item\"><span class=\"key\" style=\"background:var(--{word})\"></span>{word}</span> "
+        );
     }
-    html.push_str("<span class=\"key waiting\"></span>waiting for others or the remote</p>\n");
+    html.push_str("<span class=\"item\"><span class=\"key waiting\"></span>waiting for others or the remote</span></p>\n");
     for session in report.builds().rev().take(BUILDS_MAX) {
         let part = session.part();
         let _ = writeln!(
             html,
-            "<section><strong>{}</strong> <span class=\"dim\">{} calls in {}, hit rate {}</span>",
+            "<section><strong>{}</strong> <span class=\"dim\">{} ago, {} calls in {}, hit rate {}</span>",
             escape(&session.project),
+            format_duration(Duration::from_micros((report.until_ms * 1000).saturating_sub(session.end_us))),
             session.calls.len(),
             format_duration(Duration::from_micros(session.wall_us())),
             percent(part.outcomes.hit_rate())
@@ -128,7 +132,7 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
     let why = event.detail.as_deref().map(|detail| format!("\n{detail}")).unwrap_or_default();
     let title = format!(
         "{} {} ({}, {})\n{} in {took}{why}",
-        event.crate_name,
+        event.label(),
         event.package_version,
         event.kind,
         event.mode,
@@ -151,14 +155,9 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
         );
     }
     // About six units a letter.
-    if width > 6.0 * event.crate_name.len() as f64 + 8.0 {
-        let _ = write!(
-            html,
-            "<text x=\"{:.2}\" y=\"{}\">{}</text>",
-            x + 4.0,
-            y + 11.0,
-            escape(&event.crate_name)
-        );
+    if width > 6.0 * event.label().chars().count() as f64 + 8.0 {
+        let _ =
+            write!(html, "<text x=\"{:.2}\" y=\"{}\">{}</text>", x + 4.0, y + 11.0, escape(&event.label()));
     }
     html.push_str("</g>\n");
 }

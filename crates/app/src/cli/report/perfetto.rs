@@ -51,7 +51,7 @@ fn slices(events: &mut Vec<Value>, pid: u64, call: &Call, start_us: u64) {
     let tid = call.lane + 1;
     events.push(json!({
         "ph": "X", "pid": pid, "tid": tid, "ts": start_us, "dur": call.duration_us,
-        "name": event.crate_name, "cat": event.outcome.word(), "cname": colour,
+        "name": event.label(), "cat": event.outcome.word(), "cname": colour,
         "args": {
             "package": event.package, "version": event.package_version, "kind": event.kind, "mode": event.mode,
             "outcome": event.outcome.word(), "reason": event.reason, "detail": event.detail,
