@@ -19,6 +19,7 @@ use kache_engine::daemon_client;
 use kache_service::daemon::{BindError, End, ServeError, serve};
 use kache_store::Store;
 use kache_store::rendezvous::rotate_log;
+use tracing_subscriber::EnvFilter;
 
 use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
@@ -127,6 +128,21 @@ fn run_here(store: Store, settings: &Settings, ui: &Ui) -> Outcome {
     }
 }
 
+/// Libraries that write requests down, with their credentials, below this level.
+const TALKATIVE: &[&str] = &[
+    "aws_sigv4=info",
+    "aws_runtime=info",
+    "aws_smithy_runtime=info",
+    "aws_config=info",
+    "hyper=info",
+    "hyper_util=info",
+];
+
+/// The filter, without what would put a credential into the log, whatever was asked for.
+fn discreet(filter: EnvFilter) -> EnvFilter {
+    TALKATIVE.iter().filter_map(|text| text.parse().ok()).fold(filter, EnvFilter::add_directive)
+}
+
 /// The log goes to a file: whoever starts a daemon in the background has nobody to read it.
 fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     let path = store.daemon_log();
@@ -134,7 +150,8 @@ fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     rotate_log(&path, LOG_BYTES_MAX).map_err(failed)?;
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
     let filter = settings.log.as_ref().map_or("info", |filter| filter.value.as_str());
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
+    let filter = EnvFilter::try_new(filter).unwrap_or_default();
+    let filter = discreet(filter);
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
     // A second log in one process is refused; the first one stays.
@@ -253,5 +270,21 @@ fn log(path: &Path, lines: usize, follow: bool, ui: &Ui) -> Outcome {
         text.clear();
         file.read_to_end(&mut text).map_err(failed)?;
         ui.print(&String::from_utf8_lossy(&text))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_makes_the_log_indiscreet() {
+        for asked in ["trace", "aws_sigv4=trace", "info"] {
+            let filter = discreet(EnvFilter::try_new(asked).expect("a filter")).to_string();
+            for library in TALKATIVE {
+                assert!(filter.contains(library), "{asked}: {filter}");
+            }
+            assert!(!filter.contains("aws_sigv4=trace"), "{filter}");
+        }
     }
 }
