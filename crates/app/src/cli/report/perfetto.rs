@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::Report;
 
 pub fn render(report: &Report) -> String {
-    let origin_us = report.sessions.first().map_or(0, |session| session.start_us);
+    let origin_us = report.builds().next().map_or(0, |session| session.start_us);
     let mut events = Vec::new();
-    for (pid, session) in (1u64..).zip(&report.sessions) {
+    for (pid, session) in (1u64..).zip(report.builds()) {
         name_tracks(&mut events, pid, session);
         for call in &session.calls {
             slices(&mut events, pid, call, call.start_us - origin_us);
