@@ -70,6 +70,8 @@ enum Format {
 
 /// What is reported.
 struct Report {
+    /// Which builds these are.
+    title: String,
     /// The period, in milliseconds since 1970.
     from_ms: u64,
     until_ms: u64,
@@ -87,7 +89,9 @@ impl Report {
     fn new(events: Vec<Event>, (from_ms, until_ms): (u64, u64), top: usize) -> Self {
         let tally = Tally::of(&events);
         let crates = timeline::costs(&events);
-        Self { from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
+        let period = format_duration(Duration::from_millis(until_ms.saturating_sub(from_ms)));
+        let title = format!("Builds of the last {period}");
+        Self { title, from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
     }
 
     /// Sessions that looked something up: others only asked the compiler something.
@@ -118,7 +122,10 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             (events, from_ms)
         }
     };
-    let report = Report::new(events, (from_ms, until_ms), args.top);
+    let mut report = Report::new(events, (from_ms, until_ms), args.top);
+    if args.last_build {
+        report.title = "The latest build".to_owned();
+    }
     let plain = Ui::without_colour();
     let text = match args.format {
         Format::Text => text::render(&report, if args.output.is_some() { &plain } else { ui }),

@@ -45,8 +45,8 @@ pub fn render(report: &Report) -> String {
          content=\"width=device-width\">\n<title>kache report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>kache report</h1>\n"
     );
-    let period = format_duration(Duration::from_millis(report.until_ms.saturating_sub(report.from_ms)));
-    let _ = writeln!(html, "<p class=\"dim\">The last {period}, kache {}</p>", env!("CARGO_PKG_VERSION"));
+    let _ =
+        writeln!(html, "<p class=\"dim\">{}, kache {}</p>", escape(&report.title), env!("CARGO_PKG_VERSION"));
     html.push_str("<div class=\"figures\">\n");
     for (label, value) in figures(report) {
         let _ = writeln!(html, "<div><span>{}</span><b>{}</b></div>", escape(label), escape(&value));
