@@ -24,6 +24,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
+use crate::incremental::PrivateState;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
@@ -68,9 +69,9 @@ pub fn compiler_path(call: &Invocation, path: &str) -> String {
 const SYSTEM_DIRS: &[&str] =
     &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
-/// Directories that are not worth observing for this unit: `own` are the compiler's.
-pub fn unobserved_dirs<'a>(own: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
-    let own = own.into_iter().map(Path::to_owned);
+/// Directories that are not worth observing for this unit: the system's, and the compiler's own.
+pub fn unobserved_dirs(sysroot: &Path, state: Option<&PrivateState>) -> Vec<PathBuf> {
+    let own = state.map(|state| state.path.clone()).into_iter().chain([sysroot.to_owned()]);
     SYSTEM_DIRS.iter().map(PathBuf::from).chain(own).collect()
 }
 

@@ -267,10 +267,8 @@ impl<'a> Case<'a> {
             remapped: remap::remapped_roots(self.unit, &self.roots),
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
-            observed_scope: (!editing).then(|| {
-                let state = state.as_ref().map(|state| state.path.as_path());
-                reads::unobserved_dirs(state.into_iter().chain([self.toolchain.sysroot.as_path()]))
-            }),
+            observed_scope: (!editing)
+                .then(|| reads::unobserved_dirs(&self.toolchain.sysroot, state.as_ref())),
         };
         let (store, standing) = (&self.store, &self.standing);
         let compiled = compile::run(&job, |path, emit| {
@@ -316,11 +314,10 @@ impl<'a> Case<'a> {
         }
         match stored {
             Ok(stored) => {
-                self.note_origin(stored.key, &stored.entry);
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.follow_up(&stored.key);
+                self.follow_up(stored.key, &stored.entry);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
@@ -336,8 +333,9 @@ impl<'a> Case<'a> {
     }
 
     /// What a new entry entails for others.
-    fn follow_up(&self, key: &EntryKey) {
-        self.queue_upload(key);
+    fn follow_up(&self, key: EntryKey, entry: &Entry) {
+        self.note_origin(key, entry);
+        self.queue_upload(&key);
         self.sweep_if_full();
     }
 
