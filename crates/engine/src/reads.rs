@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kache_core::archive;
 use kache_core::depinfo::DepInfo;
@@ -24,7 +24,6 @@ use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
-use crate::incremental::PrivateState;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::Made;
@@ -69,10 +68,9 @@ pub fn compiler_path(call: &Invocation, path: &str) -> String {
 const SYSTEM_DIRS: &[&str] =
     &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
 
-/// Directories that are not worth observing for this unit: the system's, and the compiler's own.
-pub fn unobserved_dirs(sysroot: &Path, state: Option<&PrivateState>) -> Vec<PathBuf> {
-    let own = state.map(|state| state.path.clone()).into_iter().chain([sysroot.to_owned()]);
-    SYSTEM_DIRS.iter().map(PathBuf::from).chain(own).collect()
+/// Directories that are not worth observing for this unit.
+pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
+    SYSTEM_DIRS.iter().map(std::path::PathBuf::from).chain([sysroot.to_owned()]).collect()
 }
 
 /// The inputs of the compile, sorted.

@@ -164,7 +164,10 @@ impl<'a> Case<'a> {
         let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
-            Ok(Found::Hit(key, entry)) if self.settings.verify.takes(&key, &self.event.session) => {
+            // Two incremental compiles never make the same object files: rustc gives them names of chance.
+            Ok(Found::Hit(key, entry))
+                if !entry.incremental && self.settings.verify.takes(&key, &self.event.session) =>
+            {
                 self.verified = Some((key, entry));
                 Err(Miss::Verify("it could not be compared".to_owned()))
             }
@@ -211,7 +214,7 @@ impl<'a> Case<'a> {
     /// How the unit is compiled: to verify an entry, in the way in which that was made.
     fn effort(&self) -> Effort {
         match &self.verified {
-            Some((_, entry)) => Effort::like(entry),
+            Some(_) => Effort::Plain,
             None => Effort::choose(self.unit, &self.standing),
         }
     }
@@ -257,18 +260,14 @@ impl<'a> Case<'a> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
-        // An entry is compared with what comes out of empty state, and this directory's state may be anything.
-        let is_private = self.verified.is_some() && effort.keeps_incremental();
-        let state = is_private.then(|| incremental::PrivateState::new(self.call)).transpose()?;
         let job = compile::Job {
-            call: state.as_ref().map_or(self.call, |state| &state.call),
+            call: self.call,
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
             remapped: remap::remapped_roots(self.unit, &self.roots),
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
-            observed_scope: (!editing)
-                .then(|| reads::unobserved_dirs(&self.toolchain.sysroot, state.as_ref())),
+            observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
         };
         let (store, standing) = (&self.store, &self.standing);
         let compiled = compile::run(&job, |path, emit| {

@@ -178,7 +178,11 @@ impl Findings {
                 writeln!(text, "  {} {} ({}): {detail}", event.crate_name, event.package_version, event.kind);
         }
         if self.served > 0 {
-            let _ = writeln!(text, "Served without a compile, because they weren't chosen: {}.", self.served);
+            let _ = writeln!(
+                text,
+                "Served without a compile, because they weren't chosen or were compiled incrementally: {}.",
+                self.served
+            );
         }
         let others: Vec<String> = self.others.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
         if !others.is_empty() {
