@@ -211,7 +211,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// How the unit is compiled: to verify an entry, in the way in which that was made.
+    /// How the unit is compiled: to verify an entry without state, as it was made.
     fn effort(&self) -> Effort {
         match &self.verified {
             Some(_) => Effort::Plain,

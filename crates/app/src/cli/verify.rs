@@ -237,7 +237,7 @@ mod tests {
         ];
         let findings = Findings::of(events.into_iter());
         let expected = "2 results were compiled again; 1 differ and are dropped.\n  demo 1.0.0 (lib): a.rlib: other \
-                        content\nServed without a compile, because they weren't chosen: 1.\nCompiled without an entry to \
+                        content\nServed without a compile, because they weren't chosen or were compiled incrementally: 1.\nCompiled without an entry to \
                         compare with: 1 unit-unknown.\n";
         assert_eq!(findings.text(&Ui::plain()), expected);
         assert!(Findings::default().text(&Ui::plain()).starts_with("There was nothing to verify"));
