@@ -199,7 +199,7 @@ fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
     let dir = settings.cache_dir()?;
     match Store::open_existing(dir) {
         Ok(store) => Ok(Some(store)),
-        Err(error) if error.is_missing() => {
+        Err(error) if error.is_missing() && (dir.is_dir() || !dir.exists()) => {
             let how = "run a build with kache (`kache init` sets it up)";
             ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));
             Ok(None)

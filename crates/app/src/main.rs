@@ -6,6 +6,7 @@ mod cargo_config;
 mod cli;
 mod clock;
 mod error;
+mod health;
 mod log;
 mod monitor;
 #[cfg(test)]

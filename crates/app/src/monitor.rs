@@ -1,8 +1,10 @@
-//! The live dashboard behind `kache monitor`: what it knows is in `model`, how it looks in `view`; here it follows the
-//! journal and the store.
+//! The live dashboard behind `kache monitor`: what it knows is in `model` and `daemon`, how it looks in `view`; here it
+//! follows the journal and the store, and in `watch` the daemon.
 
+mod daemon;
 mod model;
 mod view;
+mod watch;
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::clock::{ms_ago, now_ms};
 use crate::error::CliError;
 use crate::terminal::{self, Next, Screen};
 use model::{Model, StoreFacts};
+use watch::Watch;
 
 /// How far back it looks unless asked for more.
 pub const SINCE: Duration = Duration::from_secs(86_400);
@@ -35,6 +38,7 @@ struct Monitor<'a> {
     bytes_max: u64,
     since: Duration,
     follower: Follower,
+    watch: Watch,
     model: Model,
     ticks: u32,
 }
@@ -42,14 +46,17 @@ struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     fn new(store: &'a Store, settings: &Settings, since: Duration) -> Result<Self, CliError> {
         let bytes_max = *settings.local_size_bytes_max;
+        let remote = settings.remote().map(|remote| remote.identity());
         let mut monitor = Self {
             store,
             bytes_max,
             since,
             follower: Follower::at_end(store),
+            watch: Watch::begin(Store::open_existing(store.root())?),
             model: Model::default(),
             ticks: 0,
         };
+        monitor.model.remote = remote;
         monitor.reload()?;
         Ok(monitor)
     }
@@ -99,6 +106,7 @@ impl Screen for Monitor<'_> {
             Ok(events) => self.model.append(events, OVERLAP),
             Err(error) => self.model.complain(error.to_string()),
         }
+        self.model.daemon = self.watch.latest();
         self.model.set_now(now_ms());
         self.ticks += 1;
         if self.ticks.is_multiple_of(STORE_TICKS) {

@@ -101,3 +101,48 @@ pub fn frame(screen: &mut impl Screen, width: u16, height: u16) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    struct Bomb;
+
+    impl Screen for Bomb {
+        const TICK: Duration = Duration::ZERO;
+
+        fn draw(&mut self, _: &mut Frame<'_>) {
+            panic!("the bomb went off");
+        }
+
+        fn press(&mut self, _: KeyCode) -> Next {
+            Next::Quit
+        }
+    }
+
+    /// Says that this process is the one with the bomb.
+    const ARMED: &str = "BOMB_ON_THE_SCREEN";
+
+    /// The message of a panic can be read, because the screen is given back first.
+    #[test]
+    fn a_panic_gives_the_screen_back() {
+        if std::env::var_os(ARMED).is_some() {
+            let _ = run(&mut Bomb);
+            return;
+        }
+        let me = std::env::current_exe().expect("this test");
+        let name = "terminal::tests::a_panic_gives_the_screen_back";
+        let again = format!("stty rows 24 cols 80; '{}' --exact {name} --nocapture", me.display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &again, "/dev/null"]).env(ARMED, "1").stdin(Stdio::null());
+        let output = command.output().expect("util-linux's script");
+        let all = String::from_utf8_lossy(&output.stdout).into_owned();
+        let at = |text: &str| all.find(text).unwrap_or_else(|| panic!("no {text:?} in {all:?}"));
+        assert!(
+            at("\x1b[?1049h") < at("\x1b[?1049l") && at("\x1b[?1049l") < at("the bomb went off"),
+            "{all:?}"
+        );
+    }
+}

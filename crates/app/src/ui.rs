@@ -1,11 +1,12 @@
-//! Terminal output: data to standard output, everything else to standard error, colour where it is wanted. Knows
-//! nothing about what is shown.
+//! Terminal output: data to standard output, everything else to standard error, colour where it is wanted, and nothing
+//! in it that a terminal obeys but that colour. Knows nothing about what is shown.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
 use clap::ValueEnum;
 use kache_core::config::env;
+use kache_core::printable;
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -48,6 +49,10 @@ impl Style {
         }
     }
 }
+
+/// The escape sequences that [`paint`] writes.
+const OWN_SEQUENCES: &[&str] =
+    &["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[36m"];
 
 /// Standard output that can't be written.
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +103,17 @@ impl Ui {
 
     /// Writes data to standard output.
     pub fn print(&self, text: &str) -> Result<(), Unwritable> {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritable)
+        write_stdout(&printable::page(text, OWN_SEQUENCES))
+    }
+
+    /// Writes a JSON document to standard output.
+    pub fn print_json(&self, text: &str) -> Result<(), Unwritable> {
+        write_stdout(&printable::json(text))
     }
 
     /// Writes to standard error; nobody can be told when that fails.
     pub fn write_stderr(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = io::stderr().lock().write_all(printable::page(text, OWN_SEQUENCES).as_bytes());
     }
 
     /// Says what happened, in a line on standard error.
@@ -120,7 +129,7 @@ impl Ui {
     /// Shows how far something has come, on a terminal only; the empty text takes the line away again.
     pub fn progress(&self, text: &str) {
         if io::stderr().is_terminal() {
-            self.write_stderr(&format!("\r\x1b[K{text}"));
+            let _ = io::stderr().lock().write_all(format!("\r\x1b[K{}", printable::line(text)).as_bytes());
         }
     }
 
@@ -133,8 +142,15 @@ impl Ui {
     }
 }
 
+fn write_stdout(text: &str) -> Result<(), Unwritable> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unwritable)
+}
+
+/// What is painted is a line or a part of one.
 fn paint(color: bool, style: Style, text: &str) -> String {
-    if color && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
+    let text = printable::line(text);
+    if color && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.into_owned() }
 }
 
 /// How a column is aligned.
@@ -160,7 +176,7 @@ impl Table {
 
     /// Adds a row, one cell per column.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| printable::line(&cell).into_owned()).collect());
     }
 
     /// The table as text for standard output.
@@ -201,6 +217,18 @@ mod tests {
         table.row(["serde".into(), "5".into(), "1h".into()]);
         table.row(["ü".into(), "12345".into(), String::new()]);
         assert_eq!(table.render(&Ui::plain()), "crate   hits  age\nserde      5  1h\nü      12345\n");
+    }
+
+    #[test]
+    fn own_colours_pass_and_foreign_sequences_do_not() {
+        for style in [Style::Bold, Style::Dim, Style::Good, Style::Warn, Style::Bad, Style::Accent] {
+            let text = paint(true, style, "a\u{1b}[1mb\nc");
+            assert_eq!(text, format!("\x1b[{}ma\u{fffd}[1mb\u{fffd}c\x1b[0m", style.code()));
+            assert_eq!(printable::page(&text, OWN_SEQUENCES), text);
+        }
+        let mut table = Table::new(&[("crate", Align::Left)]);
+        table.row(["evil\u{1b}]0;x\u{7}\nfaked  9".into()]);
+        assert_eq!(table.render(&Ui::plain()), "crate\nevil\u{fffd}]0;x\u{fffd}\u{fffd}faked  9\n");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! A line is one JSON object and a newline, at most [`EVENT_BYTES_MAX`] bytes. Readers skip lines that they can't
 //! parse (a torn last line, a newer version) and ignore fields that they don't know.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::key::{EntryKey, UnitKey};
@@ -202,6 +204,17 @@ impl Event {
         }
     }
 
+    /// What it was about, for lists: all build scripts have one crate name, and a question to the compiler may have
+    /// none.
+    pub fn label(&self) -> Cow<'_, str> {
+        match self.package.as_str() {
+            "" => self.crate_name.as_str().into(),
+            package if self.kind == "build-script" => format!("{package} (build script)").into(),
+            package if self.crate_name == "?" => package.into(),
+            _ => self.crate_name.as_str().into(),
+        }
+    }
+
     /// The journal line, with its newline. A detail that would make the line too long is shortened.
     pub fn encode(&self) -> Vec<u8> {
         let mut event = self.clone();
@@ -238,6 +251,20 @@ fn truncate(text: &mut String, bytes_max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_name_of_its_own_has_its_packages() {
+        for (crate_name, package, kind, label) in [
+            ("serde", "serde", "lib", "serde"),
+            ("build_script_build", "libc", "build-script", "libc (build script)"),
+            ("?", "libc", "", "libc"),
+            ("?", "", "", "?"),
+        ] {
+            let mut event = Event::new(crate_name, Outcome::Hit);
+            (event.package, event.kind) = (package.into(), kind.into());
+            assert_eq!(event.label(), label);
+        }
+    }
 
     #[test]
     fn lines_round_trip_and_stay_short() {

@@ -23,6 +23,7 @@ pub mod link_report;
 pub mod lockfile;
 pub mod paths;
 pub mod plan;
+pub mod printable;
 pub mod process_stat;
 pub mod protocol;
 pub mod quantity;

@@ -181,7 +181,7 @@ impl Tally {
             return add_moved(&mut self.moved, &event.moved);
         }
         self.all.add(event);
-        with(&mut self.crates, &event.crate_name, |part| part.add(event));
+        with(&mut self.crates, &event.label(), |part| part.add(event));
         if !event.session.is_empty() {
             with(&mut self.builds, &event.session, |build: &mut Build| {
                 build.part.add(event);
@@ -203,8 +203,10 @@ impl Tally {
         if let Some(code) = &event.reason {
             give(reasons, code, event, event.detail.as_deref());
         }
-        if let Some(code) = &event.not_stored {
-            give(&mut self.not_stored, code, event, None);
+        if let Some(why) = &event.not_stored {
+            let (code, detail) =
+                why.split_once(": ").map_or((why.as_str(), None), |(code, rest)| (code, Some(rest)));
+            give(&mut self.not_stored, code, event, detail);
         }
     }
 
@@ -309,7 +311,7 @@ fn with<T: Default>(map: &mut BTreeMap<String, T>, key: &str, change: impl FnOnc
 fn give(reasons: &mut Reasons, code: &str, event: &Event, detail: Option<&str>) {
     with(reasons, code, |reason: &mut ReasonCount| {
         reason.count += 1;
-        reason.example.clone_from(&event.crate_name);
+        event.label().as_ref().clone_into(&mut reason.example);
         if let Some(detail) = detail {
             reason.example.push_str(": ");
             reason.example.push_str(detail);

@@ -16,7 +16,7 @@ fn event(name: &str, outcome: Outcome, at_ms: u64, session: &str) -> Event {
             event.times.compile_us = 700;
             event.times.wait_us = 100;
             event.reason = Some("unit-unknown".into());
-            event.not_stored = Some("incremental".into());
+            event.not_stored = Some("incremental: the crate is being edited".into());
         }
         _ => {
             event.reason = Some("stdin".into());
@@ -49,6 +49,7 @@ fn sums() {
     assert_eq!(tally.misses["unit-unknown"], ReasonCount { count: 1, example: "a".into() });
     assert_eq!(tally.passthroughs["stdin"].example, "b: from standard input");
     assert_eq!((tally.not_stored["incremental"].count, tally.notes["stdin"].count), (1, 1));
+    assert_eq!(tally.not_stored["incremental"].example, "a: the crate is being edited");
     assert_eq!(tally.crates["b"].outcomes.total(), 2);
     assert_eq!(tally.build_count(), 2);
     assert_eq!((tally.builds["2"].project.as_str(), tally.builds["2"].part.first_ms), ("/p/2", 5));

@@ -1,6 +1,7 @@
 //! Builds laid out in time: when each compiler call began and ended, which of them ran side by side, and which cost
 //! most. Made from events alone; knows nothing about how it is drawn.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::event::{Event, Outcome};
@@ -89,7 +90,7 @@ fn lay_out(id: String, events: Vec<Event>) -> Session {
 /// What a crate cost altogether.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CrateCost {
-    /// `--crate-name`.
+    /// See `Event::label`.
     pub name: String,
     /// Sums over its calls.
     pub part: Part,
@@ -101,9 +102,9 @@ pub struct CrateCost {
 
 /// Crates by what the compiler spent on them, the costliest first.
 pub fn costs<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<CrateCost> {
-    let mut by_name: BTreeMap<&str, CrateCost> = BTreeMap::new();
+    let mut by_name: BTreeMap<Cow<'a, str>, CrateCost> = BTreeMap::new();
     for event in events {
-        let cost = by_name.entry(&event.crate_name).or_default();
+        let cost = by_name.entry(event.label()).or_default();
         cost.part.add(event);
         if event.outcome != Outcome::Hit {
             cost.reason.clone_from(&event.reason);
@@ -111,7 +112,7 @@ pub fn costs<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<CrateCost> 
         }
     }
     let mut costs: Vec<CrateCost> =
-        by_name.into_iter().map(|(name, cost)| CrateCost { name: name.to_owned(), ..cost }).collect();
+        by_name.into_iter().map(|(name, cost)| CrateCost { name: name.into_owned(), ..cost }).collect();
     // Names are sorted already, and stay so among equals.
     costs.sort_by_key(|cost| std::cmp::Reverse(cost.part.times.compile_us));
     costs

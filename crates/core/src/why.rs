@@ -175,6 +175,16 @@ pub fn differences(old: &Evidence, new: &Evidence) -> Vec<Difference> {
     found
 }
 
+/// Whether two results were made to the same end: by the same kind of call, as the same kind of output. Others are of
+/// the same crate and yet no answer to why one of them is missing.
+pub fn is_alike(old: &Evidence, new: &Evidence) -> bool {
+    let of = |evidence: &Evidence, name: &str| -> Vec<String> {
+        let fields = evidence.unit_fields.iter().filter(|field| field.name == name);
+        fields.map(|field| field.value.clone()).collect()
+    };
+    ["mode", "crate type", "test"].iter().all(|name| of(old, name) == of(new, name))
+}
+
 /// How far two keys are apart; the smallest is the nearest.
 pub fn distance(old: &Evidence, new: &Evidence) -> u32 {
     let fields = [(&old.unit_fields, &new.unit_fields), (&old.entry_fields, &new.entry_fields)];
@@ -323,6 +333,19 @@ mod tests {
             format!("{:?} {}: {} > {}", d.class, d.field, side(d.old), side(d.new))
         };
         differences(old, new).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn results_made_to_another_end_are_no_answer() {
+        let lib = "mode=build;crate type=lib;test=false;source=a.rs";
+        for (other, alike) in [
+            ("mode=build;crate type=lib;test=false;source=b.rs;flag --cfg=x", true),
+            ("mode=clippy;crate type=lib;test=false;source=a.rs", false),
+            ("mode=build;crate type=lib;crate type=cdylib;test=false;source=a.rs", false),
+            ("mode=build;crate type=lib;test=true;source=a.rs", false),
+        ] {
+            assert_eq!(is_alike(&evidence(lib, ""), &evidence(other, "")), alike, "{other}");
+        }
     }
 
     #[test]

@@ -16,8 +16,6 @@
 use std::fs;
 use std::path::Path;
 
-use kache_core::entry::Entry;
-use kache_core::invocation::Invocation;
 use kache_core::unit::Unit;
 
 use crate::placement::Standing;
@@ -49,33 +47,9 @@ impl Effort {
         if empty { Effort::Anew } else { Effort::Plain }
     }
 
-    /// The way in which an entry was made, for comparing with it.
-    pub fn like(entry: &Entry) -> Self {
-        if entry.incremental { Effort::Anew } else { Effort::Plain }
-    }
-
     /// Whether the compiler gets `-C incremental`.
     pub fn keeps_incremental(self) -> bool {
         self != Effort::Plain
-    }
-}
-
-/// A call whose incremental state is in an empty directory of its own: what comes out of it can be compared with what
-/// came out of another empty one.
-pub struct PrivateState {
-    /// The call.
-    pub call: Invocation,
-    _dir: tempfile::TempDir,
-}
-
-impl PrivateState {
-    /// The same call with another directory for its state.
-    pub fn new(call: &Invocation) -> std::io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("kache-state-").tempdir()?;
-        let mut call = call.clone();
-        // The last one counts.
-        call.args.extend(["-C".to_owned(), format!("incremental={}", dir.path().display())]);
-        Ok(Self { call, _dir: dir })
     }
 }
 

@@ -7,6 +7,7 @@ use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::reason::Miss;
 use kache_core::record::{InputRecord, Observed};
+use kache_core::remote::secrets;
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::entries::Settled;
@@ -27,7 +28,7 @@ pub struct Missed {
     pub why: Miss,
     /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
     pub seen: Option<(InputRecord, Vec<Field>)>,
-    /// The keys that the unit's records lead to, newest first.
+    /// The keys that the unit's records lead to and that may be asked for elsewhere, newest first.
     pub wanted: Vec<EntryKey>,
 }
 
@@ -51,7 +52,10 @@ pub fn lookup(
         let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
         let (entry_key, _) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
         let Some(entry) = store.entry(&entry_key)? else {
-            absent.push(entry_key);
+            // No other machine is asked about what depends on a credential: none may have it.
+            if !secrets::names_one(record) {
+                absent.push(entry_key);
+            }
             continue;
         };
         return Ok(match store.settle(&entry_key, &entry)? {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kache_core::config::{Progress, Settings};
 use kache_core::event::{Event, Outcome};
 use kache_core::invocation::Invocation;
+use kache_core::printable;
 use kache_core::reason::Bypass;
 use kache_core::unit::Unit;
 use kache_store::Store;
@@ -78,12 +79,13 @@ fn show(event: &Event, progress: Progress) {
     if wanted {
         let detail = event.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let line = format!(
-            "kache: {:<11} {} {} {:.1} ms{detail}\n",
+            "kache: {:<11} {} {} {:.1} ms{detail}",
             event.outcome.word(),
             event.crate_name,
             event.kind,
             Duration::from_micros(event.times.total_us).as_secs_f64() * 1e3,
         );
-        let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), line.as_bytes());
+        let shown = format!("{}\n", printable::line(&line));
+        let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), shown.as_bytes());
     }
 }

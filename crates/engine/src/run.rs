@@ -164,7 +164,10 @@ impl<'a> Case<'a> {
         let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
-            Ok(Found::Hit(key, entry)) if self.settings.verify.takes(&key, &self.event.session) => {
+            // Two incremental compiles never make the same object files: rustc gives them names of chance.
+            Ok(Found::Hit(key, entry))
+                if !entry.incremental && self.settings.verify.takes(&key, &self.event.session) =>
+            {
                 self.verified = Some((key, entry));
                 Err(Miss::Verify("it could not be compared".to_owned()))
             }
@@ -208,10 +211,10 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// How the unit is compiled: to verify an entry, in the way in which that was made.
+    /// How the unit is compiled: to verify an entry without state, as it was made.
     fn effort(&self) -> Effort {
         match &self.verified {
-            Some((_, entry)) => Effort::like(entry),
+            Some(_) => Effort::Plain,
             None => Effort::choose(self.unit, &self.standing),
         }
     }
@@ -262,11 +265,8 @@ impl<'a> Case<'a> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
-        // An entry is compared with what comes out of empty state, and this directory's state may be anything.
-        let is_private = self.verified.is_some() && effort.keeps_incremental();
-        let state = is_private.then(|| incremental::PrivateState::new(self.call)).transpose()?;
         let job = compile::Job {
-            call: state.as_ref().map_or(self.call, |state| &state.call),
+            call: self.call,
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
             remapped: remap::remapped_roots(self.unit, &self.roots),
@@ -318,11 +318,10 @@ impl<'a> Case<'a> {
         }
         match stored {
             Ok(stored) => {
-                self.note_origin(stored.key, &stored.entry);
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.follow_up(&stored.key);
+                self.follow_up(stored.key, &stored.entry);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
@@ -338,8 +337,9 @@ impl<'a> Case<'a> {
     }
 
     /// What a new entry entails for others.
-    fn follow_up(&self, key: &EntryKey) {
-        self.queue_upload(key);
+    fn follow_up(&self, key: EntryKey, entry: &Entry) {
+        self.note_origin(key, entry);
+        self.queue_upload(&key);
         self.sweep_if_full();
     }
 

@@ -14,10 +14,10 @@
 //! ```
 //! `v1` is the version of the layout; another version lives beside it and is left alone.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,7 +72,7 @@ impl Store {
         let store = Self::at(cache_dir)?;
         let last_made = store.tmp_dir();
         match fs::symlink_metadata(&last_made) {
-            Ok(_) => Ok(store),
+            Ok(meta) => owned(&meta, &last_made).map(|()| store),
             Err(error) if is_absent(&error) => store.create().map(|()| store),
             Err(error) => Err(Error::new("open cache directory", last_made, error)),
         }
@@ -84,8 +84,8 @@ impl Store {
     /// [`Error::is_missing`] when there is none.
     pub fn open_existing(cache_dir: &Path) -> Result<Store, Error> {
         let store = Self::at(cache_dir)?;
-        fs::metadata(&store.base).doing("open cache directory", &store.base)?;
-        Ok(store)
+        let meta = fs::metadata(&store.base).doing("open cache directory", &store.base)?;
+        owned(&meta, &store.base).map(|()| store)
     }
 
     fn at(cache_dir: &Path) -> Result<Store, Error> {
@@ -99,7 +99,8 @@ impl Store {
             make_dir_all(&self.root)?;
         }
         let tag = self.root.join("CACHEDIR.TAG");
-        if !tag.exists() {
+        // Where other things lie as well, in a home directory for instance, backups are not told to skip them.
+        if fs::read_dir(&self.root).is_ok_and(|mut items| items.next().is_none()) {
             fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
             fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
         }
@@ -189,6 +190,22 @@ impl Store {
     }
 }
 
+/// Refuses a store that somebody else has laid out, perhaps where everybody may write: they could put anything there,
+/// and what is there runs. The store's folders let in nobody but their owner, so it is of no use to others anyway.
+fn owned(meta: &Metadata, path: &Path) -> Result<(), Error> {
+    let (owner, me) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if is_usable_by(me, owner) {
+        return Ok(());
+    }
+    let why = format!("it belongs to another user (uid {owner})");
+    Err(Error::new("open cache directory", path, io::Error::new(io::ErrorKind::PermissionDenied, why)))
+}
+
+/// Root uses everybody's store: in containers, directories of the host's user are root's business.
+fn is_usable_by(me: u32, owner: u32) -> bool {
+    owner == me || owner == 0 || me == 0
+}
+
 /// A file name that no other process or thread comes up with: random for the process, counted within it.
 pub(crate) fn unique_name(prefix: &str) -> String {
     static PROCESS: OnceLock<u64> = OnceLock::new();
@@ -269,6 +286,21 @@ mod tests {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("chmod");
         Store::open(dir.path()).expect("open");
         assert_eq!(mode(dir.path()), 0o755);
+    }
+
+    #[test]
+    fn a_directory_with_other_things_in_it_is_not_tagged() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::write(dir.path().join("diary"), "x").expect("write");
+        Store::open(dir.path()).expect("open");
+        assert!(!dir.path().join("CACHEDIR.TAG").exists());
+    }
+
+    #[test]
+    fn a_store_is_for_its_owner_and_for_root() {
+        for (me, owner, usable) in [(7, 7, true), (7, 0, true), (0, 7, true), (7, 8, false)] {
+            assert_eq!(is_usable_by(me, owner), usable, "{me} {owner}");
+        }
     }
 
     #[test]

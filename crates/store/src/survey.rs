@@ -137,7 +137,7 @@ impl Store {
             snapshots: files_below(&self.snapshots_dir(), 2),
             evidence: evidence.collect(),
             tmp: files_below(&self.tmp_dir(), 1),
-            memos: files_below(&self.memo_dir(), 3),
+            memos: memos(&self.memo_dir()),
         })
     }
 }
@@ -163,6 +163,19 @@ pub(crate) fn digests_in(bytes: &[u8]) -> BTreeSet<Digest> {
     words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).collect()
 }
 
+/// Files of the memo by their names: where somebody keeps other things in a folder of that name, they stay.
+fn memos(dir: &Path) -> Vec<SurveyedFile> {
+    let is_memo = |file: &SurveyedFile| {
+        file.path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.parse::<Digest>().is_ok())
+    };
+    let mut found = files_below(dir, 3);
+    found.retain(is_memo);
+    found
+}
+
 /// Files in a folder and at most `depth - 1` folders further down.
 fn files_below(dir: &Path, depth: usize) -> Vec<SurveyedFile> {
     let mut found = Vec::new();
@@ -179,6 +192,17 @@ fn files_below(dir: &Path, depth: usize) -> Vec<SurveyedFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_files_in_a_folder_of_memos_are_no_memos() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        store.memo_put("kind", &Digest::of(b"k"), b"v").expect("put");
+        fs::write(store.memo_dir().join("shopping.txt"), "milk").expect("write");
+        let memos = store.survey().expect("survey").memos;
+        assert_eq!(memos.len(), 1, "{memos:?}");
+        assert!(memos[0].path.ends_with(Digest::of(b"k").to_string()));
+    }
 
     #[test]
     fn digests_are_found_in_whatever_form() {

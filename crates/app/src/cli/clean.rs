@@ -59,7 +59,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
     let targets = gather(&dirs, ui)?;
     if args.dry_run || targets.is_empty() {
-        ui.print(&if args.json { json(&targets, None) } else { text(&targets, ui) })?;
+        if args.json {
+            ui.print_json(&json(&targets, None))?;
+        } else {
+            ui.print(&text(&targets, ui))?;
+        }
         return Ok(Status::Done);
     }
     let chosen: Vec<&Target> = match (args.yes, io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -116,9 +120,9 @@ fn remove(all: &[Target], chosen: &[&Target], args: &Args, ui: &Ui) -> Outcome {
     }
     let freed = sum(&done).reclaimable_bytes();
     if args.json {
-        ui.print(&json(all, Some(&done)))?;
+        ui.print_json(&json(all, Some(&done)))?;
     }
-    ui.status(&format!("Removed {} target directories: {} freed.", done.len(), format_size(freed)));
+    ui.status(&format!("Removed {}: {} freed.", counted(done.len()), format_size(freed)));
     match errors.into_iter().next() {
         None => Ok(Status::Done),
         Some(error) => Err(error),
@@ -166,12 +170,17 @@ fn text(targets: &[Target], ui: &Ui) -> String {
     }
     let all = sum(&targets.iter().collect::<Vec<_>>());
     let line = format!(
-        "{} target directories, {} on disk; removing them all would free {}.",
-        targets.len(),
+        "{}, {} on disk; removing all of that would free {}.",
+        counted(targets.len()),
         format_size(all.disk_bytes()),
         format_size(all.reclaimable_bytes())
     );
     format!("{}{}\n", table.render(ui), ui.out(Style::Bold, &line))
+}
+
+/// `3 target directories`.
+fn counted(count: usize) -> String {
+    if count == 1 { "1 target directory".to_owned() } else { format!("{count} target directories") }
 }
 
 fn json(targets: &[Target], removed: Option<&[&Target]>) -> String {

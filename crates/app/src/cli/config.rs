@@ -38,8 +38,15 @@ pub struct Args {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let cwd = current_dir()?;
     if args.list || args.json {
-        let (settings, _) = crate::settings::load(Some(&cwd))?;
-        ui.print(&if args.json { json(&settings) } else { text(&settings, ui) })?;
+        let (settings, warnings) = crate::settings::load(Some(&cwd))?;
+        for warning in warnings {
+            ui.warn(&warning.to_string());
+        }
+        if args.json {
+            ui.print_json(&json(&settings))?;
+        } else {
+            ui.print(&text(&settings, ui))?;
+        }
         return Ok(Status::Done);
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {

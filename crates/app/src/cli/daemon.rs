@@ -14,17 +14,16 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use kache_core::config::{Settings, Warning};
 use kache_core::protocol::{Reply, Request, Status as Health};
-use kache_engine::daemon_client::{self, Trouble};
+use kache_engine::daemon_client;
 use kache_service::daemon::{BindError, End, ServeError, serve};
 use kache_store::Store;
 use kache_store::rendezvous::RotatingLog;
 
 use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
+use crate::health::{self, PATIENCE};
 use crate::ui::Ui;
 
-/// Longest time for the daemon's first word.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest time until a daemon that was started answers.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How long uploads may go on after the daemon was told to end, and how much longer it may take until it has.
@@ -143,18 +142,8 @@ fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The daemon's own account of itself; `None` when none is running.
-pub(super) fn health(store: &Store) -> Result<Option<Health>, Trouble> {
-    match daemon_client::ask(store, &Request::Status, PATIENCE) {
-        Ok(Reply::Status(health)) => Ok(Some(*health)),
-        Ok(other) => Err(Trouble::Refused(format!("{other:?}"))),
-        Err(Trouble::Absent(_)) => Ok(None),
-        Err(trouble) => Err(trouble),
-    }
-}
-
 fn start(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
-    if let Ok(Some(health)) = health(store) {
+    if let Ok(Some(health)) = health::of_daemon(store) {
         ui.status(&format!("The daemon is running already (process {}).", health.pid));
         return Ok(Status::Done);
     }
@@ -172,7 +161,7 @@ fn start(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
 fn until_healthy(store: &Store) -> Result<Health, CliError> {
     let begun = Instant::now();
     loop {
-        match health(store) {
+        match health::of_daemon(store) {
             Ok(Some(health)) => return Ok(health),
             _ if begun.elapsed() < START_MAX => sleep(Duration::from_millis(20)),
             result => {
@@ -230,12 +219,16 @@ fn has_ended(store: &Store, patience: Duration) -> Result<bool, CliError> {
 }
 
 fn status(store: &Store, settings: &Settings, as_json: bool, ui: &Ui) -> Outcome {
-    let health = health(store).map_err(|trouble| {
+    let health = health::of_daemon(store).map_err(|trouble| {
         CliError::failure("the daemon doesn't answer").because(&trouble).hint("`kache daemon restart`")
     })?;
     let backlog = store.backlog(None)?;
     let view = show::View { health: health.as_ref(), backlog, settings, now_ms: super::now_ms() };
-    ui.print(&if as_json { view.json() } else { view.text(ui) })?;
+    if as_json {
+        ui.print_json(&view.json())?;
+    } else {
+        ui.print(&view.text(ui))?;
+    }
     Ok(if health.is_some() { Status::Done } else { Status::Found })
 }
 

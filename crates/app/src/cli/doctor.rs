@@ -147,7 +147,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         remote::check(settings, &mut findings);
     }
     if args.json {
-        ui.print(&format!("{:#}\n", json!({ "version": 1, "checks": findings.checks })))?;
+        ui.print_json(&format!("{:#}\n", json!({ "version": 1, "checks": findings.checks })))?;
     } else {
         ui.print(&findings.text(ui))?;
     }

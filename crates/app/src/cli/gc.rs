@@ -52,7 +52,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         SweepOptions { limit_bytes: Some(limit_bytes), age_max: args.max_age, ..SweepOptions::default() };
     if args.dry_run {
         let plan = store.plan_sweep(&options)?;
-        ui.print(&if args.json { json(&plan, None) } else { plan_text(&plan, &options, now_s(), ui) })?;
+        if args.json {
+            ui.print_json(&json(&plan, None))?;
+        } else {
+            ui.print(&plan_text(&plan, &options, now_s(), ui))?;
+        }
         warn_if_over(&plan, &options, ui);
         return Ok(Status::Done);
     }
@@ -67,7 +71,7 @@ pub(super) fn sweep(store: &Store, options: &SweepOptions, as_json: bool, ui: &U
         }
         Sweeping::Done(report) => {
             if as_json {
-                ui.print(&json(&report.plan, Some(&report)))?;
+                ui.print_json(&json(&report.plan, Some(&report)))?;
             }
             ui.status(&report_text(&report));
             warn_if_over(&report.plan, options, ui);

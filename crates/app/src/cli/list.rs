@@ -71,7 +71,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let mut rows = store.as_ref().map_or(Ok(Vec::new()), |store| rows(store, args.name.as_deref()))?;
     sort(&mut rows, args.sort);
     if args.json {
-        ui.print(&json(&rows))?;
+        ui.print_json(&json(&rows))?;
         return Ok(Status::Done);
     }
     match (&args.name, rows.is_empty()) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use kache_core::event::Event;
+use kache_core::printable;
 use kache_core::quantity::format_duration;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
@@ -69,6 +70,8 @@ enum Format {
 
 /// What is reported.
 struct Report {
+    /// Which builds these are.
+    title: String,
     /// The period, in milliseconds since 1970.
     from_ms: u64,
     until_ms: u64,
@@ -86,7 +89,9 @@ impl Report {
     fn new(events: Vec<Event>, (from_ms, until_ms): (u64, u64), top: usize) -> Self {
         let tally = Tally::of(&events);
         let crates = timeline::costs(&events);
-        Self { from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
+        let period = format_duration(Duration::from_millis(until_ms.saturating_sub(from_ms)));
+        let title = format!("Builds of the last {period}");
+        Self { title, from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
     }
 
     /// Sessions that looked something up: others only asked the compiler something.
@@ -117,20 +122,24 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             (events, from_ms)
         }
     };
-    let report = Report::new(events, (from_ms, until_ms), args.top);
+    let mut report = Report::new(events, (from_ms, until_ms), args.top);
+    if args.last_build {
+        report.title = "The latest build".to_owned();
+    }
     let plain = Ui::without_colour();
     let text = match args.format {
         Format::Text => text::render(&report, if args.output.is_some() { &plain } else { ui }),
-        Format::Json => json::render(&report),
+        Format::Json => printable::json(&json::render(&report)).into_owned(),
         Format::Markdown => markdown::render(&report, markdown::Folding::Flat),
         Format::Github => markdown::render(&report, markdown::Folding::Details),
-        Format::Perfetto => perfetto::render(&report),
+        Format::Perfetto => printable::json(&perfetto::render(&report)).into_owned(),
         Format::Html => html::render(&report),
     };
     match &args.output {
         None => ui.print(&text)?,
         Some(path) => {
-            std::fs::write(path, text).map_err(|error| CliError::file("write", path, &error))?;
+            std::fs::write(path, printable::page(&text, &[]).as_ref())
+                .map_err(|error| CliError::file("write", path, &error))?;
             ui.status(&format!("Wrote {}.", path.display()));
         }
     }
@@ -182,6 +191,7 @@ mod tests {
                 }
                 _ => {
                     event.times.wait_us = total_ms * 50;
+                    event.times.remote_us = total_ms * 10;
                     event.times.compile_us = total_ms * 900;
                     event.times.store_us = total_ms * 20;
                     event.reason = Some("unit-unknown".into());

@@ -75,7 +75,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             entries: store.as_ref().map_or(Ok(0), Store::entry_count)?,
         },
     };
-    ui.print(&if args.json { view.json() } else { view.text(ui, super::now_ms()) })?;
+    if args.json {
+        ui.print_json(&view.json())?;
+    } else {
+        ui.print(&view.text(ui, super::now_ms()))?;
+    }
     Ok(Status::Done)
 }
 
@@ -269,7 +273,7 @@ mod tests {
     fn the_text_has_outcomes_savings_disk_and_reasons() {
         let text = view(Period::Since(Duration::from_secs(7 * 86_400))).text(&Ui::plain(), 1_120_000);
         let expected = "\
-The last 7d 0h
+The last 7d
   compiler calls                2   in 1 build(s), the first call 2m 00s ago
     hit                         1   50.0 %
     miss                        1   50.0 %

@@ -4,15 +4,18 @@
 mod pull;
 mod push;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kache_core::config::Settings;
+use kache_core::config::{Remote, Settings};
 use kache_core::quantity::format_size;
 use kache_core::remote::keys::Label;
 use kache_service::setup::block_on;
 use kache_service::transfer::{BuildPlace, Transfer, TransferError};
 use kache_store::Store;
+use serde::Serialize;
+use serde_json::json;
 
 use super::transfers;
 use super::workspace::{Compilers, Workspace};
@@ -28,9 +31,10 @@ Examples:
   kache sync --push            after a build
   kache sync --pull --all      everything that the remote has
   kache sync --dry-run         counts and sizes only
+  kache sync --pull --json     counts for scripts
 
-A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests
-of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on
+A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests \
+of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on \
 after a failure. Exit code 1 when a transfer failed.")]
 pub struct Args {
     /// Only from the remote into the store
@@ -45,6 +49,9 @@ pub struct Args {
     /// Show what would be transferred, and transfer nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Print what was transferred as JSON
+    #[arg(long)]
+    json: bool,
     /// Cargo.toml of the workspace, in place of the current directory's
     #[arg(long, value_name = "PATH")]
     manifest_path: Option<PathBuf>,
@@ -70,6 +77,8 @@ struct Sync<'a> {
     /// The workspace and its compilers; `None` for everything.
     scope: Option<(Workspace, Compilers<'a>)>,
     concurrency: usize,
+    /// The remote in a few words.
+    there: String,
     mode: Mode,
     ui: &'a Ui,
 }
@@ -91,15 +100,21 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
     };
     let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Really };
-    let sync = Sync { transfer, store, scope, concurrency, mode, ui };
+    let there = settings.remote().map(Remote::describe).unwrap_or_default();
+    let sync = Sync { transfer, store, scope, concurrency, there, mode, ui };
     let both = args.pull == args.push;
     let mut trouble = Trouble::default();
+    let (mut pulled, mut pushed) = (None, None);
     if both || args.pull {
         let place = sync.place(args)?;
-        trouble.join(pull::run(&sync, place.as_ref()).await?);
+        let done = pull::run(&sync, place.as_ref()).await?;
+        trouble.join(done.trouble);
+        pulled = Some(done.moved);
     }
     if (both || args.push) && !trouble.is_over {
-        trouble.join(push::run(&sync).await?);
+        let done = push::run(&sync).await?;
+        trouble.join(done.trouble);
+        pushed = Some(done.moved);
     }
     if sync.transfer.is_blind() {
         ui.warn(
@@ -107,7 +122,41 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
              (s3:ListBucket makes the difference visible)",
         );
     }
+    if args.json {
+        let value = json!({
+            "version": 1,
+            "remote": sync.there,
+            "dry_run": args.dry_run,
+            "pull": pulled,
+            "push": pushed,
+            "failed": trouble.failed,
+            "not_begun": trouble.not_begun,
+        });
+        ui.print_json(&format!("{value:#}\n"))?;
+    }
     trouble.into_outcome()
+}
+
+/// What one direction came to.
+#[derive(Default)]
+struct Done {
+    trouble: Trouble,
+    moved: Moved,
+}
+
+/// What was transferred, or would be.
+#[derive(Debug, Default, Serialize)]
+struct Moved {
+    /// Entries that were transferred.
+    entries: usize,
+    /// Bytes that went over the network for them.
+    bytes: u64,
+    /// Entries that were there already.
+    known: usize,
+    /// Entries that a saved build names and the remote doesn't have.
+    absent: usize,
+    /// Entries that stay on this machine, by the reason.
+    kept: BTreeMap<String, usize>,
 }
 
 impl Sync<'_> {

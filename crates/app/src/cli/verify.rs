@@ -50,7 +50,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let session = build(args, &scratch.0)?;
     let findings =
         Findings::of(store.events(None).filter(|event| event.session.starts_with(&session.prefix)));
-    ui.print(&if args.json { findings.json() } else { findings.text(ui) })?;
+    if args.json {
+        ui.print_json(&findings.json())?;
+    } else {
+        ui.print(&findings.text(ui))?;
+    }
     if !session.succeeded {
         return Err(CliError::failure("cargo failed, so not everything was verified"));
     }
@@ -174,7 +178,11 @@ impl Findings {
                 writeln!(text, "  {} {} ({}): {detail}", event.crate_name, event.package_version, event.kind);
         }
         if self.served > 0 {
-            let _ = writeln!(text, "Served without a compile, because they weren't chosen: {}.", self.served);
+            let _ = writeln!(
+                text,
+                "Served without a compile, because they weren't chosen or were compiled incrementally: {}.",
+                self.served
+            );
         }
         let others: Vec<String> = self.others.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
         if !others.is_empty() {
@@ -229,7 +237,7 @@ mod tests {
         ];
         let findings = Findings::of(events.into_iter());
         let expected = "2 results were compiled again; 1 differ and are dropped.\n  demo 1.0.0 (lib): a.rlib: other \
-                        content\nServed without a compile, because they weren't chosen: 1.\nCompiled without an entry to \
+                        content\nServed without a compile, because they weren't chosen or were compiled incrementally: 1.\nCompiled without an entry to \
                         compare with: 1 unit-unknown.\n";
         assert_eq!(findings.text(&Ui::plain()), expected);
         assert!(Findings::default().text(&Ui::plain()).starts_with("There was nothing to verify"));

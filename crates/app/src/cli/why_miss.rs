@@ -45,7 +45,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             "latest": { "outcome": latest.outcome, "at_ms": latest.at_ms },
             "misses": shown,
         });
-        ui.print(&format!("{value:#}\n"))?;
+        ui.print_json(&format!("{value:#}\n"))?;
         return Ok(Status::Done);
     }
     if latest.outcome == EventOutcome::Hit {

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome};
 use kache_core::tally::{Part, Tally};
 use ratatui::crossterm::event::KeyCode;
+
+use super::daemon::Daemon;
 
 /// A page of the dashboard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,6 +116,10 @@ pub struct Model {
     pub tally: Tally,
     /// The store.
     pub store: StoreFacts,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The remote that builds here use.
+    pub remote: Option<Digest>,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
     /// The last thing that went wrong.

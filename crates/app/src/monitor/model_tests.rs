@@ -1,6 +1,7 @@
 //! A model with everything in it, and what keys make of it.
 
 use super::*;
+use crate::monitor::daemon;
 use kache_core::event::Source;
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -44,6 +45,7 @@ pub fn sample() -> Model {
     events[3].source = Some(Source::Remote);
     let mut model = Model::default();
     model.load(events, NOW_MS);
+    model.daemon = daemon::tests::sample(NOW_MS - 7_500_000);
     model.set_store(StoreFacts {
         dir: "/home/me/.cache/kache".into(),
         bytes: 12 << 30,

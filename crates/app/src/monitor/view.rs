@@ -12,6 +12,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Gauge, Paragraph, Row, Table, TableState, Tabs};
 
+use super::daemon::{self, Weight};
 use super::model::{Model, Tab, Typing, short};
 
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
@@ -136,7 +137,7 @@ fn build(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
         let why = event.detail.as_deref().or(event.not_stored.as_deref()).unwrap_or_default();
         Row::new([
             Cell::from(short(event.outcome)).style(colour(event.outcome)),
-            Cell::from(format!("{} {}", event.crate_name, event.package_version)),
+            Cell::from(format!("{} {}", event.label(), event.package_version)),
             Cell::from(event.kind.clone()),
             right(us(event.times.total_us)),
             Cell::from(why.to_owned()).style(DIM),
@@ -233,15 +234,21 @@ fn store(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
 }
 
 fn transfer(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
-    let [head, body] = Layout::vertical([Constraint::Length(3), Constraint::Fill(1)]).areas(area);
     let sources = &model.tally.sources;
-    let lines = vec![
-        Line::from(format!(
-            "hits from the local store {}, prefetched {}, fetched on demand {}",
-            sources.local, sources.prefetch, sources.remote
-        )),
-        Line::from(format!("uploads waiting {}", model.store.uploads_waiting)),
-    ];
+    let mut lines: Vec<Line<'_>> = daemon::lines(&model.daemon, model.remote, model.now_ms)
+        .into_iter()
+        .map(|(weight, line)| match weight {
+            Weight::Plain => Line::from(line),
+            Weight::Alarm => Line::styled(line, Style::new().fg(Color::Red)),
+        })
+        .collect();
+    lines.push(Line::from(format!("queue     {} upload(s) waiting", model.store.uploads_waiting)));
+    lines.push(Line::from(format!(
+        "hits      {} from the local store, {} prefetched, {} fetched on demand",
+        sources.local, sources.prefetch, sources.remote
+    )));
+    let rows = u16::try_from(lines.len() + 1).unwrap_or(u16::MAX);
+    let [head, body] = Layout::vertical([Constraint::Length(rows), Constraint::Fill(1)]).areas(area);
     frame.render_widget(Paragraph::new(lines), head);
     let transfers: Vec<Event> = model.transfers().into_iter().cloned().collect();
     let rows = transfers.iter().map(|event| {
@@ -249,7 +256,7 @@ fn transfer(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
             if event.source == Some(kache_core::event::Source::Prefetch) { "prefetch" } else { "remote" };
         Row::new([
             Cell::from(from),
-            Cell::from(format!("{} {}", event.crate_name, event.package_version)),
+            Cell::from(format!("{} {}", event.label(), event.package_version)),
             Cell::from(event.project.clone()),
             right(us(event.times.total_us)),
             right(ago(model, event.at_ms)),

@@ -8,6 +8,7 @@ mod remote;
 mod shown;
 #[path = "../../src/snapshot.rs"]
 mod snapshot;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

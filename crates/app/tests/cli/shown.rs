@@ -1,5 +1,11 @@
 //! What commands print, word for word: every help text and the errors that a user can run into.
 
+use kache_core::digest::Digest;
+use kache_core::entry::{Entry, Evidence};
+use kache_core::event::{Event, Outcome};
+use kache_core::key::{EntryKey, UnitKey};
+use kache_store::Store;
+
 use crate::Home;
 use crate::snapshot::check;
 
@@ -158,4 +164,131 @@ fn settings_are_listed_with_their_origin() {
     assert_eq!(of("cache.key_salt"), ("x".into(), "environment".into()));
     assert_eq!(of("cache.s3_concurrency"), ("16".into(), "default".into()));
     assert!(home.kache(&["config", "--list"]).out.contains("cache.seed"));
+}
+
+/// Sets the terminal's title, clears the screen, begins a line of its own, turns the rest around.
+const HOSTILE: &str = "x\u{1b}]0;t\u{7}\u{1b}[2J\nerror: y\u{9b}31m\u{202e}z";
+
+#[test]
+fn names_from_elsewhere_do_not_command_the_terminal() {
+    let home = Home::new();
+    let store = Store::open(&home.path(".cache/kache")).expect("store");
+    let (unit, key) = (UnitKey(Digest::of(b"u")), EntryKey(Digest::of(b"e")));
+    let mut entry = Entry::new(unit, HOSTILE);
+    (entry.package, entry.package_version) = (HOSTILE.into(), HOSTILE.into());
+    (entry.target, entry.dep_info_name) = (HOSTILE.into(), "x.d".into());
+    let evidence = Evidence { crate_name: HOSTILE.into(), ..Evidence::default() };
+    store.publish(&key, &entry, &evidence).expect("published");
+    // Old enough to be evicted.
+    let file = std::fs::File::options().write(true).open(store.entry_path(&key)).expect("an entry");
+    let now = std::time::SystemTime::now();
+    file.set_modified(now - std::time::Duration::from_secs(7200)).expect("dated");
+    let now = now.duration_since(std::time::UNIX_EPOCH).expect("time");
+    for (outcome, reason) in [(Outcome::Miss, "inputs-changed"), (Outcome::Passthrough, "unknown-flag")] {
+        let mut event = Event::new(HOSTILE, outcome);
+        event.at_ms = u64::try_from(now.as_millis()).expect("fits");
+        (event.session, event.project, event.kind) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
+        (event.package, event.package_version) = (HOSTILE.into(), HOSTILE.into());
+        (event.reason, event.detail) = (Some(reason.into()), Some(HOSTILE.into()));
+        event.not_stored = Some(HOSTILE.into());
+        event.unit_key = Some(unit);
+        store.append(&event).expect("journal");
+    }
+    let commands = [
+        "stats",
+        "stats --json",
+        "list",
+        "list --json",
+        "report",
+        "report --format json",
+        "report --format markdown",
+        "report --format github",
+        "report --format perfetto",
+        "report --format html",
+        "why-miss x",
+        "doctor --verify",
+        "gc --dry-run --max-age 0",
+        "gc --dry-run --max-age 0 --json",
+    ];
+    let mut seen = 0;
+    for command in commands {
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.extend(["--color", "never"]);
+        let ran = home.kache(&args);
+        let all = format!("{}{}", ran.out, ran.err);
+        assert!(!all.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{command}: {all:?}");
+        seen += usize::from(all.contains("error: y"));
+        if command.contains("json") {
+            let value: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+            assert!(
+                serde_json::to_string(&value).expect("JSON").contains("\\nerror: y\u{9b}31m"),
+                "{command}: {all}"
+            );
+        }
+    }
+    assert!(seen > 10, "the names were shown by {seen} commands only");
+    let typed = home.kache(&["why-miss", HOSTILE]);
+    assert!(typed.code == 0 && typed.out.contains("error: y") && !typed.out.contains('\u{9b}'), "{typed:?}");
+}
+
+/// Anybody may put a file into `/tmp`; it decides nothing about builds below.
+#[test]
+fn a_settings_file_of_another_user_is_passed_over() {
+    let home = Home::new();
+    home.write(".kache.toml", "cache.fallback = '/tmp/evil'\n");
+    home.write("project/src/lib.rs", "");
+    let shown = |env: &[(&str, &str)]| {
+        let output = home
+            .command(&["config", "--list"])
+            .envs(env.iter().copied())
+            .current_dir(home.path("project"))
+            .output();
+        crate::Ran::from(output.expect("kache runs"))
+    };
+    assert!(shown(&[]).out.contains("/tmp/evil"), "one's own is used");
+    if let Err(error) = std::os::unix::fs::chown(home.path(".kache.toml"), Some(12345), None) {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "needs root: {error}");
+        return eprintln!("skipped, needs root: {error}");
+    }
+    let ran = shown(&[]);
+    assert!(!ran.out.contains("/tmp/evil") && ran.err.contains("belongs to another user"), "{ran:?}");
+    let file = home.path(".kache.toml").display().to_string();
+    assert!(shown(&[("KACHE_CONFIG", &file)]).out.contains("/tmp/evil"), "unless it is named");
+    std::os::unix::fs::chown(home.path("project"), Some(12345), None).expect("root may");
+    assert!(shown(&[]).out.contains("/tmp/evil"), "or its owner's code is built");
+}
+
+/// Whoever lays a store out where everybody may write could put anything into it.
+#[test]
+fn a_store_of_another_user_is_not_used() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let home = Home::new();
+    let cache = home.path("cache");
+    std::fs::create_dir(&cache).expect("directory");
+    for dir in [home.path(""), cache.clone()] {
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o777)).expect("permissions");
+    }
+    let doctor = home.kache_with(&["doctor"], &[("KACHE_CACHE_DIR", cache.to_str().expect("UTF-8"))]);
+    assert!(doctor.out.contains("can be written by others"), "{}", doctor.out);
+    if let Err(error) = chown(&cache, Some(12345), None) {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "needs root: {error}");
+        return eprintln!("skipped, needs root: {error}");
+    }
+    let program = home.path("kache");
+    std::fs::copy(env!("CARGO_BIN_EXE_kache"), &program).expect("a program that others may run");
+    let cache = home.path("theirs");
+    let run = |uid: u32, command: &str| {
+        let mut process = std::process::Command::new(&program);
+        process.arg(command).env_clear().env("HOME", home.path("")).env("KACHE_CACHE_DIR", &cache).uid(uid);
+        crate::Ran::from(process.current_dir("/").output().expect("kache runs"))
+    };
+    run(12345, "doctor");
+    std::fs::set_permissions(&cache, PermissionsExt::from_mode(0o777)).expect("permissions");
+    std::fs::set_permissions(cache.join("v1"), PermissionsExt::from_mode(0o777)).expect("permissions");
+    for (uid, expected) in [(12346, 1), (12345, 0), (0, 0)] {
+        let ran = run(uid, "stats");
+        assert_eq!(ran.code, expected, "{uid}: {ran:?}");
+        assert_eq!(ran.err.contains("belongs to another user"), expected == 1, "{ran:?}");
+    }
 }

@@ -72,6 +72,14 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     let said = ok(&two, "sync --pull");
     assert!(said.contains("Pulled 0 entries"), "{said}");
     assert_eq!(server.count("GET", "/packs/"), 0);
+    let output = kache(&two, "sync --json");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&value["pull"]["entries"], &value["failed"]), (&0.into(), &0.into()), "{value:#}");
+    assert_eq!(
+        (&value["pull"]["known"], &value["push"]["known"]),
+        (&packs.into(), &packs.into()),
+        "{value:#}"
+    );
 }
 
 /// Each job builds its own profile with the same lockfile, and saves; whoever comes next has what all of them saved.

@@ -64,6 +64,22 @@ fn a_compile_that_fails_where_the_entry_succeeds_deviates() {
     assert!(d.lab.entries().is_empty(), "the entry is still there");
 }
 
+/// Two incremental compiles of one crate are never the same byte for byte: what came from one is served, and stays.
+#[test]
+fn what_was_compiled_incrementally_is_served() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("build").env("CARGO_INCREMENTAL", "1").ok();
+    let entries = lab.entries();
+    let mut command = lab.command(lab.wrapper());
+    command.args(["verify", "--json"]).env("CARGO_INCREMENTAL", "1").current_dir(p.dir());
+    let output = command.output().expect("start kache");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let list = |name: &str| value[name].as_array().map_or(9, Vec::len);
+    assert_eq!((list("different"), list("undecided"), &value["served"]), (0, 0, &2.into()), "{value:#}");
+    assert_eq!(lab.entries(), entries);
+}
+
 /// The real Cargo: everything that the store has is what the compiler makes, in another target directory too.
 #[test]
 fn a_project_is_verified_beside_its_target_directory() {

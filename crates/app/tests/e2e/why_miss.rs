@@ -210,3 +210,22 @@ fn a_dependency_leads_to_the_first_thing_that_changed() {
     let named: Vec<String> = differences(&last(&lab, "app")).into_iter().map(|(field, ..)| field).collect();
     assert_eq!(named, ["flag -C debug-assertions"]);
 }
+
+/// What clippy made of a crate is compared with what clippy made of it before, not with the build in between.
+#[test]
+fn like_is_compared_with_like() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("build").ok();
+    p.cargo("clippy").ok();
+    assert_eq!(last(&lab, "dep")["cause"], "first-seen", "a build is no earlier clippy");
+    for (command, mode, from, to) in [("build", "build", "1", "2"), ("clippy", "clippy", "2", "3")] {
+        p.edit("dep/src/lib.rs", from, to);
+        p.wipe();
+        p.cargo(command).ok();
+        let miss = last(&lab, "dep");
+        assert_eq!(miss["mode"], mode);
+        let named: Vec<String> = differences(&miss).into_iter().map(|(field, ..)| field).collect();
+        assert_eq!(named, ["file {ws}/dep/src/lib.rs"], "{miss:#}");
+    }
+}

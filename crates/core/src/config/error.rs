@@ -102,6 +102,8 @@ pub enum Warning {
     },
     /// Plain http to another machine: anybody on the way can read and change what is transferred.
     PlainHttp(String),
+    /// A project's file that belongs to somebody whose word doesn't count here; it isn't used.
+    Foreign(String),
     /// Remote settings without a bucket: there is no remote.
     NoBucket(&'static str),
     /// A compression level outside the range was clamped.
@@ -127,6 +129,12 @@ impl fmt::Display for Warning {
             }
             Warning::PlainHttp(endpoint) => {
                 write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")
+            }
+            Warning::Foreign(file) => {
+                write!(
+                    f,
+                    "{file} belongs to another user and isn't used; KACHE_CONFIG can name it if you trust them"
+                )
             }
             Warning::NoBucket(name) => write!(f, "{name} is set but no bucket is, so there is no remote"),
             Warning::Clamped { place, given, used } => {

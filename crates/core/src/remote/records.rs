@@ -181,6 +181,7 @@ mod tests {
             Input::File("/a\0b".into()),
             Input::Env("DEPLOY_TOKEN".into()),
             Input::Env("DEPLOY_PIN".into()),
+            Input::Env("AWS_SECRET_ACCESS_KEY".into()),
         ];
         for (inputs, kept) in [(good.as_slice(), true), (bad.as_slice(), false)] {
             for input in inputs {

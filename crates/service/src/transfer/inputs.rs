@@ -33,7 +33,9 @@ impl Transfer {
         unit: UnitKey,
         pushed: Option<EntryKey>,
     ) -> Result<(), TransferError> {
-        let mine = self.blocking(move |this| this.store.records(&unit)).await??;
+        let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
+        // What others would drop when they read it isn't told to them.
+        mine.records.retain(|record| records::is_acceptable(record, &self.policy.secret_env));
         if mine.records.is_empty() {
             return Ok(());
         }

@@ -157,6 +157,26 @@ fn links_between_documents_lead_somewhere() {
     none("links between documents lead somewhere", violations);
 }
 
+/// A document that says which test shows something names one that exists.
+#[test]
+fn tests_that_documents_name_exist() {
+    let code: String = sources().iter().map(|source| source.lexed.code.as_str()).collect();
+    let mut violations = Vec::new();
+    let mut named = 0;
+    for (path, text) in documents() {
+        let spans = text.split('`').skip(1).step_by(2).filter_map(|span| span.rsplit_once("::"));
+        // A test's name is a sentence; a module's is a word or two.
+        for (_, name) in spans.filter(|(_, name)| name.matches('_').count() > 1) {
+            named += 1;
+            if !code.contains(&format!("fn {name}(")) {
+                violations.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(named > 50, "only {named} tests are named");
+    none("tests that documents name exist", violations);
+}
+
 #[test]
 fn ci_runs_the_test_command_that_the_readme_gives() {
     let command = "cargo test --workspace --locked";

@@ -101,7 +101,7 @@ pub fn install(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
         write(&file, &text).map_err(|error| CliError::file("write", &file, &error))?;
         ui.status(&format!("Wrote {}.", file.display()));
     }
-    if manager.is_there() && super::health(store).is_ok_and(|health| health.is_some()) {
+    if manager.is_there() && crate::health::of_daemon(store).is_ok_and(|health| health.is_some()) {
         super::stop(store, ui)?;
     }
     match run_all(&manager.commands(&file, Change::Install)) {

@@ -6,8 +6,8 @@ use kache_core::config::Settings;
 use kache_core::quantity::{format_duration, format_size};
 use kache_store::Store;
 
-use super::super::daemon;
 use super::{Findings, Verdict};
+use crate::health;
 
 /// Uploads that are owed for longer than this deserve a warning, in seconds.
 const OWED_S_MAX: u64 = 86_400;
@@ -16,7 +16,7 @@ const OWED_S_MAX: u64 = 86_400;
 pub fn daemon(store: &Store, settings: &Settings, findings: &mut Findings) {
     findings.section = "Daemon";
     let wanted = settings.remote().map(|remote| remote.identity());
-    match daemon::health(store) {
+    match health::of_daemon(store) {
         Ok(None) if wanted.is_none() => findings.add(Verdict::Note, "not needed: no remote is configured"),
         Ok(None) => findings.add(Verdict::Note, "not running; a build starts it when it needs it"),
         Err(trouble) => findings.add_with_hint(

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use kache_core::config::Settings;
@@ -43,6 +44,10 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
             "until it can, hits still work and nothing new is stored",
         ),
     }
+    if let Some(why) = fs::metadata(dir).ok().and_then(|meta| exposure(meta.uid(), meta.mode())) {
+        let hint = "whoever can write there can run code in your builds: make it yours alone (`chmod 700`)";
+        findings.add_with_hint(Verdict::Warning, format!("{} {why}", dir.display()), hint);
+    }
     let limit = format_size(*settings.local_size_bytes_max);
     match store.usage_estimate() {
         Ok(usage) => {
@@ -61,6 +66,16 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         }
     }
     Some(store)
+}
+
+/// Who else could change the store.
+fn exposure(owner: u32, mode: u32) -> Option<&'static str> {
+    let me = rustix::process::geteuid().as_raw();
+    match (owner == me || owner == 0, mode & 0o022) {
+        (false, _) => Some("belongs to another user"),
+        (true, 0) => None,
+        (true, _) => Some("can be written by others"),
+    }
 }
 
 /// How outputs get from the store into target directories below `dir`.

@@ -32,10 +32,11 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
 .figures b{display:block;font-size:1.15rem}.figures span,.dim{color:var(--dim)}
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.9em}
-svg{width:100%;height:auto;display:block;margin:.4rem 0}svg text{font:10px system-ui,sans-serif;fill:#fff;pointer-events:none}
+.wide{overflow-x:auto}td:last-child{overflow-wrap:anywhere;min-width:16rem}td{vertical-align:top}.item{white-space:nowrap}\
+svg{width:100%;min-width:640px;height:auto;display:block;margin:.4rem 0}svg text{font:10px system-ui,sans-serif;fill:#fff;pointer-events:none}
 svg text.axis{fill:var(--dim)}rect.hit{fill:var(--hit)}rect.dup{fill:var(--dup)}rect.miss{fill:var(--miss)}
-rect.passthrough{fill:var(--passthrough)}rect.error{fill:var(--error)}rect.wait{fill:#0004}line{stroke:var(--line)}
-.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
+rect.passthrough{fill:var(--passthrough)}rect.error{fill:var(--error)}rect.wait{fill:#0006}line{stroke:var(--line)}
+.waiting{background:linear-gradient(#0006,#0006),var(--miss)}.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
 ";
 
 pub fn render(report: &Report) -> String {
@@ -44,8 +45,8 @@ pub fn render(report: &Report) -> String {
          content=\"width=device-width\">\n<title>kache report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>kache report</h1>\n"
     );
-    let period = format_duration(Duration::from_millis(report.until_ms.saturating_sub(report.from_ms)));
-    let _ = writeln!(html, "<p class=\"dim\">The last {period}, kache {}</p>", env!("CARGO_PKG_VERSION"));
+    let _ =
+        writeln!(html, "<p class=\"dim\">{}, kache {}</p>", escape(&report.title), env!("CARGO_PKG_VERSION"));
     html.push_str("<div class=\"figures\">\n");
     for (label, value) in figures(report) {
         let _ = writeln!(html, "<div><span>{}</span><b>{}</b></div>", escape(label), escape(&value));
@@ -54,7 +55,7 @@ pub fn render(report: &Report) -> String {
     timelines(&mut html, report);
     crates(&mut html, report);
     for (heading, reasons) in groups(report) {
-        let _ = writeln!(html, "<h2>{}</h2>\n<table>", escape(heading));
+        let _ = writeln!(html, "<h2>{}</h2>\n<div class=\"wide\"><table>", escape(heading));
         html.push_str("<tr><th>reason</th><th class=\"n\">count</th><th>latest</th></tr>\n");
         for (code, count, example) in by_count(reasons) {
             let _ = writeln!(
@@ -64,7 +65,7 @@ pub fn render(report: &Report) -> String {
                 escape(example)
             );
         }
-        html.push_str("</table>\n");
+        html.push_str("</table></div>\n");
     }
     html.push_str("</body>\n</html>\n");
     html
@@ -74,20 +75,26 @@ fn timelines(html: &mut String, report: &Report) {
     html.push_str("<h2>Builds, the latest first</h2>\n<p>");
     for outcome in [Outcome::Hit, Outcome::Dup, Outcome::Miss, Outcome::Passthrough, Outcome::Error] {
         let word = outcome.word();
-        let _ = write!(html, "<span class=\"key\" style=\"background:var(--{word})\"></span>{word}");
+        let _ = write!(
+            html,
+            "<span class=\"item\"><span class=\"key\" style=\"background:var(--{word})\"></span>{word}</span> "
+        );
     }
-    html.push_str("</p>\n");
+    html.push_str("<span class=\"item\"><span class=\"key waiting\"></span>waiting for others or the remote</span></p>\n");
     for session in report.builds().rev().take(BUILDS_MAX) {
         let part = session.part();
         let _ = writeln!(
             html,
-            "<section><strong>{}</strong> <span class=\"dim\">{} calls in {}, hit rate {}</span>",
+            "<section><strong>{}</strong> <span class=\"dim\">{} ago, {} calls in {}, hit rate {}</span>",
             escape(&session.project),
+            format_duration(Duration::from_micros((report.until_ms * 1000).saturating_sub(session.end_us))),
             session.calls.len(),
             format_duration(Duration::from_micros(session.wall_us())),
             percent(part.outcomes.hit_rate())
         );
+        html.push_str("<div class=\"wide\">\n");
         timeline(html, session);
+        html.push_str("</div>\n");
         html.push_str("</section>\n");
     }
 }
@@ -125,7 +132,7 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
     let why = event.detail.as_deref().map(|detail| format!("\n{detail}")).unwrap_or_default();
     let title = format!(
         "{} {} ({}, {})\n{} in {took}{why}",
-        event.crate_name,
+        event.label(),
         event.package_version,
         event.kind,
         event.mode,
@@ -137,30 +144,27 @@ fn bar(html: &mut String, session: &Session, call: &Call, per_us: f64) {
         escape(&title),
         event.outcome.word()
     );
-    let wait = event.times.wait_us as f64 * per_us;
+    let times = &event.times;
+    let wait = (times.wait_us + times.remote_us) as f64 * per_us;
     if wait >= 1.0 {
-        let wait = wait.min(width);
+        let before = ((times.key_us + times.lookup_us) as f64 * per_us).min(width);
+        let (x, wait) = (x + before, wait.min(width - before));
         let _ = write!(
             html,
             "<rect class=\"wait\" x=\"{x:.2}\" y=\"{y}\" width=\"{wait:.2}\" height=\"{BAR}\"/>"
         );
     }
     // About six units a letter.
-    if width > 6.0 * event.crate_name.len() as f64 + 8.0 {
-        let _ = write!(
-            html,
-            "<text x=\"{:.2}\" y=\"{}\">{}</text>",
-            x + 4.0,
-            y + 11.0,
-            escape(&event.crate_name)
-        );
+    if width > 6.0 * event.label().chars().count() as f64 + 8.0 {
+        let _ =
+            write!(html, "<text x=\"{:.2}\" y=\"{}\">{}</text>", x + 4.0, y + 11.0, escape(&event.label()));
     }
     html.push_str("</g>\n");
 }
 
 fn crates(html: &mut String, report: &Report) {
     html.push_str(
-        "<h2>Crates, the costliest first</h2>\n<table>\n<tr><th>crate</th><th class=\"n\">hit</th><th \
+        "<h2>Crates, the costliest first</h2>\n<div class=\"wide\"><table>\n<tr><th>crate</th><th class=\"n\">hit</th><th \
          class=\"n\">dup</th><th class=\"n\">miss</th><th class=\"n\">other</th><th class=\"n\">compiled</th><th \
          class=\"n\">saved</th><th>latest reason</th></tr>\n",
     );
@@ -172,7 +176,7 @@ fn crates(html: &mut String, report: &Report) {
         let reason = cost.detail.as_deref().or(cost.reason.as_deref()).unwrap_or_default();
         let _ = writeln!(html, "<td>{}</td></tr>", escape(reason));
     }
-    html.push_str("</table>\n");
+    html.push_str("</table></div>\n");
 }
 
 fn escape(text: &str) -> String {

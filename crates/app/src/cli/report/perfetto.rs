@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::Report;
 
 pub fn render(report: &Report) -> String {
-    let origin_us = report.sessions.first().map_or(0, |session| session.start_us);
+    let origin_us = report.builds().next().map_or(0, |session| session.start_us);
     let mut events = Vec::new();
-    for (pid, session) in (1u64..).zip(&report.sessions) {
+    for (pid, session) in (1u64..).zip(report.builds()) {
         name_tracks(&mut events, pid, session);
         for call in &session.calls {
             slices(&mut events, pid, call, call.start_us - origin_us);
@@ -51,7 +51,7 @@ fn slices(events: &mut Vec<Value>, pid: u64, call: &Call, start_us: u64) {
     let tid = call.lane + 1;
     events.push(json!({
         "ph": "X", "pid": pid, "tid": tid, "ts": start_us, "dur": call.duration_us,
-        "name": event.crate_name, "cat": event.outcome.word(), "cname": colour,
+        "name": event.label(), "cat": event.outcome.word(), "cname": colour,
         "args": {
             "package": event.package, "version": event.package_version, "kind": event.kind, "mode": event.mode,
             "outcome": event.outcome.word(), "reason": event.reason, "detail": event.detail,
@@ -72,11 +72,12 @@ fn slices(events: &mut Vec<Value>, pid: u64, call: &Call, start_us: u64) {
 }
 
 /// The phases of a call, in their order.
-fn phases(times: &Times) -> [(&'static str, u64); 6] {
+fn phases(times: &Times) -> [(&'static str, u64); 7] {
     [
         ("key", times.key_us),
         ("look-up", times.lookup_us),
         ("wait", times.wait_us),
+        ("remote", times.remote_us),
         ("compile", times.compile_us),
         ("restore", times.restore_us),
         ("store", times.store_us),
@@ -112,7 +113,7 @@ mod tests {
                 assert!((number(other, "pid"), number(other, "tid")) != track || is_apart || is_nested);
             }
         }
-        for name in ["wait", "compile", "restore", "store"] {
+        for name in ["wait", "remote", "compile", "restore", "store"] {
             assert!(slices.iter().any(|slice| slice["name"] == name), "no {name}");
         }
         assert_eq!(events.iter().filter(|event| event["name"] == "process_name").count(), 2);

@@ -84,8 +84,7 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 fn summary(text: &mut String, report: &Report, ui: &Ui) {
-    let period = format_duration(Duration::from_millis(report.until_ms.saturating_sub(report.from_ms)));
-    let _ = writeln!(text, "{}", ui.out(Style::Bold, &format!("Builds of the last {period}")));
+    let _ = writeln!(text, "{}", ui.out(Style::Bold, &report.title));
     if report.tally.all.outcomes.total() == 0 {
         let _ = writeln!(text, "  no compiler calls");
         return;

@@ -8,7 +8,7 @@ use kache_core::remote::keys::CrateDir;
 use kache_service::sync::{self, Described, Wanted};
 use kache_service::transfer::{BuildPlace, Fetched, Listed};
 
-use super::{Mode, Sync, Trouble, counted};
+use super::{Done, Mode, Moved, Sync, Trouble, counted};
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
@@ -24,7 +24,7 @@ struct Plan {
     absent: usize,
 }
 
-pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble, CliError> {
+pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, CliError> {
     let mut trouble = Trouble::default();
     let recorded = match (place, &sync.scope) {
         (Some(place), Some((workspace, compilers))) => {
@@ -38,7 +38,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
     };
     if trouble.first.as_ref().is_some_and(sync::is_lasting) {
         trouble.is_over = true;
-        return Ok(trouble);
+        return Ok(Done { trouble, moved: Moved::default() });
     }
     let plan = match recorded {
         Some(build) => {
@@ -56,16 +56,18 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Trouble,
             describe(sync, found, &mut trouble).await
         }
     };
+    let Plan { bytes, known, absent, .. } = plan;
+    let planned = Moved { entries: plan.wanted.len(), bytes, known, absent, ..Moved::default() };
     if trouble.is_over {
-        return Ok(trouble);
+        return Ok(Done { trouble, moved: Moved { entries: 0, bytes: 0, ..planned } });
     }
     if sync.mode == Mode::DryRun {
-        let what = counted(plan.wanted.len(), plan.bytes);
-        sync.ui.status(&format!("Would pull {what}; {} are here already.", plan.known));
-        return Ok(trouble);
+        let (what, there) = (counted(planned.entries, bytes), &sync.there);
+        sync.ui.status(&format!("Would pull {what} from {there}; {known} are here already."));
+        return Ok(Done { trouble, moved: planned });
     }
-    fetch(sync, plan, &mut trouble).await;
-    Ok(trouble)
+    let moved = fetch(sync, plan, &mut trouble).await;
+    Ok(Done { trouble, moved })
 }
 
 /// What a build needed, as far as it is for the compilers in use here.
@@ -144,7 +146,7 @@ fn is_wanted<'o>(sync: &Sync<'_>, offer: impl Into<Offer<'o>>) -> bool {
     })
 }
 
-async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) {
+async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> Moved {
     let Plan { wanted, mut known, mut absent, .. } = plan;
     let mut meter = Meter::new(sync.ui, "pulling", wanted.len());
     let bytes_of = |fetched: &Fetched| match fetched {
@@ -173,9 +175,11 @@ async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) {
     if let Err(error) = sync.store.make_durable(&keys) {
         sync.ui.warn(&error.to_string());
     }
-    let mut text = format!("Pulled {}; {known} were here already", counted(keys.len(), bytes));
+    let there = &sync.there;
+    let mut text = format!("Pulled {} from {there}; {known} were here already", counted(keys.len(), bytes));
     if absent > 0 {
         text.push_str(&format!(", {absent} are not in the remote"));
     }
     sync.ui.status(&format!("{text}."));
+    Moved { entries: keys.len(), bytes, known, absent, ..Moved::default() }
 }

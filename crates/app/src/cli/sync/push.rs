@@ -1,16 +1,14 @@
 //! From the store to the remote: what the workspace's builds used, or everything.
 
-use std::collections::BTreeMap;
-
 use kache_core::key::EntryKey;
 use kache_service::sync::{self, Pushing};
 use kache_service::transfer::{Kept, Pushed};
 
-use super::{Mode, Sync, Trouble, counted};
+use super::{Done, Mode, Moved, Sync, Trouble, counted};
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
-pub async fn run(sync: &Sync<'_>) -> Result<Trouble, CliError> {
+pub async fn run(sync: &Sync<'_>) -> Result<Done, CliError> {
     let mut keys: Vec<EntryKey> = match &sync.scope {
         None => sync.store.entries()?.map(|entry| entry.key).collect(),
         Some((workspace, compilers)) => workspace
@@ -26,7 +24,7 @@ pub async fn run(sync: &Sync<'_>) -> Result<Trouble, CliError> {
             None => "The store is empty: nothing to push.",
             Some(_) => "No build of this workspace with this compiler is known here: nothing to push.",
         });
-        return Ok(Trouble::default());
+        return Ok(Done::default());
     }
     let (what, pushing) = match sync.mode {
         Mode::Really => ("pushing", Pushing::Really),
@@ -42,26 +40,27 @@ pub async fn run(sync: &Sync<'_>) -> Result<Trouble, CliError> {
     .await;
     meter.end();
     let mut trouble = Trouble::default();
-    let (mut count, mut bytes, mut present) = (0, 0, 0);
-    let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+    let mut moved = Moved::default();
     for (_, result) in ended {
         match result {
             Some(Ok(Pushed::Uploaded(size))) => {
-                count += 1;
-                bytes += size;
+                moved.entries += 1;
+                moved.bytes += size;
             }
-            Some(Ok(Pushed::Present)) => present += 1,
-            Some(Ok(Pushed::Kept(why))) => *kept.entry(reason(&why)).or_default() += 1,
+            Some(Ok(Pushed::Present)) => moved.known += 1,
+            Some(Ok(Pushed::Kept(why))) => *moved.kept.entry(reason(&why)).or_default() += 1,
             Some(Err(error)) => trouble.add(sync.ui, error),
             None => trouble.skip(),
         }
     }
     let done = if sync.mode == Mode::Really { "Pushed" } else { "Would push" };
-    sync.ui.status(&format!("{done} {}; {present} were there already.", counted(count, bytes)));
-    for (why, count) in kept {
+    let what = counted(moved.entries, moved.bytes);
+    let there = &sync.there;
+    sync.ui.status(&format!("{done} {what} to {there}; {} were there already.", moved.known));
+    for (why, count) in &moved.kept {
         sync.ui.status(&format!("{count} stay here: {why}."));
     }
-    Ok(trouble)
+    Ok(Done { trouble, moved })
 }
 
 fn reason(why: &Kept) -> String {

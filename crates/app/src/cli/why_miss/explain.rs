@@ -120,7 +120,7 @@ impl<'a> History<'a> {
         }
         let mut candidates = self.with_evidence(&earlier);
         if candidates.is_empty() {
-            candidates = self.stored_before(event, key);
+            candidates = self.stored_before(event, key, now.as_ref());
         }
         let Some(now) = now else { return Cause::Unrecorded };
         // Newest first, so of several equally near ones the newest wins.
@@ -131,7 +131,7 @@ impl<'a> History<'a> {
             }
             (None, Some((_, seen_ms))) => Cause::AllGone(*seen_ms),
             (None, None) => {
-                let unstored = self.events[..at].iter().rev().find(|other| is_same_crate(event, other));
+                let unstored = self.events[..at].iter().rev().find(|other| is_alike(event, other));
                 Cause::FirstSeen(unstored.and_then(|event| event.not_stored.clone()))
             }
         }
@@ -146,11 +146,11 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Results of the same crate before an event, each once, with the time they were seen last; newest first.
+    /// Results of like compiles before an event, each once, with the time they were seen last; newest first.
     fn earlier(&self, at: usize) -> Vec<(EntryKey, u64)> {
         let mut found: Vec<(EntryKey, u64)> = Vec::new();
         let event = &self.events[at];
-        for other in self.events[..at].iter().rev().filter(|other| is_same_crate(event, other)) {
+        for other in self.events[..at].iter().rev().filter(|other| is_alike(event, other)) {
             if let Some(key) = other.entry_key
                 && !found.iter().any(|(known, _)| *known == key)
             {
@@ -170,8 +170,13 @@ impl<'a> History<'a> {
         earlier.iter().filter_map(kept).collect()
     }
 
-    /// Entries of the same crate that the journal no longer tells about.
-    fn stored_before(&self, event: &Event, own: Option<EntryKey>) -> Vec<(EntryKey, u64, Evidence)> {
+    /// Entries of like compiles that the journal no longer tells about.
+    fn stored_before(
+        &self,
+        event: &Event,
+        own: Option<EntryKey>,
+        now: Option<&Evidence>,
+    ) -> Vec<(EntryKey, u64, Evidence)> {
         let Ok(entries) = self.store.entries() else { return Vec::new() };
         let mut found: Vec<(EntryKey, u64, Evidence)> = entries
             .filter(|stat| Some(stat.key) != own)
@@ -179,6 +184,7 @@ impl<'a> History<'a> {
             .filter(|(_, entry)| entry.crate_name == event.crate_name && entry.package == event.package)
             .filter(|(_, entry)| entry.created_s < event.at_ms / 1000)
             .filter_map(|(key, entry)| Some((key, entry.created_s * 1000, self.store.evidence(&key).ok()??)))
+            .filter(|(_, _, evidence)| now.is_none_or(|now| why::is_alike(evidence, now)))
             .collect();
         found.sort_by_key(|(_, at_ms, _)| std::cmp::Reverse(*at_ms));
         found.truncate(CANDIDATES_MAX);
@@ -257,7 +263,10 @@ impl Comparison {
     }
 }
 
-/// Whether two events are about the same crate of the same package.
-fn is_same_crate(a: &Event, b: &Event) -> bool {
-    (&a.crate_name, &a.package) == (&b.crate_name, &b.package)
+/// Whether two events are about the same crate of the same package, compiled to the same end: what clippy or `check`
+/// makes of a crate has little to do with what a build does, and a library little with its tests.
+fn is_alike(a: &Event, b: &Event) -> bool {
+    let form =
+        |event: &Event| [&event.crate_name, &event.package, &event.kind, &event.mode].map(String::clone);
+    form(a) == form(b)
 }
