@@ -226,3 +226,57 @@ fn lasting_trouble_is_named_once_and_builds_go_on() {
     let two = moved(&here, &one);
     two.cargo("build").ok().all_hit();
 }
+
+/// Runs a command of kache and follows how much memory it has used at most, in MiB.
+fn peak_mib(project: &Project<'_>, args: &str) -> u64 {
+    let sandbox = project.sandbox();
+    let mut command = sandbox.command(sandbox.wrapper());
+    command.current_dir(project.dir()).args(args.split_whitespace());
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("kache runs");
+    let mut peak_kib = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        peak_kib = kib.unwrap_or(0).max(peak_kib);
+        if let Some(ended) = child.try_wait().expect("waited") {
+            assert!(ended.success() && peak_kib > 0, "kache {args}: {ended}");
+            return peak_kib >> 10;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Many transfers at a time don't add up: a hundred MiB of packs that nothing compresses, each small enough to travel
+/// from memory, all at once.
+#[test]
+fn memory_is_bounded_whatever_the_concurrency() {
+    const MEMBERS: usize = 32;
+    let server = S3::start();
+    let here = machine(&server);
+    here.set_env("KACHE_S3_CONCURRENCY", "512");
+    let one = here.project("one", &[("Cargo.toml", "[workspace]\nmembers = [\"m*\"]\nresolver = \"3\"\n")]);
+    let mut state = 1u64;
+    for i in 0..MEMBERS {
+        let data = (0..3 << 17).flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        one.write(&format!("m{i}/data"), data.collect::<Vec<u8>>());
+        one.write(
+            &format!("m{i}/Cargo.toml"),
+            format!("[package]\nname = \"m{i}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+        );
+        one.write(&format!("m{i}/src/lib.rs"), "pub static DATA: &[u8] = include_bytes!(\"../data\");\n");
+    }
+    one.cargo("build").ok();
+    let pushing = peak_mib(&one, "sync --push");
+    assert_eq!(server.names().iter().filter(|name| name.contains("/packs/")).count(), MEMBERS);
+    let there = machine(&server);
+    there.set_env("KACHE_S3_CONCURRENCY", "512");
+    let two = there.project("two", &[]);
+    let pulling = peak_mib(&two, "sync --pull --all");
+    assert!(pushing < 256 && pulling < 256, "{pushing} MiB for the push, {pulling} MiB for the pull");
+}
