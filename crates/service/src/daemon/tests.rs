@@ -169,7 +169,8 @@ async fn what_one_machine_uploads_another_is_given_when_it_asks() {
     }
     let demand = status(&there).await.demand;
     assert_eq!((demand.asked, demand.arrived, demand.absent), (5, 2, 3));
-    assert_eq!(demand.remembered, 4, "two absences, twice");
+    // Two absences, twice; and, unless the entry was there first, that the records had come just before.
+    assert!((4..=5).contains(&demand.remembered), "{demand:?}");
     stop(&there, server).await;
 }
 
@@ -639,8 +640,10 @@ async fn a_crowded_crate_is_prefetched_from_its_newest_entries() {
     };
     let daemon = daemon(&there);
     let other = here.compile("other", b"x", b"", &[]);
+    let before = bucket.count(Asked::Get);
     ask(&there, &question(&other, &[], build)).await;
     until("prefetched", || newest.iter().all(|stored| has(&there, stored))).await;
-    assert!(bucket.count(Asked::Get) < 64 + 5 + 10, "{}", bucket.count(Asked::Get));
+    let gets = bucket.count(Asked::Get) - before;
+    assert!(gets < 64 + 5 + 10, "{gets}: the newest manifests, and one pack each");
     stop(&there, daemon).await;
 }
