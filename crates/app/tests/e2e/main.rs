@@ -25,6 +25,7 @@ mod protocol;
 mod remote;
 mod scripted;
 mod seeding;
+mod seeding_doubts;
 mod support;
 mod toolchains;
 mod verify;

@@ -8,12 +8,16 @@
 //! Everything that isn't certain is a reason not to seed; the build then goes on as it would have.
 
 mod fingerprints;
+mod judge;
+mod local;
 mod mentions;
 mod parent;
 mod place;
 mod record;
 mod runs;
+mod since;
 mod stamps;
+mod strays;
 mod surroundings;
 mod target_dir;
 mod times;
@@ -125,12 +129,13 @@ fn seed(
     if target_dir::is_populated(&dirs.build) {
         return Outcomes::NothingToDo;
     }
-    let around = match Surroundings::new(settings, parent, context, &toolchain, dirs) {
-        Ok(around) => around,
-        Err(why) => return Outcomes::Declined(why),
-    };
+    let around =
+        match Surroundings::new(settings, parent, &compiler.to_string_lossy(), (context, &toolchain), dirs) {
+            Ok(around) => around,
+            Err(why) => return Outcomes::Declined(why),
+        };
     let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
-    let placed = place::place(store, &around, &parent.env, &session.id, &snapshot);
+    let placed = place::place(store, &around, (settings, &parent.seen), &session.id, &snapshot);
     let build = around.dirs.build.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {
@@ -151,7 +156,7 @@ fn nearest(store: &Store, around: &Surroundings) -> Option<Snapshot> {
     if let Ok(Some(snapshot)) = store.snapshot(&around.context, &around.lock()) {
         return Some(snapshot);
     }
-    let packages: BTreeSet<String> = locked_packages(&around.lockfile);
+    let packages: BTreeSet<String> = locked_packages(&around.lockfile).into_keys().collect();
     let locks = store.snapshot_locks(&around.context).into_iter().take(NEAREST_MAX);
     let headers = locks.filter_map(|lock| store.snapshot_header(&around.context, &lock));
     let shared = headers.map(|header| (header.shared_packages(&packages), header.lock));
@@ -219,7 +224,7 @@ pub fn record_after(settings: &Settings, session: &str, compiler: &str) -> Resul
     let (context, toolchain) = surroundings::context(&store, settings, &parent, OsStr::new(compiler))
         .ok_or("the compiler can't be identified")?;
     wait(&session);
-    let around = Surroundings::new(settings, &parent, context, &toolchain, dirs)?;
+    let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;
     let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error));
     leave_note(
         &session,

@@ -40,7 +40,8 @@ pub fn folders(dir: &Path) -> Vec<String> {
 /// Whether anything was ever built there.
 pub fn is_populated(build: &Path) -> bool {
     let has_any = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    let is_used = |dir: &Path| [".fingerprint", "deps", ".kache"].iter().any(|name| has_any(dir.join(name)));
+    let is_used =
+        |dir: &Path| [".fingerprint", "deps", "build", ".kache"].iter().any(|name| has_any(dir.join(name)));
     folders(build).iter().any(|name| {
         let dir = build.join(name);
         is_used(&dir) || folders(&dir).iter().any(|inner| is_used(&dir.join(inner)))
