@@ -81,8 +81,8 @@ impl<'a> Judge<'a> {
     /// Why a unit isn't fit; `None` when it is.
     pub fn judge(&mut self, unit: &SeedUnit) -> Option<Unseeded> {
         self.ground(unit)
-            .and_then(|()| self.circumstances(unit))
             .and_then(|()| self.run(unit))
+            .and_then(|()| self.circumstances(unit))
             .and_then(|()| self.entry(unit))
             .err()
     }
