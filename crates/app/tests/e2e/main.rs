@@ -26,6 +26,7 @@ mod remote;
 mod scripted;
 mod seeding;
 mod seeding_doubts;
+mod seeding_stories;
 mod support;
 mod toolchains;
 mod verify;

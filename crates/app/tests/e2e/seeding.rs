@@ -33,7 +33,7 @@ impl<'s> Upstream<'s> {
                 "Cargo.toml",
                 "[workspace]\nmembers = [\"low\", \"mac\", \"top\"]\nresolver = \"2\"\n".to_owned(),
             ),
-            ("low/Cargo.toml", manifest("low", "")),
+            ("low/Cargo.toml", manifest("low", "[features]\nloud = []\n")),
             ("low/src/lib.rs", lib.to_owned()),
             ("low/build.rs", build_script(script)),
             ("mac/Cargo.toml", manifest("mac", "[lib]\nproc-macro = true\n")),
