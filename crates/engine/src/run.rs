@@ -187,8 +187,7 @@ impl<'a> Case<'a> {
         });
         match outcome {
             Ok(moved) => {
-                let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
-                self.standing.note_origin(self.call, key, oldest_s);
+                self.note_origin(key, entry);
                 self.event.outcome = Outcome::Hit;
                 let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
                 self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
@@ -314,6 +313,7 @@ impl<'a> Case<'a> {
         }
         match stored {
             Ok(stored) => {
+                self.note_origin(stored.key, &stored.entry);
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
@@ -323,6 +323,13 @@ impl<'a> Case<'a> {
         }
         self.event.times.store_us = report::micros(clock.elapsed());
         Ok(compiled.status.into())
+    }
+
+    /// Puts on record where the unit's outputs come from, for the snapshot that is taken after the build.
+    fn note_origin(&self, key: EntryKey, entry: &Entry) {
+        if self.settings.seed.value {
+            self.standing.note_origin(self.call, key, entry);
+        }
     }
 
     /// What a new entry entails for others.

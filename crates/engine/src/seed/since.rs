@@ -15,7 +15,7 @@ use crate::toolchain::find_program;
 /// Each file, folder and link that the compile read must be what its key says.
 pub fn compiled(observer: &Observer<'_>, evidence: &Evidence) -> Result<(), Unseeded> {
     for input in &evidence.record.inputs {
-        if matches!(input, Input::Env(_) | Input::MacroEnv(_)) {
+        if matches!(input, Input::Env(_) | Input::MacroEnv(_) | Input::PortableMacroEnv(_)) {
             continue;
         }
         let field = input_field(input);
