@@ -35,7 +35,7 @@ use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
 use kache_core::invocation::is_rustc;
 use kache_core::seeding::locked_packages;
-use kache_core::snapshot::Snapshot;
+use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
 
 use crate::report;
@@ -46,8 +46,8 @@ use surroundings::Surroundings;
 
 pub use record::Recorded;
 
-/// Kind of the memo that says which units were not seeded; its key is the digest of the build directory's path.
-pub const LEFT_OUT_MEMO: &str = "seeding";
+/// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
+const LEFT_OUT_MEMO: &str = "seeding";
 /// Longest time that a recorder waits for its Cargo.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Snapshots with another lockfile that are looked at, newest first.
@@ -136,12 +136,12 @@ fn seed(
         };
     let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
     let placed = place::place(store, &around, (settings, &parent.seen), &session.id, &snapshot);
-    let build = around.dirs.build.as_os_str().as_encoded_bytes();
+    let workspace = around.dirs.workspace.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {
             if let Ok(json) = serde_json::to_vec(&placed.left_out) {
                 // Only `why-miss` asks for it.
-                let _ = store.memo_put(LEFT_OUT_MEMO, &Digest::of(build), &json);
+                let _ = store.memo_put(LEFT_OUT_MEMO, &Digest::of(workspace), &json);
             }
             Outcomes::Placed(Box::new(placed))
         }
@@ -149,6 +149,15 @@ fn seed(
         Err(Declined::Busy) => Outcomes::Declined("another Cargo works in the build directory".to_owned()),
         Err(Declined::Refused(why)) => Outcomes::Declined(why),
     }
+}
+
+/// Units that were not put into place when a target directory of the workspace that `dir` lies in was fresh the last
+/// time, and why.
+pub fn left_out(store: &Store, dir: &Path) -> Vec<Unfit> {
+    let workspaces = dir.ancestors().filter(|dir| dir.join("Cargo.lock").is_file());
+    let keys = workspaces.map(|dir| Digest::of(dir.as_os_str().as_encoded_bytes()));
+    let mut memos = keys.filter_map(|key| store.memo_get(LEFT_OUT_MEMO, &key));
+    memos.find_map(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
 }
 
 /// The snapshot of this lockfile, else the one of the lockfile that has most packages in common with it.
