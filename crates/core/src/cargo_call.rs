@@ -10,6 +10,8 @@ pub struct CargoCall {
     pub passed_on: Vec<String>,
     /// `--target-dir`.
     pub target_dir: Option<String>,
+    /// Last part of the profile directories that it works in, as far as its arguments tell: `debug`, `release`.
+    pub profile: String,
     /// The command, where it is one of the abbreviations that a configuration may give another meaning.
     pub abbreviation: Option<String>,
 }
@@ -88,12 +90,14 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
     }
     let is_abbreviation = ABBREVIATIONS.iter().any(|(short, _)| *short == command);
     call.abbreviation = is_abbreviation.then(|| command.to_owned());
+    call.profile = profile_dir(if command == "bench" { "bench" } else { "dev" }).to_owned();
     let takes_trailing = matches!(command, "r" | "run");
     let mut before = "";
     while let Some(arg) = rest.next() {
         match arg.as_str() {
             "--" => break,
             "--target-dir" => call.target_dir = rest.next().cloned(),
+            "-r" | "--release" => call.profile = profile_dir("release").to_owned(),
             "-Z" | "--lockfile-path" | "--build-dir" => return Err(Doubt::Option(arg.clone())),
             unstable if unstable.starts_with("-Z") || unstable.starts_with("--lockfile-path=") => {
                 return Err(Doubt::Option(unstable.to_owned()));
@@ -102,8 +106,12 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
             manifest if manifest.starts_with("--manifest-path=") => call.passed_on.push(arg.clone()),
             config if takes_config(config) => call.pass_on(config, &mut rest)?,
             other => {
+                let named =
+                    if before == "--profile" { Some(other) } else { other.strip_prefix("--profile=") };
                 if let Some(dir) = other.strip_prefix("--target-dir=") {
                     call.target_dir = Some(dir.to_owned());
+                } else if let Some(name) = named {
+                    call.profile = profile_dir(name).to_owned();
                 } else if takes_trailing && !other.starts_with('-') && !VALUED.contains(&before) {
                     // The program's own arguments begin here.
                     break;
@@ -113,6 +121,15 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
         before = arg;
     }
     Ok(call)
+}
+
+/// Name of the directory of a profile.
+fn profile_dir(profile: &str) -> &str {
+    match profile {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        other => other,
+    }
 }
 
 /// Whether a line of `cargo --list` says that an abbreviation means what it usually does.
@@ -174,6 +191,23 @@ mod tests {
             let call = parsed(line).unwrap_or_else(|doubt| panic!("{line}: {doubt}"));
             assert_eq!(call.passed_on.join(" "), passed_on, "{line}");
             assert_eq!(call.target_dir.as_deref(), target_dir, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_profile_is_that_of_the_arguments() {
+        for (line, profile) in [
+            ("build", "debug"),
+            ("t", "debug"),
+            ("bench", "release"),
+            ("b -r", "release"),
+            ("build --profile dev --release", "release"),
+            ("build --profile=test", "debug"),
+            ("build --profile fast", "fast"),
+            ("run --profile fast x --release", "fast"),
+            ("test -- --release", "debug"),
+        ] {
+            assert_eq!(parsed(line).expect("known").profile, profile, "{line}");
         }
     }
 

@@ -254,3 +254,24 @@ fn one_of_two_repositories_is_updated() {
     assert_fresh(&run);
     assert_idle(&two.cargo("run"));
 }
+
+/// Links for other profiles are free; copies are made for the one that is built.
+#[test]
+fn copies_are_made_for_the_profile_that_is_built() {
+    let lab = seeding_lab();
+    let script = format!(
+        "{SCRIPT}    let noise: Vec<u8> = (0..17u32 << 18).flat_map(|i| i.wrapping_mul(2654435761).to_le_bytes()).collect();\n    \
+         std::fs::write(out.join(\"noise.bin\"), noise).unwrap();\n"
+    );
+    let (_, one) = built(&lab, &script, LIB, "build");
+    recorded(&one.cargo("build --release"));
+    for (args, profile) in [("build", "debug"), ("build --release", "release")] {
+        let two = one.checkout("two");
+        let run = two.cargo(args).same();
+        let found = two.outputs(|name| name == "noise.bin");
+        assert!(found.len() == 1 && found[0].starts_with(two.target().join(profile)), "{found:?}");
+        assert_eq!((seeded(&run), left_out(&run, "refused")), ((6, 1), 1), "{run}");
+        assert_fresh(&run);
+        lab.remove(&two);
+    }
+}

@@ -135,7 +135,8 @@ fn seed(
             Err(why) => return Outcomes::Declined(why),
         };
     let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
-    let placed = place::place(store, &around, (settings, &parent.seen), &session.id, &snapshot);
+    let placed =
+        place::place(store, &around, (settings, &parent.seen), (&session.id, &call.profile), &snapshot);
     let workspace = around.dirs.workspace.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {

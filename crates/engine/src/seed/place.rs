@@ -35,6 +35,9 @@ use super::target_dir;
 use super::times::{mtime_ns, set_mtime_ns};
 use crate::restore;
 
+/// Most that is copied into profile directories that this Cargo isn't about to use, in bytes: links cost nothing there.
+const COPIED_ELSEWHERE_BYTES_MAX: u64 = 16 << 20;
+
 /// What placing came to.
 #[derive(Debug, Default)]
 pub struct Placed {
@@ -64,11 +67,14 @@ pub fn place(
     store: &Store,
     around: &Surroundings,
     (settings, env): (&Settings, &Env),
-    session: &str,
+    (session, profile): (&str, &str),
     snapshot: &Snapshot,
 ) -> Result<Placed, Declined> {
     let mut judge = Judge::new(store, around, (settings, env), session, snapshot);
-    let choice = choose(&snapshot.units, |unit| judge.judge(unit));
+    let mut choice = choose(&snapshot.units, |unit| judge.judge(unit));
+    // What this Cargo is about to use comes first. Units rest on units of their own profile only; one that doesn't would
+    // be left out below.
+    choice.placed.sort_by_key(|i| !is_in(&snapshot.units[*i], profile));
     let entries = judge.entries;
     let mut placed = Placed { left_out: snapshot.header.unfit.clone(), ..Placed::default() };
     let mut left_out = choice.left_out;
@@ -90,14 +96,22 @@ pub fn place(
         for (profile, ledger) in &mut ground.ledgers {
             *ledger = (session.to_owned(), Some(Ledger::open(&build.join(profile), session)));
         }
-        let mut hand = Hand { store, around, ground: &ground, entries: &entries, newest: HashMap::new() };
+        let mut hand = Hand {
+            store,
+            around,
+            ground: &ground,
+            entries: &entries,
+            newest: HashMap::new(),
+            profile,
+            spare_bytes: COPIED_ELSEWHERE_BYTES_MAX,
+        };
         let mut is_placed: BTreeMap<&str, bool> = BTreeMap::new();
         for i in choice.placed {
             let unit = &snapshot.units[i];
             let lacking = unit.deps.iter().find(|dep| is_placed.get(dep.hash.as_str()) != Some(&true));
             let outcome = match lacking {
                 Some(dep) => Err(Unseeded::Dependency(dep.hash.clone())),
-                None => hand.place(unit, &mut placed.moved).inspect_err(|_| hand.take_back(unit)),
+                None => hand.place_if_cheap(unit, &mut placed.moved).inspect_err(|_| hand.take_back(unit)),
             };
             let fine = is_placed.get(unit.hash.as_str()).copied().unwrap_or(true) && outcome.is_ok();
             is_placed.insert(&unit.hash, fine);
@@ -135,9 +149,37 @@ struct Hand<'a> {
     entries: &'a HashMap<String, Entry>,
     /// The newest time of each unit that is in place, by fingerprint hash.
     newest: HashMap<&'a str, i64>,
+    /// The profile directory that is wanted now.
+    profile: &'a str,
+    /// What may still be copied for others, in bytes.
+    spare_bytes: u64,
+}
+
+/// Whether a unit lies in a profile directory of this name.
+fn is_in(unit: &SeedUnit, profile: &str) -> bool {
+    unit.profile.rsplit('/').next() == Some(profile)
 }
 
 impl<'a> Hand<'a> {
+    /// Places a unit of the wanted profile; others as long as that costs next to nothing: they may never be used.
+    fn place_if_cheap(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
+        if is_in(unit, self.profile) {
+            return self.place(unit, moved);
+        }
+        let too_much = || Unseeded::Refused("it would be copied, and another profile is built".to_owned());
+        let outputs =
+            self.entries.get(&unit.place()).map(|entry| entry.outputs.as_slice()).unwrap_or_default();
+        // Of compiles most are linked, and what isn't shows afterwards.
+        let copied: u64 = outputs.iter().filter(|_| unit.is_run()).map(|output| output.size).sum();
+        if self.spare_bytes == 0 || copied > self.spare_bytes {
+            return Err(too_much());
+        }
+        let before = moved.copied_bytes;
+        let placed = self.place(unit, moved);
+        self.spare_bytes = self.spare_bytes.saturating_sub(moved.copied_bytes - before);
+        placed
+    }
+
     fn place(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
         let refused = |error: std::io::Error| Unseeded::Refused(error.to_string());
         let profile_dir = self.around.dirs.build.join(&unit.profile);
