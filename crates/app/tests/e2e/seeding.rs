@@ -135,6 +135,8 @@ pub fn wait_for_recorder(cargo: &Cargo<'_>) {
     loop {
         let notes: Vec<String> = notes_of(cargo);
         if !notes.is_empty() && notes.iter().all(|note| note.lines().count() > 1) {
+            // One line of each is enough to see why an assertion that follows fails.
+            eprintln!("recorders: {notes:?}");
             return;
         }
         assert!(Instant::now() < until, "no recorder has ended: {notes:?}");

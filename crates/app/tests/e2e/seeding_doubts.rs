@@ -90,14 +90,14 @@ fn a_package_published_again_is_another_one() {
     fetch(&one);
     recorded(&one.cargo("run"));
     let two = one.checkout("two");
-    let run = two.cargo("run").same();
+    let run = two.cargo("run").ok();
     assert_eq!(seeded(&run), (1, 0), "{run}");
     publish(&lab, "2");
     fs::remove_dir_all(registry.join("src")).expect("forget the sources");
     let three = one.checkout("three");
     three.remove("Cargo.lock");
     fetch(&three);
-    let run = three.cargo("run").same();
+    let run = three.cargo("run").ok();
     assert_eq!(run.stdout.trim(), "2", "{run}");
     assert_eq!((seeded(&run), left_out(&run, "not-in-lockfile")), ((0, 0), 1), "{run}");
 }

@@ -205,7 +205,7 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
         return;
     }
     let mut command = Command::new(program);
-    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler]);
+    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler, "--note"]).arg(&note);
     // A project's settings file is not found from where it runs.
     command.env(env::KACHE_CACHE_DIR, store.root());
     let portable = if settings.portable_paths.value { "1" } else { "0" };
@@ -223,35 +223,34 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
 ///
 /// # Errors
 /// In words, when what it built can't be told or the store refuses.
-pub fn record_after(settings: &Settings, session: &str, compiler: &str) -> Result<Recorded, String> {
+pub fn record_after(
+    settings: &Settings,
+    session: &str,
+    compiler: &str,
+    note: &Path,
+) -> Result<Recorded, String> {
     let session = Session { id: session.to_owned(), project: None };
+    let recorded = record_of(settings, &session, compiler);
+    let came_of_it = recorded.as_ref().map_or_else(String::clone, ToString::to_string);
+    // For whoever wonders. Another Cargo's recorder may have taken over.
+    if fs::read_to_string(note).is_ok_and(|known| known == session.id) {
+        let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
+    }
+    recorded
+}
+
+fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<Recorded, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let store = settings.cache_dir().map_err(|error| words(&error))?;
     let store = Store::open_existing(store).map_err(|error| words(&error))?;
     // Everything about the process has to be known before it is gone.
-    let parent = Parent::of(&session).ok_or("the Cargo is gone, or can't be looked at")?;
+    let parent = Parent::of(session).ok_or("the Cargo is gone, or can't be looked at")?;
     let dirs = parent.directories(&parent.call()?)?;
     let (context, toolchain) = surroundings::context(&store, settings, &parent, OsStr::new(compiler))
         .ok_or("the compiler can't be identified")?;
-    wait(&session);
+    wait(session);
     let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;
-    let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error));
-    leave_note(
-        &session,
-        &around.dirs.build,
-        recorded.as_ref().map_or_else(String::clone, ToString::to_string),
-    );
-    recorded
-}
-
-/// Says beside the ledger what came of it, for whoever wonders.
-fn leave_note(session: &Session, build: &Path, came_of_it: String) {
-    for profile in target_dir::profiles(build) {
-        let note = build.join(profile).join(".kache").join("recorder");
-        if fs::read_to_string(&note).is_ok_and(|known| known == session.id) {
-            let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
-        }
-    }
+    record::record(&store, &parent, &around).map_err(|error| words(&error))
 }
 
 /// Waits for the end of a process that isn't our child.
