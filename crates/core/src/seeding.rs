@@ -179,14 +179,16 @@ fn settle(
             missing.or_else(|| dep.pins.is_empty().then(unknown))
         })
     };
-    if choice.left_out.contains_key(&i) {
-        state[i] = Visit::LeftOut;
-    } else if let Some(why) = lacking() {
-        state[i] = Visit::LeftOut;
-        choice.left_out.insert(i, why);
-    } else {
-        state[i] = Visit::Placed;
-        choice.placed.push(i);
+    match (choice.left_out.contains_key(&i), lacking()) {
+        (false, None) => {
+            state[i] = Visit::Placed;
+            choice.placed.push(i);
+        }
+        (false, Some(why)) => {
+            state[i] = Visit::LeftOut;
+            choice.left_out.insert(i, why);
+        }
+        (true, _) => state[i] = Visit::LeftOut,
     }
 }
 

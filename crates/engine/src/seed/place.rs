@@ -79,23 +79,9 @@ pub fn place(
     let mut placed = Placed { left_out: snapshot.header.unfit.clone(), ..Placed::default() };
     let mut left_out = choice.left_out;
     if !choice.placed.is_empty() {
-        let refused = |error: std::io::Error| Declined::Refused(error.to_string());
-        let build = &around.dirs.build;
-        target_dir::create(build).map_err(refused)?;
         let profiles: BTreeSet<&str> =
             choice.placed.iter().map(|i| snapshot.units[*i].profile.as_str()).collect();
-        let mut ground = Ground { ledgers: BTreeMap::new(), _locks: Vec::new() };
-        for profile in profiles {
-            let dir = build.join(profile);
-            ground._locks.push(target_dir::lock(&dir).map_err(refused)?.ok_or(Declined::Busy)?);
-            ground.ledgers.insert(profile, (String::new(), None));
-        }
-        if target_dir::is_populated(build) {
-            return Err(Declined::Populated);
-        }
-        for (profile, ledger) in &mut ground.ledgers {
-            *ledger = (session.to_owned(), Some(Ledger::open(&build.join(profile), session)));
-        }
+        let ground = Ground::take(&around.dirs.build, &profiles, session)?;
         let mut hand = Hand {
             store,
             around,
@@ -137,8 +123,25 @@ pub fn place(
 
 /// The profile directories, locked.
 struct Ground<'a> {
-    ledgers: BTreeMap<&'a str, (String, Option<Ledger>)>,
+    ledgers: BTreeMap<&'a str, Ledger>,
     _locks: Vec<fs::File>,
+}
+
+impl<'a> Ground<'a> {
+    /// Makes the profile directories and locks them, as long as nobody has built there.
+    fn take(build: &Path, profiles: &BTreeSet<&'a str>, session: &str) -> Result<Self, Declined> {
+        let refused = |error: std::io::Error| Declined::Refused(error.to_string());
+        target_dir::create(build).map_err(refused)?;
+        let mut locks = Vec::new();
+        for profile in profiles {
+            locks.push(target_dir::lock(&build.join(profile)).map_err(refused)?.ok_or(Declined::Busy)?);
+        }
+        if target_dir::is_populated(build) {
+            return Err(Declined::Populated);
+        }
+        let ledgers = profiles.iter().map(|profile| (*profile, Ledger::open(&build.join(profile), session)));
+        Ok(Self { ledgers: ledgers.collect(), _locks: locks })
+    }
 }
 
 /// Places units one after the other.
@@ -238,7 +241,7 @@ impl<'a> Hand<'a> {
             && in_order
             && is_canonical(oldest_s);
         let stem = entry.dep_info_name.trim_end_matches(".d");
-        let ledger = self.ground.ledgers.get(unit.profile.as_str()).and_then(|(_, ledger)| ledger.as_ref());
+        let ledger = self.ground.ledgers.get(unit.profile.as_str());
         let ledger = ledger.filter(|ledger| ledger.known_from_birth());
         let ledger = ledger.ok_or_else(|| Unseeded::Refused("the directory has no ledger".to_owned()))?;
         let origin = Origin { entry: unit.entry(), package_dir: Some(unit.package_dir.clone()) };
