@@ -151,6 +151,20 @@ fn variables_that_nobody_declared() {
     assert!(!run.stdout.contains("recorded"), "{run}");
 }
 
+/// What was made by an earlier Cargo, which nobody recorded, was made in an environment that nobody knows.
+#[test]
+fn a_recorder_speaks_for_its_own_cargo_only() {
+    let lab = seeding_lab();
+    let script = reading("std::env::var(\"HIDDEN_KIND\").unwrap_or_default()");
+    let upstream = Upstream::new(&lab, &script, LIB);
+    let one = upstream.user(&lab);
+    recorded(&one.cargo("run").env("HIDDEN_KIND", "former"));
+    fs::remove_dir_all(lab.cache_dir().join("v1/snapshots")).expect("forget it");
+    recorded(&one.cargo("check"));
+    let run = one.checkout("two").cargo("run").same();
+    assert!(!run.stdout.contains("former"), "{run}");
+}
+
 /// The same for macros, and for a recording where a table set the variable.
 #[test]
 fn a_table_of_variables_where_it_was_recorded() {

@@ -34,6 +34,7 @@ use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
 use kache_core::invocation::is_rustc;
+use kache_core::key::UnitKey;
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
@@ -50,6 +51,8 @@ pub use record::Recorded;
 const LEFT_OUT_MEMO: &str = "seeding";
 /// Longest time that a recorder waits for its Cargo.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest time that it waits for other Cargos in the same directory.
+const BUSY_MAX: Duration = Duration::from_secs(600);
 /// Snapshots with another lockfile that are looked at, newest first.
 const NEAREST_MAX: usize = 16;
 
@@ -250,7 +253,17 @@ fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<R
         .ok_or("the compiler can't be identified")?;
     wait(session);
     let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;
-    record::record(&store, &parent, &around).map_err(|error| words(&error))
+    // Each recorder knows the environment of its own Cargo only, so one waits for the next Cargo and the next recorder.
+    let patience = Instant::now();
+    loop {
+        let one_at_a_time = store.lock_unit(&UnitKey(context), BUSY_MAX);
+        let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error))?;
+        drop(one_at_a_time);
+        if recorded != Recorded::Busy || patience.elapsed() > BUSY_MAX {
+            return Ok(recorded);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Waits for the end of a process that isn't our child.

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use kache_core::cargo_call::{self, CargoCall};
 use kache_core::config::env;
@@ -30,6 +31,8 @@ pub struct Parent {
     pairs: Vec<(OsString, OsString)>,
     /// Its environment.
     pub env: Env,
+    /// When it was started, in nanoseconds since 1970, to some hundredths of a second.
+    pub started_ns: i64,
     /// The environment of the compilers and scripts that it starts, but for what it sets for each of them: its own, with
     /// what the `[env]` tables of its configuration add. This process is one of those that it has started, or the
     /// child of one.
@@ -98,6 +101,7 @@ impl Parent {
             exe,
             args,
             cwd: fs::read_link(proc.join("cwd")).ok()?,
+            started_ns: started_ns(session)?,
             env: Env::new(pairs.clone()),
             seen: Env::new(
                 pairs.iter().cloned().chain(std::env::vars_os()).filter(|(name, _)| !is_of_each(name)),
@@ -203,6 +207,18 @@ pub fn is_alive(session: &Session) -> bool {
     // A process that has ended and wasn't waited for is a zombie.
     let state = fields.next();
     state.is_some_and(|state| state != "Z" && state != "X") && fields.nth(18) == Some(start)
+}
+
+/// When a process was started, from its age: its start is counted in ticks since the system's.
+fn started_ns(session: &Session) -> Option<i64> {
+    let (_, start) = session.id.split_once('-')?;
+    let ticks: f64 = start.parse().ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    let age_ms = ((uptime_s - ticks / f64::from(per_second)) * 1000.0).max(0.0);
+    let age = Duration::try_from_secs_f64(age_ms / 1000.0).ok()?;
+    Some(super::times::now_ns() - i64::try_from(age.as_nanos()).ok()?)
 }
 
 fn split(pair: &OsStr) -> Option<(OsString, OsString)> {

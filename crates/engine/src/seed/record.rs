@@ -29,6 +29,9 @@ use crate::inputs::Observer;
 /// A snapshot is written again, although nothing in it is new, when it is this old, in seconds: its age keeps it.
 const RENEW_S: u64 = 86_400;
 
+/// How far the start of a process may be off, in nanoseconds.
+const START_NS: i64 = 50_000_000;
+
 /// What recording came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
@@ -78,6 +81,7 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
         env: &parent.seen,
         observer: Observer::new(store, &parent.seen, &around.key_roots),
         locked: &locked,
+        since_ns: parent.started_ns.saturating_sub(START_NS),
         tools: (tools_id, stamps::tools_changed_ns(&tools)),
         sources: RefCell::default(),
         known: &known,

@@ -86,6 +86,9 @@ pub struct Reader<'a> {
     pub locked: &'a BTreeMap<String, String>,
     /// The programs that scripts and linking run: their digest, and when one of them was changed last.
     pub tools: (Digest, i64),
+    /// When the Cargo was started whose environment this is, in nanoseconds since 1970. What was made before may have
+    /// been made in another one.
+    pub since_ns: i64,
     /// Packages' directories that were looked at.
     pub sources: RefCell<HashMap<String, Option<Tree>>>,
     /// What an earlier snapshot knew, by place.
@@ -141,15 +144,19 @@ impl Reader<'_> {
             return Ok(());
         }
         since::compiled(&self.observer, &evidence)?;
+        let dep_info = self.fingerprint_dir(case).join(format!("dep-{}", case.fingerprint.name));
+        let began_ns = mtime_ns(&dep_info);
         if !found.needs_metadata_only {
-            let dep_info = self.fingerprint_dir(case).join(format!("dep-{}", case.fingerprint.name));
-            self.tools_of(&mut found.unit, mtime_ns(&dep_info))?;
+            self.tools_of(&mut found.unit, began_ns)?;
         }
         found.unit.sources = tree.stamp;
         found.unit.bound_to = local::binding(self.around, &evidence, &entry, dir)?;
         found.unit.inputs = self.inputs(&evidence, &found.unit.package_dir);
         found.unit.inputs.extend(since::named_linker(&self.observer, self.env, &evidence)?);
         found.unit.macros = self.macros(&evidence);
+        if !found.unit.macros.is_empty() {
+            self.require_own(began_ns)?;
+        }
         let field = |name: &str| {
             let field = evidence.unit_fields.iter().find(|field| field.name == name);
             field.map(|field| field.value.as_str())
@@ -182,6 +189,14 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What could see the environment must have been made in this one.
+    fn require_own(&self, began_ns: Option<i64>) -> Result<(), Unseeded> {
+        if began_ns.is_some_and(|began_ns| began_ns >= self.since_ns) {
+            return Ok(());
+        }
+        Err(Unseeded::Stale("an earlier Cargo made it, with what variables isn't known".to_owned()))
+    }
+
     /// A build script's run.
     pub fn run(&self, case: &Case, script: &Script) -> Found {
         let key = EntryKey(Digest::of(b"none"));
@@ -209,6 +224,7 @@ impl Reader<'_> {
             return Err(Unseeded::Sources(unit.package_dir.clone()));
         }
         unit.sources = tree.stamp;
+        self.require_own(began_ns)?;
         self.tools_of(unit, began_ns)?;
         let (name, version) = script.package.split_once(' ').unwrap_or((&script.package, ""));
         let package = Package { name, version, dir: &script.package_dir };
