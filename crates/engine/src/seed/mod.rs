@@ -34,7 +34,6 @@ use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
 use kache_core::invocation::is_rustc;
-use kache_core::key::UnitKey;
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
@@ -256,7 +255,7 @@ fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<R
     // Each recorder knows the environment of its own Cargo only, so one waits for the next Cargo and the next recorder.
     let patience = Instant::now();
     loop {
-        let one_at_a_time = store.lock_unit(&UnitKey(context), BUSY_MAX);
+        let one_at_a_time = store.lock_snapshots(BUSY_MAX);
         let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error))?;
         drop(one_at_a_time);
         if recorded != Recorded::Busy || patience.elapsed() > BUSY_MAX {

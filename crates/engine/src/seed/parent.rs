@@ -39,6 +39,9 @@ pub struct Parent {
     pub seen: Env,
 }
 
+/// What the kernel counts a process's start in, towards programs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Variables that Cargo sets for each compiler as it needs.
 const OF_EACH: &[&str] = &[
     "CARGO",
@@ -215,9 +218,7 @@ fn started_ns(session: &Session) -> Option<i64> {
     let ticks: f64 = start.parse().ok()?;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
-    let age_ms = ((uptime_s - ticks / f64::from(per_second)) * 1000.0).max(0.0);
-    let age = Duration::try_from_secs_f64(age_ms / 1000.0).ok()?;
+    let age = Duration::try_from_secs_f64((uptime_s - ticks / TICKS_PER_SECOND).max(0.0)).ok()?;
     Some(super::times::now_ns() - i64::try_from(age.as_nanos()).ok()?)
 }
 
