@@ -119,12 +119,24 @@ class Kache(Wrapped):
                     continue  # A torn last line, or an event of another kind.
                 if event.get("reason") in ("probe", "stdin"):
                     continue  # A build script tries what the compiler can do: no unit of Cargo's.
+                if event.get("kind") == "seeding":
+                    moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
+                    continue  # Before Cargo looked at any unit.
                 outcomes[outcome] += 1
                 moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
                 if outcome != "hit":
                     reasons[f"{outcome}: {event.get('reason') or 'no reason'}"] += 1
         hits = outcomes.pop("hit", 0)
         return Tally(hits, outcomes.total(), reasons, moved)
+
+
+class KacheSeed(Kache):
+    """The same with seeding. What it puts into place, Cargo finds fresh: those units are no events."""
+
+    name = "kache-seed"
+
+    def env(self, checkout: Path) -> dict[str, str]:
+        return super().env(checkout) | {"KACHE_SEED": "1"}
 
 
 class Sccache(Wrapped):
@@ -171,13 +183,14 @@ def gather(names: list[str], work: Path, kache: str | None, sccache: str | None)
             chosen.append(Plain())
         elif name == "floor":
             chosen.append(Floor(build_floor(work)))
-        elif name == "kache":
+        elif name in ("kache", "kache-seed"):
             beside = ["target/release/kache", "target/*/release/kache"]
-            add_if_found(chosen, Kache, sealed.find_tool("kache", kache, beside))
+            kind = KacheSeed if name == "kache-seed" else Kache
+            add_if_found(chosen, kind, sealed.find_tool("kache", kache, beside))
         elif name == "sccache":
             add_if_found(chosen, Sccache, sealed.find_tool("sccache", sccache, []))
         else:
-            sys.exit(f"bench: unknown contestant {name}; known: plain, floor, kache, sccache")
+            sys.exit(f"bench: unknown contestant {name}; known: plain, floor, kache, kache-seed, sccache")
     return chosen
 
 

@@ -10,6 +10,10 @@ pub struct CargoCall {
     pub passed_on: Vec<String>,
     /// `--target-dir`.
     pub target_dir: Option<String>,
+    /// Last part of the profile directories that it works in, as far as its arguments tell: `debug`, `release`.
+    pub profile: String,
+    /// The command, where it is one of the abbreviations that a configuration may give another meaning.
+    pub abbreviation: Option<String>,
 }
 
 /// Why the directories are not known.
@@ -38,6 +42,9 @@ const COMMANDS: &[&str] = &[
     "b", "bench", "build", "c", "check", "clippy", "d", "doc", "fix", "r", "run", "rustc", "rustdoc", "t",
     "test",
 ];
+/// Abbreviations among them, and what they mean unless a configuration has an alias of that name.
+const ABBREVIATIONS: &[(&str, &str)] =
+    &[("b", "build"), ("c", "check"), ("d", "doc"), ("r", "run"), ("t", "test")];
 /// Options before the command that have no value and no say in directories.
 const PLAIN: &[&str] = &["-v", "-vv", "--verbose", "-q", "--quiet", "--offline", "--locked", "--frozen"];
 /// Options with a value of their own after the command; a program's arguments can't be taken for these values.
@@ -81,12 +88,16 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
     if !COMMANDS.contains(&command) {
         return Err(Doubt::Subcommand(command.to_owned()));
     }
+    let is_abbreviation = ABBREVIATIONS.iter().any(|(short, _)| *short == command);
+    call.abbreviation = is_abbreviation.then(|| command.to_owned());
+    call.profile = profile_dir(if command == "bench" { "bench" } else { "dev" }).to_owned();
     let takes_trailing = matches!(command, "r" | "run");
     let mut before = "";
     while let Some(arg) = rest.next() {
         match arg.as_str() {
             "--" => break,
             "--target-dir" => call.target_dir = rest.next().cloned(),
+            "-r" | "--release" => call.profile = profile_dir("release").to_owned(),
             "-Z" | "--lockfile-path" | "--build-dir" => return Err(Doubt::Option(arg.clone())),
             unstable if unstable.starts_with("-Z") || unstable.starts_with("--lockfile-path=") => {
                 return Err(Doubt::Option(unstable.to_owned()));
@@ -95,8 +106,12 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
             manifest if manifest.starts_with("--manifest-path=") => call.passed_on.push(arg.clone()),
             config if takes_config(config) => call.pass_on(config, &mut rest)?,
             other => {
+                let named =
+                    if before == "--profile" { Some(other) } else { other.strip_prefix("--profile=") };
                 if let Some(dir) = other.strip_prefix("--target-dir=") {
                     call.target_dir = Some(dir.to_owned());
+                } else if let Some(name) = named {
+                    call.profile = profile_dir(name).to_owned();
                 } else if takes_trailing && !other.starts_with('-') && !VALUED.contains(&before) {
                     // The program's own arguments begin here.
                     break;
@@ -108,11 +123,41 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
     Ok(call)
 }
 
+/// Name of the directory of a profile.
+fn profile_dir(profile: &str) -> &str {
+    match profile {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        other => other,
+    }
+}
+
+/// Whether a line of `cargo --list` says that an abbreviation means what it usually does.
+pub fn is_usual(short: &str, line: &str) -> bool {
+    let full = ABBREVIATIONS.iter().find(|(known, _)| *known == short).map(|(_, full)| *full);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    matches!((words.as_slice(), full), ([name, "alias:", meaning], Some(full)) if *name == short && *meaning == full)
+}
+
 fn takes_config(arg: &str) -> bool {
     arg == "--config" || arg.starts_with("--config=")
 }
 
 impl CargoCall {
+    /// The arguments about configuration alone.
+    pub fn configs(&self) -> Vec<String> {
+        let mut rest = self.passed_on.iter();
+        let mut configs = Vec::new();
+        while let Some(arg) = rest.next() {
+            let value = if arg.contains('=') { None } else { rest.next() };
+            if takes_config(arg) {
+                configs.push(arg.clone());
+                configs.extend(value.cloned());
+            }
+        }
+        configs
+    }
+
     fn pass_on<'a>(&mut self, arg: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), Doubt> {
         self.passed_on.push(arg.to_owned());
         if !arg.contains('=') {
@@ -147,6 +192,40 @@ mod tests {
             assert_eq!(call.passed_on.join(" "), passed_on, "{line}");
             assert_eq!(call.target_dir.as_deref(), target_dir, "{line}");
         }
+    }
+
+    #[test]
+    fn the_profile_is_that_of_the_arguments() {
+        for (line, profile) in [
+            ("build", "debug"),
+            ("t", "debug"),
+            ("bench", "release"),
+            ("b -r", "release"),
+            ("build --profile dev --release", "release"),
+            ("build --profile=test", "debug"),
+            ("build --profile fast", "fast"),
+            ("run --profile fast x --release", "fast"),
+            ("test -- --release", "debug"),
+        ] {
+            assert_eq!(parsed(line).expect("known").profile, profile, "{line}");
+        }
+    }
+
+    #[test]
+    fn abbreviations_are_as_good_as_what_cargo_lists() {
+        assert_eq!(parsed("build").expect("known").abbreviation, None);
+        assert_eq!(parsed("t --release").expect("known").abbreviation.as_deref(), Some("t"));
+        for (line, is_it) in [
+            ("    b                    alias: build", true),
+            ("    b                    alias: build --release", false),
+            ("    b                    alias: check", false),
+            ("    t                    alias: test", false),
+            ("    build                Compile a local package", false),
+        ] {
+            assert_eq!(is_usual("b", line), is_it, "{line}");
+        }
+        let call = parsed("--config a.b=1 b --manifest-path x --config y.toml --config=z").expect("known");
+        assert_eq!(call.configs().join(" "), "--config a.b=1 --config y.toml --config=z");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod remap;
 pub mod remote;
 pub mod scan;
 pub mod seed_sums;
+pub mod seed_unit;
 pub mod seeding;
 pub mod snapshot;
 pub mod tally;

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::snapshot::{SeedUnit, Unfit};
+use crate::digest::Digest;
+use crate::seed_unit::SeedUnit;
+use crate::snapshot::Unfit;
 
 /// Why a unit is not seeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +20,10 @@ pub enum Unseeded {
     Sources(String),
     /// A file outside its package that went in is not what it was.
     Input(String),
-    /// A proc macro could see other environment variables.
+    /// A proc macro or the build script could see other environment variables.
     Environment,
+    /// A variable that the build script asked Cargo to watch has another value.
+    Variable(String),
     /// Compiled for another CPU.
     Cpu,
     /// An output names the target directory that it was made in.
@@ -34,6 +38,8 @@ pub enum Unseeded {
     Native(String),
     /// A dependency is not seeded.
     Dependency(String),
+    /// A dependency was built again since.
+    Rebuilt(String),
     /// Cargo would not have taken it for fresh where it was recorded.
     Stale(String),
     /// Its outputs are not those of a result that kache stored.
@@ -50,6 +56,7 @@ impl Unseeded {
             Unseeded::Sources(_) => "sources-changed",
             Unseeded::Input(_) => "input-changed",
             Unseeded::Environment => "macro-environment",
+            Unseeded::Variable(_) => "variable-changed",
             Unseeded::Cpu => "cpu",
             Unseeded::PathInOutput(_) => "path-in-output",
             Unseeded::NamesWorkspace(_) => "names-workspace",
@@ -57,6 +64,7 @@ impl Unseeded {
             Unseeded::EntryGone => "entry-gone",
             Unseeded::Native(_) => "native-changed",
             Unseeded::Dependency(_) => "dependency",
+            Unseeded::Rebuilt(_) => "dependency-rebuilt",
             Unseeded::Stale(_) => "stale",
             Unseeded::Unknown(_) => "unknown-outputs",
             Unseeded::Refused(_) => "refused",
@@ -80,7 +88,10 @@ impl fmt::Display for Unseeded {
             Unseeded::Package => f.write_str("Cargo.lock doesn't name its package"),
             Unseeded::Sources(dir) => write!(f, "the files in {dir} are not what they were"),
             Unseeded::Input(name) => write!(f, "{name} is not what it was"),
-            Unseeded::Environment => f.write_str("a proc macro could see other environment variables"),
+            Unseeded::Environment => {
+                f.write_str("a proc macro or its build script could see other environment variables")
+            }
+            Unseeded::Variable(name) => write!(f, "its build script watches {name}, which is another now"),
             Unseeded::Cpu => f.write_str("it was compiled for another CPU"),
             Unseeded::PathInOutput(dir) => write!(f, "an output names {dir}"),
             Unseeded::NamesWorkspace(what) => write!(f, "its build script's {what} names the workspace"),
@@ -88,6 +99,7 @@ impl fmt::Display for Unseeded {
             Unseeded::EntryGone => f.write_str("its entry was evicted"),
             Unseeded::Native(what) => write!(f, "{what} is not what it was when the build script ran"),
             Unseeded::Dependency(what) => write!(f, "its dependency {what} is not seeded"),
+            Unseeded::Rebuilt(what) => write!(f, "its dependency {what} was built again since"),
             Unseeded::Stale(what) => write!(f, "it was not fresh where it was recorded: {what}"),
             Unseeded::Unknown(what) => write!(f, "{what} is not a result that kache stored"),
             Unseeded::Refused(why) => f.write_str(why),
@@ -104,31 +116,29 @@ pub struct Choice {
     pub left_out: BTreeMap<usize, Unseeded>,
 }
 
-/// Chooses units: each must be fit by itself, and so must all its dependencies.
+/// Chooses units: each must be fit by itself, and so must be all its dependencies, which must be what it was built on.
 pub fn choose(units: &[SeedUnit], mut judge: impl FnMut(&SeedUnit) -> Option<Unseeded>) -> Choice {
-    let mut by_hash: HashMap<&str, Vec<usize>> = HashMap::new();
-    for (i, unit) in units.iter().enumerate() {
-        by_hash.entry(unit.hash.as_str()).or_default().push(i);
-    }
     let mut choice = Choice::default();
     for (i, unit) in units.iter().enumerate() {
         if let Some(why) = judge(unit) {
             choice.left_out.insert(i, why);
         }
     }
+    let places: HashMap<String, usize> =
+        units.iter().enumerate().map(|(i, unit)| (unit.place(), i)).collect();
     let mut state = vec![Visit::New; units.len()];
     for start in 0..units.len() {
         // Depth first with a stack of its own: a hostile snapshot may be deep, and may have cycles.
         let mut stack = vec![(start, false)];
         while let Some((i, is_done)) = stack.pop() {
             if is_done {
-                settle(units, &by_hash, i, &mut state, &mut choice);
+                settle(units, &places, i, &mut state, &mut choice);
             } else if state[i] == Visit::New {
                 state[i] = Visit::Open;
                 stack.push((i, true));
-                let deps = units[i].deps.iter().filter_map(|hash| by_hash.get(hash.as_str()));
-                stack
-                    .extend(deps.flatten().filter(|dep| state[**dep] == Visit::New).map(|dep| (*dep, false)));
+                let pins = units[i].deps.iter().flat_map(|dep| &dep.pins);
+                let deps = pins.filter_map(|(place, _)| places.get(place));
+                stack.extend(deps.filter(|dep| state[**dep] == Visit::New).map(|dep| (*dep, false)));
             }
         }
     }
@@ -146,7 +156,7 @@ enum Visit {
 /// Decides about a unit whose dependencies are decided.
 fn settle(
     units: &[SeedUnit],
-    by_hash: &HashMap<&str, Vec<usize>>,
+    places: &HashMap<String, usize>,
     i: usize,
     state: &mut [Visit],
     choice: &mut Choice,
@@ -154,45 +164,62 @@ fn settle(
     if state[i] != Visit::Open {
         return;
     }
-    let lacking = units[i].deps.iter().find_map(|hash| match by_hash.get(hash.as_str()) {
-        None => Some(format!("with fingerprint {hash}")),
-        // Runs of one script for two kinds of target may share a hash: all of them have to be there.
-        Some(dependencies) => {
-            let missing = dependencies.iter().find(|dep| state[**dep] != Visit::Placed);
-            missing.map(|dep| units[*dep].place())
-        }
-    });
-    match (choice.left_out.contains_key(&i), lacking) {
+    let lacking = || {
+        units[i].deps.iter().find_map(|dep| {
+            // Runs of one script for two kinds of target may share a hash: all of them have to be there.
+            let missing = dep.pins.iter().find_map(|(place, entry)| {
+                let Some(found) = places.get(place) else { return Some(Unseeded::Dependency(place.clone())) };
+                if units[*found].hash != dep.hash || units[*found].entry() != *entry {
+                    Some(Unseeded::Rebuilt(place.clone()))
+                } else {
+                    (state[*found] != Visit::Placed).then(|| Unseeded::Dependency(place.clone()))
+                }
+            });
+            let unknown = || Unseeded::Dependency(format!("with fingerprint {}", dep.hash));
+            missing.or_else(|| dep.pins.is_empty().then(unknown))
+        })
+    };
+    match (choice.left_out.contains_key(&i), lacking()) {
         (false, None) => {
             state[i] = Visit::Placed;
             choice.placed.push(i);
         }
-        (false, Some(dependency)) => {
+        (false, Some(why)) => {
             state[i] = Visit::LeftOut;
-            choice.left_out.insert(i, Unseeded::Dependency(dependency));
+            choice.left_out.insert(i, why);
         }
         (true, _) => state[i] = Visit::LeftOut,
     }
 }
 
-/// `name version` of every package in a lockfile. Only what its own generator writes is understood; anything else
-/// gives fewer packages, and so fewer units.
-pub fn locked_packages(lockfile: &str) -> std::collections::BTreeSet<String> {
-    let value = |line: &str, key: &str| {
-        line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"').map(str::to_owned)
+/// Packages that a lockfile names, by `name version`, and what tells the content of each: sources and checksums, one for
+/// each line of the value. A package that doesn't come from a registry or a repository has an empty one. Only what its
+/// own generator writes is understood; anything else gives fewer packages, and so fewer units.
+pub fn locked_packages(lockfile: &str) -> BTreeMap<String, String> {
+    let value = |text: &str, key: &str| {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'));
+        line.map(str::to_owned)
     };
-    let mut packages = std::collections::BTreeSet::new();
-    let mut name = None;
-    for line in lockfile.lines() {
-        if let Some(found) = value(line, "name") {
-            name = Some(found);
-        } else if let Some(version) = value(line, "version")
-            && let Some(name) = name.take()
-        {
-            packages.insert(format!("{name} {version}"));
-        }
+    let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in lockfile.split("[[package]]\n").skip(1) {
+        let text = text.split("\n[").next().unwrap_or(text);
+        let (Some(name), Some(version)) = (value(text, "name"), value(text, "version")) else { continue };
+        let content = match (value(text, "source"), value(text, "checksum")) {
+            (None, _) => String::new(),
+            (Some(source), Some(checksum)) => format!("{source} {checksum}"),
+            (Some(source), None) if source.starts_with("git+") => source,
+            // Lockfiles of old keep checksums elsewhere: then the whole file tells the content.
+            (Some(source), None) => format!("{source} {}", Digest::of(lockfile.as_bytes())),
+        };
+        packages.entry(format!("{name} {version}")).or_default().push(content);
     }
-    packages
+    let join = |(name, mut contents): (String, Vec<String>)| {
+        contents.sort();
+        let is_local = contents.iter().any(String::is_empty);
+        (name, if is_local { String::new() } else { contents.join("\n") })
+    };
+    packages.into_iter().map(join).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
 use super::*;
+use crate::record::Input;
+use crate::seed_unit::{Content, Dependency, Made, Node, NodeKind, SmallFile};
+
+fn entry(name: &str) -> EntryKey {
+    EntryKey(Digest::of(name.as_bytes()))
+}
 
 fn unit(dir: &str) -> SeedUnit {
-    let made = Made::Compile { entry: EntryKey(Digest::of(dir.as_bytes())), out_dir: "deps".into() };
+    let made = Made::Compile { entry: entry(dir), out_dir: "deps".into() };
     SeedUnit {
         hash: format!("{:016x}", dir.len()),
+        deps: vec![Dependency { hash: "0".repeat(16), pins: vec![("debug/z-9".into(), entry("z"))] }],
         package: "p 1.0.0".into(),
+        locked: "registry+x 0123".into(),
         package_dir: format!("/home/registry/src/{dir}"),
         files: vec![SmallFile { name: "dep-lib-p".into(), content: Content::hex(&[1, 0, 255]), mtime_ns: 5 }],
         inputs: vec![(Input::File("/usr/lib/libc.so.6".into()), "absent".into())],
@@ -16,21 +24,25 @@ fn unit(dir: &str) -> SeedUnit {
 
 fn run(dir: &str, path: &str) -> SeedUnit {
     let kind = NodeKind::File { blob: Digest::of(b"x"), mode: 0o644, mtime_ns: 1, tokens: true };
+    let folder = path.split_once('/').map(|(folder, _)| folder.to_owned());
+    let folder = folder.map(|path| Node { path, kind: NodeKind::Dir { mode: 0o755 } });
     let made = Made::Run {
-        entry: EntryKey(Digest::of(dir.as_bytes())),
+        entry: entry(dir),
         output_ns: 1,
         invoked_ns: 2,
-        tree: vec![Node { path: path.into(), kind }],
+        ended_ns: 9,
+        asked: vec![("X".into(), None)],
+        tree: folder.into_iter().chain([Node { path: path.into(), kind }]).collect(),
         witnesses: BTreeMap::new(),
     };
-    SeedUnit { made, ..unit(dir) }
+    SeedUnit { made, tools: Some(Digest::of(b"tools")), ..unit(dir) }
 }
 
 fn snapshot(units: Vec<SeedUnit>) -> Snapshot {
     let mut header = Header::new(Digest::of(b"context"), Digest::of(b"lock"));
     header.recorded_s = 1000;
     header.packages.insert("p 1.0.0".into());
-    header.sources = units.iter().map(|unit| (unit.package_dir.clone(), Digest::of(b"s"))).collect();
+    header.tools.insert(Digest::of(b"tools"), BTreeMap::from([("cc".to_owned(), "old".to_owned())]));
     Snapshot { header, units }
 }
 
@@ -71,11 +83,56 @@ fn paths_that_leave_their_directory_are_refused() {
     }
 }
 
+/// Whatever a snapshot says, nothing is written outside `OUT_DIR`.
 #[test]
-fn a_newer_version_is_not_understood() {
+fn nothing_lies_below_a_link_or_in_two_places() {
+    let file = |path: &str| Node {
+        path: path.into(),
+        kind: NodeKind::File { blob: Digest::of(b"x"), mode: 0o644, mtime_ns: 1, tokens: false },
+    };
+    let link = |path: &str| Node { path: path.into(), kind: NodeKind::Link { to: "/etc".into() } };
+    let dir = |path: &str| Node { path: path.into(), kind: NodeKind::Dir { mode: 0o755 } };
+    let is_refused = |nodes: Vec<Node>| {
+        let mut unit = run("p-1", "x");
+        if let Made::Run { tree, .. } = &mut unit.made {
+            *tree = nodes;
+        }
+        matches!(Snapshot::decode(&snapshot(vec![unit]).encode()), Err(SnapshotError::UnsafePath(_)))
+    };
+    assert!(!is_refused(vec![dir("a"), file("a/b"), link("l"), dir("a/c"), file("a/c/d")]));
+    for nodes in [
+        vec![link("a"), file("a/b")],
+        vec![link("a"), file("a")],
+        vec![link("a"), dir("a"), file("a/b")],
+        vec![dir("a"), link("a"), file("a/b")],
+        vec![file("a/b")],
+        vec![file("a"), file("a/b")],
+    ] {
+        assert!(is_refused(nodes.clone()), "{nodes:?}");
+    }
+}
+
+#[test]
+fn the_newest_time_is_that_of_any_file() {
+    assert_eq!(unit("p-1").newest_ns(), 5);
+    assert_eq!(run("p-1", "x").newest_ns(), 9);
+    let mut unit = run("p-1", "x");
+    if let Made::Run { tree, .. } = &mut unit.made {
+        tree[0].kind = NodeKind::File { blob: Digest::of(b"x"), mode: 0, mtime_ns: 77, tokens: false };
+    }
+    assert_eq!(unit.newest_ns(), 77);
+}
+
+#[test]
+fn another_version_is_not_understood() {
     let text = String::from_utf8(snapshot(Vec::new()).encode()).expect("JSON");
-    let newer = text.replacen("\"version\":1", "\"version\":2", 1);
-    assert!(matches!(Snapshot::decode(newer.as_bytes()), Err(SnapshotError::Newer(2))));
+    for other in [1, 3] {
+        let text = text.replacen("\"version\":2", &format!("\"version\":{other}"), 1);
+        assert!(
+            matches!(Snapshot::decode(text.as_bytes()), Err(SnapshotError::Version(found)) if found == other)
+        );
+    }
+    assert!(matches!(Snapshot::decode(b"{\"version\":1}\n"), Err(SnapshotError::Version(1))));
     assert!(matches!(Snapshot::decode(b""), Err(SnapshotError::Empty)));
 }
 
@@ -87,25 +144,14 @@ fn units_of_other_commands_are_kept_and_old_or_superseded_ones_are_not() {
     let mut now = snapshot(vec![unit("p-1")]);
     now.header.recorded_s = UNIT_AGE_S + 500;
     now.units[0].seen_s = UNIT_AGE_S + 500;
-    let mut same_tools = now.clone();
-    same_tools.absorb(earlier.clone());
-    let places = |snapshot: &Snapshot| snapshot.units.iter().map(SeedUnit::place).collect::<Vec<_>>();
-    assert_eq!(places(&same_tools), ["debug/p-1", "debug/q-2", "debug/r-4"]);
-    assert_eq!(same_tools.units[0].hash, now.units[0].hash);
-    assert_eq!(same_tools.header.sources.len(), 3);
-    // What a script made of another compiler is no use beside what is there now.
-    now.header.tools.insert("cc".into(), "newer".into());
+    now.header.tools = BTreeMap::from([(Digest::of(b"newer"), BTreeMap::new())]);
+    let own_hash = now.units[0].hash.clone();
     now.absorb(earlier);
-    assert_eq!(places(&now), ["debug/p-1", "debug/q-2"]);
-}
-
-#[test]
-fn a_unit_whose_package_has_changed_since_is_not_kept() {
-    let earlier = snapshot(vec![unit("q-2")]);
-    let mut now = snapshot(vec![unit("p-1")]);
-    now.header.sources.insert("/home/registry/src/q-2".into(), Digest::of(b"edited"));
-    now.absorb(earlier);
-    assert_eq!(now.units.len(), 1);
+    let places = now.units.iter().map(SeedUnit::place).collect::<Vec<_>>();
+    assert_eq!(places, ["debug/p-1", "debug/q-2", "debug/r-4"]);
+    assert_eq!(now.units[0].hash, own_hash);
+    // What is known of tools stays as long as some unit was made with them.
+    assert_eq!(now.header.tools.keys().collect::<Vec<_>>(), [&Digest::of(b"tools")]);
 }
 
 proptest::proptest! {

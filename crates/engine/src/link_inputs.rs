@@ -17,7 +17,7 @@ use kache_store::layout::Store;
 use crate::toolchain::find_program;
 
 /// Variables that change where a C compiler driver and its linker look.
-const LINKER_ENV: &[&str] =
+pub(crate) const LINKER_ENV: &[&str] =
     &["COMPILER_PATH", "GCC_EXEC_PREFIX", "LD_RUN_PATH", "LIBRARY_PATH", "LD_PRELOAD"];
 
 /// Key fields that identify the linker of a unit, or why its inputs can't be known.

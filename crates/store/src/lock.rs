@@ -44,6 +44,14 @@ impl Store {
         self.lock(&format!("unit-{}", &unit.to_string()[..3]), timeout)
     }
 
+    /// The lock under which a snapshot is read, completed and written again.
+    ///
+    /// # Errors
+    /// When it can't be asked for.
+    pub fn lock_snapshots(&self, timeout: Duration) -> Result<Locking, Error> {
+        self.lock("snapshots", timeout)
+    }
+
     /// The lock under which a unit's records are changed. Apart from [`Store::lock_unit`], whose holder changes them.
     pub(crate) fn lock_records(&self, unit: &UnitKey) -> Result<Locking, Error> {
         self.lock(&format!("records-{}", &unit.to_string()[..2]), BRIEF)

@@ -1,5 +1,5 @@
 use kache_core::key::EntryKey;
-use kache_core::snapshot::{Made, SeedUnit};
+use kache_core::seed_unit::{Made, SeedUnit};
 
 use super::*;
 use crate::evict::{Purge, SweepOptions, plan};
@@ -8,7 +8,6 @@ fn snapshot(lock: &str, units: &[&str]) -> Snapshot {
     let header = Header::new(Digest::of(b"context"), Digest::of(lock.as_bytes()));
     let mut snapshot = Snapshot { header, units: Vec::new() };
     for name in units {
-        snapshot.header.sources.insert((*name).to_owned(), Digest::of(b"s"));
         let made = Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() };
         snapshot.units.push(SeedUnit {
             hash: "0".repeat(16),

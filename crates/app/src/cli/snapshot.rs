@@ -1,6 +1,8 @@
 //! `kache snapshot`: what the wrapper starts, detached, to record which dependencies a build has left in its target
 //! directory. People never call it.
 
+use std::path::PathBuf;
+
 use kache_engine::seed::record_after;
 
 use crate::error::{CliError, Outcome, Status};
@@ -16,13 +18,17 @@ pub struct Args {
     /// The compiler that it uses
     #[arg(long, value_name = "PATH")]
     compiler: String,
+    /// The file that says what came of it
+    #[arg(long, value_name = "FILE")]
+    note: PathBuf,
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     // Which store is meant, the wrapper says through variables; nobody reads what is said here unless it was started
     // by hand.
     let (settings, _) = crate::settings::load(None)?;
-    let recorded = record_after(&settings, &args.cargo, &args.compiler).map_err(CliError::failure)?;
+    let recorded =
+        record_after(&settings, &args.cargo, &args.compiler, &args.note).map_err(CliError::failure)?;
     ui.status(&recorded.to_string());
     Ok(Status::Done)
 }

@@ -5,6 +5,7 @@ mod explain;
 mod show;
 
 use kache_core::event::{Event, Outcome as EventOutcome};
+use kache_core::snapshot::Unfit;
 use kache_store::Store;
 use serde_json::json;
 
@@ -36,6 +37,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
     let history = History::new(&store);
     let Some(latest) = history.latest(&args.name) else { return Err(unknown(&store, &args.name)) };
+    let unseeded = unseeded(&store, &args.name);
     let misses: Vec<_> = history.misses(&args.name).into_iter().map(|at| history.explain(at)).collect();
     if args.json {
         let shown: Vec<_> = misses.iter().map(show::json).collect();
@@ -44,6 +46,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             "crate": args.name,
             "latest": { "outcome": latest.outcome, "at_ms": latest.at_ms },
             "misses": shown,
+            "unseeded": unseeded,
         });
         ui.print_json(&format!("{value:#}\n"))?;
         return Ok(Status::Done);
@@ -55,7 +58,20 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
     let texts: Vec<String> = misses.iter().map(|miss| show::text(miss, ui, now_ms())).collect();
     ui.print(&texts.join("\n"))?;
+    if !unseeded.is_empty() {
+        let lines = unseeded.iter().map(|unit| format!("  {}: {} ({})\n", unit.unit, unit.detail, unit.code));
+        let lines: String = lines.collect();
+        ui.print(&format!("Not put into place when this workspace's target directory was fresh:\n{lines}"))?;
+    }
     Ok(Status::Done)
+}
+
+/// Units of a package that were not seeded in the workspace of the current directory, and why.
+fn unseeded(store: &Store, name: &str) -> Vec<Unfit> {
+    let dir = std::env::current_dir().unwrap_or_default();
+    let of = |unit: &Unfit| unit.package.split(' ').next().unwrap_or_default().replace('-', "_");
+    let wanted = name.replace('-', "_");
+    kache_engine::seed::left_out(store, &dir).into_iter().filter(|unit| of(unit) == wanted).collect()
 }
 
 /// Whether an event is about a crate or package; Cargo's `-` and the compiler's `_` are the same here.

@@ -25,7 +25,7 @@ const fn same(file_system: FileSystem) -> Pair {
 
 /// How bytes may get from a store to a target directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Clone,
     Link,
     Copy,
@@ -80,7 +80,7 @@ fn workspace<'s>(lab: &'s Lab, name: &str) -> Project<'s> {
 }
 
 /// Bytes went only the way that these file systems have.
-fn assert_way(run: &Run, way: Way) {
+pub fn assert_way(run: &Run, way: Way) {
     let sum = |what: &str| run.events.iter().map(|event| event.number(what)).sum::<u64>();
     let (cloned, linked, copied) =
         (sum("moved/reflinked_bytes"), sum("moved/linked_bytes"), sum("moved/copied_bytes"));
@@ -231,6 +231,11 @@ macro_rules! stories {
             #[test]
             fn executables_are_private() {
                 on($pair, super::executables_are_private);
+            }
+
+            #[test]
+            fn worktrees_that_are_seeded() {
+                on($pair, crate::seeding_stories::worktrees_that_are_seeded);
             }
         }
     )*};

@@ -25,6 +25,8 @@ mod protocol;
 mod remote;
 mod scripted;
 mod seeding;
+mod seeding_doubts;
+mod seeding_stories;
 mod support;
 mod toolchains;
 mod verify;

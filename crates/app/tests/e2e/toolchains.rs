@@ -12,7 +12,7 @@ use crate::support::{Lab, Outcomes, lean_lab};
 
 /// A copy of the toolchain at `name`: small files copied, libraries linked symbolically, but the driver library,
 /// which is copied and gets `tail` appended, as another build of the same version would differ.
-fn toolchain_copy(lab: &Lab, name: &str, tail: &str) -> PathBuf {
+pub fn toolchain_copy(lab: &Lab, name: &str, tail: &str) -> PathBuf {
     let (from, to) = (&toolchain().sysroot, lab.root().join(name));
     fs::create_dir_all(to.join("bin")).expect("make a toolchain");
     fs::create_dir_all(to.join("lib")).expect("make a toolchain");

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    FAILS, File, Home, Kind, Package, Part, Product, Script, Slot, TREES, VARIABLES, VARIANTS, WARNS, Watch,
-    Workspace,
+    FAILS, Fetched, File, Home, Kind, Package, Part, Product, Script, Slot, TREES, VARIABLES, VARIANTS,
+    WARNS, Watch, Workspace,
 };
 use crate::random::Random;
 use crate::steps::{Absence, Act, Blow, Build, Profile, Step, Verb};
@@ -21,16 +21,16 @@ const PARTS: &[Part] = &[
 ];
 
 /// The workspace of a seed.
-pub fn workspace(random: &mut Random) -> Workspace {
+pub fn workspace(random: &mut Random, fetched: Fetched) -> Workspace {
     let libraries = 2 + random.below(3);
     let mut packages: Vec<Package> = Vec::new();
     let macros_at = random.below(2);
     for index in 0..libraries {
         if index == macros_at {
-            packages.push(macros(random, &packages));
+            packages.push(macros(random, &packages, fetched));
         }
         let name = format!("p{index}");
-        let package = library(random, name, &packages);
+        let package = library(random, name, &packages, fetched);
         packages.push(package);
     }
     for name in ["app", "tool"].iter().take(random.pick(&[1, 1, 2])) {
@@ -48,27 +48,34 @@ pub fn workspace(random: &mut Random) -> Workspace {
             script: None,
         });
     }
-    Workspace { packages, incremental: random.pick(&["0", "1"]) }
+    Workspace { packages, incremental: random.pick(&["0", "1"]), upstream: String::new() }
 }
 
-fn macros(random: &mut Random, before: &[Package]) -> Package {
+fn macros(random: &mut Random, before: &[Package], fetched: Fetched) -> Package {
     let uses = before.iter().position(|package| package.kind == Kind::Library).filter(|_| random.chance(50));
-    let home = uses.map_or(Home::Member, |index| before[index].home);
+    let alone = if fetched == Fetched::Some && before.is_empty() { Home::Upstream } else { Home::Member };
+    let home = uses.map_or(alone, |index| before[index].home);
     let deps = uses.into_iter().collect();
     Package { name: "mac".to_owned(), kind: Kind::Macros, home, deps, parts: Vec::new(), script: None }
 }
 
-fn library(random: &mut Random, name: String, before: &[Package]) -> Package {
-    let outside_only = before.iter().all(|package| package.home == Home::Outside);
-    let home = if outside_only && random.chance(40) { Home::Outside } else { Home::Member };
+fn library(random: &mut Random, name: String, before: &[Package], fetched: Fetched) -> Package {
+    let only = |home: Home| before.iter().all(|package| package.home == home);
+    let home = match fetched {
+        Fetched::Some if before.iter().all(|package| package.kind == Kind::Macros) => Home::Upstream,
+        Fetched::Some if only(Home::Upstream) && random.chance(60) => Home::Upstream,
+        Fetched::Nothing if only(Home::Outside) && random.chance(40) => Home::Outside,
+        Fetched::Some | Fetched::Nothing => Home::Member,
+    };
     let mut deps = choose_deps(random, before, home);
     let mut parts: Vec<Part> = PARTS.iter().copied().filter(|_| random.chance(30)).collect();
-    if home == Home::Outside {
+    if home != Home::Member {
         // What every worktree shares can't follow the variables of one.
         parts.retain(|part| *part != Part::HiddenVariable);
     }
     let needs_macros = parts.iter().any(|part| matches!(part, Part::HiddenFile | Part::HiddenVariable));
-    match before.iter().position(|package| package.kind == Kind::Macros) {
+    let may_use = |package: &Package| home == Home::Member || package.home == home;
+    match before.iter().position(|package| package.kind == Kind::Macros && may_use(package)) {
         Some(macros) if needs_macros && !deps.contains(&macros) => deps.push(macros),
         Some(_) => {}
         None => parts.retain(|part| !matches!(part, Part::HiddenFile | Part::HiddenVariable)),
@@ -76,16 +83,18 @@ fn library(random: &mut Random, name: String, before: &[Package]) -> Package {
     let script = random.chance(55).then(|| Script {
         watch: random.pick(&[Watch::Files, Watch::Variable, Watch::Package, Watch::Itself]),
         product: random.pick(&[Product::Nothing, Product::Native, Product::Metadata]),
-        uses: before.iter().position(|package| package.kind == Kind::Library).filter(|_| random.chance(25)),
+        uses: before
+            .iter()
+            .position(|package| package.kind == Kind::Library && may_use(package))
+            .filter(|_| random.chance(25)),
     });
     Package { name, kind: Kind::Library, home, deps, parts, script }
 }
 
 /// Some of the packages so far; what lies outside can't depend on what lies inside.
 fn choose_deps(random: &mut Random, before: &[Package], home: Home) -> Vec<usize> {
-    let may = |package: &Package| {
-        package.kind != Kind::Program && (home == Home::Member || package.home == Home::Outside)
-    };
+    let may =
+        |package: &Package| package.kind != Kind::Program && (home == Home::Member || package.home == home);
     (0..before.len()).filter(|index| may(&before[*index]) && random.chance(45)).collect()
 }
 
@@ -122,6 +131,10 @@ pub fn steps(random: &mut Random, workspace: &Workspace, count: usize) -> Vec<St
         tree: 0,
     };
     chooser.hot = (0..5).map(|_| chooser.random.pick(&chooser.slots)).collect();
+    if workspace.fetches() {
+        // Only an empty target directory can be seeded.
+        chooser.weights[11] = chooser.weights[11].max(16);
+    }
     // Edits and builds of everything are part of any walk.
     chooser.weights[0] = chooser.weights[0].max(26);
     chooser.weights[4] = chooser.weights[4].max(24);
@@ -175,6 +188,10 @@ impl Chooser<'_> {
                 Act::BuildWithout(self.random.pick(&[Absence::NoWrapper, Absence::Disabled]), build)
             }
             10 => Act::Clean(self.random.below(self.workspace.packages.len())),
+            11 if self.workspace.fetches() => {
+                let verb = self.random.pick(&[Verb::Build, Verb::Build, Verb::Check, Verb::Test]);
+                Act::Fresh(if self.random.chance(80) { self.whole(verb) } else { self.partial() })
+            }
             11 => Act::Wipe,
             12 => Act::BuildBoth(self.other_tree(), self.whole(Verb::Build)),
             13 => Act::Strip,

@@ -7,6 +7,7 @@
 //! | `KACHE_WALK_SEED` | take the walk of this seed in place of the four fixed ones |
 //! | `KACHE_WALK_STEPS` | its number of steps |
 //! | `KACHE_WALK_ONLY` | take only these of its steps (`3,7,12-20`), to find out which of them matter |
+//! | `KACHE_WALK_FETCHED` | some packages are fetched, and dependencies are put into place before Cargo looks |
 //! | `KACHE_WALK_KEEP` | keep the worktrees and the cache of a failure |
 
 mod generator;
@@ -17,13 +18,14 @@ mod render;
 mod steps;
 mod walker;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::time::Instant;
 
 use kache_testkit::{FileSystem, Sandbox, Volume};
 
-use crate::model::Workspace;
+use crate::model::{Fetched, Workspace};
 use crate::random::Random;
 use crate::steps::Step;
 use crate::walker::Walker;
@@ -39,6 +41,7 @@ struct Walk {
     seed: u64,
     steps: usize,
     only: Option<Vec<usize>>,
+    fetched: Fetched,
 }
 
 /// What a failure has to say.
@@ -53,7 +56,8 @@ impl Drop for Report<'_> {
         if !std::thread::panicking() {
             return;
         }
-        let Walk { seed, steps, only } = self.walk;
+        let Walk { seed, steps, only, fetched } = self.walk;
+        let fetched = if *fetched == Fetched::Some { " KACHE_WALK_FETCHED=1" } else { "" };
         eprintln!("\n=== walk {seed} failed at its last step of these");
         for (number, step) in &self.taken {
             eprintln!("{number:4}  {}", step.describe(self.workspace));
@@ -65,7 +69,7 @@ impl Drop for Report<'_> {
             format!(" KACHE_WALK_ONLY={}", numbers.join(","))
         });
         eprintln!(
-            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{only} cargo test -p kache --test walk given_walk"
+            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{fetched}{only} cargo test -p kache --test walk given_walk"
         );
     }
 }
@@ -77,13 +81,20 @@ impl Walk {
 
     fn take_below(&self, parent: &Path) {
         let mut random = Random::new(self.seed);
-        let workspace = generator::workspace(&mut random);
+        let mut workspace = generator::workspace(&mut random, self.fetched);
         let steps = generator::steps(&mut random, &workspace, self.steps);
         let mut sandbox = Sandbox::new_in(env!("CARGO_BIN_EXE_kache"), parent);
         if env::var_os("KACHE_WALK_KEEP").is_some() {
             eprintln!("walk {} is at {}", self.seed, sandbox.root().display());
             sandbox.keep();
         }
+        if workspace.fetches() {
+            let dir = sandbox.root().join("upstream");
+            std::fs::create_dir(&dir).expect("make a directory");
+            workspace.upstream = format!("file://{}", dir.display());
+            sandbox.set_env("KACHE_SEED", "1");
+        }
+        let start_of_journal = sandbox.mark();
         let mut report = Report { walk: self, workspace: &workspace, taken: Vec::new() };
         let mut walker = Walker::new(&sandbox, &workspace);
         let start = Instant::now();
@@ -96,8 +107,21 @@ impl Walk {
         walker.finish();
         let (builds, clean) = walker.builds();
         let seconds = start.elapsed().as_secs();
+        let events = sandbox.events_since(&start_of_journal);
+        let seedings = events.iter().filter(|event| event.kind == "seeding");
+        let placed =
+            |event: &kache_testkit::Event| event.number("seeding/units") + event.number("seeding/runs");
+        let seeded: u64 = seedings.clone().map(placed).sum();
+        let mut reasons = BTreeMap::<String, u64>::new();
+        for event in seedings {
+            let declined = event.json["seeding"]["declined"].as_str();
+            declined.into_iter().for_each(|why| *reasons.entry(why.to_owned()).or_default() += 1);
+            for (why, count) in event.json["seeding"]["reasons"].as_object().into_iter().flatten() {
+                *reasons.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
+            }
+        }
         eprintln!(
-            "walk {}: {} steps, {builds} builds, {clean} clean ones, {seconds} s",
+            "walk {}: {} steps, {builds} builds, {clean} clean ones, {seeded} units seeded, not for {reasons:?}, {seconds} s",
             self.seed, self.steps
         );
     }
@@ -105,9 +129,24 @@ impl Walk {
 
 /// The walk of one of the fixed seeds, unless another one is wanted.
 fn fixed_walk(seed: u64) {
+    fixed_walk_with(seed, Fetched::Nothing);
+}
+
+fn fixed_walk_with(seed: u64, fetched: Fetched) {
     if env::var_os("KACHE_WALK_SEED").is_none() {
-        Walk { seed, steps: STEPS, only: None }.take();
+        Walk { seed, steps: STEPS, only: None, fetched }.take();
     }
+}
+
+/// Two walks in which dependencies are fetched, and put into place before Cargo looks.
+#[test]
+fn walk_seeded_1() {
+    fixed_walk_with(1, Fetched::Some);
+}
+
+#[test]
+fn walk_seeded_2() {
+    fixed_walk_with(2, Fetched::Some);
 }
 
 #[test]
@@ -147,7 +186,8 @@ fn walk_on(file_system: FileSystem, seed: u64) {
         return;
     }
     if let Some(volume) = Volume::mount(file_system) {
-        Walk { seed, steps: STEPS_ELSEWHERE, only: None }.take_below(&volume.root());
+        Walk { seed, steps: STEPS_ELSEWHERE, only: None, fetched: Fetched::Nothing }
+            .take_below(&volume.root());
     }
 }
 
@@ -161,7 +201,8 @@ fn given_walk() {
     let Some(seed) = number("KACHE_WALK_SEED") else { return };
     let steps = number("KACHE_WALK_STEPS").map_or(STEPS, |steps| usize::try_from(steps).expect("small"));
     let only = env::var("KACHE_WALK_ONLY").ok().map(|text| numbers(&text));
-    Walk { seed, steps, only }.take();
+    let fetched = env::var_os("KACHE_WALK_FETCHED").map_or(Fetched::Nothing, |_| Fetched::Some);
+    Walk { seed, steps, only, fetched }.take();
 }
 
 /// `3,7,12-14` as numbers.
@@ -179,7 +220,7 @@ fn numbers(text: &str) -> Vec<usize> {
 fn a_seed_fixes_the_walk() {
     let once = |seed| {
         let mut random = Random::new(seed);
-        let workspace = generator::workspace(&mut random);
+        let workspace = generator::workspace(&mut random, Fetched::Some);
         let steps = generator::steps(&mut random, &workspace, 50);
         let words: Vec<String> = steps.iter().map(|step| step.describe(&workspace)).collect();
         (format!("{workspace:?}"), words)

@@ -20,6 +20,8 @@ pub struct Workspace {
     pub packages: Vec<Package>,
     /// `CARGO_INCREMENTAL`.
     pub incremental: &'static str,
+    /// Where the repository of the packages that are fetched is, once it is anywhere.
+    pub upstream: String,
 }
 
 /// A package.
@@ -57,6 +59,17 @@ pub enum Home {
     Member,
     /// Beside the worktrees, the same for all.
     Outside,
+    /// In a repository that Cargo fetches from; each state is a commit of its own.
+    Upstream,
+}
+
+/// Whether there are packages that Cargo fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// None.
+    Nothing,
+    /// Some: those may be in place before Cargo looks.
+    Some,
 }
 
 /// What a library's value is put together from, beside its own number and its dependencies' values.
@@ -224,6 +237,23 @@ impl Package {
 }
 
 impl Workspace {
+    /// Whether a package is fetched.
+    pub fn is_fetched(&self, package: usize) -> bool {
+        self.packages[package].home == Home::Upstream
+    }
+
+    /// Whether any is.
+    pub fn fetches(&self) -> bool {
+        self.packages.iter().any(|package| package.home == Home::Upstream)
+    }
+
+    /// The name of the commit in which what is fetched has its state.
+    pub fn tag(&self, state: &State) -> String {
+        let slots = self.slots().into_iter().filter(|slot| self.is_fetched(slot.package));
+        let digits = slots.map(|slot| char::from(b'0' + state.variant(slot)));
+        std::iter::once('u').chain(digits).collect()
+    }
+
     /// Every slot.
     pub fn slots(&self) -> Vec<Slot> {
         let of = |(package, p): (usize, &Package)| {

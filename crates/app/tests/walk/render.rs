@@ -13,7 +13,26 @@ pub fn files(workspace: &Workspace, state: &State) -> BTreeMap<String, String> {
     let profiles = "[profile.dev]\ndebug = 0\n[profile.release]\nopt-level = 1\ncodegen-units = 1\n";
     let root = format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n{profiles}", members.join(", "));
     files.insert("Cargo.toml".to_owned(), root);
-    for (index, package) in workspace.packages.iter().enumerate() {
+    for index in (0..workspace.packages.len()).filter(|index| !workspace.is_fetched(*index)) {
+        package_files(workspace, index, state, &mut files);
+    }
+    files
+}
+
+/// Files of the repository that Cargo fetches from.
+pub fn upstream(workspace: &Workspace, state: &State) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let fetched = (0..workspace.packages.len()).filter(|index| workspace.is_fetched(*index));
+    let names: Vec<String> = fetched.clone().map(|i| format!("{:?}", workspace.packages[i].name)).collect();
+    let root = format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n", names.join(", "));
+    files.insert("Cargo.toml".to_owned(), root);
+    fetched.for_each(|index| package_files(workspace, index, state, &mut files));
+    files
+}
+
+fn package_files(workspace: &Workspace, index: usize, state: &State, files: &mut BTreeMap<String, String>) {
+    {
+        let package = &workspace.packages[index];
         let dir = dir_of(package);
         let mut put = |file: &str, text: String| files.insert(format!("{dir}/{file}"), text);
         put("Cargo.toml", manifest(workspace, index, state));
@@ -37,13 +56,12 @@ pub fn files(workspace: &Workspace, state: &State) -> BTreeMap<String, String> {
             put(&format!("examples/ex_{}.rs", package.name), format!("{shared}fn main() {prints}"));
         }
     }
-    files
 }
 
-/// A package's directory relative to the worktree.
+/// A package's directory relative to the worktree, or to the repository that it is fetched from.
 pub fn dir_of(package: &Package) -> String {
     match package.home {
-        Home::Member => package.name.clone(),
+        Home::Member | Home::Upstream => package.name.clone(),
         Home::Outside => format!("../{}", package.name),
     }
 }
@@ -54,7 +72,11 @@ fn manifest(workspace: &Workspace, index: usize, state: &State) -> String {
     if package.script.is_some_and(|script| script.product == Product::Metadata) {
         let _ = writeln!(text, "links = {:?}", package.name);
     }
+    let tag = workspace.tag(state);
     let path_to = |dep: &Package| {
+        if package.home != Home::Upstream && dep.home == Home::Upstream {
+            return format!("{} = {{ git = {:?}, tag = {tag:?}", dep.name, workspace.upstream);
+        }
         let up = if (package.home, dep.home) == (Home::Member, Home::Outside) { "../.." } else { ".." };
         format!("{} = {{ path = \"{up}/{}\"", dep.name, dep.name)
     };

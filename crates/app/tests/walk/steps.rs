@@ -35,6 +35,8 @@ pub enum Act {
     Clean(usize),
     /// The target directory goes.
     Wipe,
+    /// The target directory goes, and everything is built.
+    Fresh(Build),
     /// A program is written to in place, as `strip` does.
     Strip,
     /// `kache gc`, down to nothing.
@@ -149,6 +151,7 @@ impl Step {
             Act::Env(name, None) => format!("unset {name}"),
             Act::Become(other) => format!("switch to the sources of tree {other}"),
             Act::Build(build) => format!("cargo {}", args(build)),
+            Act::Fresh(build) => format!("wipe, then cargo {}", args(build)),
             Act::BuildBoth(other, build) => format!("at once with tree {other}: cargo {}", args(build)),
             Act::BuildWithout(absence, build) => format!("{absence:?}: cargo {}", args(build)),
             Act::Kill(blow, after, build) => format!("{blow:?} after {after} units: cargo {}", args(build)),

@@ -1,9 +1,10 @@
 //! Takes the steps of a walk in real worktrees with the real Cargo, and compares every build with the oracle's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use kache_testkit::{Cargo, Project, Run, Sandbox, remove_tree, settle, wait_for, walk};
 
@@ -24,6 +25,8 @@ pub struct Walker<'s> {
     states: Vec<State>,
     on_disk: BTreeMap<PathBuf, String>,
     builds: usize,
+    /// Commits of the repository that Cargo fetches from.
+    tags: BTreeSet<String>,
     /// Blobs were taken from the store: entries that need them are left.
     has_lost_blobs: bool,
 }
@@ -41,6 +44,7 @@ impl<'s> Walker<'s> {
             states: vec![State::default(); TREES],
             on_disk: BTreeMap::new(),
             builds: 0,
+            tags: BTreeSet::new(),
             has_lost_blobs: false,
         };
         (0..TREES).for_each(|tree| walker.write_out(tree));
@@ -55,6 +59,10 @@ impl<'s> Walker<'s> {
     /// Takes a step, and judges what came of it.
     pub fn take(&mut self, number: usize, step: &Step) {
         let tree = step.tree;
+        // Now and then a recorder is still at work while the next thing happens.
+        if !number.is_multiple_of(4) {
+            self.wait_for_recorders();
+        }
         match step.act {
             Act::Edit(slot, variant) => self.edit(tree, slot, variant),
             Act::Touch(slot) => self.touch(tree, slot),
@@ -74,6 +82,10 @@ impl<'s> Walker<'s> {
                 self.trees[tree].cargo(&format!("clean -p {name}")).plain().ok();
             }
             Act::Wipe => self.trees[tree].wipe(),
+            Act::Fresh(build) => {
+                self.trees[tree].wipe();
+                self.build(tree, &build);
+            }
             Act::Strip => self.strip(tree),
             Act::Collect => {
                 let output = self.sandbox.cli(&["gc", "--max-age", "0h"]);
@@ -98,7 +110,23 @@ impl<'s> Walker<'s> {
         for tree in [1, 0, 2, 1, 2, 0] {
             self.expect_nothing_to_do(tree, &build);
         }
+        self.wait_for_recorders();
         self.check_store();
+    }
+
+    /// Waits until nobody records what a build has left. A recorder that was killed leaves a note for ever.
+    pub fn wait_for_recorders(&self) {
+        let until = Instant::now() + Duration::from_secs(3);
+        let is_open = |note: &PathBuf| {
+            note.ends_with(".kache/recorder")
+                && fs::read_to_string(note).is_ok_and(|text| text.lines().count() == 1)
+        };
+        while self.workspace.fetches()
+            && self.trees.iter().any(|tree| walk(tree.target()).iter().any(is_open))
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn cargo<'a>(&'a self, tree: usize, args: &str) -> Cargo<'a> {
@@ -177,6 +205,9 @@ impl<'s> Walker<'s> {
     }
 
     fn touch(&self, tree: usize, slot: Slot) {
+        if self.workspace.is_fetched(slot.package) {
+            return;
+        }
         let package = &self.workspace.packages[slot.package];
         self.trees[tree].touch(&format!("{}/{}", render::dir_of(package), package.path_of(slot.file)));
     }
@@ -208,7 +239,8 @@ impl<'s> Walker<'s> {
     /// of a change, something else looks changed too.
     fn write_out(&mut self, tree: usize) {
         settle();
-        let mut witnesses = Vec::new();
+        self.commit(tree);
+        let (mut witnesses, mut has_new_manifest) = (Vec::new(), false);
         for (name, text) in render::files(self.workspace, &self.states[tree]) {
             let path = match name.strip_prefix("../") {
                 Some(outside) => self.sandbox.root().join(outside),
@@ -218,11 +250,41 @@ impl<'s> Walker<'s> {
                 fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
                 fs::write(&path, &text).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
                 self.on_disk.insert(path, text);
+                has_new_manifest |= name.ends_with("Cargo.toml");
                 witnesses.extend(self.witness_of(&name));
             }
         }
         witnesses.into_iter().for_each(|slot| self.touch(tree, slot));
+        if has_new_manifest && self.workspace.fetches() {
+            self.trees[tree].cargo("fetch").plain().env("CARGO_NET_OFFLINE", "false").ok();
+        }
         settle();
+    }
+
+    /// Makes the commit that a worktree's state needs.
+    fn commit(&mut self, tree: usize) {
+        let tag = self.workspace.tag(&self.states[tree]);
+        if !self.workspace.fetches() || !self.tags.insert(tag.clone()) {
+            return;
+        }
+        let dir = PathBuf::from(self.workspace.upstream.trim_start_matches("file://"));
+        for (name, text) in render::upstream(self.workspace, &self.states[tree]) {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
+            fs::write(path, text).expect("write");
+        }
+        let git = |args: &[&str]| {
+            let mut command = self.sandbox.command("git");
+            let name = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
+            let output = command.args(name).args(args).current_dir(&dir).output().expect("git");
+            assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        if self.tags.len() == 1 {
+            git(&["init", "-q", "-b", "main"]);
+        }
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "--allow-empty", "-m", &tag]);
+        git(&["tag", &tag]);
     }
 
     fn witness_of(&self, name: &str) -> Option<Slot> {

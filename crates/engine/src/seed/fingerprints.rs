@@ -2,6 +2,7 @@
 //! unit's hash, the hashes of its dependencies, what it watches. What isn't in that form is no unit.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -22,6 +23,21 @@ pub struct Fingerprint {
     pub deps: Vec<String>,
     /// Paths that a build script asked to be watched, relative to the package.
     pub watched: Vec<PathBuf>,
+    /// Variables that it asked to be watched, with their values.
+    pub asked: Vec<(String, Option<String>)>,
+    /// The state of the file with the hash: Cargo empties it before it makes the unit again, and fills it afterwards.
+    pub stamp: Stamp,
+}
+
+/// Inode, size, modification and change of a file.
+pub type Stamp = [i128; 4];
+
+/// The stamp of a unit's hash file; `None` when it can't be looked at.
+pub fn stamp(dir: &Path, name: &str) -> Option<Stamp> {
+    let meta = fs::metadata(dir.join(name)).ok()?;
+    let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+    let (modified, changed) = (ns(meta.mtime(), meta.mtime_nsec()), ns(meta.ctime(), meta.ctime_nsec()));
+    Some([i128::from(meta.ino()), i128::from(meta.len()), modified, changed])
 }
 
 /// What a unit does.
@@ -46,7 +62,7 @@ enum Local {
     Precalculated(#[expect(dead_code, reason = "only that it is of this kind counts")] String),
     CheckDepInfo { checksum: bool },
     RerunIfChanged { paths: Vec<PathBuf> },
-    RerunIfEnvChanged {},
+    RerunIfEnvChanged { var: String, val: Option<String> },
 }
 
 /// A hash as Cargo writes it: the bytes of the number, lowest first, in hexadecimal.
@@ -61,6 +77,8 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
     let mut jsons = names.iter().filter_map(|name| name.strip_suffix(".json"));
     let (name, None) = (jsons.next()?, jsons.next()) else { return None };
     let kind = kind_of(name)?;
+    // Before anything is read, so that whatever is read later belongs to it as long as it is the same then.
+    let stamp = stamp(dir, name)?;
     let hash = fs::read_to_string(dir.join(name)).ok()?;
     let is_hash = hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
     let json = dir.join(format!("{name}.json"));
@@ -68,17 +86,18 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
         return None;
     }
     let json: Json = serde_json::from_slice(&fs::read(json).ok()?).ok()?;
-    let mut watched = Vec::new();
+    let (mut watched, mut asked) = (Vec::new(), Vec::new());
     for local in json.local {
         match local {
             // Freshness by checksum is unstable and another matter.
             Local::CheckDepInfo { checksum: true } => return None,
             Local::RerunIfChanged { paths } => watched.extend(paths),
-            Local::CheckDepInfo { .. } | Local::Precalculated(_) | Local::RerunIfEnvChanged {} => {}
+            Local::RerunIfEnvChanged { var, val } => asked.push((var, val)),
+            Local::CheckDepInfo { .. } | Local::Precalculated(_) => {}
         }
     }
     let deps = json.deps.iter().map(|dep| hex(dep.3)).collect();
-    Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched })
+    Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched, asked, stamp })
 }
 
 fn kind_of(name: &str) -> Option<Kind> {
@@ -126,6 +145,13 @@ mod tests {
         let found = read(dir.path()).expect("a run");
         assert_eq!((found.kind, found.deps), (Kind::Run, vec!["0201000000000000".to_owned()]));
         assert_eq!(found.watched, [PathBuf::from("build.rs")]);
+        assert_eq!(found.asked, [("X".to_owned(), None)]);
+        let name = &found.name;
+        assert_eq!(stamp(dir.path(), name), Some(found.stamp));
+        fs::remove_file(dir.path().join(name)).expect("remove");
+        assert_eq!(stamp(dir.path(), name), None);
+        write(name, "00112233aabbccdd");
+        assert_ne!(stamp(dir.path(), name), Some(found.stamp), "made again");
         write("lib-p.json", "{}");
         assert_eq!(read(dir.path()), None, "two units in one directory");
     }
@@ -138,6 +164,8 @@ mod tests {
             hash: String::new(),
             deps: Vec::new(),
             watched: Vec::new(),
+            asked: Vec::new(),
+            stamp: [0; 4],
         };
         assert_eq!(unit("lib-my-crate").stem("my-crate-1a").as_deref(), Some("my_crate-1a"));
         assert_eq!(

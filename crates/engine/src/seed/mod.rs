@@ -8,12 +8,16 @@
 //! Everything that isn't certain is a reason not to seed; the build then goes on as it would have.
 
 mod fingerprints;
+mod judge;
+mod local;
 mod mentions;
 mod parent;
 mod place;
 mod record;
 mod runs;
+mod since;
 mod stamps;
+mod strays;
 mod surroundings;
 mod target_dir;
 mod times;
@@ -31,7 +35,7 @@ use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
 use kache_core::invocation::is_rustc;
 use kache_core::seeding::locked_packages;
-use kache_core::snapshot::Snapshot;
+use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
 
 use crate::report;
@@ -42,10 +46,12 @@ use surroundings::Surroundings;
 
 pub use record::Recorded;
 
-/// Kind of the memo that says which units were not seeded; its key is the digest of the build directory's path.
-pub const LEFT_OUT_MEMO: &str = "seeding";
+/// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
+const LEFT_OUT_MEMO: &str = "seeding";
 /// Longest time that a recorder waits for its Cargo.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest time that it waits for other Cargos in the same directory.
+const BUSY_MAX: Duration = Duration::from_secs(600);
 /// Snapshots with another lockfile that are looked at, newest first.
 const NEAREST_MAX: usize = 16;
 
@@ -125,18 +131,20 @@ fn seed(
     if target_dir::is_populated(&dirs.build) {
         return Outcomes::NothingToDo;
     }
-    let around = match Surroundings::new(settings, parent, context, &toolchain, dirs) {
-        Ok(around) => around,
-        Err(why) => return Outcomes::Declined(why),
-    };
+    let around =
+        match Surroundings::new(settings, parent, &compiler.to_string_lossy(), (context, &toolchain), dirs) {
+            Ok(around) => around,
+            Err(why) => return Outcomes::Declined(why),
+        };
     let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
-    let placed = place::place(store, &around, &parent.env, &session.id, &snapshot);
-    let build = around.dirs.build.as_os_str().as_encoded_bytes();
+    let placed =
+        place::place(store, &around, (settings, &parent.seen), (&session.id, &call.profile), &snapshot);
+    let workspace = around.dirs.workspace.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {
             if let Ok(json) = serde_json::to_vec(&placed.left_out) {
                 // Only `why-miss` asks for it.
-                let _ = store.memo_put(LEFT_OUT_MEMO, &Digest::of(build), &json);
+                let _ = store.memo_put(LEFT_OUT_MEMO, &Digest::of(workspace), &json);
             }
             Outcomes::Placed(Box::new(placed))
         }
@@ -146,12 +154,21 @@ fn seed(
     }
 }
 
+/// Units that were not put into place when a target directory of the workspace that `dir` lies in was fresh the last
+/// time, and why.
+pub fn left_out(store: &Store, dir: &Path) -> Vec<Unfit> {
+    let workspaces = dir.ancestors().filter(|dir| dir.join("Cargo.lock").is_file());
+    let keys = workspaces.map(|dir| Digest::of(dir.as_os_str().as_encoded_bytes()));
+    let mut memos = keys.filter_map(|key| store.memo_get(LEFT_OUT_MEMO, &key));
+    memos.find_map(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+}
+
 /// The snapshot of this lockfile, else the one of the lockfile that has most packages in common with it.
 fn nearest(store: &Store, around: &Surroundings) -> Option<Snapshot> {
     if let Ok(Some(snapshot)) = store.snapshot(&around.context, &around.lock()) {
         return Some(snapshot);
     }
-    let packages: BTreeSet<String> = locked_packages(&around.lockfile);
+    let packages: BTreeSet<String> = locked_packages(&around.lockfile).into_keys().collect();
     let locks = store.snapshot_locks(&around.context).into_iter().take(NEAREST_MAX);
     let headers = locks.filter_map(|lock| store.snapshot_header(&around.context, &lock));
     let shared = headers.map(|header| (header.shared_packages(&packages), header.lock));
@@ -190,7 +207,7 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
         return;
     }
     let mut command = Command::new(program);
-    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler]);
+    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler, "--note"]).arg(&note);
     // A project's settings file is not found from where it runs.
     command.env(env::KACHE_CACHE_DIR, store.root());
     let portable = if settings.portable_paths.value { "1" } else { "0" };
@@ -208,34 +225,43 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
 ///
 /// # Errors
 /// In words, when what it built can't be told or the store refuses.
-pub fn record_after(settings: &Settings, session: &str, compiler: &str) -> Result<Recorded, String> {
+pub fn record_after(
+    settings: &Settings,
+    session: &str,
+    compiler: &str,
+    note: &Path,
+) -> Result<Recorded, String> {
     let session = Session { id: session.to_owned(), project: None };
+    let recorded = record_of(settings, &session, compiler);
+    let came_of_it = recorded.as_ref().map_or_else(String::clone, ToString::to_string);
+    // For whoever wonders. Another Cargo's recorder may have taken over.
+    if fs::read_to_string(note).is_ok_and(|known| known == session.id) {
+        let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
+    }
+    recorded
+}
+
+fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<Recorded, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let store = settings.cache_dir().map_err(|error| words(&error))?;
     let store = Store::open_existing(store).map_err(|error| words(&error))?;
     // Everything about the process has to be known before it is gone.
-    let parent = Parent::of(&session).ok_or("the Cargo is gone, or can't be looked at")?;
+    let parent = Parent::of(session).ok_or("the Cargo is gone, or can't be looked at")?;
     let dirs = parent.directories(&parent.call()?)?;
     let (context, toolchain) = surroundings::context(&store, settings, &parent, OsStr::new(compiler))
         .ok_or("the compiler can't be identified")?;
-    wait(&session);
-    let around = Surroundings::new(settings, &parent, context, &toolchain, dirs)?;
-    let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error));
-    leave_note(
-        &session,
-        &around.dirs.build,
-        recorded.as_ref().map_or_else(String::clone, ToString::to_string),
-    );
-    recorded
-}
-
-/// Says beside the ledger what came of it, for whoever wonders.
-fn leave_note(session: &Session, build: &Path, came_of_it: String) {
-    for profile in target_dir::profiles(build) {
-        let note = build.join(profile).join(".kache").join("recorder");
-        if fs::read_to_string(&note).is_ok_and(|known| known == session.id) {
-            let _ = fs::write(note, format!("{}\n{came_of_it}\n", session.id));
+    wait(session);
+    let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;
+    // Each recorder knows the environment of its own Cargo only, so one waits for the next Cargo and the next recorder.
+    let patience = Instant::now();
+    loop {
+        let one_at_a_time = store.lock_snapshots(BUSY_MAX);
+        let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error))?;
+        drop(one_at_a_time);
+        if recorded != Recorded::Busy || patience.elapsed() > BUSY_MAX {
+            return Ok(recorded);
         }
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use kache_core::cargo_call::{self, CargoCall};
 use kache_core::config::env;
@@ -30,6 +32,36 @@ pub struct Parent {
     pairs: Vec<(OsString, OsString)>,
     /// Its environment.
     pub env: Env,
+    /// When it was started, in nanoseconds since 1970, to some hundredths of a second.
+    pub started_ns: i64,
+    /// The environment of the compilers and scripts that it starts, but for what it sets for each of them: its own, with
+    /// what the `[env]` tables of its configuration add. This process is one of those that it has started, or the
+    /// child of one.
+    pub seen: Env,
+}
+
+/// What the kernel counts a process's start in, towards programs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Variables that Cargo sets for each compiler as it needs.
+const OF_EACH: &[&str] = &[
+    "CARGO",
+    "CARGO_BIN_NAME",
+    "CARGO_CRATE_NAME",
+    "CARGO_MAKEFLAGS",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_RUSTC_CURRENT_DIR",
+    "CARGO_SBOM_PATH",
+    "CARGO_TARGET_TMPDIR",
+    "LD_LIBRARY_PATH",
+    "OUT_DIR",
+];
+/// Prefixes of such variables, and of those that a recorder is started with.
+const OF_EACH_PREFIXES: &[&str] = &["CARGO_MANIFEST_", "CARGO_PKG_", "KACHE_", "__CARGO_"];
+
+fn is_of_each(name: &OsStr) -> bool {
+    let name = name.to_str().unwrap_or_default();
+    OF_EACH.contains(&name) || OF_EACH_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Where a Cargo builds.
@@ -73,7 +105,11 @@ impl Parent {
             exe,
             args,
             cwd: fs::read_link(proc.join("cwd")).ok()?,
+            started_ns: started_ns(session)?,
             env: Env::new(pairs.clone()),
+            seen: Env::new(
+                pairs.iter().cloned().chain(std::env::vars_os()).filter(|(name, _)| !is_of_each(name)),
+            ),
             pairs,
         };
         is_alive(session).then_some(parent)
@@ -100,16 +136,19 @@ impl Parent {
     /// # Errors
     /// In words, when it doesn't say.
     pub fn directories(&self, call: &CargoCall) -> Result<Directories, String> {
-        let mut command = Command::new(&self.exe);
-        command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).args(&call.passed_on);
-        command.current_dir(&self.cwd).env_clear().envs(self.pairs.iter().map(|(name, value)| (name, value)));
-        // Should that Cargo ask for a compiler after all, it gets a plain one.
-        command.env(env::KACHE_DISABLED, "1").stdin(Stdio::null()).stderr(Stdio::null());
-        let output = command.output().map_err(|error| format!("Cargo can't be asked: {error}"))?;
-        if !output.status.success() || output.stdout.len() > ANSWER_BYTES_MAX {
-            return Err(format!("Cargo doesn't say where it builds ({})", output.status));
+        // Both are asked at once: the second one only about abbreviations, which a configuration may define anew.
+        let list = call.abbreviation.as_ref().map(|short| (short, self.ask(&["--list"], call)));
+        let metadata = self.ask(&["metadata", "--no-deps", "--offline", "--format-version", "1"], call);
+        if let Some((short, list)) = list {
+            let list = answer(list)?;
+            let is_usual =
+                String::from_utf8_lossy(&list).lines().any(|line| cargo_call::is_usual(short, line));
+            if !is_usual {
+                return Err(format!("`cargo {short}` is an alias of its own here"));
+            }
         }
-        let found: Metadata = serde_json::from_slice(&output.stdout)
+        let output = answer(metadata)?;
+        let found: Metadata = serde_json::from_slice(&output)
             .map_err(|error| format!("Cargo's answer is not understood: {error}"))?;
         let own_build_dir = found.build_directory.filter(|dir| *dir != found.target_directory);
         let target = match &call.target_dir {
@@ -124,6 +163,23 @@ impl Parent {
         Ok(Directories { workspace: found.workspace_root, build })
     }
 
+    /// Starts a Cargo of the same program, directory and environment.
+    fn ask(&self, args: &[&str], call: &CargoCall) -> io::Result<Child> {
+        let mut command = Command::new(&self.exe);
+        // `--list` knows the configuration's options only in front of it.
+        let (before, after) =
+            if args == ["--list"] { (&*call.configs(), &[][..]) } else { (&[][..], &*call.passed_on) };
+        command.args(before).args(args).args(after);
+        command.current_dir(&self.cwd).env_clear().envs(self.pairs.iter().map(|(name, value)| (name, value)));
+        // Should that Cargo ask for a compiler after all, it gets a plain one.
+        command
+            .env(env::KACHE_DISABLED, "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command.spawn()
+    }
+
     /// Where Cargo most probably builds: good enough to see that there is nothing to do, for nothing else.
     pub fn probable_build_dir(&self, call: &CargoCall) -> Option<PathBuf> {
         let set = |name: &str| self.env.text(name).map(|dir| self.cwd.join(dir));
@@ -136,11 +192,32 @@ impl Parent {
     }
 }
 
+/// What a Cargo has to say.
+fn answer(asked: io::Result<Child>) -> Result<Vec<u8>, String> {
+    let output = asked.and_then(Child::wait_with_output);
+    let output = output.map_err(|error| format!("Cargo can't be asked: {error}"))?;
+    if output.status.success() && output.stdout.len() <= ANSWER_BYTES_MAX {
+        Ok(output.stdout)
+    } else {
+        Err(format!("Cargo doesn't say where it builds ({})", output.status))
+    }
+}
+
 /// Whether the very process is still there.
 pub fn is_alive(session: &Session) -> bool {
     let Some((pid, start)) = session.id.split_once('-') else { return false };
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     ProcessStat::parse(&line).is_some_and(|stat| !stat.is_over() && stat.start == start)
+}
+
+/// When a process was started, from its age: its start is counted in ticks since the system's.
+fn started_ns(session: &Session) -> Option<i64> {
+    let (_, start) = session.id.split_once('-')?;
+    let ticks: f64 = start.parse().ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let age = Duration::try_from_secs_f64((uptime_s - ticks / TICKS_PER_SECOND).max(0.0)).ok()?;
+    Some(super::times::now_ns() - i64::try_from(age.as_nanos()).ok()?)
 }
 
 fn split(pair: &OsStr) -> Option<(OsString, OsString)> {

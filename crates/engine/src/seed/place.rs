@@ -16,25 +16,27 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
-use kache_core::digest::Digest;
+use kache_core::config::Settings;
 use kache_core::entry::{Entry, OutputKind};
 use kache_core::event::{Moved, Seeding};
 use kache_core::invocation::Env;
 use kache_core::plan::{is_canonical, may_share};
-use kache_core::seeding::{self, Unseeded, choose};
-use kache_core::snapshot::{Content, Made, SeedUnit, Snapshot, Unfit};
+use kache_core::seed_unit::{Content, Made, SeedUnit};
+use kache_core::seeding::{Unseeded, choose};
+use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
-use kache_store::entries::Settled;
 use kache_store::ledger::{Ledger, Origin};
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
+use super::judge::Judge;
 use super::runs::Site;
 use super::surroundings::Surroundings;
+use super::target_dir;
 use super::times::{mtime_ns, set_mtime_ns};
-use super::{stamps, target_dir};
-use crate::facts::cpu_identity;
-use crate::inputs::Observer;
-use crate::{macro_env, restore};
+use crate::restore;
+
+/// Most that is copied into profile directories that this Cargo isn't about to use, in bytes: links cost nothing there.
+const COPIED_ELSEWHERE_BYTES_MAX: u64 = 16 << 20;
 
 /// What placing came to.
 #[derive(Debug, Default)]
@@ -64,42 +66,38 @@ pub enum Declined {
 pub fn place(
     store: &Store,
     around: &Surroundings,
-    env: &Env,
-    session: &str,
+    (settings, env): (&Settings, &Env),
+    (session, profile): (&str, &str),
     snapshot: &Snapshot,
 ) -> Result<Placed, Declined> {
-    let packages = seeding::locked_packages(&around.lockfile);
-    let mut judge = Judge::new(store, around, env, snapshot, packages);
-    let choice = choose(&snapshot.units, |unit| judge.judge(unit));
+    let mut judge = Judge::new(store, around, (settings, env), session, snapshot);
+    let mut choice = choose(&snapshot.units, |unit| judge.judge(unit));
+    // What this Cargo is about to use comes first. Units rest on units of their own profile only; one that doesn't would
+    // be left out below.
+    choice.placed.sort_by_key(|i| !is_in(&snapshot.units[*i], profile));
     let entries = judge.entries;
     let mut placed = Placed { left_out: snapshot.header.unfit.clone(), ..Placed::default() };
     let mut left_out = choice.left_out;
     if !choice.placed.is_empty() {
-        let refused = |error: std::io::Error| Declined::Refused(error.to_string());
-        let build = &around.dirs.build;
-        target_dir::create(build).map_err(refused)?;
         let profiles: BTreeSet<&str> =
             choice.placed.iter().map(|i| snapshot.units[*i].profile.as_str()).collect();
-        let mut ground = Ground { ledgers: BTreeMap::new(), _locks: Vec::new() };
-        for profile in profiles {
-            let dir = build.join(profile);
-            ground._locks.push(target_dir::lock(&dir).map_err(refused)?.ok_or(Declined::Busy)?);
-            ground.ledgers.insert(profile, (String::new(), None));
-        }
-        if target_dir::is_populated(build) {
-            return Err(Declined::Populated);
-        }
-        for (profile, ledger) in &mut ground.ledgers {
-            *ledger = (session.to_owned(), Some(Ledger::open(&build.join(profile), session)));
-        }
-        let mut hand = Hand { store, around, ground: &ground, entries: &entries, newest: HashMap::new() };
+        let ground = Ground::take(&around.dirs.build, &profiles, session)?;
+        let mut hand = Hand {
+            store,
+            around,
+            ground: &ground,
+            entries: &entries,
+            newest: HashMap::new(),
+            profile,
+            spare_bytes: COPIED_ELSEWHERE_BYTES_MAX,
+        };
         let mut is_placed: BTreeMap<&str, bool> = BTreeMap::new();
         for i in choice.placed {
             let unit = &snapshot.units[i];
-            let lacking = unit.deps.iter().find(|hash| is_placed.get(hash.as_str()) != Some(&true));
+            let lacking = unit.deps.iter().find(|dep| is_placed.get(dep.hash.as_str()) != Some(&true));
             let outcome = match lacking {
-                Some(hash) => Err(Unseeded::Dependency(hash.clone())),
-                None => hand.place(unit, &mut placed.moved),
+                Some(dep) => Err(Unseeded::Dependency(dep.hash.clone())),
+                None => hand.place_if_cheap(unit, &mut placed.moved).inspect_err(|_| hand.take_back(unit)),
             };
             let fine = is_placed.get(unit.hash.as_str()).copied().unwrap_or(true) && outcome.is_ok();
             is_placed.insert(&unit.hash, fine);
@@ -123,109 +121,27 @@ pub fn place(
     Ok(placed)
 }
 
-/// Judges units by what Cargo doesn't look at. Each thing is looked at once.
-struct Judge<'a> {
-    store: &'a Store,
-    around: &'a Surroundings,
-    packages: BTreeSet<String>,
-    sources: BTreeMap<String, Digest>,
-    recorded: &'a BTreeMap<String, Digest>,
-    changed_tool: Option<String>,
-    observer: Observer<'a>,
-    env: &'a Env,
-    cpu: Option<Digest>,
-    macros: HashMap<Digest, Option<Digest>>,
-    files: HashMap<String, String>,
-    entries: HashMap<String, Entry>,
-}
-
-impl<'a> Judge<'a> {
-    fn new(
-        store: &'a Store,
-        around: &'a Surroundings,
-        env: &'a Env,
-        snapshot: &'a Snapshot,
-        packages: BTreeSet<String>,
-    ) -> Self {
-        let recorded = &snapshot.header.sources;
-        let tools = stamps::tools(env.get("PATH"));
-        let changed = tools.into_iter().find(|(name, stamp)| snapshot.header.tools.get(name) != Some(stamp));
-        let wanted = snapshot.units.iter().filter(|unit| packages.contains(&unit.package));
-        let dirs: BTreeSet<String> = wanted.map(|unit| unit.package_dir.clone()).collect();
-        let has_cpu = snapshot.units.iter().any(|unit| unit.cpu.is_some());
-        Self {
-            store,
-            around,
-            packages,
-            sources: stamps::packages(&dirs.into_iter().collect::<Vec<_>>()),
-            recorded,
-            changed_tool: changed.map(|(name, _)| name),
-            observer: Observer::new(store, env, &around.key_roots),
-            env,
-            cpu: if has_cpu { cpu_identity() } else { None },
-            macros: HashMap::new(),
-            files: HashMap::new(),
-            entries: HashMap::new(),
-        }
-    }
-
-    fn judge(&mut self, unit: &SeedUnit) -> Option<Unseeded> {
-        if !self.packages.contains(&unit.package) {
-            return Some(Unseeded::Package);
-        }
-        let dir = &unit.package_dir;
-        if !self.sources.contains_key(dir) || self.sources.get(dir) != self.recorded.get(dir) {
-            return Some(Unseeded::Sources(dir.clone()));
-        }
-        if let Some(bound) = &unit.bound_to
-            && Path::new(bound) != self.around.dirs.build
-        {
-            return Some(Unseeded::PathInOutput(bound.clone()));
-        }
-        if unit.cpu.is_some() && unit.cpu != self.cpu {
-            return Some(Unseeded::Cpu);
-        }
-        for (input, value) in &unit.inputs {
-            if self.observer.observe(input).is_none_or(|now| now.to_string() != *value) {
-                return Some(Unseeded::Input(kache_core::entry_key::input_field(input)));
-            }
-        }
-        if unit.macros.iter().any(|(library, seen)| self.macro_environment(library) != Some(*seen)) {
-            return Some(Unseeded::Environment);
-        }
-        if let Made::Run { witnesses, .. } = &unit.made {
-            if let Some(tool) = &self.changed_tool {
-                return Some(Unseeded::Native(tool.clone()));
-            }
-            let changed = witnesses.iter().find(|(path, stamp)| {
-                let now = self.files.entry((*path).clone()).or_insert_with(|| stamps::file(Path::new(path)));
-                now != *stamp
-            });
-            if let Some((path, _)) = changed {
-                return Some(Unseeded::Native(path.clone()));
-            }
-        }
-        let key = unit.entry();
-        let entry = self.store.entry(&key).ok().flatten();
-        let trusted = entry.filter(|entry| matches!(self.store.settle(&key, entry), Ok(Settled::Trusted)));
-        match trusted {
-            Some(entry) => drop(self.entries.insert(unit.place(), entry)),
-            None => return Some(Unseeded::EntryGone),
-        }
-        None
-    }
-
-    fn macro_environment(&mut self, library: &Digest) -> Option<Digest> {
-        let (store, env) = (self.store, self.env);
-        let look = || macro_env::digest(store, env, &store.blob_path(library), library);
-        *self.macros.entry(*library).or_insert_with(look)
-    }
-}
-
 /// The profile directories, locked.
 struct Ground<'a> {
-    ledgers: BTreeMap<&'a str, (String, Option<Ledger>)>,
+    ledgers: BTreeMap<&'a str, Ledger>,
     _locks: Vec<fs::File>,
+}
+
+impl<'a> Ground<'a> {
+    /// Makes the profile directories and locks them, as long as nobody has built there.
+    fn take(build: &Path, profiles: &BTreeSet<&'a str>, session: &str) -> Result<Self, Declined> {
+        let refused = |error: std::io::Error| Declined::Refused(error.to_string());
+        target_dir::create(build).map_err(refused)?;
+        let mut locks = Vec::new();
+        for profile in profiles {
+            locks.push(target_dir::lock(&build.join(profile)).map_err(refused)?.ok_or(Declined::Busy)?);
+        }
+        if target_dir::is_populated(build) {
+            return Err(Declined::Populated);
+        }
+        let ledgers = profiles.iter().map(|profile| (*profile, Ledger::open(&build.join(profile), session)));
+        Ok(Self { ledgers: ledgers.collect(), _locks: locks })
+    }
 }
 
 /// Places units one after the other.
@@ -236,9 +152,37 @@ struct Hand<'a> {
     entries: &'a HashMap<String, Entry>,
     /// The newest time of each unit that is in place, by fingerprint hash.
     newest: HashMap<&'a str, i64>,
+    /// The profile directory that is wanted now.
+    profile: &'a str,
+    /// What may still be copied for others, in bytes.
+    spare_bytes: u64,
+}
+
+/// Whether a unit lies in a profile directory of this name.
+fn is_in(unit: &SeedUnit, profile: &str) -> bool {
+    unit.profile.rsplit('/').next() == Some(profile)
 }
 
 impl<'a> Hand<'a> {
+    /// Places a unit of the wanted profile; others as long as that costs next to nothing: they may never be used.
+    fn place_if_cheap(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
+        if is_in(unit, self.profile) {
+            return self.place(unit, moved);
+        }
+        let too_much = || Unseeded::Refused("it would be copied, and another profile is built".to_owned());
+        let outputs =
+            self.entries.get(&unit.place()).map(|entry| entry.outputs.as_slice()).unwrap_or_default();
+        // Of compiles most are linked, and what isn't shows afterwards.
+        let copied: u64 = outputs.iter().filter(|_| unit.is_run()).map(|output| output.size).sum();
+        if self.spare_bytes == 0 || copied > self.spare_bytes {
+            return Err(too_much());
+        }
+        let before = moved.copied_bytes;
+        let placed = self.place(unit, moved);
+        self.spare_bytes = self.spare_bytes.saturating_sub(moved.copied_bytes - before);
+        placed
+    }
+
     fn place(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
         let refused = |error: std::io::Error| Unseeded::Refused(error.to_string());
         let profile_dir = self.around.dirs.build.join(&unit.profile);
@@ -269,6 +213,16 @@ impl<'a> Hand<'a> {
         Ok(())
     }
 
+    /// Removes what there is of a unit that couldn't be placed as a whole: a script would find files in its `OUT_DIR`.
+    fn take_back(&self, unit: &SeedUnit) {
+        let profile_dir = self.around.dirs.build.join(&unit.profile);
+        // What stays in spite of this is never believed: the hash comes last.
+        let _ = fs::remove_dir_all(profile_dir.join(".fingerprint").join(&unit.dir));
+        if unit.is_run() {
+            let _ = fs::remove_dir_all(profile_dir.join("build").join(&unit.dir));
+        }
+    }
+
     /// The outputs of a compile; the newest time among them.
     fn compile(
         &self,
@@ -281,13 +235,13 @@ impl<'a> Hand<'a> {
         let failed = |error: std::io::Error| Unseeded::Refused(error.to_string());
         let texts = restore::check(self.store, entry, &self.around.roots).map_err(|_| Unseeded::EntryGone)?;
         let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
-        let newest_dep = unit.deps.iter().filter_map(|hash| self.newest.get(hash.as_str())).max();
+        let newest_dep = unit.deps.iter().filter_map(|dep| self.newest.get(dep.hash.as_str())).max();
         let in_order = newest_dep.is_none_or(|ns| *ns <= oldest_s.saturating_mul(1_000_000_000));
         let shared = entry.outputs.iter().all(|output| is_shareable(output.kind))
             && in_order
             && is_canonical(oldest_s);
         let stem = entry.dep_info_name.trim_end_matches(".d");
-        let ledger = self.ground.ledgers.get(unit.profile.as_str()).and_then(|(_, ledger)| ledger.as_ref());
+        let ledger = self.ground.ledgers.get(unit.profile.as_str());
         let ledger = ledger.filter(|ledger| ledger.known_from_birth());
         let ledger = ledger.ok_or_else(|| Unseeded::Refused("the directory has no ledger".to_owned()))?;
         let origin = Origin { entry: unit.entry(), package_dir: Some(unit.package_dir.clone()) };

@@ -5,12 +5,16 @@
 //! is checked against what doesn't change: outputs by their digests, dependencies by the digests that the dependent's
 //! key was made with, a build script's run by its times before and after.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kache_core::digest::Digest;
+use kache_core::key::EntryKey;
+use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::{self, Unseeded, choose};
-use kache_core::snapshot::{Header, SeedUnit, Snapshot};
+use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
 use kache_store::ledger;
 
@@ -18,11 +22,15 @@ use super::fingerprints::{self, Kind};
 use super::parent::Parent;
 use super::surroundings::Surroundings;
 use super::times::newest_ns;
-use super::unit::{Case, Found, Reader};
-use super::{stamps, target_dir};
+use super::unit::{Case, Found, Reader, Script};
+use super::{stamps, strays, target_dir};
+use crate::inputs::Observer;
 
 /// A snapshot is written again, although nothing in it is new, when it is this old, in seconds: its age keeps it.
 const RENEW_S: u64 = 86_400;
+
+/// How far the start of a process may be off, in nanoseconds.
+const START_NS: i64 = 50_000_000;
 
 /// What recording came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +72,20 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     let earlier = store.snapshot(&around.context, &around.lock())?;
     let known: HashMap<String, &SeedUnit> =
         earlier.iter().flat_map(|snapshot| &snapshot.units).map(|unit| (unit.place(), unit)).collect();
-    let reader = Reader { store, around, env: &parent.env, known: &known };
+    let locked = seeding::locked_packages(&around.lockfile);
+    let tools = stamps::tools(parent.seen.get("PATH"));
+    let tools_id = Digest::of(&serde_json::to_vec(&tools).unwrap_or_default());
+    let reader = Reader {
+        store,
+        around,
+        env: &parent.seen,
+        observer: Observer::new(store, &parent.seen, &around.key_roots),
+        locked: &locked,
+        since_ns: parent.started_ns.saturating_sub(START_NS),
+        tools: (tools_id, stamps::tools_changed_ns(&tools)),
+        sources: RefCell::default(),
+        known: &known,
+    };
     let mut found = Vec::new();
     for profile in &profiles {
         let ledger = ledger::peek(&build.join(profile));
@@ -78,12 +99,15 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     let mut read = read_units(&reader, &found);
     check_times(around, &mut read);
     check_externs(&mut read);
+    check_strays(build, &profiles, &mut read);
+    check_unmoved(build, &mut read);
     if is_busy() {
         return Ok(Recorded::Busy);
     }
+    pin(&mut read);
     let mut header = Header::new(around.context, around.lock());
-    header.packages = seeding::locked_packages(&around.lockfile);
-    header.tools = stamps::tools(parent.env.get("PATH"));
+    header.packages = locked.into_keys().collect();
+    header.tools.insert(tools_id, tools);
     header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
@@ -92,25 +116,58 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
 /// Reads all units: compiles first, since a run's package is known from its script's.
 fn read_units(reader: &Reader<'_>, cases: &[Case]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    let mut scripts: HashMap<String, String> = HashMap::new();
+    let mut scripts: HashMap<String, Script> = HashMap::new();
     for case in cases.iter().filter(|case| case.fingerprint.kind != Kind::Run) {
-        if let Some(unit) = reader.compile(case) {
-            if case.fingerprint.kind == Kind::Script {
-                scripts.insert(unit.unit.hash.clone(), unit.unit.package_dir.clone());
+        if let Some(read) = reader.compile(case) {
+            if let (Kind::Script, Some(program)) = (case.fingerprint.kind, read.outputs.first()) {
+                let SeedUnit { package, package_dir, hash, .. } = read.unit.clone();
+                scripts.insert(hash, Script { package, package_dir, program: *program });
             }
-            found.push(unit);
+            found.push(read);
         }
     }
-    let packages: HashMap<String, String> =
-        found.iter().map(|unit| (unit.unit.package_dir.clone(), unit.unit.package.clone())).collect();
     for case in cases.iter().filter(|case| case.fingerprint.kind == Kind::Run) {
         // A run whose script isn't there as a unit of a registry or git package is a member's, or incomplete.
-        let dir = case.fingerprint.deps.iter().find_map(|hash| scripts.get(hash));
-        if let Some((dir, package)) = dir.and_then(|dir| Some((dir, packages.get(dir)?))) {
-            found.push(reader.run(case, dir, package));
+        if let Some(script) = case.fingerprint.deps.iter().find_map(|hash| scripts.get(hash)) {
+            found.push(reader.run(case, script));
         }
     }
     found
+}
+
+/// What was made again since reading it began is of two states: the file with its hash tells.
+fn check_unmoved(build: &Path, found: &mut [Found]) {
+    for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
+        let dir = build.join(&unit.unit.profile).join(".fingerprint").join(&unit.unit.dir);
+        if fingerprints::stamp(&dir, &unit.unit.name) != Some(unit.stamp) {
+            unit.unfit = Some(Unseeded::Stale("it was made again meanwhile".to_owned()));
+        }
+    }
+}
+
+/// A run during which something was put into the build directory by nobody knows whom may have been it, and would have
+/// to be run to put it there again.
+fn check_strays(build: &Path, profiles: &[String], found: &mut [Found]) {
+    let strays = strays::find(build, profiles);
+    for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
+        let Made::Run { invoked_ns, ended_ns, .. } = &unit.unit.made else { continue };
+        if let Some(stray) = strays.iter().find(|stray| stray.was_written(*invoked_ns, *ended_ns)) {
+            unit.unfit =
+                Some(Unseeded::OutDir(format!("{}, which it may have written,", stray.path.display())));
+        }
+    }
+}
+
+/// Notes with each unit what its dependencies are, beyond what Cargo's hashes say.
+fn pin(found: &mut [Found]) {
+    let mut places: HashMap<String, Vec<(String, EntryKey)>> = HashMap::new();
+    for unit in found.iter() {
+        places.entry(unit.unit.hash.clone()).or_default().push((unit.unit.place(), unit.unit.entry()));
+    }
+    for dep in found.iter_mut().flat_map(|unit| &mut unit.unit.deps) {
+        dep.pins = places.get(&dep.hash).cloned().unwrap_or_default();
+        dep.pins.sort();
+    }
 }
 
 /// Cargo's own comparison of times (`check_filesystem` and `find_stale_file`, 1.95): what it would not take for fresh
@@ -122,10 +179,11 @@ fn check_times(around: &Surroundings, found: &mut [Found]) {
         .map(|unit| (unit.unit.hash.clone(), (unit.newest_ns, unit.metadata_ns, unit.unit.place())))
         .collect();
     for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
-        let newer = unit.unit.deps.iter().filter_map(|hash| times.get(hash)).find(|(newest, metadata, _)| {
-            let of_dependency = if unit.needs_metadata_only { *metadata } else { *newest };
-            of_dependency > unit.newest_ns
-        });
+        let newer =
+            unit.unit.deps.iter().filter_map(|dep| times.get(&dep.hash)).find(|(newest, metadata, _)| {
+                let of_dependency = if unit.needs_metadata_only { *metadata } else { *newest };
+                of_dependency > unit.newest_ns
+            });
         if let Some((_, _, place)) = newer {
             unit.unfit = Some(Unseeded::Stale(format!("{place} is newer")));
             continue;
@@ -140,11 +198,17 @@ fn check_times(around: &Surroundings, found: &mut [Found]) {
     }
 }
 
-/// Each compile must have been made with the very files that lie beside it: times say it to Cargo, digests to us.
+/// Each compile must have been made with the very files that its dependencies are: times say it to Cargo, digests to us.
 fn check_externs(found: &mut [Found]) {
-    let made: BTreeSet<_> = found.iter().flat_map(|unit| unit.outputs.iter().copied()).collect();
+    let mut made: HashMap<String, BTreeSet<Digest>> = HashMap::new();
+    for unit in found.iter() {
+        made.entry(unit.unit.hash.clone()).or_default().extend(&unit.outputs);
+    }
     for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
-        if let Some((name, _)) = unit.externs.iter().find(|(_, digest)| !made.contains(digest)) {
+        let deps: Vec<&BTreeSet<Digest>> =
+            unit.unit.deps.iter().filter_map(|dep| made.get(&dep.hash)).collect();
+        let is_there = |digest: &Digest| deps.iter().any(|made| made.contains(digest));
+        if let Some((name, _)) = unit.externs.iter().find(|(_, digest)| !is_there(digest)) {
             unit.unfit = Some(Unseeded::Stale(format!("it was compiled with another {name}")));
         }
     }
@@ -164,8 +228,6 @@ fn assemble(mut header: Header, found: Vec<Found>) -> Snapshot {
     for unit in &mut kept {
         unit.seen_s = header.recorded_s;
     }
-    let dirs: BTreeSet<String> = kept.iter().map(|unit| unit.package_dir.clone()).collect();
-    header.sources = stamps::packages(&dirs.into_iter().collect::<Vec<_>>());
     Snapshot { header, units: kept }
 }
 
@@ -189,14 +251,7 @@ fn write(
         .collect();
     if let Some(earlier) = &earlier {
         let age_s = snapshot.header.recorded_s.saturating_sub(earlier.header.recorded_s);
-        let same_ground = snapshot.header.tools == earlier.header.tools
-            && snapshot.header.unfit == earlier.header.unfit
-            && snapshot
-                .header
-                .sources
-                .iter()
-                .all(|(dir, stamp)| earlier.header.sources.get(dir) == Some(stamp));
-        if new.is_empty() && same_ground && age_s < RENEW_S {
+        if new.is_empty() && snapshot.header.unfit == earlier.header.unfit && age_s < RENEW_S {
             return Ok(Recorded::Unchanged);
         }
     }

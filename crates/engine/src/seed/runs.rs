@@ -17,8 +17,9 @@ use kache_core::paths::{Root, Roots};
 use kache_core::plan::EPOCH_S;
 use kache_core::record::InputRecord;
 use kache_core::scan::Scanner;
+use kache_core::seed_unit::{Made, Node, NodeKind};
 use kache_core::seeding::Unseeded;
-use kache_core::snapshot::{Made, Node, NodeKind};
+
 use kache_store::Store;
 use kache_store::blobs::IngestHow;
 use kache_store::clock::boot_id;
@@ -33,6 +34,8 @@ const CRATE_NAME: &str = "build_script_run";
 const NODES_MAX: usize = 20_000;
 /// Largest `OUT_DIR` that is kept, in bytes.
 const TREE_BYTES_MAX: u64 = 2 << 30;
+/// Largest file in it, in bytes: each is read as a whole.
+const FILE_BYTES_MAX: u64 = 512 << 20;
 /// Longest text that is put back with local directories in it, in bytes.
 const TEXT_BYTES_MAX: u64 = 256 << 20;
 
@@ -81,7 +84,8 @@ pub fn store_run(
     let witnesses = stamps::witnesses(&raw_output, &own);
     let texts = (output, stderr);
     let entry = publish(store, package, texts, outputs.into_values().collect(), &tree, took_ms)?;
-    let made = Made::Run { entry, output_ns: before.0, invoked_ns: before.1, tree, witnesses };
+    let (output_ns, invoked_ns, asked) = (before.0, before.1, Vec::new());
+    let made = Made::Run { entry, output_ns, invoked_ns, ended_ns, asked, tree, witnesses };
     Ok((made, took_ms))
 }
 
@@ -121,7 +125,7 @@ impl Keeper<'_> {
             let name = entry.file_name().into_string().map_err(|_| Unseeded::OutDir("a name".to_owned()))?;
             let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             let meta = entry.metadata().map_err(refused)?;
-            let mode = meta.permissions().mode() & 0o7777;
+            let mode = meta.permissions().mode() & 0o777;
             let kind = if meta.is_dir() {
                 NodeKind::Dir { mode }
             } else if meta.is_symlink() {
@@ -152,9 +156,10 @@ impl Keeper<'_> {
     fn file(&mut self, path: &Path, name: &str, mode: u32) -> Result<NodeKind, Unseeded> {
         let unkept = || Unseeded::OutDir(name.to_owned());
         let time_ns = mtime_ns(path).ok_or_else(unkept)?;
-        self.bytes += fs::metadata(path).map_err(refused)?.len();
-        if self.bytes > TREE_BYTES_MAX {
-            return Err(Unseeded::OutDir(format!("more than {TREE_BYTES_MAX} bytes")));
+        let size = fs::metadata(path).map_err(refused)?.len();
+        self.bytes += size;
+        if self.bytes > TREE_BYTES_MAX || size > FILE_BYTES_MAX {
+            return Err(Unseeded::OutDir(format!("{name} with {size} bytes")));
         }
         let bytes = fs::read(path).map_err(refused)?;
         let tokens = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0')).map(|text| {
@@ -265,7 +270,7 @@ pub struct Site<'a> {
 impl Site<'_> {
     /// Puts a run into place; its fingerprint is not this function's.
     pub fn place(&self, entry: &Entry, made: &Made, moved: &mut Moved) -> Result<(), Unseeded> {
-        let Made::Run { output_ns, invoked_ns, tree, .. } = made else { return Ok(()) };
+        let Made::Run { output_ns, invoked_ns, ended_ns, tree, .. } = made else { return Ok(()) };
         let out_dir = self.run_dir.join("out");
         fs::create_dir_all(&out_dir).map_err(refused)?;
         let mut dirs = Vec::new();
@@ -274,14 +279,14 @@ impl Site<'_> {
             match &node.kind {
                 NodeKind::Dir { mode } => {
                     fs::create_dir_all(&path).map_err(refused)?;
-                    dirs.push((path, *mode));
+                    dirs.push((path, *mode & 0o777));
                 }
                 NodeKind::Link { to } => {
                     symlink(self.roots.detokenize(to).ok_or(Unseeded::EntryGone)?, &path).map_err(refused)?;
                 }
                 NodeKind::File { blob, mode, mtime_ns, tokens } => {
                     self.file(blob, &path, *tokens, moved)?;
-                    set_mode(&path, *mode)?;
+                    set_mode(&path, *mode & 0o777)?;
                     set_mtime_ns(&path, *mtime_ns).map_err(refused)?;
                 }
             }
@@ -290,16 +295,16 @@ impl Site<'_> {
         for (path, mode) in dirs.iter().rev() {
             set_mode(path, *mode)?;
         }
-        let small = |name: &str, bytes: &[u8], time_ns: Option<i64>| -> Result<(), Unseeded> {
+        let small = |name: &str, bytes: &[u8], time_ns: i64| -> Result<(), Unseeded> {
             let path = self.run_dir.join(name);
             fs::write(&path, bytes).map_err(refused)?;
-            time_ns.map_or(Ok(()), |ns| set_mtime_ns(&path, ns)).map_err(refused)
+            set_mtime_ns(&path, time_ns).map_err(refused)
         };
-        small("stderr", self.text(&entry.stderr)?.as_bytes(), None)?;
-        small("root-output", out_dir.as_os_str().as_encoded_bytes(), None)?;
+        small("stderr", self.text(&entry.stderr)?.as_bytes(), *ended_ns)?;
+        small("root-output", out_dir.as_os_str().as_encoded_bytes(), *ended_ns)?;
         // What Cargo writes into it (`crates/cargo-util/src/paths.rs`, `set_invocation_time`, 1.95).
-        small("invoked.timestamp", b"This file has an mtime of when this was started.", Some(*invoked_ns))?;
-        small("output", self.text(&entry.stdout)?.as_bytes(), Some(*output_ns))
+        small("invoked.timestamp", b"This file has an mtime of when this was started.", *invoked_ns)?;
+        small("output", self.text(&entry.stdout)?.as_bytes(), *output_ns)
     }
 
     fn file(&self, blob: &Digest, path: &Path, tokens: bool, moved: &mut Moved) -> Result<(), Unseeded> {

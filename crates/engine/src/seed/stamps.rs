@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
 
-/// Programs that build scripts run as a rule, with the compilers' helpers.
+/// Programs that build scripts and linking run as a rule.
 const TOOLS: &[&str] = &[
     "ar",
     "as",
@@ -20,6 +20,10 @@ const TOOLS: &[&str] = &[
     "g++",
     "gcc",
     "ld",
+    "ld.bfd",
+    "ld.gold",
+    "ld.lld",
+    "ld.mold",
     "llvm-config",
     "make",
     "nasm",
@@ -34,15 +38,29 @@ const TOOLS: &[&str] = &[
 /// Deepest folder of a package that is looked at.
 const DEPTH_MAX: usize = 64;
 
-/// Stamp of everything below a package's directory but what Cargo itself keeps there; `None` when it can't be looked
-/// at.
-pub fn package(dir: &Path) -> Option<Digest> {
-    let mut bytes = Vec::with_capacity(4096);
-    walk(dir, "", 0, &mut bytes)?;
-    Some(Digest::of(&bytes))
+/// What a tree of files looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tree {
+    /// Digest of names, sizes and times.
+    pub stamp: Digest,
+    /// When something in it was last changed, in nanoseconds since 1970.
+    pub changed_ns: i64,
 }
 
-fn walk(dir: &Path, prefix: &str, depth: usize, bytes: &mut Vec<u8>) -> Option<()> {
+#[derive(Default)]
+struct Walk {
+    bytes: Vec<u8>,
+    changed_ns: i64,
+}
+
+/// Everything below a package's directory but what Cargo itself keeps there; `None` when it can't be looked at.
+pub fn package(dir: &Path) -> Option<Tree> {
+    let mut found = Walk::default();
+    walk(dir, "", 0, &mut found)?;
+    Some(Tree { stamp: Digest::of(&found.bytes), changed_ns: found.changed_ns })
+}
+
+fn walk(dir: &Path, prefix: &str, depth: usize, found: &mut Walk) -> Option<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).ok()? {
         let entry = entry.ok()?;
@@ -56,16 +74,20 @@ fn walk(dir: &Path, prefix: &str, depth: usize, bytes: &mut Vec<u8>) -> Option<(
     for (name, entry) in entries {
         let meta = entry.metadata().ok()?;
         let name = format!("{prefix}/{name}");
-        bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(name.as_bytes());
+        found.bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        found.bytes.extend_from_slice(name.as_bytes());
         if meta.is_dir() {
             if depth == DEPTH_MAX {
                 return None;
             }
-            walk(&entry.path(), &name, depth + 1, bytes)?;
+            walk(&entry.path(), &name, depth + 1, found)?;
         } else {
             for number in [i64::try_from(meta.len()).ok()?, meta.mtime(), meta.mtime_nsec()] {
-                bytes.extend_from_slice(&number.to_le_bytes());
+                found.bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            for (seconds, ns) in [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())] {
+                let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+                found.changed_ns = found.changed_ns.max(time_ns);
             }
         }
     }
@@ -73,16 +95,24 @@ fn walk(dir: &Path, prefix: &str, depth: usize, bytes: &mut Vec<u8>) -> Option<(
 }
 
 /// Stamps of several packages, taken on all processors.
-pub fn packages(dirs: &[String]) -> BTreeMap<String, Digest> {
+pub fn packages(dirs: &[String]) -> BTreeMap<String, Tree> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let chunk = dirs.len().div_ceil(threads).max(1);
-    let stamp = |dirs: &[String]| -> Vec<(String, Digest)> {
+    let stamp = |dirs: &[String]| -> Vec<(String, Tree)> {
         dirs.iter().filter_map(|dir| Some((dir.clone(), package(Path::new(dir))?))).collect()
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = dirs.chunks(chunk).map(|part| scope.spawn(move || stamp(part))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
     })
+}
+
+/// Stamp of a file, or of everything in a folder: for what a build script asked Cargo to watch.
+pub fn watched(path: &Path) -> String {
+    match package(path).filter(|_| path.is_dir()) {
+        Some(tree) => tree.stamp.to_string(),
+        None => file(path),
+    }
 }
 
 /// Stamp of a file or directory; a directory's says only that there is one.
@@ -94,14 +124,21 @@ pub fn file(path: &Path) -> String {
     }
 }
 
-/// The programs that build scripts run, where `search` (a `PATH`) leads.
+/// The programs that build scripts and linking run, where `search` (a `PATH`) leads.
 pub fn tools(search: Option<&std::ffi::OsStr>) -> BTreeMap<String, String> {
     let dirs: Vec<PathBuf> = search.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
     let stamp = |name: &str| {
         let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
-        found.map_or("absent".to_owned(), |path| format!("{} {}", path.display(), file(&path)))
+        found.map_or("absent".to_owned(), |path| format!("{} {}", file(&path), path.display()))
     };
     TOOLS.iter().map(|name| ((*name).to_owned(), stamp(name))).collect()
+}
+
+/// When the newest of these tools was changed last, in nanoseconds since 1970.
+pub fn tools_changed_ns(tools: &BTreeMap<String, String>) -> i64 {
+    // `size time path`, with spaces in nothing but the path.
+    let paths = tools.values().filter_map(|stamp| stamp.splitn(3, ' ').nth(2));
+    paths.filter_map(|path| super::times::changed_ns(Path::new(path))).max().unwrap_or(i64::MIN)
 }
 
 /// Files outside Cargo's own directories that a build script's output names: what it found on the system. A library
@@ -116,7 +153,7 @@ pub fn witnesses(output: &str, own: &[&str]) -> BTreeMap<String, String> {
         };
         let (key, value) = directive.split_once('=').unwrap_or((directive, ""));
         match key {
-            // Cargo looks at these itself.
+            // These are watched: see [`watched`].
             "rerun-if-changed" => continue,
             "rustc-link-search" => dirs.push(value.split_once('=').map_or(value, |(_, dir)| dir)),
             "rustc-link-lib" => libraries.push(value.rsplit('=').next().unwrap_or(value)),
@@ -162,6 +199,13 @@ mod tests {
         assert_eq!(package(&path("none")), None);
         let list = [path("src").display().to_string(), path("none").display().to_string()];
         assert_eq!(packages(&list).len(), 1);
+        // Changed now, although it looks as old as ever.
+        let before = package(dir.path()).expect("there").changed_ns;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::File::open(path("src/lib.rs")).expect("open").set_modified(std::time::UNIX_EPOCH).expect("date");
+        assert!(package(dir.path()).expect("there").changed_ns > before);
+        assert_ne!(watched(&path("src")), watched(dir.path()));
+        assert_eq!((watched(&path("none")).as_str(), watched(&path("src")).len()), ("absent", 64));
     }
 
     #[test]
@@ -189,7 +233,10 @@ mod tests {
         let before = tools(Some(dir.path().as_os_str()));
         assert_eq!((before.len(), before["cc"].as_str()), (TOOLS.len(), "absent"));
         fs::write(dir.path().join("cc"), "x").expect("write");
-        assert!(tools(Some(dir.path().as_os_str()))["cc"].starts_with(&dir.path().display().to_string()));
+        let found = tools(Some(dir.path().as_os_str()));
+        assert!(found["cc"].starts_with("1 ") && found["cc"].ends_with("/cc"), "{found:?}");
+        assert_eq!(Some(tools_changed_ns(&found)), super::super::times::changed_ns(&dir.path().join("cc")));
+        assert_eq!(tools_changed_ns(&before), i64::MIN);
         assert_eq!(tools(None)["cc"], "absent");
     }
 }

@@ -13,6 +13,7 @@ use kache_store::Store;
 use kache_store::hashing::DigestMemo;
 
 use super::parent::{Directories, Parent};
+use crate::link_inputs::LINKER_ENV;
 use crate::toolchain::{self, Toolchain};
 
 /// Longest lockfile that is read, in bytes.
@@ -22,6 +23,8 @@ const LOCK_BYTES_MAX: u64 = 32 << 20;
 pub struct Surroundings {
     /// Compiler, Cargo, `CARGO_HOME`, key salt.
     pub context: Digest,
+    /// The compiler, as Cargo names it.
+    pub compiler: String,
     /// The lockfile's text.
     pub lockfile: String,
     /// Where Cargo builds.
@@ -50,13 +53,20 @@ pub fn context(
     };
     let toolchain = toolchain::identify(&call, store, None).ok()?;
     let cargo = DigestMemo::new(store).digest(&parent.exe).ok()??;
+    let portable = if settings.portable_paths.value { "portable" } else { "real" };
     let mut key = KeyWriter::new("snapshot");
     key.digest("compiler", toolchain.id);
     key.text("sysroot", toolchain.sysroot.to_str()?);
     key.text("compiler path", call.compiler);
     key.digest("cargo", cargo);
     key.text("cargo home", parent.cargo_home()?);
+    key.text("cargo path", parent.exe.to_str()?);
     key.text("key salt", settings.key_salt.as_ref().map_or("", |salt| salt.value.as_str()));
+    key.text("paths", portable);
+    // What decides about compiles, and Cargo doesn't know.
+    for name in ["RUSTC_BOOTSTRAP"].iter().chain(LINKER_ENV) {
+        key.text(*name, parent.seen.get(name).map_or("-".into(), |value| format!("={}", value.display())));
+    }
     Some((key.finish().0, toolchain))
 }
 
@@ -65,8 +75,8 @@ impl Surroundings {
     pub fn new(
         settings: &Settings,
         parent: &Parent,
-        context: Digest,
-        toolchain: &Toolchain,
+        compiler: &str,
+        (context, toolchain): (Digest, &Toolchain),
         dirs: Directories,
     ) -> Result<Self, String> {
         let lock = dirs.workspace.join("Cargo.lock");
@@ -78,12 +88,23 @@ impl Surroundings {
         };
         let (build, workspace) = (text(&dirs.build)?, text(&dirs.workspace)?);
         let cargo_home = parent.cargo_home().ok_or("Cargo's home is unknown")?;
+        if dirs.workspace.starts_with(&cargo_home) {
+            return Err(
+                "the workspace lies in Cargo's home, where members look like packages from elsewhere"
+                    .to_owned(),
+            );
+        }
+        // As a wrapper sees it that compiles a package from elsewhere.
+        let beside = dirs.build.parent().filter(|dir| dir.join("Cargo.toml").is_file());
+        let beside = beside.map(text).transpose()?.map(|dir| (Root::Workspace, dir));
+        let key_local: Vec<_> = [(Root::Target, build.clone())].into_iter().chain(beside).collect();
         let local = [(Root::Target, build), (Root::Workspace, workspace)];
         let shared = [(Root::CargoHome, cargo_home.clone()), (Root::Sysroot, text(&toolchain.sysroot)?)];
         let roots = Roots::new(local.iter().chain(&shared).cloned());
-        let key_roots =
-            if settings.portable_paths.value { roots.clone() } else { Roots::new(local.iter().cloned()) };
-        Ok(Self { context, lockfile, dirs, roots, key_roots, cargo_home })
+        let portable = shared.iter().filter(|_| settings.portable_paths.value);
+        let key_roots = Roots::new(key_local.iter().chain(portable).cloned());
+        let compiler = compiler.to_owned();
+        Ok(Self { context, compiler, lockfile, dirs, roots, key_roots, cargo_home })
     }
 
     /// Roots for what must be the same file for file wherever `CARGO_HOME` and toolchain are the same.

@@ -40,7 +40,8 @@ pub fn folders(dir: &Path) -> Vec<String> {
 /// Whether anything was ever built there.
 pub fn is_populated(build: &Path) -> bool {
     let has_any = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    let is_used = |dir: &Path| [".fingerprint", "deps", ".kache"].iter().any(|name| has_any(dir.join(name)));
+    let is_used =
+        |dir: &Path| [".fingerprint", "deps", "build", ".kache"].iter().any(|name| has_any(dir.join(name)));
     folders(build).iter().any(|name| {
         let dir = build.join(name);
         is_used(&dir) || folders(&dir).iter().any(|inner| is_used(&dir.join(inner)))
@@ -73,9 +74,26 @@ pub fn lock(profile_dir: &Path) -> io::Result<Option<File>> {
 pub fn is_locked(profile_dir: &Path) -> bool {
     let Ok(meta) = fs::metadata(profile_dir.join(".cargo-lock")) else { return false };
     let Ok(table) = fs::read_to_string("/proc/locks") else { return true };
+    let device = device_of_mount(profile_dir).unwrap_or_default();
     // `5: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`
-    let inode = format!(":{}", meta.ino());
-    table.lines().any(|line| line.split_whitespace().any(|word| word.ends_with(&inode)))
+    let file = format!("{device}:{}", meta.ino());
+    table.lines().any(|line| line.split_whitespace().any(|word| word.ends_with(&file)))
+}
+
+/// The device of the file system that a directory is on, as `/proc/locks` writes it: `fe:00`. What `stat` says is another
+/// one where a file system has subvolumes, each of which counts its files from the start.
+fn device_of_mount(dir: &Path) -> Option<String> {
+    let dir = fs::canonicalize(dir).ok()?;
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // `36 35 98:0 /root /mount/point …`, later mounts over earlier ones.
+    let mounts = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let (device, point) = (fields.next()?, fields.nth(1)?);
+        let (major, minor) = device.split_once(':')?;
+        let device = format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?);
+        dir.starts_with(point).then_some((point.len(), device))
+    });
+    mounts.max_by_key(|(length, _)| *length).map(|(_, device)| device)
 }
 
 #[cfg(test)]

@@ -4,12 +4,26 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file's modification time, in nanoseconds since 1970; `None` where there is no file.
 pub fn mtime_ns(path: &Path) -> Option<i64> {
     let meta = fs::metadata(path).ok()?;
     meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
+}
+
+/// When a file's content or itself was changed last, whichever is later: a copy that keeps the modification time of its
+/// original shows here. `None` where there is no file.
+pub fn changed_ns(path: &Path) -> Option<i64> {
+    let meta = fs::metadata(path).ok()?;
+    let changed = meta.ctime().checked_mul(1_000_000_000)?.checked_add(meta.ctime_nsec())?;
+    Some(mtime_ns(path)?.max(changed))
+}
+
+/// Now, by the clock that files are dated with.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Sets it.

@@ -1,8 +1,8 @@
 //! Reads one unit out of a build directory, with everything that Cargo doesn't look at when it judges the unit. A
 //! reason why it can't be seeded stays with it, so that people can be told. Knows nothing about other units.
 
-use std::collections::HashMap;
-use std::fs;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
@@ -10,25 +10,22 @@ use kache_core::entry::{Entry, Evidence, OutputKind};
 use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
 use kache_core::key::EntryKey;
-use kache_core::paths::{Root, Roots};
+use kache_core::paths::Root;
 use kache_core::record::Input;
-use kache_core::scan::Scanner;
+use kache_core::seed_unit::{Dependency, Made, SeedUnit};
 use kache_core::seeding::Unseeded;
-use kache_core::snapshot::{Content, Made, SeedUnit, SmallFile};
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
 use kache_store::ledger::Ledger;
 
-use super::fingerprints::{Fingerprint, Kind};
-use super::mentions;
+use super::fingerprints::{Fingerprint, Kind, Stamp};
 use super::runs::{Package, store_run};
+use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
-use super::times::mtime_ns;
+use super::times::{changed_ns, mtime_ns};
+use super::{local, since};
 use crate::inputs::Observer;
 use crate::macro_env;
-
-/// Largest file of a fingerprint directory that is kept, in bytes.
-const SMALL_BYTES_MAX: u64 = 4 << 20;
 
 /// A fingerprint directory and whose it is.
 pub struct Case {
@@ -60,6 +57,19 @@ pub struct Found {
     pub outputs: Vec<Digest>,
     /// What its key says it was compiled with.
     pub externs: Vec<(String, Digest)>,
+    /// The stamp of its fingerprint when reading began.
+    pub stamp: Stamp,
+}
+
+/// The build script of a run.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Name and version of its package.
+    pub package: String,
+    /// Directory of its package.
+    pub package_dir: String,
+    /// Its executable's content.
+    pub program: Digest,
 }
 
 /// Reads units of one build directory.
@@ -68,8 +78,19 @@ pub struct Reader<'a> {
     pub store: &'a Store,
     /// The build directory and its roots.
     pub around: &'a Surroundings,
-    /// Cargo's environment.
+    /// The environment of compilers and scripts.
     pub env: &'a Env,
+    /// Looks at inputs.
+    pub observer: Observer<'a>,
+    /// What the lockfile says of packages.
+    pub locked: &'a BTreeMap<String, String>,
+    /// The programs that scripts and linking run: their digest, and when one of them was changed last.
+    pub tools: (Digest, i64),
+    /// When the Cargo was started whose environment this is, in nanoseconds since 1970. What was made before may have
+    /// been made in another one.
+    pub since_ns: i64,
+    /// Packages' directories that were looked at.
+    pub sources: RefCell<HashMap<String, Option<Tree>>>,
     /// What an earlier snapshot knew, by place.
     pub known: &'a HashMap<String, &'a SeedUnit>,
 }
@@ -117,43 +138,124 @@ impl Reader<'_> {
         self.check_outputs(&entry, stem, dir)?;
         found.outputs = entry.outputs.iter().map(|output| output.digest).collect();
         found.externs = externs(&evidence);
-        if let Some(known) = self.unchanged(case) {
+        let tree = self.ground(&mut found.unit)?;
+        if let Some(known) = self.unchanged(case, &found.unit) {
             found.unit = SeedUnit { took_ms: found.unit.took_ms, ..known };
             return Ok(());
         }
-        found.unit.bound_to = self.binding(&evidence, &entry, dir)?;
+        since::compiled(&self.observer, &evidence)?;
+        let dep_info = self.fingerprint_dir(case).join(format!("dep-{}", case.fingerprint.name));
+        let began_ns = mtime_ns(&dep_info);
+        if !found.needs_metadata_only {
+            self.tools_of(&mut found.unit, began_ns)?;
+        }
+        found.unit.sources = tree.stamp;
+        found.unit.bound_to = local::binding(self.around, &evidence, &entry, dir)?;
         found.unit.inputs = self.inputs(&evidence, &found.unit.package_dir);
+        found.unit.inputs.extend(since::named_linker(&self.observer, self.env, &evidence)?);
         found.unit.macros = self.macros(&evidence);
-        let cpu = evidence.unit_fields.iter().find(|field| field.name == "cpu");
-        found.unit.cpu = cpu.and_then(|field| field.value.parse().ok());
-        self.small_files(case, &mut found.unit)
+        if !found.unit.macros.is_empty() {
+            self.require_own(began_ns)?;
+        }
+        let field = |name: &str| {
+            let field = evidence.unit_fields.iter().find(|field| field.name == name);
+            field.map(|field| field.value.as_str())
+        };
+        found.unit.cpu = field("cpu").and_then(|cpu| cpu.parse().ok());
+        found.unit.source =
+            field("source").and_then(|name| self.around.key_roots.path_of(name)).unwrap_or_default();
+        let compiler = field("compiler").ok_or(Unseeded::EntryGone)?.to_owned();
+        found.unit.compiler = Some((field("target").unwrap_or_default().to_owned(), compiler));
+        local::small_files(self.around, &self.fingerprint_dir(case), &mut found.unit)
+    }
+
+    /// What the unit's package is here: by the lockfile, and by its files.
+    fn ground(&self, unit: &mut SeedUnit) -> Result<Tree, Unseeded> {
+        let locked = self.locked.get(&unit.package).filter(|locked| !locked.is_empty());
+        unit.locked.clone_from(locked.ok_or(Unseeded::Package)?);
+        let dir = unit.package_dir.clone();
+        let mut sources = self.sources.borrow_mut();
+        let tree = *sources.entry(dir).or_insert_with_key(|dir| stamps::package(Path::new(dir)));
+        tree.ok_or_else(|| Unseeded::Sources(unit.package_dir.clone()))
+    }
+
+    /// The tools that it was made with, if they are still the same; `made_ns` is when making it began.
+    fn tools_of(&self, unit: &mut SeedUnit, made_ns: Option<i64>) -> Result<(), Unseeded> {
+        let (tools, changed_ns) = self.tools;
+        if made_ns.is_none_or(|made_ns| changed_ns > made_ns) {
+            return Err(Unseeded::Native("a program that scripts or linking run".to_owned()));
+        }
+        unit.tools = Some(tools);
+        Ok(())
+    }
+
+    /// What could see the environment must have been made in this one.
+    fn require_own(&self, began_ns: Option<i64>) -> Result<(), Unseeded> {
+        if began_ns.is_some_and(|began_ns| began_ns >= self.since_ns) {
+            return Ok(());
+        }
+        Err(Unseeded::Stale("an earlier Cargo made it, with what variables isn't known".to_owned()))
     }
 
     /// A build script's run.
-    pub fn run(&self, case: &Case, package_dir: &str, package: &str) -> Found {
+    pub fn run(&self, case: &Case, script: &Script) -> Found {
         let key = EntryKey(Digest::of(b"none"));
-        let mut found =
-            self.blank(case, package_dir.to_owned(), Made::Compile { entry: key, out_dir: "deps".into() });
-        package.clone_into(&mut found.unit.package);
-        let run_dir = self.run_dir(case);
-        found.newest_ns = mtime_ns(&run_dir.join("output")).unwrap_or(i64::MIN);
+        let made = Made::Compile { entry: key, out_dir: "deps".into() };
+        let mut found = self.blank(case, script.package_dir.clone(), made);
+        found.unit.package.clone_from(&script.package);
+        found.newest_ns = mtime_ns(&self.run_dir(case).join("output")).unwrap_or(i64::MIN);
         found.metadata_ns = found.newest_ns;
         found.watched.clone_from(&case.fingerprint.watched);
-        if let Some(known) = self.unchanged(case) {
-            found.unit = known;
-            return found;
+        if let Err(why) = self.fill_run(case, script, &mut found.unit) {
+            found.unfit = Some(why);
         }
-        let (name, version) = package.split_once(' ').unwrap_or((package, ""));
-        let package = Package { name, version, dir: package_dir };
-        let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
-        let stored = store_run(self.store, &run_dir, &package, roots);
-        let filled = stored.and_then(|(made, took_ms)| {
-            found.unit.made = made;
-            found.unit.took_ms = took_ms;
-            self.small_files(case, &mut found.unit)
-        });
-        found.unfit = filled.err();
         found
+    }
+
+    fn fill_run(&self, case: &Case, script: &Script, unit: &mut SeedUnit) -> Result<(), Unseeded> {
+        let tree = self.ground(unit)?;
+        if let Some(known) = self.unchanged(case, unit) {
+            *unit = known;
+            return Ok(());
+        }
+        let run_dir = self.run_dir(case);
+        let began_ns = mtime_ns(&run_dir.join("invoked.timestamp"));
+        if began_ns.is_none_or(|began_ns| tree.changed_ns > began_ns) {
+            return Err(Unseeded::Sources(unit.package_dir.clone()));
+        }
+        unit.sources = tree.stamp;
+        self.require_own(began_ns)?;
+        self.tools_of(unit, began_ns)?;
+        let (name, version) = script.package.split_once(' ').unwrap_or((&script.package, ""));
+        let package = Package { name, version, dir: &script.package_dir };
+        let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
+        (unit.made, unit.took_ms) = store_run(self.store, &run_dir, &package, roots)?;
+        self.witnesses(case, unit)?;
+        let seen =
+            macro_env::digest(self.store, self.env, &self.store.blob_path(&script.program), &script.program);
+        unit.macros = vec![(script.program, seen.ok_or(Unseeded::EntryGone)?)];
+        local::small_files(self.around, &self.fingerprint_dir(case), unit)
+    }
+
+    /// Files of the system that the run depends on, as far as it says, none of which may have changed since; and
+    /// what it asked Cargo to watch.
+    fn witnesses(&self, case: &Case, unit: &mut SeedUnit) -> Result<(), Unseeded> {
+        let Made::Run { ended_ns, asked, witnesses, .. } = &mut unit.made else { return Ok(()) };
+        let newer = |path: &&String| changed_ns(Path::new(path)).is_some_and(|ns| ns > *ended_ns);
+        if let Some(path) = witnesses.keys().filter(|path| !Path::new(path).is_dir()).find(newer) {
+            return Err(Unseeded::Native(path.clone()));
+        }
+        let value = |value: &String| Digest::of(value.as_bytes());
+        *asked =
+            case.fingerprint.asked.iter().map(|(name, v)| (name.clone(), v.as_ref().map(value))).collect();
+        let package_dir = Path::new(&unit.package_dir);
+        for path in case.fingerprint.watched.iter().map(|path| package_dir.join(path)) {
+            let is_own = path.starts_with(package_dir) || path.starts_with(&self.around.dirs.build);
+            if let Some(name) = path.to_str().filter(|_| !is_own) {
+                witnesses.insert(name.to_owned(), stamps::watched(&path));
+            }
+        }
+        Ok(())
     }
 
     fn run_dir(&self, case: &Case) -> PathBuf {
@@ -164,9 +266,12 @@ impl Reader<'_> {
         self.around.dirs.build.join(&case.profile).join(".fingerprint").join(&case.dir)
     }
 
-    fn unchanged(&self, case: &Case) -> Option<SeedUnit> {
-        let known = self.known.get(&format!("{}/{}", case.profile, case.dir))?;
-        let is_same = is_unchanged(known, case, &self.fingerprint_dir(case), &self.run_dir(case))
+    /// What is on record about the unit, where that still describes it and the files of its package.
+    fn unchanged(&self, case: &Case, unit: &SeedUnit) -> Option<SeedUnit> {
+        let known = self.known.get(&unit.place())?;
+        let stamp = self.sources.borrow().get(&unit.package_dir).copied().flatten()?.stamp;
+        let is_same = (known.sources, &known.locked) == (stamp, &unit.locked)
+            && is_unchanged(known, case, &self.fingerprint_dir(case), &self.run_dir(case))
             && match (&known.made, case.fingerprint.stem(&case.dir)) {
                 (Made::Compile { entry, .. }, Some(stem)) => {
                     case.ledger.origin_of(&stem).is_some_and(|origin| origin.entry == *entry)
@@ -181,7 +286,12 @@ impl Reader<'_> {
         Found {
             unit: SeedUnit {
                 hash: case.fingerprint.hash.clone(),
-                deps: case.fingerprint.deps.clone(),
+                deps: case
+                    .fingerprint
+                    .deps
+                    .iter()
+                    .map(|hash| Dependency { hash: hash.clone(), pins: Vec::new() })
+                    .collect(),
                 package_dir,
                 ..SeedUnit::new(&case.profile, &case.dir, &case.fingerprint.name, made)
             },
@@ -192,6 +302,7 @@ impl Reader<'_> {
             watched: Vec::new(),
             outputs: Vec::new(),
             externs: Vec::new(),
+            stamp: case.fingerprint.stamp,
         }
     }
 
@@ -208,34 +319,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The directory that the outputs can't leave: one that they name, unless only debug information does.
-    fn binding(&self, evidence: &Evidence, entry: &Entry, dir: &Path) -> Result<Option<String>, Unseeded> {
-        let local = [Root::Target, Root::Workspace];
-        let baked = |roots: &[Root]| roots.iter().any(|root| local.contains(root));
-        if !baked(&evidence.record.baked) {
-            return Ok(None);
-        }
-        let bound = || self.around.roots.get(Root::Target).map(str::to_owned);
-        // Something may have been made of the path that no search finds.
-        if evidence.derived.as_deref().is_none_or(baked) {
-            return Ok(bound());
-        }
-        let roots = local.map(|root| (root, self.around.roots.get(root).unwrap_or_default().to_owned()));
-        let scanner = Scanner::new(&Roots::new(roots), &[&self.around.cargo_home]);
-        for output in &entry.outputs {
-            let bytes =
-                fs::read(dir.join(&output.name)).map_err(|_| Unseeded::Unknown(output.name.clone()))?;
-            if !mentions::only_in_debug_sections(&bytes, &scanner) {
-                return Ok(bound());
-            }
-        }
-        Ok(None)
-    }
-
     /// What went in from outside the package, the toolchain and the build directory, as it was. Of variables those
     /// that Cargo's own environment decides; what Cargo sets for each unit follows from the unit.
     fn inputs(&self, evidence: &Evidence, package_dir: &str) -> Vec<(Input, String)> {
-        let observer = Observer::new(self.store, self.env, &self.around.key_roots);
         let own =
             [Some(package_dir), self.around.roots.get(Root::Target), self.around.roots.get(Root::Sysroot)];
         let is_own = |name: &str| {
@@ -247,7 +333,7 @@ impl Reader<'_> {
             let value = evidence.entry_fields.iter().find(|known| known.name == field)?.value.clone();
             let counts = match input {
                 Input::File(name) | Input::Dir(name) | Input::Link(name) => !is_own(name),
-                Input::Env(_) => observer.observe(input).is_some_and(|now| now.to_string() == value),
+                Input::Env(_) => self.observer.observe(input).is_some_and(|now| now.to_string() == value),
                 Input::MacroEnv(_) | Input::PortableMacroEnv(_) => false,
             };
             counts.then(|| (input.clone(), value))
@@ -267,46 +353,6 @@ impl Reader<'_> {
             Some((digest, macro_env::digest(self.store, self.env, Path::new(&path), &digest)?))
         });
         seen.collect()
-    }
-
-    /// The fingerprint directory's files, but for the hash, which comes last when the unit is placed.
-    fn small_files(&self, case: &Case, unit: &mut SeedUnit) -> Result<(), Unseeded> {
-        let dir = self.fingerprint_dir(case);
-        let unreadable =
-            |name: &str| Unseeded::Stale(format!("{name} in its fingerprint directory can't be kept"));
-        let entries = fs::read_dir(&dir).map_err(|_| unreadable("nothing"))?.flatten();
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.retain(|name| *name != unit.name);
-        names.sort();
-        for name in names {
-            let path = dir.join(&name);
-            let meta = fs::metadata(&path).map_err(|_| unreadable(&name))?;
-            let mtime_ns = mtime_ns(&path).ok_or_else(|| unreadable(&name))?;
-            if !meta.is_file() || meta.len() > SMALL_BYTES_MAX {
-                return Err(unreadable(&name));
-            }
-            let bytes = fs::read(&path).map_err(|_| unreadable(&name))?;
-            let text = String::from_utf8(bytes.clone()).ok().filter(|_| !name.starts_with("dep-"));
-            let content = match text.and_then(|text| self.around.roots.tokenize(&text)) {
-                Some(tokens) if tokens.contains(Root::Workspace.text_token()) => {
-                    return Err(unreadable(&name));
-                }
-                Some(tokens) => Content::Text(tokens),
-                None if self.names_local(&bytes) => {
-                    unit.bound_to = self.around.roots.get(Root::Target).map(str::to_owned);
-                    Content::hex(&bytes)
-                }
-                None => Content::hex(&bytes),
-            };
-            unit.files.push(SmallFile { name, content, mtime_ns });
-        }
-        Ok(())
-    }
-
-    fn names_local(&self, bytes: &[u8]) -> bool {
-        let dirs = [Root::Target, Root::Workspace].map(|root| self.around.roots.get(root));
-        dirs.into_iter().flatten().any(|dir| memchr::memmem::find(bytes, dir.as_bytes()).is_some())
     }
 }
 

@@ -1,0 +1,49 @@
+//! Whether what a unit was compiled from is still what it was. A unit is recorded later than it is made, and what is
+//! recorded says what its files look like *now*: that must be what they looked like then. Reads digests; no times.
+
+use std::path::Path;
+
+use kache_core::entry::Evidence;
+use kache_core::entry_key::input_field;
+use kache_core::invocation::Env;
+use kache_core::record::Input;
+use kache_core::seeding::Unseeded;
+
+use crate::inputs::Observer;
+use crate::toolchain::find_program;
+
+/// Each file, folder and link that the compile read must be what its key says.
+pub fn compiled(observer: &Observer<'_>, evidence: &Evidence) -> Result<(), Unseeded> {
+    for input in &evidence.record.inputs {
+        if matches!(input, Input::Env(_) | Input::MacroEnv(_) | Input::PortableMacroEnv(_)) {
+            continue;
+        }
+        let field = input_field(input);
+        let then = evidence.entry_fields.iter().find(|known| known.name == field).map(|known| &known.value);
+        let now = observer.observe(input).map(|now| now.to_string());
+        if then.is_none() || then != now.as_ref() {
+            return Err(Unseeded::Stale(format!("{field} changed since")));
+        }
+    }
+    Ok(())
+}
+
+/// The linker, as an input, where a flag names one.
+pub fn named_linker(
+    observer: &Observer<'_>,
+    env: &Env,
+    evidence: &Evidence,
+) -> Result<Option<(Input, String)>, Unseeded> {
+    let field = |name: &str| evidence.unit_fields.iter().find(|field| field.name == name);
+    let Some(linker) = field("flag -C linker") else { return Ok(None) };
+    let path = find_program(env, "/", &linker.value);
+    let input = path.as_deref().and_then(Path::to_str).map(|path| Input::File(path.to_owned()));
+    let changed = || Unseeded::Stale(format!("the linker {} changed since", linker.value));
+    let input = input.ok_or_else(changed)?;
+    let now = observer.observe(&input).map(|now| now.to_string());
+    match (now, field("program linker")) {
+        (Some(now), Some(then)) if now == then.value => Ok(Some((input, now))),
+        (Some(now), None) => Ok(Some((input, now))),
+        _ => Err(changed()),
+    }
+}
