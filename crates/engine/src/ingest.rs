@@ -20,6 +20,7 @@ use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
 use kache_store::clock::boot_id;
+use kache_store::fault::{self, Point};
 use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 
@@ -98,9 +99,11 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
+    fault::point(Point::OutputsTaken);
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;
+    fault::point(Point::EntryStored);
     let oldest_s = entry.oldest_mtime_s().unwrap_or(done.standing.canonical_s);
     done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes, entry })

@@ -19,6 +19,7 @@ use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
 use kache_store::Store;
+use kache_store::fault::{self, Point};
 use kache_store::lock::{Lock, Locking};
 
 use crate::daemon_client::{Answer, Daemon, Names};
@@ -183,6 +184,7 @@ impl<'a> Case<'a> {
         let outcome = restore::check(&self.store, entry, &self.roots).and_then(|texts| {
             let moved = restore::apply(&self.store, entry, self.unit, &texts, &self.standing)?;
             restore::replay(&texts);
+            fault::point(Point::Replayed);
             Ok(moved)
         });
         match outcome {
@@ -257,6 +259,7 @@ impl<'a> Case<'a> {
     fn compile(&mut self, effort: Effort) -> std::io::Result<End> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
+        fault::point(Point::OutputsCleared);
         self.standing.mark();
         // An entry is compared with what comes out of empty state, and this directory's state may be anything.
         let is_private = self.verified.is_some() && effort.keeps_incremental();
@@ -278,7 +281,9 @@ impl<'a> Case<'a> {
             if emit == "metadata" && !editing {
                 standing.announce(store, self.unit, path);
             }
+            fault::point(Point::MetadataSettled);
         })?;
+        fault::point(Point::CompilerEnded);
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
         let clock = Instant::now();

@@ -11,6 +11,7 @@ use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
 use crate::error::{Doing, Error};
+use crate::fault::{self, Point};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -91,7 +92,9 @@ impl Store {
         }
         let json = serde_json::to_vec(evidence).unwrap_or_default();
         self.publish_bytes(&self.evidence_path(key), &json)?;
+        fault::point(Point::EvidencePublished);
         self.publish_bytes(&self.entry_path(key), &entry.encode())?;
+        fault::point(Point::EntryPublished);
         self.note_usage(self.new_bytes.swap(0, Ordering::Relaxed));
         Ok(())
     }
@@ -121,6 +124,7 @@ impl Store {
     /// When a file is there and can't be removed.
     pub fn drop_entry(&self, key: &EntryKey) -> Result<(), Error> {
         remove(&self.entry_path(key))?;
+        fault::point(Point::EntryDropped);
         remove(&self.evidence_path(key))?;
         Ok(())
     }
@@ -213,6 +217,7 @@ impl Store {
         let path = self.entry_path(key);
         let used = std::fs::metadata(&path).and_then(|meta| meta.modified());
         self.publish_bytes(&path, &durable.encode())?;
+        fault::point(Point::EntrySettled);
         if let Ok(used) = used {
             let dated = File::options().write(true).open(&path).and_then(|file| file.set_modified(used));
             dated.doing("set the time of", &path)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use kache_core::digest::Digest;
 
 use crate::error::{Doing, Error, is_absent, unless_absent};
+use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store, with_folder};
 
 /// What a capped read found.
@@ -108,7 +109,10 @@ impl Store {
         let (tmp, mut file) = self.new_tmp()?;
         file.write_all(bytes).doing("write", tmp.path())?;
         file.set_permissions(Permissions::from_mode(0o600)).doing("set permissions of", tmp.path())?;
-        tmp.rename_to(dest)
+        fault::point(Point::TmpWritten);
+        tmp.rename_to(dest)?;
+        fault::point(Point::TmpRenamed);
+        Ok(())
     }
 }
 

@@ -13,11 +13,13 @@
 //! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kache_core::key::EntryKey;
 use rustix::fs::{FlockOperation, flock};
+
+use crate::fault::{self, Point};
 
 /// Version of the format; another one makes the directory foreign.
 const VERSION: &str = "1\n";
@@ -75,7 +77,7 @@ impl Ledger {
 
     /// Puts a unit on record. Must succeed before anything of the unit is shared.
     pub fn mark(&self, unit: &str, canonical_s: i64) -> io::Result<()> {
-        fs::write(self.dir.join("units").join(unit), format!("{canonical_s}\n"))
+        self.write(unit, &format!("{canonical_s}\n"))
     }
 
     /// As [`Ledger::mark`], with the entry that the unit is the result of.
@@ -85,7 +87,15 @@ impl Ledger {
             text.push_str(dir);
             text.push('\n');
         }
-        fs::write(self.dir.join("units").join(unit), text)
+        self.write(unit, &text)
+    }
+
+    fn write(&self, unit: &str, text: &str) -> io::Result<()> {
+        let mut mark = File::create(self.dir.join("units").join(unit))?;
+        fault::point(Point::MarkOpened);
+        mark.write_all(text.as_bytes())?;
+        fault::point(Point::MarkWritten);
+        Ok(())
     }
 }
 
@@ -107,6 +117,7 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
         return Ok(true);
     }
     fs::create_dir_all(dir.join("units"))?;
+    fault::point(Point::LedgerMade);
     let lock = File::create(dir.join("lock"))?;
     flock(&lock, FlockOperation::LockExclusive)?;
     if dir.join("foreign").exists() {
@@ -124,6 +135,7 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
     }
     if is_new {
         fs::write(dir.join("birth"), VERSION)?;
+        fault::point(Point::LedgerBorn);
     }
     fs::write(dir.join("session"), session)?;
     Ok(true)

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::clock::{set_mtime, set_mtime_now};
 use crate::error::{Doing, Error, errno, unless_absent};
+use crate::fault::{self, Point};
 use crate::files::{TmpFile, create_new};
 use crate::inode_memo::{self, Redating};
 use crate::layout::unique_name;
@@ -125,6 +126,7 @@ pub fn place(
         None => {
             let linkable = sharing == Sharing::Shared && permission.is_of(&meta);
             if linkable && hard_link(blob, &meta, dest)? {
+                fault::point(Point::Placed);
                 return Ok(Mode::HardLink);
             }
             let (tmp, file) = copy(&source, &meta, &tmp_path, open_mode)?;
@@ -147,7 +149,9 @@ pub fn place(
         let redating = if matches!(note, Note::Redated(_)) { Redating::Expected } else { Redating::Never };
         inode_memo::remember(&file, &final_meta, digest, redating);
     }
+    fault::point(Point::PlaceMade);
     tmp.rename_to(dest)?;
+    fault::point(Point::Placed);
     Ok(mode)
 }
 
@@ -159,6 +163,7 @@ pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
     let folder = dest.parent().unwrap_or(Path::new("."));
     let (tmp, mut file) = create(&folder.join(unique_name(".kache-")), Permission::Plain.open_mode())?;
     io::Write::write_all(&mut file, bytes).doing("write", tmp.path())?;
+    fault::point(Point::TextMade);
     tmp.rename_to(dest)
 }
 

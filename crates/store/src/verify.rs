@@ -15,6 +15,7 @@ use crate::blobs::BlobState;
 use crate::clock::FileTime;
 use crate::entries::{EntryFile, read_entry};
 use crate::error::{Doing, Error, unless_absent};
+use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store};
 
 /// How far a check goes.
@@ -190,6 +191,7 @@ impl Store {
             Problem::MalformedEntry(key) | Problem::MissingBlob(key, _) => self.drop_entry(key),
             Problem::AlteredBlob(key, digest) => {
                 self.drop_entry(key)?;
+                fault::point(Point::RepairBegun);
                 // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
                 if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
             }

@@ -5,6 +5,9 @@ mod build_scripts;
 mod check_clippy;
 mod cli;
 mod concurrency;
+#[cfg(debug_assertions)]
+mod crash;
+mod crash_anywhere;
 mod daemon;
 mod depinfo;
 mod direct;
@@ -23,6 +26,7 @@ mod outputs;
 mod paths;
 mod protocol;
 mod remote;
+mod resources;
 mod scripted;
 mod seeding;
 mod support;

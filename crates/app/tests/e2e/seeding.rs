@@ -10,20 +10,20 @@ use crate::support::{Lab, Outcomes, lean_lab};
 
 /// A repository with three packages: `low` (a build script that generates code), `mac` (a proc macro), `top` (uses
 /// both). `script` is the script's body after `out` is known; `lib` is what `low` has beside the generated code.
-struct Upstream<'s> {
+pub struct Upstream<'s> {
     project: Project<'s>,
 }
 
-const SCRIPT: &str = r#"    println!("cargo:rerun-if-changed=build.rs");
+pub const SCRIPT: &str = r#"    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=FLAVOUR");
     let flavour = std::env::var("FLAVOUR").unwrap_or("plain".into());
     std::fs::write(out.join("g.rs"), format!("pub const FLAVOUR: &str = {flavour:?};\n")).unwrap();
 "#;
-const LIB: &str =
+pub const LIB: &str =
     "include!(concat!(env!(\"OUT_DIR\"), \"/g.rs\"));\npub fn low() -> String { FLAVOUR.to_string() }\n";
 
 impl<'s> Upstream<'s> {
-    fn new(lab: &'s Lab, script: &str, lib: &str) -> Self {
+    pub fn new(lab: &'s Lab, script: &str, lib: &str) -> Self {
         let manifest = |name: &str, rest: &str| {
             format!("[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2021\"\n{rest}")
         };
@@ -72,7 +72,7 @@ impl<'s> Upstream<'s> {
     }
 
     /// A workspace that uses `top`, with its lockfile and sources fetched.
-    fn user(&self, lab: &'s Lab) -> Project<'s> {
+    pub fn user(&self, lab: &'s Lab) -> Project<'s> {
         let url = self.project.dir().display();
         let manifest = format!(
             "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n\
@@ -96,7 +96,7 @@ impl<'s> Upstream<'s> {
 }
 
 /// A new world with seeding, which is off unless it is asked for.
-fn seeding_lab() -> Lab {
+pub fn seeding_lab() -> Lab {
     let lab = lean_lab();
     lab.set_env("KACHE_SEED", "1");
     lab
@@ -114,7 +114,7 @@ fn fetch(project: &Project<'_>) {
 }
 
 /// The usual world: `one` is built, and what it holds is recorded.
-fn built<'s>(lab: &'s Lab, script: &str, lib: &str, args: &str) -> (Upstream<'s>, Project<'s>) {
+pub fn built<'s>(lab: &'s Lab, script: &str, lib: &str, args: &str) -> (Upstream<'s>, Project<'s>) {
     let upstream = Upstream::new(lab, script, lib);
     let one = upstream.user(lab);
     recorded(&one.cargo(args));

@@ -3,6 +3,7 @@
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use kache_store::fault::{self, Point};
 use kache_store::incoming::Scratch;
 
 use super::retry::retry;
@@ -98,6 +99,7 @@ impl Transfer {
                 return Err(refuse(&name, refusal));
             }
         }
+        fault::point(Point::PackDownloaded);
         let key = manifest.key;
         let packed_bytes = manifest.pack.size;
         let unpacked = self

@@ -6,6 +6,7 @@ use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use kache_core::remote::{origin, records, secrets};
+use kache_store::fault::{self, Point};
 
 use super::retry::retry;
 use super::{Transfer, TransferError};
@@ -164,8 +165,10 @@ impl Transfer {
                 retry(|| self.remote.put(&pack_name, body.clone())).await?;
             }
         }
+        fault::point(Point::PackUploaded);
         let encoded = manifest.encode();
         retry(|| self.remote.put(&manifest_name, Body::Bytes(encoded.clone()))).await?;
+        fault::point(Point::ManifestUploaded);
         Ok(Pushed::Uploaded(size))
     }
 }
