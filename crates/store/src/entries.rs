@@ -158,11 +158,12 @@ impl Store {
     /// # Errors
     /// When a folder can't be listed: a part of the entries would be worse than none.
     pub fn entries(&self) -> Result<impl Iterator<Item = EntryStat> + use<>, Error> {
-        Ok(self.shelf_files(Shelf::Entries)?.into_iter().map(|(digest, meta)| EntryStat {
+        let stats = self.shelf_files(Shelf::Entries, |digest, meta| EntryStat {
             key: EntryKey(digest),
             file_bytes: meta.len(),
-            used: FileTime::modified(&meta),
-        }))
+            used: FileTime::modified(meta),
+        })?;
+        Ok(stats.into_iter())
     }
 
     /// How many entries there are; cheaper than looking at each.
@@ -170,7 +171,7 @@ impl Store {
     /// # Errors
     /// When a folder can't be listed.
     pub fn entry_count(&self) -> Result<u64, Error> {
-        Ok(self.shelf_names(Shelf::Entries)?.len() as u64)
+        self.shelf_count(Shelf::Entries)
     }
 
     /// Checks an entry that was written under another boot and may have lost blobs to a power cut: reads them all

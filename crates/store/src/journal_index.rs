@@ -60,7 +60,8 @@ impl Store {
             (1..threads).for_each(|_| drop(scope.spawn(search)));
             search();
         });
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
+        let found =
+            found.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
         Index { files, found }
     }
 }

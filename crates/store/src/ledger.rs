@@ -19,10 +19,15 @@ use std::path::{Path, PathBuf};
 use kache_core::key::EntryKey;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::clock::FileTime;
 use crate::fault::{self, Point};
+use crate::link::TMP_PREFIX;
 
 /// Version of the format; another one makes the directory foreign.
 const VERSION: &str = "1\n";
+/// A file under a temporary name that is this old belongs to a process that died, in seconds.
+const LEFTOVER_AGE_S: i64 = 3600;
+
 /// Longest mark that is read, in bytes.
 const MARK_BYTES_MAX: usize = 8 << 10;
 
@@ -152,6 +157,9 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
     for folder in ["deps", "examples"] {
         let dir = profile_dir.join(folder);
         for name in names(&dir)? {
+            if name.starts_with(TMP_PREFIX) {
+                discard_leftover(&dir.join(&name), LEFTOVER_AGE_S);
+            }
             if artifact_unit(&name).is_some_and(unmarked)
                 || (is_program_name(&name) && unmarked(&name) && dir.join(&name).is_file())
             {
@@ -168,6 +176,14 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
         }
     }
     Ok(false)
+}
+
+/// Removes what was in the making when its process died, unless somebody may still be at it. Nobody else would.
+fn discard_leftover(path: &Path, age_min_s: i64) {
+    let changed = fs::symlink_metadata(path).map(|meta| FileTime::changed(&meta));
+    if changed.is_ok_and(|changed| changed.age_s(FileTime::now()) >= age_min_s) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// The unit that a file with an extension in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
@@ -257,6 +273,17 @@ mod tests {
             fs::remove_file(dir.path().join(name)).expect("remove");
             assert!(!Ledger::open(dir.path(), "3-3").known_from_birth(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_dead_process_had_in_the_making_goes_and_is_no_artifact() {
+        let dir = profile();
+        put(&dir, "deps/.kache-0123456789abcdef-0");
+        assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
+        let left = dir.path().join("deps/.kache-0123456789abcdef-0");
+        assert!(left.exists(), "somebody may be at it");
+        discard_leftover(&left, 0);
+        assert!(!left.exists());
     }
 
     #[test]

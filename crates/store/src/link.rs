@@ -26,6 +26,9 @@ use crate::files::{TmpFile, create_new};
 use crate::inode_memo::{self, Redating};
 use crate::layout::unique_name;
 
+/// What names of files in the making start with, where outputs are placed.
+pub(crate) const TMP_PREFIX: &str = ".kache-";
+
 /// How a file came to its content: the rung really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -119,7 +122,7 @@ pub fn place(
     let source = File::open(blob).doing("open blob", blob)?;
     let meta = source.metadata().doing("look at blob", blob)?;
     let folder = dest.parent().unwrap_or(Path::new("."));
-    let tmp_path = folder.join(unique_name(".kache-"));
+    let tmp_path = folder.join(unique_name(TMP_PREFIX));
     let open_mode = permission.open_mode();
     let (tmp, file, mode) = match reflink(&source, &meta, &tmp_path, open_mode)? {
         Some((tmp, file)) => (tmp, file, Mode::Reflink),
@@ -161,7 +164,7 @@ pub fn place(
 /// When it can't be written; `dest` is then as it was.
 pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
     let folder = dest.parent().unwrap_or(Path::new("."));
-    let (tmp, mut file) = create(&folder.join(unique_name(".kache-")), Permission::Plain.open_mode())?;
+    let (tmp, mut file) = create(&folder.join(unique_name(TMP_PREFIX)), Permission::Plain.open_mode())?;
     io::Write::write_all(&mut file, bytes).doing("write", tmp.path())?;
     fault::point(Point::TextMade);
     tmp.rename_to(dest)
@@ -211,7 +214,7 @@ fn hard_link(blob: &Path, meta: &Metadata, dest: &Path) -> Result<bool, Error> {
     if (there.dev(), there.ino()) == (meta.dev(), meta.ino()) {
         return Ok(true);
     }
-    let tmp = TmpFile::at(dest.with_file_name(unique_name(".kache-")));
+    let tmp = TmpFile::at(dest.with_file_name(unique_name(TMP_PREFIX)));
     match fs::hard_link(blob, tmp.path()) {
         // Should another process have put the very inode there meanwhile, the rename does nothing and leaves the
         // temporary name to be removed.

@@ -105,14 +105,15 @@ impl Store {
     ) -> Result<Verification, Error> {
         let mut found = Verification::default();
         let needed = self.verify_entries(&mut found)?;
-        let blobs = self.shelf_files(Shelf::Blobs)?;
+        let blobs =
+            self.shelf_files(Shelf::Blobs, |digest, meta| (digest, meta.size(), FileTime::changed(meta)))?;
         let total = blobs.len() as u64;
         let orphan_age_s = i64::try_from(ORPHAN_AGE.as_secs()).unwrap_or(i64::MAX);
-        for (digest, meta) in blobs {
+        for (digest, size, changed) in blobs {
             found.blobs += 1;
             let needing = needed.get(&digest);
-            if needing.is_none() && FileTime::changed(&meta).age_s(FileTime::now()) >= orphan_age_s {
-                found.problems.push(Problem::OrphanBlob(digest, meta.size()));
+            if needing.is_none() && changed.age_s(FileTime::now()) >= orphan_age_s {
+                found.problems.push(Problem::OrphanBlob(digest, size));
             }
             if checksums == Checksums::Read {
                 match self.verify_blob(&digest) {

@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn volumes_come_and_go() {
-        for kind in [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Tmpfs, FileSystem::Ramfs] {
+        for kind in
+            [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Tmpfs, FileSystem::Ramfs]
+        {
             let Some(volume) = Volume::mount(kind) else { continue };
             let root = volume.root();
             fs::write(root.join("file"), "content").expect("write to the volume");

@@ -23,8 +23,14 @@ use crate::fixtures::ALL_KINDS;
 /// Without the variable.
 const SECONDS: u64 = 15;
 /// What runs beside the builds.
-const COMMANDS: &[&str] =
-    &["gc --max-age 0s", "purge", "sync --push", "sync --pull --all", "doctor --verify --repair", "daemon start"];
+const COMMANDS: &[&str] = &[
+    "gc --max-age 0s",
+    "purge",
+    "sync --push",
+    "sync --pull --all",
+    "doctor --verify --repair",
+    "daemon start",
+];
 
 /// Choices.
 struct Random(u64);
@@ -71,7 +77,12 @@ fn start(mut command: Command) -> Child {
 }
 
 /// One round: everything is started, some of it is killed, the rest goes on to its end.
-fn round(machine: &Machine, projects: &[Project<'_>], random: &mut Random, deaths: &mut BTreeMap<String, u32>) {
+fn round(
+    machine: &Machine,
+    projects: &[Project<'_>],
+    random: &mut Random,
+    deaths: &mut BTreeMap<String, u32>,
+) {
     let mut running = Vec::new();
     for project in projects {
         if random.below(3) == 0 {

@@ -30,6 +30,7 @@ mod resources;
 mod scripted;
 mod seeding;
 mod support;
+mod tampered;
 mod toolchains;
 mod verify;
 mod why_miss;

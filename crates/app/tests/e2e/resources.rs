@@ -92,6 +92,34 @@ fn a_cargo_build_without_inodes() {
     }
 }
 
+/// Few descriptors for commands, on a store that fills all of its folders.
+#[test]
+fn commands_with_few_descriptors() {
+    let lab = lean_lab().spoil();
+    let p = lab.project("w", PAIR);
+    p.cargo("build").ok();
+    for (shelf, files) in [("blobs", lab.blobs()), ("entries", lab.entries())] {
+        for number in 0..256 {
+            let name = format!("{number:02x}{}", "0".repeat(62));
+            let folder = lab.cache_dir().join("v1").join(shelf).join(&name[..2]);
+            fs::create_dir_all(&folder).expect("make a folder");
+            fs::copy(&files[0], folder.join(name)).expect("copy a file");
+        }
+    }
+    for args in ["list", "stats", "doctor --verify", "gc", "gc --dry-run", "purge", "why-miss dep", "report"]
+    {
+        let mut command = lab.command("/bin/sh");
+        command.args(["-c", &format!("ulimit -n 32; \"$0\" {args}")]).arg(lab.wrapper()).current_dir(p.dir());
+        let output = command.output().expect("start a shell");
+        // Doctor finds that the copied blobs have other names.
+        let fine = output.status.success() || args.starts_with("doctor");
+        assert!(
+            fine && !String::from_utf8_lossy(&output.stderr).contains("open files"),
+            "{args}: {output:?}"
+        );
+    }
+}
+
 /// Whether this process may become another user; where it may not, only CI minds.
 fn may_become_another() -> bool {
     let may = rustix::process::geteuid().is_root();
@@ -194,27 +222,30 @@ fn shift(lab: &Lab, seconds: i64) {
     let now = SystemTime::now();
     let by = Duration::from_secs(seconds.unsigned_abs());
     for path in walk(&lab.root()) {
-        let Ok(file) = fs::File::open(&path) else { continue };
-        let Ok(time) = file.metadata().and_then(|meta| meta.modified()) else { continue };
+        // Links lead out of the sandbox.
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(time) = meta.modified() else { continue };
+        if !meta.is_file() {
+            continue;
+        }
         // Times that kache has chosen are long past, whatever the clock says.
         if now.duration_since(time).is_ok_and(|age| age < Duration::from_secs(3600)) {
             let to = if seconds < 0 { time - by } else { time + by };
-            file.set_modified(to).expect("set a time");
+            fs::File::open(&path).and_then(|file| file.set_modified(to)).expect("set a time");
         }
     }
 }
 
-/// The clock was set back by two days, then forward by two years: what is there is from the future, or very old.
+/// The clock was set back by two days, or forward by three hundred: what is there is from the future, or very old.
 #[test]
 fn a_clock_that_was_set() {
-    for seconds in [2 * 86_400, -730 * 86_400] {
+    for seconds in [2 * 86_400, -300 * 86_400] {
         let lab = lean_lab();
         let one = lab.project("one", ALL_KINDS);
         one.cargo("run").same();
         let two = one.checkout("two");
         two.cargo("run").same().all_hit();
         shift(&lab, seconds);
-        // In memory, beside the files, nothing says when they were looked at: digests are found again.
         for p in [&one, &two] {
             p.nothing_to_do("build");
             p.wipe();

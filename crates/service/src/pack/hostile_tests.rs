@@ -48,7 +48,7 @@ fn forge_header(block: &mut [u8], random: &mut Random) {
     let mut header = tar::Header::new_old();
     header.as_mut_bytes().copy_from_slice(bytes);
     match random.below(4) {
-        0 => header.set_size(u64::from(random.next()) << random.below(32)),
+        0 => header.set_size(u64::from(random.number()) << random.below(32)),
         1 => header.set_entry_type(tar::EntryType::new(b"01234567gxLKSMV\0 "[random.below(17)])),
         2 => {
             let name: &[u8] = [&b"../../x"[..], b"/etc/x", b"entry.json", b"blobs/", b""][random.below(5)];
@@ -73,8 +73,8 @@ fn wrap(honest: &Manifest, tar: &[u8], random: &mut Random) -> (Vec<u8>, Manifes
     manifest.pack.size = bytes.len() as u64;
     manifest.pack.unpacked_size = tar.len() as u64;
     match random.below(10) {
-        0 => manifest.pack.unpacked_size = u64::from(random.next()),
-        1 => manifest.blobs[0].size = u64::from(random.next()),
+        0 => manifest.pack.unpacked_size = u64::from(random.number()),
+        1 => manifest.blobs[0].size = u64::from(random.number()),
         2 => manifest.blobs.reverse(),
         _ => {}
     }

@@ -24,7 +24,11 @@ pub fn bind_to_us(command: &mut Command) {
                 libc::getppid()
             };
             // It may have died just before.
-            if u32::try_from(ours) == Ok(parent) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+            if u32::try_from(ours) == Ok(parent) {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
+            }
         };
         // SAFETY: the closure allocates nothing and makes system calls only.
         unsafe { command.pre_exec(bind) };
