@@ -390,8 +390,10 @@ fn in_seeding() {
     let two = one.checkout("elsewhere/two");
     for point in SEEDED {
         two.wipe();
-        Trap::set(&lab, *point).spring(two.cargo("run"));
-        lab.assert_doctor_is_content();
+        let trap = Trap::set(&lab, *point);
+        // What dies is no process that Cargo waits for.
+        two.cargo("run").env("KACHE_FAULT", trap.order()).same();
+        assert!(trap.is_sprung(), "no process got to {point:?}");
         recovers(&lab, &two);
         one.nothing_to_do("build");
     }

@@ -250,15 +250,20 @@ fn a_clock_that_was_set() {
             p.nothing_to_do("build");
             p.wipe();
             p.cargo("run").same();
-            p.nothing_to_do("build");
+            // Sources from the future are newer than any build, for Cargo alone as well.
+            if seconds < 0 {
+                p.nothing_to_do("build");
+            }
         }
         assert!(lab.cli(&["gc", "--max-age", "3000d"]).status.success());
         let three = one.checkout("three");
         three.cargo("run").same();
         three.edit("gen/number.txt", "7", "8");
         three.cargo("run").same();
-        three.nothing_to_do("build");
-        one.nothing_to_do("build");
+        if seconds < 0 {
+            three.nothing_to_do("build");
+            one.nothing_to_do("build");
+        }
         lab.assert_doctor_is_content();
         for command in ["stats", "list", "report", "doctor"] {
             let output = lab.cli(&[command]);

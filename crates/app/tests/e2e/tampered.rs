@@ -32,7 +32,7 @@ const ACTS: &[(&str, Act)] = &[
     ("long", |file| {
         write(file, b"");
         let file = fs::File::options().write(true).open(file).expect("open");
-        file.set_len(200 << 20).expect("make it long");
+        file.set_len(70 << 20).expect("make it long");
     }),
     ("a directory", |file| {
         remove_tree(file);

@@ -59,6 +59,7 @@
 //! * Recording before the answer instead of after it: no cheaper.
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
+mod apart;
 mod bound;
 mod detach;
 mod extents;
@@ -84,6 +85,7 @@ mod seccomp;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
+pub use apart::apart;
 pub use bound::bind_to_us;
 pub use detach::detach_and_spawn;
 pub use extents::{Extent, Shared, extents};
