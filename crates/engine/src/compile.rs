@@ -91,6 +91,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     let stdout = tee_stdout(&mut child);
     let messages = pass_messages(&mut child, job, on_artifact);
     let status = child.wait()?;
+    fault::point(Point::CompilerEnded);
     let stdout = stdout.and_then(|reader| reader.join().ok()).unwrap_or(Some(Vec::new()));
     let observation = observer.and_then(sys::Observer::finish);
     drop(command.1);
@@ -196,6 +197,7 @@ fn pass_messages(
         match diagnostics::classify(line.strip_suffix(b"\n").unwrap_or(&line)) {
             Line::Artifact { path, emit } => {
                 on_artifact(Path::new(&path), &emit);
+                fault::point(Point::OutputReady);
                 messages.artifacts.push((path, emit));
             }
             Line::Message => {

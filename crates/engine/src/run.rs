@@ -259,7 +259,6 @@ impl<'a> Case<'a> {
     fn compile(&mut self, effort: Effort) -> std::io::Result<End> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
-        fault::point(Point::OutputsCleared);
         self.standing.mark();
         // An entry is compared with what comes out of empty state, and this directory's state may be anything.
         let is_private = self.verified.is_some() && effort.keeps_incremental();
@@ -281,9 +280,7 @@ impl<'a> Case<'a> {
             if emit == "metadata" && !editing {
                 standing.announce(store, self.unit, path);
             }
-            fault::point(Point::MetadataSettled);
         })?;
-        fault::point(Point::CompilerEnded);
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
         let clock = Instant::now();

@@ -63,7 +63,7 @@ points! {
     RepairBegun, "a repair has dropped an entry, its altered blob is there";
     OutputsCleared, "a unit's earlier outputs are gone, the compiler hasn't started";
     CompilerStarted, "the compiler runs";
-    MetadataSettled, "metadata has its final time, Cargo hasn't heard of it";
+    OutputReady, "the compiler has announced an output, Cargo hasn't heard of it";
     CompilerEnded, "the compiler has ended, nothing is stored";
     OutputsTaken, "all outputs are blobs, there is no entry";
     EntryStored, "entry and record are there, the ledger doesn't know";
