@@ -1,6 +1,8 @@
-"""A bucket in memory behind HTTP on loopback: just enough S3 for kache, without checking signatures. Counts requests."""
+"""A bucket in memory behind HTTP on loopback: just enough S3 for a cache, without checking signatures. Counts requests,
+and can take its time for each."""
 
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -10,12 +12,14 @@ NAME = "bench"
 
 
 class Bucket:
-    """The server; `requests` counts by method and kind, `bytes_in` and `bytes_out` what bodies held."""
+    """The server; `requests` counts by method and kind, `bytes_in` and `bytes_out` what bodies held. Each request waits
+    `delay_s` first."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
         self.bytes_in = self.bytes_out = 0
+        self.delay_s = 0.0
         self.lock = threading.Lock()
         bucket = self
 
@@ -63,6 +67,8 @@ class Bucket:
         kind = next((kind for kind in ("packs", "manifests", "inputs", "_manifests") if f"/{kind}/" in f"/{name}"), "list")
         with self.lock:
             self.requests[f"{request.command} {kind}"] += 1
+        if self.delay_s:
+            time.sleep(self.delay_s)
         return name
 
     def listing(self, query: dict[str, list[str]]) -> bytes:
@@ -80,10 +86,14 @@ class Bucket:
             self.requests.clear()
             self.bytes_in = self.bytes_out = 0
 
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
     def env(self) -> dict[str, str]:
         """Variables that make kache use it."""
         return {
-            "KACHE_S3_ENDPOINT": f"http://127.0.0.1:{self.server.server_port}",
+            "KACHE_S3_ENDPOINT": self.endpoint,
             "KACHE_S3_BUCKET": NAME,
             "KACHE_S3_ACCESS_KEY": "bench",
             "KACHE_S3_SECRET_KEY": "bench",

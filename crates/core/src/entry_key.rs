@@ -49,6 +49,7 @@ pub fn input_field(input: &Input) -> String {
         Input::Link(name) => format!("link {name}"),
         Input::Env(name) => format!("env {name}"),
         Input::MacroEnv(name) => format!("environment named in {name}"),
+        Input::PortableMacroEnv(name) => format!("environment named in {name}, less local paths"),
     }
 }
 

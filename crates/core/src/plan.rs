@@ -24,6 +24,8 @@
 //! | directory that existed before kache came, or was built in without it, be a program all that is left of that | not known from birth | private, current time |
 //! | interrupted build | mark is set before the file is placed | private, current time |
 //! | a dependency (or the build script's `output`) is newer than the canonical time | any | private, current time |
+//! | only that `output` is newer, and its run is the first one that anything here saw | no mark, run on record | `output` is set back, shared |
+//! | the build script ran again, and `output` changed or not | another run on record | private, current time |
 //! | `check`/clippy metadata, `.d`, executables that people edit | any | private, current time |
 //! | Cargo's new layout, with a directory for each unit | none | private, current time |
 //!

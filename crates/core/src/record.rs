@@ -35,6 +35,8 @@ pub enum Input {
     Env(String),
     /// All environment variables whose names occur in this proc-macro library: what it may read unreported.
     MacroEnv(String),
+    /// The same with tokens in place of local roots, where it is proven that nothing else of them matters.
+    PortableMacroEnv(String),
 }
 
 /// What an input looks like now.
@@ -75,6 +77,17 @@ impl InputRecord {
     /// Whether both name the same inputs in the same way.
     pub fn is_same(&self, other: &InputRecord) -> bool {
         (&self.inputs, &self.baked, self.rendered) == (&other.inputs, &other.baked, other.rendered)
+    }
+
+    /// The record without the local paths that proc macros may have seen.
+    pub fn without_macro_paths(&self) -> Self {
+        let free = |input: &Input| match input {
+            Input::MacroEnv(name) => Input::PortableMacroEnv(name.clone()),
+            other => other.clone(),
+        };
+        let mut inputs: Vec<Input> = self.inputs.iter().map(free).collect();
+        inputs.sort_unstable();
+        Self { inputs, ..self.clone() }
     }
 }
 

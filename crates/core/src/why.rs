@@ -99,7 +99,8 @@ impl Class {
                  do without it",
             ),
             Class::MacroVariable => Some(
-                "a proc macro names this variable and may read it; unset it for builds that don't need it",
+                "a proc macro names this variable and may read it; unset it for builds that don't need it. Where it only \
+                 holds the checkout's path, the next checkout hits if this compile had the same result",
             ),
             Class::Extern => Some("`kache why-miss` with that crate's name says why the dependency differs"),
             Class::BakedPath => Some(

@@ -3,6 +3,7 @@
 //! decided in `core::why`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use kache_core::digest::Digest;
@@ -33,11 +34,14 @@ pub fn collect(
             Input::Env(name) => {
                 done.call.env.get(name).and_then(|value| why::readable(name, value.to_str()?))
             }
-            Input::MacroEnv(library) => variables(store, done, library).map(|variables| {
-                macro_variables.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
-                let words = variables.iter().map(|(name, digest)| format!("{name}={}", digest.short()));
-                words.collect::<Vec<_>>().join(" ")
-            }),
+            Input::MacroEnv(library) | Input::PortableMacroEnv(library) => variables(store, done, library)
+                .map(|variables| {
+                    macro_variables.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
+                    let digest = |value: &OsStr| Digest::of(value.as_encoded_bytes());
+                    let words =
+                        variables.iter().map(|(name, value)| format!("{name}={}", digest(value).short()));
+                    words.collect::<Vec<_>>().join(" ")
+                }),
             Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
         };
         if let Some(value) = value.filter(|_| values.len() < VALUES_MAX) {
@@ -55,8 +59,12 @@ pub fn collect(
     }
 }
 
-/// The variables that a macro's library names, each with its value's digest.
-fn variables<'d>(store: &Store, done: &'d Finished<'_>, library: &str) -> Option<Vec<(&'d str, Digest)>> {
+/// The variables that a macro's library names.
+pub fn variables<'d>(
+    store: &Store,
+    done: &'d Finished<'_>,
+    library: &str,
+) -> Option<Vec<(&'d str, &'d OsStr)>> {
     let path = done.roots.path_of(library)?;
     let digest = DigestMemo::new(store).digest(Path::new(&path)).ok()??;
     macro_env::variables(store, &done.call.env, Path::new(&path), &digest)

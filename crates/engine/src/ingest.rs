@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
-use kache_core::entry_key;
 use kache_core::key::EntryKey;
 use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
@@ -30,6 +29,7 @@ use crate::facts;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
 use crate::reads::{self, Finished};
+use crate::witness;
 
 /// What storing came to.
 pub struct Ingested {
@@ -71,13 +71,10 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     baked.sort_unstable();
     baked.dedup();
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
-    reads::check_unchanged(store, done, &record, compiled)?;
+    // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
-    let observed = observer.observe_all(&record.inputs);
-    let observed = observed.map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
-    let (entry_key, entry_fields) =
-        entry_key::derive(&done.key.0, &record, &observed, done.roots, &done.unit.rendering);
-
+    witness::key(done, &observer, &record)?;
+    reads::check_unchanged(store, done, &record, compiled)?;
     let mut entry = describe(store, done, compiled, &info)?;
     let mut new_bytes = 0;
     let placement = done.standing.decide(
@@ -100,12 +97,12 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         });
     }
     fault::point(Point::OutputsTaken);
+    let record = witness::portable(store, done, &observer, &record, &entry).unwrap_or(record);
+    let (entry_key, entry_fields) = witness::key(done, &observer, &record)?;
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);
-    let oldest_s = entry.oldest_mtime_s().unwrap_or(done.standing.canonical_s);
-    done.standing.note_origin(done.call, entry_key, oldest_s);
     Ok(Ingested { key: entry_key, new_bytes, entry })
 }
 

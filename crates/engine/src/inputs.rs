@@ -73,6 +73,16 @@ impl<'a> Observer<'a> {
                 let digest = memo.digest(Path::new(&path)).ok()??;
                 macro_env::digest(self.store, self.env, Path::new(&path), &digest).map(Observed::Content)
             }
+            Input::PortableMacroEnv(name) => {
+                let path = self.roots.path_of(name)?;
+                let digest = memo.digest(Path::new(&path)).ok()??;
+                let variables = macro_env::variables(self.store, self.env, Path::new(&path), &digest)?;
+                let mut key = KeyWriter::new("portable macro environment");
+                for (name, value) in variables {
+                    key.digest(name, value_digest(value, self.roots));
+                }
+                Some(Observed::Content(key.finish().0))
+            }
         }
     }
 }

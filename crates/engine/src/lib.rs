@@ -27,4 +27,5 @@ mod reads;
 mod report;
 mod restore;
 mod verify;
+mod witness;
 mod world;

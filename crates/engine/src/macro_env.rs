@@ -2,6 +2,7 @@
 //! library. Which names occur is remembered for each library's content. Knows nothing about keys.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use kache_core::digest::Digest;
@@ -59,19 +60,19 @@ struct Names {
 pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
     let mut key = KeyWriter::new("macro environment");
     for (name, value) in variables(store, env, library, digest)? {
-        key.digest(name, value);
+        key.digest(name, Digest::of(value.as_encoded_bytes()));
     }
     Some(key.finish().0)
 }
 
-/// The variables that the library may read, by name, with digests of their values. What a macro makes of a path can't
-/// be seen, so a value counts as it is.
+/// The variables that the library may read, with their values. What a macro makes of a path can't be seen, so a value
+/// counts as it is until [`crate::witness`] has proven that its paths don't matter.
 pub fn variables<'e>(
     store: &Store,
     env: &'e Env,
     library: &Path,
     digest: &Digest,
-) -> Option<Vec<(&'e str, Digest)>> {
+) -> Option<Vec<(&'e str, &'e OsStr)>> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -89,8 +90,7 @@ pub fn variables<'e>(
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    let found = relevant.into_iter().filter(|(name, _)| names.found.contains(*name));
-    Some(found.map(|(name, value)| (name, Digest::of(value.as_encoded_bytes()))).collect())
+    Some(relevant.into_iter().filter(|(name, _)| names.found.contains(*name)).collect())
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

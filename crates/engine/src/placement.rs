@@ -5,8 +5,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use kache_core::entry::OutputKind;
+use kache_core::entry::{Entry, OutputKind};
 use kache_core::invocation::Invocation;
 use kache_core::key::EntryKey;
 use kache_core::plan::{self, EPOCH_S, Occupant, Place, Placement};
@@ -18,6 +19,9 @@ use kache_store::ledger::{Ledger, Origin, mark_in};
 use crate::world::TargetLayout;
 
 const SECOND_NS: i128 = 1_000_000_000;
+/// A second run of a build script starts later after the first than this: a Cargo lies between them. A file's own
+/// birth and the end of its first write are closer together.
+const RERUN_MIN: Duration = Duration::from_millis(20);
 
 /// A unit's standing in its profile directory.
 pub struct Standing {
@@ -36,6 +40,8 @@ struct ScriptRun {
     output: PathBuf,
     package_dir: PathBuf,
     newest_script_ns: i128,
+    /// No unit in this profile directory has seen an earlier run.
+    is_first: bool,
 }
 
 impl Standing {
@@ -51,7 +57,7 @@ impl Standing {
             let mark = artifact_mark(&ledger, layout, path).filter(|s| plan::is_canonical(*s));
             depths.push(mark.map_or(mtime, |s| i128::from(s) * SECOND_NS));
         }
-        let run = script_run(call, layout);
+        let run = script_run(call, layout, &ledger);
         if let Some(run) = &run {
             depths.push(run.newest_script_ns);
         }
@@ -118,9 +124,10 @@ impl Standing {
     }
 
     /// Puts on record which entry the unit's outputs are. Without it they can't be part of a snapshot.
-    pub fn note_origin(&self, call: &Invocation, entry: EntryKey, blob_s: i64) {
+    pub fn note_origin(&self, call: &Invocation, key: EntryKey, entry: &Entry) {
         let package_dir = crate::world::is_foreign(call).then(|| call.cwd.clone());
-        let _ = self.ledger.mark_with(&self.unit_id, blob_s, &Origin { entry, package_dir });
+        let blob_s = entry.oldest_mtime_s().unwrap_or_default();
+        let _ = self.ledger.mark_with(&self.unit_id, blob_s, &Origin { entry: key, package_dir });
     }
 }
 
@@ -136,8 +143,12 @@ pub fn mark_bypassed(call: &Invocation, session: &str) {
     let out_dir = Path::new(&call.cwd).join(out_dir);
     let profile_dir = out_dir.ancestors().skip(1).take(2).find(|dir| dir.join(".cargo-lock").exists());
     if let Some(profile_dir) = profile_dir {
+        let ledger = Ledger::open(profile_dir, session);
+        if let Some(run_dir) = call.env.text("OUT_DIR").and_then(|dir| Path::new(dir).parent()) {
+            is_first_run(run_dir, &ledger);
+        }
         // Without the mark the directory counts as foreign from the next session on: more bytes, nothing else.
-        let _ = Ledger::open(profile_dir, session).mark(&format!("{name}{}", extra.unwrap_or_default()), 0);
+        let _ = ledger.mark(&format!("{name}{}", extra.unwrap_or_default()), 0);
     }
 }
 
@@ -172,7 +183,7 @@ fn script_times(build_dir: &Path, package: &str) -> Vec<i128> {
 }
 
 /// The build script's run that the unit depends on, if any: Cargo says so by setting `OUT_DIR`.
-fn script_run(call: &Invocation, layout: &TargetLayout) -> Option<ScriptRun> {
+fn script_run(call: &Invocation, layout: &TargetLayout, ledger: &Ledger) -> Option<ScriptRun> {
     let run_dir = Path::new(call.env.text("OUT_DIR")?).parent()?;
     let name = run_dir.file_name()?.to_str()?;
     let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
@@ -186,13 +197,31 @@ fn script_run(call: &Invocation, layout: &TargetLayout) -> Option<ScriptRun> {
     }
     newest_script_ns = newest_script_ns.max(scripts.into_iter().max().unwrap_or(i128::MAX));
     let package_dir = PathBuf::from(call.env.text("CARGO_MANIFEST_DIR")?);
-    Some(ScriptRun { output: run_dir.join("output"), package_dir, newest_script_ns })
+    let is_first = is_first_run(run_dir, ledger);
+    Some(ScriptRun { output: run_dir.join("output"), package_dir, newest_script_ns, is_first })
+}
+
+/// Whether the build script's run in `run_dir` is the first that anything here saw. The file whose time tells when it
+/// started is written anew by each run (`src/cargo/core/compiler/custom_build.rs`, 1.95), and born with the first: that
+/// covers runs which other packages' scripts saw and no compiler call did.
+fn is_first_run(run_dir: &Path, ledger: &Ledger) -> bool {
+    let Ok(meta) = fs::metadata(run_dir.join("invoked.timestamp")) else { return false };
+    let (Ok(started), Ok(born)) = (meta.modified(), meta.created()) else { return false };
+    let started_ns = i128::from(meta.mtime()) * SECOND_NS + i128::from(meta.mtime_nsec());
+    let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
+    // Both are asked, because the ledger has to hear of every run.
+    let is_on_record = ledger.is_first_run(&name, started_ns);
+    is_on_record && started.duration_since(born).is_ok_and(|later| later < RERUN_MIN)
 }
 
 impl ScriptRun {
     /// Sets the time of `output` back to `to_s`, unless Cargo would then see a `rerun-if-changed` path as newer
-    /// (`src/cargo/core/compiler/fingerprint/mod.rs`, `find_stale_file`, 1.95).
+    /// (`src/cargo/core/compiler/fingerprint/mod.rs`, `find_stale_file`, 1.95), or something here may have seen an
+    /// earlier run: the rising time is all that tells Cargo to make that anew.
     fn set_back(&self, to_s: i64) -> bool {
+        if !self.is_first {
+            return false;
+        }
         let Ok(text) = fs::read_to_string(&self.output) else { return false };
         let to_ns = i128::from(to_s) * SECOND_NS;
         for line in text.lines() {

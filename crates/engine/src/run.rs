@@ -24,7 +24,7 @@ use kache_store::lock::{Lock, Locking};
 
 use crate::daemon_client::{Answer, Daemon, Names};
 use crate::incremental::{self, Effort};
-use crate::ingest::ingest;
+use crate::ingest::{Ingested, ingest};
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 pub use crate::pass::{End, refuse, without_settings};
@@ -189,8 +189,7 @@ impl<'a> Case<'a> {
         });
         match outcome {
             Ok(moved) => {
-                let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
-                self.standing.note_origin(self.call, key, oldest_s);
+                self.note_origin(key, entry);
                 self.event.outcome = Outcome::Hit;
                 let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
                 self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
@@ -319,7 +318,7 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.follow_up(&stored.key);
+                self.follow_up(&stored);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
@@ -327,9 +326,17 @@ impl<'a> Case<'a> {
         Ok(compiled.status.into())
     }
 
-    /// What a new entry entails for others.
-    fn follow_up(&self, key: &EntryKey) {
-        self.queue_upload(key);
+    /// Puts on record where the unit's outputs come from, for the snapshot that is taken after the build.
+    fn note_origin(&self, key: EntryKey, entry: &Entry) {
+        if self.settings.seed.value {
+            self.standing.note_origin(self.call, key, entry);
+        }
+    }
+
+    /// What a new entry entails, here and for others.
+    fn follow_up(&self, stored: &Ingested) {
+        self.note_origin(stored.key, &stored.entry);
+        self.queue_upload(&stored.key);
         self.sweep_if_full();
     }
 

@@ -9,6 +9,8 @@
 //! <profile dir>/.kache/units/ID   one mark for each unit; content: its canonical time in seconds, and where the unit is
 //!                                  the result of an entry: the entry's key, and for what comes from a registry or
 //!                                  a git checkout the package's directory; one on each line
+//! <profile dir>/.kache/runs/DIR   when the run of a build script in `build/DIR` started that units here saw first, in
+//!                                  nanoseconds since 1970
 //! ```
 //! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
 
@@ -102,6 +104,19 @@ impl Ledger {
         fault::point(Point::MarkWritten);
         Ok(())
     }
+
+    /// Whether the run of a build script in `build/<run>` that started at `started_ns` is the first one that a unit
+    /// here saw; `false` also when that can't be put on record.
+    pub fn is_first_run(&self, run: &str, started_ns: i128) -> bool {
+        let path = self.dir.join("runs").join(run);
+        let started = started_ns.to_string();
+        if let Ok(first) = fs::read_to_string(&path) {
+            return first == started;
+        }
+        let _ = fs::create_dir(self.dir.join("runs"));
+        // Units of the package that start at once write the same.
+        fs::write(&path, started).is_ok()
+    }
 }
 
 /// The record of a profile directory as it is, for looking at: checks and settles nothing.
@@ -160,7 +175,8 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
             if name.starts_with(TMP_PREFIX) {
                 discard_leftover(&dir.join(&name), LEFTOVER_AGE_S);
             }
-            if artifact_unit(&name).is_some_and(unmarked)
+            let is_second_name = folder == "examples" && is_second_name(&name);
+            if artifact_unit(&name).filter(|_| !is_second_name).is_some_and(unmarked)
                 || (is_program_name(&name) && unmarked(&name) && dir.join(&name).is_file())
             {
                 return Ok(true);
@@ -191,6 +207,13 @@ fn artifact_unit(name: &str) -> Option<&str> {
     let (stem, extension) = name.rsplit_once('.')?;
     let is_made_of_units = matches!(extension, "rlib" | "rmeta" | "so" | "dylib" | "a" | "wasm" | "exe");
     is_made_of_units.then(|| stem.strip_prefix("lib").unwrap_or(stem))
+}
+
+/// Whether this is how Cargo calls a library among the examples once more, for users: without hash. Shared libraries
+/// have no other name.
+fn is_second_name(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(stem, extension)| !is_program_name(stem) && !matches!(extension, "so" | "dylib"))
 }
 
 /// Whether this is how a program's file is called where Cargo has it made: `app-1a2b3c4d5e6f7a8b`. Its second name,
@@ -234,6 +257,8 @@ mod tests {
         assert_eq!(ledger.mark_of("a-1"), None);
         ledger.mark("a-1", 42).expect("mark");
         put(&dir, "deps/liba-1.rlib");
+        fs::create_dir(dir.path().join("examples")).expect("examples");
+        put(&dir, "examples/libx.rlib");
         let next = Ledger::open(dir.path(), "2-2");
         assert!(next.known_from_birth());
         assert_eq!(next.mark_of("a-1"), Some(42));
@@ -256,12 +281,27 @@ mod tests {
     }
 
     #[test]
+    fn the_first_run_of_a_script_stays_the_first() {
+        let dir = profile();
+        let ledger = Ledger::open(dir.path(), "1-1");
+        assert!(
+            ledger.is_first_run("p-1", 5) && ledger.is_first_run("p-1", 5) && ledger.is_first_run("p-2", 6)
+        );
+        assert!(!ledger.is_first_run("p-1", 7), "another run");
+        assert!(!Ledger::open(dir.path(), "2-2").is_first_run("p-1", 7), "remembered");
+        fs::remove_dir_all(dir.path().join(".kache")).expect("remove");
+        assert!(!ledger.is_first_run("p-1", 5), "no place to write");
+    }
+
+    #[test]
     fn foreign_artifacts_are_noticed_in_the_next_session_and_for_good() {
         for name in [
             "deps/libb-2.rmeta",
             "deps/libm-3.so",
             "deps/app-0123456789abcdef",
             "examples/ex-0123456789abcdef",
+            "examples/libex-0123456789abcdef.rlib",
+            "examples/libex.so",
             "build/p-1/build_script_build-9",
         ] {
             let dir = profile();

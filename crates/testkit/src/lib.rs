@@ -19,6 +19,7 @@
 //! ```
 
 mod audit;
+mod aws;
 mod cargo;
 mod fake;
 mod files;
@@ -31,6 +32,7 @@ mod toolchain;
 mod volume;
 
 pub use audit::{Audit, Call};
+pub use aws::AwsServices;
 pub use cargo::{Cargo, Group, Run, Running};
 pub use fake::FakeRustc;
 pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk};

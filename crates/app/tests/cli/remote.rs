@@ -1,6 +1,6 @@
 //! The remote as commands use it: whose credentials sign, what `kache doctor` finds out, what is said without a remote.
 
-use kache_testkit::{Mischief, S3};
+use kache_testkit::{AwsServices, Mischief, S3};
 
 use crate::{Home, Variables};
 
@@ -74,6 +74,71 @@ fn credentials_are_taken_in_the_documented_order() {
     let (key, said) = signer(&home, &server, &[]);
     assert_eq!(key, None);
     assert!(said.contains("kache doctor"), "{said}");
+}
+
+/// Roles, single sign-on, web identity, containers and instances, each where AWS documents it.
+#[test]
+fn services_that_hand_out_credentials_are_asked() {
+    let (server, services) = (S3::start(), AwsServices::start());
+    let home = Home::new();
+    let token = home.write("token", "JWT");
+    let session = "sso_session = my\nsso_account_id = 123456789012\nsso_role_name = r\n";
+    let legacy = "sso_start_url = https://x.example/start\nsso_region = us-east-1\n\
+                  sso_account_id = 123456789012\nsso_role_name = r\n";
+    home.write(
+        ".aws/config",
+        &format!(
+            "[profile base]\naws_access_key_id = AKBASE\naws_secret_access_key = s\n\
+             [profile role]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = base\nregion = us-east-1\n\
+             [profile fromenv]\nrole_arn = arn:aws:iam::1:role/r\ncredential_source = Environment\n\
+             [profile web]\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = {}\n\
+             [sso-session my]\nsso_start_url = https://x.example/start\nsso_region = us-east-1\n\
+             sso_registration_scopes = sso:account:access\n\
+             [profile sso]\n{session}[profile legacy]\n{legacy}",
+            token.display()
+        ),
+    );
+    let cached = |access: &str, expires: &str| {
+        format!(
+            r#"{{"startUrl":"https://x.example/start","region":"us-east-1","accessToken":"{access}","expiresAt":"{expires}","clientId":"c","clientSecret":"s","registrationExpiresAt":"2099-01-01T00:00:00Z","refreshToken":"r"}}"#
+        )
+    };
+    // Named after the SHA-1 of the session's name and of the start address.
+    let of_session = ".aws/sso/cache/3ece1471f44f63177cbc35ba0b904e0c096b6783.json";
+    home.write(
+        ".aws/sso/cache/80c7f57c51e0449101de09ef74138a588ea0d4a6.json",
+        &cached("LEGACY", "2099-01-01T00:00:00Z"),
+    );
+    home.write(of_session, &cached("CACHED", "2099-01-01T00:00:00Z"));
+    let metadata = services.at("");
+    let container = services.at("/container");
+    let token = token.to_str().expect("UTF-8");
+    let aws = [("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let web = [("AWS_WEB_IDENTITY_TOKEN_FILE", token), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")];
+    let in_container = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str())];
+    let pod = [in_container[0], ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token)];
+    let on_instance =
+        [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str())];
+    let profile = |name| [("KACHE_S3_PROFILE", name)];
+    let places = services.env();
+    let places: Vec<_> = places.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let check = |parts: &[Variables], expected: &str| {
+        let env: Vec<_> = places.iter().chain(parts.iter().copied().flatten()).copied().collect();
+        let (key, said) = signer(&home, &server, &env);
+        assert_eq!(key.as_deref(), Some(expected), "{parts:?}: {said}");
+    };
+    check(&[&profile("role")], "AKROLEAKBASE");
+    check(&[&profile("fromenv"), &aws], "AKROLEAKENV");
+    check(&[&profile("web")], "AKWEB");
+    check(&[&profile("sso")], "AKSSOCACHED");
+    check(&[&profile("legacy")], "AKSSOLEGACY");
+    check(&[&web], "AKWEB");
+    check(&[&in_container], "AKCONTAINER");
+    check(&[&pod], "AKCONTAINERTOKEN");
+    check(&[&on_instance], "AKINSTANCE");
+    check(&[&on_instance, &web, &aws], "AKENV");
+    home.write(of_session, &cached("CACHED", "2020-01-01T00:00:00Z"));
+    check(&[&profile("sso")], "AKSSOREFRESHED");
 }
 
 #[test]

@@ -141,6 +141,20 @@ pub fn var(input: TokenStream) -> TokenStream {
     literal(format!("{:?}", env::var(input.to_string())))
 }
 
+/// Length of the package's path.
+#[proc_macro]
+pub fn path_length(_: TokenStream) -> TokenStream {
+    literal(here("").to_str().unwrap().len().to_string())
+}
+
+/// First letter of the workspace directory's name.
+#[proc_macro]
+pub fn path_name(_: TokenStream) -> TokenStream {
+    let package = here("");
+    let workspace = package.components().rev().nth(1).unwrap().as_os_str().to_str().unwrap().to_owned();
+    literal(workspace[..1].to_owned())
+}
+
 /// Evaluates `env!("X")` by itself, as macro-string does.
 #[proc_macro]
 pub fn evaluate(input: TokenStream) -> TokenStream {

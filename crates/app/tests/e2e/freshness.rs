@@ -313,3 +313,41 @@ fn script_that_uses_metadata_of_another_one() {
         p.nothing_to_do("build");
     }
 }
+
+/// A script reads a file that it doesn't declare, and a declared variable goes forth and back. What was built with the
+/// first run's result is stale after the third, although only another unit was served then: the run may not be dated
+/// back, for nothing else tells Cargo.
+#[test]
+fn script_that_ran_again_is_not_dated_back() {
+    let lab = lean_lab();
+    let hidden = lab.write("hidden", "1");
+    lab.set_env("HIDDEN", &hidden);
+    let take = "pub const V: &str = env!(\"V\");\n";
+    let manifest = ["x", "y"].map(|name| format!("[[example]]\nname = \"{name}\"\ncrate-type = [\"lib\"]\n"));
+    let manifest =
+        format!("[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n{}", manifest.concat());
+    let script = "fn main() {
+    println!(\"cargo:rerun-if-env-changed=FLIP\");
+    let hidden = std::fs::read_to_string(std::env::var(\"HIDDEN\").unwrap()).unwrap();
+    println!(\"cargo:rustc-env=V={hidden}\");
+}
+";
+    let main = format!("{take}fn main() {{\n    println!(\"{{V}}\");\n}}\n");
+    let files = [
+        ("Cargo.toml", manifest.as_str()),
+        ("build.rs", script),
+        ("src/main.rs", &main),
+        ("examples/x.rs", take),
+        ("examples/y.rs", take),
+    ];
+    let one = lab.project("one", &files);
+    let two = lab.project("two", &files);
+    lab.write("hidden", "2");
+    two.cargo("build --example y").env("FLIP", "a").ok();
+    lab.write("hidden", "1");
+    assert_eq!(one.cargo("run").env("FLIP", "a").ok().stdout, "1\n");
+    lab.write("hidden", "2");
+    one.cargo("build --example x").env("FLIP", "b").ok();
+    one.cargo("build --example y").env("FLIP", "a").ok().all_hit();
+    assert_eq!(one.cargo("run").env("FLIP", "a").ok().stdout, "2\n");
+}

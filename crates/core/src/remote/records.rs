@@ -25,7 +25,11 @@ pub fn is_acceptable(record: &InputRecord) -> bool {
 fn is_harmless(input: &Input) -> bool {
     let (name, is_path) = match input {
         Input::Env(name) => (name, false),
-        Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::MacroEnv(name) => (name, true),
+        Input::File(name)
+        | Input::Dir(name)
+        | Input::Link(name)
+        | Input::MacroEnv(name)
+        | Input::PortableMacroEnv(name) => (name, true),
     };
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['\0', '\u{1}', '\u{2}']) {
         return false;

@@ -248,7 +248,7 @@ impl Reader<'_> {
             let counts = match input {
                 Input::File(name) | Input::Dir(name) | Input::Link(name) => !is_own(name),
                 Input::Env(_) => observer.observe(input).is_some_and(|now| now.to_string() == value),
-                Input::MacroEnv(_) => false,
+                Input::MacroEnv(_) | Input::PortableMacroEnv(_) => false,
             };
             counts.then(|| (input.clone(), value))
         });
@@ -259,7 +259,7 @@ impl Reader<'_> {
     fn macros(&self, evidence: &Evidence) -> Vec<(Digest, Digest)> {
         let memo = DigestMemo::new(self.store);
         let libraries = evidence.record.inputs.iter().filter_map(|input| match input {
-            Input::MacroEnv(name) => self.around.roots.path_of(name),
+            Input::MacroEnv(name) | Input::PortableMacroEnv(name) => self.around.roots.path_of(name),
             _ => None,
         });
         let seen = libraries.filter_map(|path| {
