@@ -237,6 +237,45 @@ impl Event {
     }
 }
 
+/// As much of an event as it takes to find it among many: reading only this from a line takes a fraction of the time.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Glimpse<'a> {
+    version: u32,
+    /// As in [`Event`].
+    pub at_ms: u64,
+    /// As in [`Event`].
+    #[serde(borrow, default)]
+    pub session: Cow<'a, str>,
+    /// As in [`Event`].
+    #[serde(borrow)]
+    pub crate_name: Cow<'a, str>,
+    /// As in [`Event`].
+    #[serde(borrow, default)]
+    pub package: Cow<'a, str>,
+    /// As in [`Event`].
+    #[serde(borrow, default)]
+    pub kind: Cow<'a, str>,
+    /// As in [`Event`].
+    #[serde(borrow, default)]
+    pub mode: Cow<'a, str>,
+    /// As in [`Event`].
+    pub outcome: Outcome,
+    /// As in [`Event`].
+    #[serde(default)]
+    pub entry_key: Option<EntryKey>,
+}
+
+impl<'a> Glimpse<'a> {
+    /// Reads one line; `None` for what is not an event of this version.
+    pub fn decode(line: &'a [u8]) -> Option<Self> {
+        if line.len() > EVENT_BYTES_MAX * 2 {
+            return None;
+        }
+        let glimpse: Glimpse<'a> = serde_json::from_slice(line).ok()?;
+        (glimpse.version == VERSION).then_some(glimpse)
+    }
+}
+
 fn truncate(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let mut end = bytes_max;
@@ -275,6 +314,21 @@ mod tests {
         let back = Event::decode(&line).expect("own output");
         assert_eq!(back.crate_name, "demo");
         assert!(back.detail.is_some_and(|d| d.ends_with('…')));
+    }
+
+    #[test]
+    fn a_glimpse_shows_what_the_event_has() {
+        let mut event = Event::new("a_crate", Outcome::Dup);
+        event.at_ms = 7;
+        event.session = "1-2 \"quoted\"".to_owned();
+        event.package = "a-crate".to_owned();
+        event.entry_key = Some(EntryKey(crate::digest::Digest::of(b"e")));
+        let line = event.encode();
+        let glimpse = Glimpse::decode(&line).expect("own output");
+        assert_eq!(glimpse.session, event.session);
+        assert_eq!((&*glimpse.crate_name, &*glimpse.package), ("a_crate", "a-crate"));
+        assert_eq!((glimpse.at_ms, glimpse.outcome, glimpse.entry_key), (7, Outcome::Dup, event.entry_key));
+        assert_eq!(Glimpse::decode(&line[..line.len() / 2]), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use kache_core::invocation::Invocation;
 use kache_core::paths::{Root, Roots};
 use kache_core::remap::{self, Adjustments};
 use kache_store::clock::FileTime;
+use kache_store::fault::{self, Point};
 use kache_store::sys::{self, Observation, Probes, Scope, Writes};
 
 /// Most bytes of messages that are kept for storing; longer ones are passed on all the same.
@@ -74,7 +75,8 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         keeps_incremental: job.keeps_incremental,
         link_report: link_report.as_ref().map(|path| path.to_string_lossy().into_owned()),
     };
-    let command = command(job, &adjustments)?;
+    let mut command = command(job, &adjustments)?;
+    sys::bind_to_us(&mut command.0);
     let started = FileTime::now_coarse();
     let started_in_target = stamp_now(job.out_dir).unwrap_or(started);
     let clock = Instant::now();
@@ -83,14 +85,13 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
             command.0,
             Scope { ignored: ignored.clone(), probes: Probes::Existence, writes: Writes::Observe },
         )?,
-        None => {
-            let mut command = command.0;
-            (command.spawn()?, None)
-        }
+        None => (command.0.spawn()?, None),
     };
+    fault::point(Point::CompilerStarted);
     let stdout = tee_stdout(&mut child);
     let messages = pass_messages(&mut child, job, on_artifact);
     let status = child.wait()?;
+    fault::point(Point::CompilerEnded);
     let stdout = stdout.and_then(|reader| reader.join().ok()).unwrap_or(Some(Vec::new()));
     let observation = observer.and_then(sys::Observer::finish);
     drop(command.1);
@@ -196,6 +197,7 @@ fn pass_messages(
         match diagnostics::classify(line.strip_suffix(b"\n").unwrap_or(&line)) {
             Line::Artifact { path, emit } => {
                 on_artifact(Path::new(&path), &emit);
+                fault::point(Point::OutputReady);
                 messages.artifacts.push((path, emit));
             }
             Line::Message => {

@@ -19,6 +19,7 @@ use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
 use kache_store::clock::boot_id;
+use kache_store::fault::{self, Point};
 use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 
@@ -95,11 +96,13 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
             executable: output.executable,
         });
     }
+    fault::point(Point::OutputsTaken);
     let record = witness::portable(store, done, &observer, &record, &entry).unwrap_or(record);
     let (entry_key, entry_fields) = witness::key(done, &observer, &record)?;
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;
+    fault::point(Point::EntryStored);
     Ok(Ingested { key: entry_key, new_bytes, entry })
 }
 

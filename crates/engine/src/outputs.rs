@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use kache_core::entry::{OutputKind, is_safe_name};
 use kache_core::reason::NotStored;
 use kache_core::unit::{CrateType, Mode, Unit};
+use kache_store::fault::{self, Point};
 
 /// One output file of a finished compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,4 +104,5 @@ pub fn clear(unit: &Unit) {
     for path in debug_files(unit) {
         let _ = fs::remove_file(path);
     }
+    fault::point(Point::OutputsCleared);
 }

@@ -14,6 +14,7 @@ use kache_core::plan::{Occupant, Placement};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::blobs::BlobState;
+use kache_store::fault::{self, Point};
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use crate::placement::Standing;
@@ -95,6 +96,7 @@ pub fn apply(
     texts: &Texts,
     standing: &Standing,
 ) -> Result<Moved, RestoreError> {
+    fault::point(Point::RestoreChecked);
     let out_dir = Path::new(&unit.out_dir);
     let kinds: Vec<_> = entry.outputs.iter().map(|output| output.kind).collect();
     let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
@@ -122,8 +124,10 @@ pub fn apply(
             Mode::HardLink => moved.linked_bytes += output.size,
             Mode::Copy => moved.copied_bytes += output.size,
         }
+        fault::point(Point::OutputPlaced);
     }
     link::place_bytes(texts.dep_info.as_bytes(), &out_dir.join(&entry.dep_info_name))?;
+    fault::point(Point::OutputsPlaced);
     Ok(moved)
 }
 

@@ -19,11 +19,12 @@ use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
 use kache_store::Store;
+use kache_store::fault::{self, Point};
 use kache_store::lock::{Lock, Locking};
 
 use crate::daemon_client::{Answer, Daemon, Names};
 use crate::incremental::{self, Effort};
-use crate::ingest::ingest;
+use crate::ingest::{Ingested, ingest};
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 pub use crate::pass::{End, refuse, without_settings};
@@ -186,6 +187,7 @@ impl<'a> Case<'a> {
         let outcome = restore::check(&self.store, entry, &self.roots).and_then(|texts| {
             let moved = restore::apply(&self.store, entry, self.unit, &texts, &self.standing)?;
             restore::replay(&texts);
+            fault::point(Point::Replayed);
             Ok(moved)
         });
         match outcome {
@@ -321,7 +323,7 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
-                self.follow_up(stored.key, &stored.entry);
+                self.follow_up(&stored);
             }
             Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
         }
@@ -336,10 +338,10 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What a new entry entails for others.
-    fn follow_up(&self, key: EntryKey, entry: &Entry) {
-        self.note_origin(key, entry);
-        self.queue_upload(&key);
+    /// What a new entry entails, here and for others.
+    fn follow_up(&self, stored: &Ingested) {
+        self.note_origin(stored.key, &stored.entry);
+        self.queue_upload(&stored.key);
         self.sweep_if_full();
     }
 

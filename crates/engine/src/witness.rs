@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kache_core::digest::Digest;
-use kache_core::entry::{Entry, Text};
+use kache_core::entry::{Entry, OutputKind, Text};
 use kache_core::entry_key;
 use kache_core::key::{EntryKey, Field, KeyWriter};
 use kache_core::paths::Root;
@@ -97,10 +97,13 @@ fn visible_roots(store: &Store, done: &Finished<'_>, record: &InputRecord) -> Op
     Some(roots)
 }
 
-/// Digest of everything that a hit brings back.
+/// Digest of everything that a hit brings back. An rlib that was compiled incrementally has members with random names
+/// (rustc 1.95): there the metadata speaks for it, which holds a hash of the whole expanded crate.
 fn result(entry: &Entry) -> Digest {
     let mut key = KeyWriter::new("result");
-    for output in &entry.outputs {
+    let has_metadata = entry.outputs.iter().any(|output| output.kind == OutputKind::Metadata);
+    let is_random = |kind| entry.incremental && has_metadata && kind == OutputKind::Rlib;
+    for output in entry.outputs.iter().filter(|output| !is_random(output.kind)) {
         key.digest(&output.name, output.digest);
     }
     for (name, text) in [("dep-info", &entry.dep_info), ("stderr", &entry.stderr), ("stdout", &entry.stdout)]

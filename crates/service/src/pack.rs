@@ -53,5 +53,8 @@ pub enum UnpackError {
 }
 
 #[cfg(test)]
+#[path = "pack/hostile_tests.rs"]
+mod hostile_tests;
+#[cfg(test)]
 #[path = "pack/tests.rs"]
 mod tests;

@@ -120,3 +120,27 @@ impl tracing::Subscriber for Warnings {
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
 }
+/// Choices that a number fixes.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        // Neighbouring seeds have nothing in common, and none of them is zero.
+        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    pub fn number(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        u32::try_from(self.0 >> 32).expect("32 bits")
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.number()).expect("it fits") % end.max(1)
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.number().to_le_bytes()[0]
+    }
+}

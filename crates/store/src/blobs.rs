@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::clock::{FileTime, set_mtime};
 use crate::error::{Doing, Error, unless_absent};
+use crate::fault::{self, Point};
 use crate::files::{Content, TmpFile, read_capped, remove};
 use crate::hashing::hash_file;
 use crate::inode_memo::{self, Redating, Remembered};
@@ -101,7 +102,9 @@ impl Store {
             IngestHow::Link => self.link_tmp(file, &meta)?,
             IngestHow::Clone => self.clone_tmp(file, &meta)?,
         };
+        fault::point(Point::BlobMade);
         finish(&open, tmp.path(), digest, mtime_s, permission)?;
+        fault::point(Point::BlobFinished);
         let stored = self.admit(&tmp, digest, BlobStat { size: meta.len(), mtime_s })?;
         if how == IngestHow::Link && matches!(stored, Stored::New(_)) {
             // For a file that became the blob's inode this says nothing new; for one that didn't, a failure leaves it
@@ -179,7 +182,9 @@ impl Store {
     /// # Errors
     /// When it is there and can't be removed.
     pub fn heal(&self, digest: &Digest) -> Result<(), Error> {
-        remove(&self.blob_path(digest)).map(drop)
+        remove(&self.blob_path(digest))?;
+        fault::point(Point::BlobRemoved);
+        Ok(())
     }
 
     /// The stat of a blob that is there and certainly right: by its memo, or else read once more. A wrong one is
@@ -264,6 +269,7 @@ impl Store {
         for _ in 0..ATTEMPTS {
             match with_folder(&path, || link_or_rename(tmp.path(), &path)) {
                 Ok(()) => {
+                    fault::point(Point::BlobAdmitted);
                     self.new_bytes.fetch_add(stat.size, Ordering::Relaxed);
                     return Ok(Stored::New(stat));
                 }

@@ -11,6 +11,7 @@ use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
 use crate::error::{Doing, Error, is_absent};
+use crate::fault::{self, Point};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Shelf, Store};
 
@@ -97,7 +98,9 @@ impl Store {
         }
         let json = serde_json::to_vec(evidence).unwrap_or_default();
         self.publish_bytes(&self.evidence_path(key), &json)?;
+        fault::point(Point::EvidencePublished);
         self.publish_bytes(&self.entry_path(key), &entry.encode())?;
+        fault::point(Point::EntryPublished);
         self.note_usage(self.new_bytes.swap(0, Ordering::Relaxed));
         Ok(())
     }
@@ -127,6 +130,7 @@ impl Store {
     /// When a file is there and can't be removed.
     pub fn drop_entry(&self, key: &EntryKey) -> Result<(), Error> {
         remove(&self.entry_path(key))?;
+        fault::point(Point::EntryDropped);
         remove(&self.evidence_path(key))?;
         Ok(())
     }
@@ -160,11 +164,12 @@ impl Store {
     /// # Errors
     /// When a folder can't be listed: a part of the entries would be worse than none.
     pub fn entries(&self) -> Result<impl Iterator<Item = EntryStat> + use<>, Error> {
-        Ok(self.shelf_files(Shelf::Entries)?.into_iter().map(|(digest, meta)| EntryStat {
+        let stats = self.shelf_files(Shelf::Entries, |digest, meta| EntryStat {
             key: EntryKey(digest),
             file_bytes: meta.len(),
-            used: FileTime::modified(&meta),
-        }))
+            used: FileTime::modified(meta),
+        })?;
+        Ok(stats.into_iter())
     }
 
     /// How many entries there are; cheaper than looking at each.
@@ -172,7 +177,7 @@ impl Store {
     /// # Errors
     /// When a folder can't be listed.
     pub fn entry_count(&self) -> Result<u64, Error> {
-        Ok(self.shelf_names(Shelf::Entries)?.len() as u64)
+        self.shelf_count(Shelf::Entries)
     }
 
     /// Checks an entry that was written under another boot and may have lost blobs to a power cut: reads them all
@@ -219,6 +224,7 @@ impl Store {
         let path = self.entry_path(key);
         let used = std::fs::metadata(&path).and_then(|meta| meta.modified());
         self.publish_bytes(&path, &durable.encode())?;
+        fault::point(Point::EntrySettled);
         if let Ok(used) = used {
             let dated = File::options().write(true).open(&path).and_then(|file| file.set_modified(used));
             dated.doing("set the time of", &path)?;

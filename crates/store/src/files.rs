@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use kache_core::digest::Digest;
 
 use crate::error::{Doing, Error, is_absent, unless_absent};
+use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store, with_folder};
 
 /// What a capped read found.
@@ -108,31 +109,58 @@ impl Store {
         let (tmp, mut file) = self.new_tmp()?;
         file.write_all(bytes).doing("write", tmp.path())?;
         file.set_permissions(Permissions::from_mode(0o600)).doing("set permissions of", tmp.path())?;
-        tmp.rename_to(dest)
+        fault::point(Point::TmpWritten);
+        tmp.rename_to(dest)?;
+        fault::point(Point::TmpRenamed);
+        Ok(())
     }
 }
 
 impl Store {
-    /// The files of one shelf whose names are digests. Others are not the store's.
-    pub(crate) fn shelf_files(&self, shelf: Shelf) -> Result<Vec<(Digest, Metadata)>, Error> {
+    /// What `keep` makes of each file of one shelf whose name is a digest. Others are not the store's.
+    pub(crate) fn shelf_files<T>(
+        &self,
+        shelf: Shelf,
+        mut keep: impl FnMut(Digest, &Metadata) -> T,
+    ) -> Result<Vec<T>, Error> {
         let mut files = Vec::new();
-        for (digest, item) in self.shelf_names(shelf)? {
+        self.each_in_shelf(shelf, |digest, item| {
             match unless_absent(item.metadata()).doing("look at", &item.path())? {
-                Some(meta) if meta.is_file() => files.push((digest, meta)),
+                Some(meta) if meta.is_file() => files.push(keep(digest, &meta)),
                 Some(_) | None => {}
             }
-        }
+            Ok(())
+        })?;
         Ok(files)
     }
 
-    /// What one shelf has under names that are digests.
-    pub(crate) fn shelf_names(&self, shelf: Shelf) -> Result<Vec<(Digest, DirEntry)>, Error> {
-        let mut names = Vec::new();
-        for folder in list(&self.shelf_dir(shelf))? {
-            let items = list(&folder.path())?.into_iter();
-            names.extend(items.filter_map(|item| Some((item.file_name().to_str()?.parse().ok()?, item))));
+    /// How many names of one shelf are digests.
+    pub(crate) fn shelf_count(&self, shelf: Shelf) -> Result<u64, Error> {
+        let mut count = 0;
+        self.each_in_shelf(shelf, |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Goes through one shelf. What a listing gives keeps its folder open, so nothing of one folder lives on when the next
+    /// one is looked at: there are 256, and fewer descriptors than that are common.
+    fn each_in_shelf(
+        &self,
+        shelf: Shelf,
+        mut look: impl FnMut(Digest, &DirEntry) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let folders: Vec<PathBuf> =
+            list(&self.shelf_dir(shelf))?.into_iter().map(|folder| folder.path()).collect();
+        for folder in folders {
+            for item in list(&folder)? {
+                if let Some(digest) = item.file_name().to_str().and_then(|name| name.parse().ok()) {
+                    look(digest, &item)?;
+                }
+            }
         }
-        Ok(names)
+        Ok(())
     }
 }
 

@@ -30,10 +30,10 @@ impl Store {
     /// When a folder can't be listed.
     pub fn blob_index(&self) -> Result<BlobIndex, Error> {
         let mut index = BlobIndex::default();
-        for (digest, meta) in self.shelf_files(Shelf::Blobs)? {
+        self.shelf_files(Shelf::Blobs, |digest, meta| {
             index.inodes.insert((meta.dev(), meta.ino()));
             index.digests.insert(digest);
-        }
+        })?;
         Ok(index)
     }
 }

@@ -9,6 +9,7 @@ use kache_core::digest::Digest;
 
 use crate::blobs::{BlobStat, Stored};
 use crate::error::{Doing, Error};
+use crate::fault::{self, Point};
 use crate::files::TmpFile;
 use crate::hashing::Hasher;
 use crate::layout::Store;
@@ -102,6 +103,7 @@ impl Incoming<'_> {
         if self.hasher.finish() != *expected {
             return Ok(None);
         }
+        fault::point(Point::BlobReceived);
         let Scratch { tmp, file } = self.scratch;
         let stat = BlobStat { size: self.size, mtime_s };
         self.store.adopt(&tmp, &file, expected, stat, permission).map(Some)

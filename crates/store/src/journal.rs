@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kache_core::event::{EVENT_BYTES_MAX, Event};
 
 use crate::error::{Doing, Error};
+use crate::fault::{self, Point};
 use crate::files::{open_append, remove};
 use crate::layout::Store;
 use crate::lock::Locking;
@@ -71,10 +72,12 @@ impl Store {
         let path = self.current_journal();
         let mut file = open_append(&path).doing("open journal", &path)?;
         let line = event.encode();
+        fault::point(Point::JournalOpened);
         let written = file.write(&line).doing("append to journal", &path)?;
         if written < line.len() {
             return Err(Error::new("append to journal", path, io::ErrorKind::WriteZero));
         }
+        fault::point(Point::JournalAppended);
         if file.metadata().is_ok_and(|meta| meta.len() >= rotate_bytes) {
             self.rotate_journal(rotate_bytes)?;
         }
@@ -141,6 +144,7 @@ impl Store {
         let end_ms = u64::try_from(now_ms).unwrap_or(0).max(newest + 1);
         let dest = self.journal_dir().join(format!("{end_ms:013}.jsonl"));
         fs::rename(&current, &dest).doing("rotate journal", &current)?;
+        fault::point(Point::JournalRotated);
         full.push((end_ms, dest));
         for (_, path) in full.iter().rev().skip(KEPT_FILES) {
             remove(path)?;
@@ -178,18 +182,20 @@ impl Iterator for Events {
 }
 
 /// Reads up to and including a newline; of a line that is too long to be an event, only pieces.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
     reader.take(4 * EVENT_BYTES_MAX as u64).read_until(b'\n', line)
 }
 
 /// The event of a line, or the one that was appended to a torn line's beginning.
 fn decode(line: &[u8]) -> Option<Event> {
+    Event::decode(line).or_else(|| Event::decode(&line[last_start(line)?..]))
+}
+
+/// Where the last event of a line begins, if there is any sign of one.
+pub(crate) fn last_start(line: &[u8]) -> Option<usize> {
     const START: &[u8] = b"{\"version\":";
-    Event::decode(line).or_else(|| {
-        let at = line.windows(START.len()).rposition(|window| window == START)?;
-        Event::decode(&line[at..])
-    })
+    line.windows(START.len()).rposition(|window| window == START)
 }
 
 /// Follows the journal as it grows: each call gives what was appended since the one before.

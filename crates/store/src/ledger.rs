@@ -15,14 +15,21 @@
 //! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kache_core::key::EntryKey;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::clock::FileTime;
+use crate::fault::{self, Point};
+use crate::link::TMP_PREFIX;
+
 /// Version of the format; another one makes the directory foreign.
 const VERSION: &str = "1\n";
+/// A file under a temporary name that is this old belongs to a process that died, in seconds.
+const LEFTOVER_AGE_S: i64 = 3600;
+
 /// Longest mark that is read, in bytes.
 const MARK_BYTES_MAX: usize = 8 << 10;
 
@@ -77,7 +84,7 @@ impl Ledger {
 
     /// Puts a unit on record. Must succeed before anything of the unit is shared.
     pub fn mark(&self, unit: &str, canonical_s: i64) -> io::Result<()> {
-        fs::write(self.dir.join("units").join(unit), format!("{canonical_s}\n"))
+        self.write(unit, &format!("{canonical_s}\n"))
     }
 
     /// As [`Ledger::mark`], with the entry that the unit is the result of.
@@ -87,7 +94,15 @@ impl Ledger {
             text.push_str(dir);
             text.push('\n');
         }
-        fs::write(self.dir.join("units").join(unit), text)
+        self.write(unit, &text)
+    }
+
+    fn write(&self, unit: &str, text: &str) -> io::Result<()> {
+        let mut mark = File::create(self.dir.join("units").join(unit))?;
+        fault::point(Point::MarkOpened);
+        mark.write_all(text.as_bytes())?;
+        fault::point(Point::MarkWritten);
+        Ok(())
     }
 
     /// Whether the run of a build script in `build/<run>` that started at `started_ns` is the first one that a unit
@@ -122,6 +137,7 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
         return Ok(true);
     }
     fs::create_dir_all(dir.join("units"))?;
+    fault::point(Point::LedgerMade);
     let lock = File::create(dir.join("lock"))?;
     flock(&lock, FlockOperation::LockExclusive)?;
     if dir.join("foreign").exists() {
@@ -139,6 +155,7 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
     }
     if is_new {
         fs::write(dir.join("birth"), VERSION)?;
+        fault::point(Point::LedgerBorn);
     }
     fs::write(dir.join("session"), session)?;
     Ok(true)
@@ -155,6 +172,9 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
     for folder in ["deps", "examples"] {
         let dir = profile_dir.join(folder);
         for name in names(&dir)? {
+            if name.starts_with(TMP_PREFIX) {
+                discard_leftover(&dir.join(&name), LEFTOVER_AGE_S);
+            }
             let is_second_name = folder == "examples" && is_second_name(&name);
             if artifact_unit(&name).filter(|_| !is_second_name).is_some_and(unmarked)
                 || (is_program_name(&name) && unmarked(&name) && dir.join(&name).is_file())
@@ -172,6 +192,14 @@ fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> 
         }
     }
     Ok(false)
+}
+
+/// Removes what was in the making when its process died, unless somebody may still be at it. Nobody else would.
+fn discard_leftover(path: &Path, age_min_s: i64) {
+    let changed = fs::symlink_metadata(path).map(|meta| FileTime::changed(&meta));
+    if changed.is_ok_and(|changed| changed.age_s(FileTime::now()) >= age_min_s) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// The unit that a file with an extension in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
@@ -285,6 +313,17 @@ mod tests {
             fs::remove_file(dir.path().join(name)).expect("remove");
             assert!(!Ledger::open(dir.path(), "3-3").known_from_birth(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_dead_process_had_in_the_making_goes_and_is_no_artifact() {
+        let dir = profile();
+        put(&dir, "deps/.kache-0123456789abcdef-0");
+        assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
+        let left = dir.path().join("deps/.kache-0123456789abcdef-0");
+        assert!(left.exists(), "somebody may be at it");
+        discard_leftover(&left, 0);
+        assert!(!left.exists());
     }
 
     #[test]

@@ -21,9 +21,13 @@ use rustix::io::Errno;
 
 use crate::clock::{set_mtime, set_mtime_now};
 use crate::error::{Doing, Error, errno, unless_absent};
+use crate::fault::{self, Point};
 use crate::files::{TmpFile, create_new};
 use crate::inode_memo::{self, Redating};
 use crate::layout::unique_name;
+
+/// What names of files in the making start with, where outputs are placed.
+pub(crate) const TMP_PREFIX: &str = ".kache-";
 
 /// How a file came to its content: the rung really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,13 +122,14 @@ pub fn place(
     let source = File::open(blob).doing("open blob", blob)?;
     let meta = source.metadata().doing("look at blob", blob)?;
     let folder = dest.parent().unwrap_or(Path::new("."));
-    let tmp_path = folder.join(unique_name(".kache-"));
+    let tmp_path = folder.join(unique_name(TMP_PREFIX));
     let open_mode = permission.open_mode();
     let (tmp, file, mode) = match reflink(&source, &meta, &tmp_path, open_mode)? {
         Some((tmp, file)) => (tmp, file, Mode::Reflink),
         None => {
             let linkable = sharing == Sharing::Shared && permission.is_of(&meta);
             if linkable && hard_link(blob, &meta, dest)? {
+                fault::point(Point::Placed);
                 return Ok(Mode::HardLink);
             }
             let (tmp, file) = copy(&source, &meta, &tmp_path, open_mode)?;
@@ -147,7 +152,9 @@ pub fn place(
         let redating = if matches!(note, Note::Redated(_)) { Redating::Expected } else { Redating::Never };
         inode_memo::remember(&file, &final_meta, digest, redating);
     }
+    fault::point(Point::PlaceMade);
     tmp.rename_to(dest)?;
+    fault::point(Point::Placed);
     Ok(mode)
 }
 
@@ -157,8 +164,9 @@ pub fn place(
 /// When it can't be written; `dest` is then as it was.
 pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
     let folder = dest.parent().unwrap_or(Path::new("."));
-    let (tmp, mut file) = create(&folder.join(unique_name(".kache-")), Permission::Plain.open_mode())?;
+    let (tmp, mut file) = create(&folder.join(unique_name(TMP_PREFIX)), Permission::Plain.open_mode())?;
     io::Write::write_all(&mut file, bytes).doing("write", tmp.path())?;
+    fault::point(Point::TextMade);
     tmp.rename_to(dest)
 }
 
@@ -206,7 +214,7 @@ fn hard_link(blob: &Path, meta: &Metadata, dest: &Path) -> Result<bool, Error> {
     if (there.dev(), there.ino()) == (meta.dev(), meta.ino()) {
         return Ok(true);
     }
-    let tmp = TmpFile::at(dest.with_file_name(unique_name(".kache-")));
+    let tmp = TmpFile::at(dest.with_file_name(unique_name(TMP_PREFIX)));
     match fs::hard_link(blob, tmp.path()) {
         // Should another process have put the very inode there meanwhile, the rename does nothing and leaves the
         // temporary name to be removed.

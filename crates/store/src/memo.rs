@@ -9,9 +9,9 @@ use kache_core::digest::Digest;
 use kache_core::entry::is_safe_name;
 use rustix::io::Errno;
 
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped};
-use crate::layout::Store;
+use crate::layout::{Store, make_dir_and_above};
 
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: u64 = 1 << 20;
@@ -34,7 +34,15 @@ impl Store {
         if value.len() as u64 > VALUE_BYTES_MAX || !is_safe_name(kind) {
             return Err(Error::new("remember", path, Errno::FBIG));
         }
-        self.publish_bytes(&path, value)
+        match self.publish_bytes(&path, value) {
+            // Somebody has removed all memos, their folder too.
+            Err(error) if error.is_missing() => {
+                let of_kind = self.memo_dir().join(kind);
+                make_dir_and_above(&of_kind).doing("create directory", &of_kind)?;
+                self.publish_bytes(&path, value)
+            }
+            result => result,
+        }
     }
 
     fn memo_path(&self, kind: &str, key: &Digest) -> PathBuf {
@@ -64,6 +72,9 @@ mod tests {
         let long = vec![0; usize::try_from(VALUE_BYTES_MAX).expect("fits") + 1];
         store.memo_put("toolchains", &key, &long).expect_err("too long");
         store.memo_put("../x", &key, b"").expect_err("not a plain name");
+        std::fs::remove_dir_all(store.memo_dir()).expect("removed");
+        store.memo_put("toolchains", &key, b"three").expect("the folder is made again");
+        assert_eq!(store.memo_get("toolchains", &key).as_deref(), Some(&b"three"[..]));
         std::fs::write(store.memo_path("toolchains", &key), long).expect("write");
         assert_eq!(store.memo_get("toolchains", &key), None);
     }

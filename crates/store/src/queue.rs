@@ -15,6 +15,7 @@ use kache_core::key::EntryKey;
 
 use crate::clock::FileTime;
 use crate::error::{Doing, Error, unless_absent};
+use crate::fault::{self, Point};
 use crate::files::{create_new, remove};
 use crate::layout::{Store, with_folder};
 
@@ -52,7 +53,10 @@ impl Store {
     pub fn owe_upload(&self, key: &EntryKey, remote: &Digest) -> Result<(), Error> {
         let path = self.queue_dir().join(name(key, remote));
         match with_folder(&path, || create_new(&path, 0o600)) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                fault::point(Point::UploadOwed);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(Error::new("queue an upload", path, error)),
         }
@@ -86,6 +90,7 @@ impl Store {
     /// # Errors
     /// When it is there and can't be removed.
     pub fn strike_upload(&self, owed: &Owed) -> Result<(), Error> {
+        fault::point(Point::UploadDone);
         remove(&self.queue_dir().join(name(&owed.key, &owed.remote))).map(drop)
     }
 

@@ -6,6 +6,7 @@ use kache_core::remote::records::{Grown, merge};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::fault::{self, Point};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::Store;
 use crate::lock::Locking;
@@ -47,7 +48,9 @@ impl Store {
         if let Held::Records(mut set) = self.held_records(unit)?
             && set.add(record)
         {
+            fault::point(Point::RecordsLocked);
             self.publish_bytes(&self.records_path(unit), &set.encode())?;
+            fault::point(Point::RecordsPublished);
         }
         Ok(())
     }

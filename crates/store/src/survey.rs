@@ -10,7 +10,7 @@ use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::FileTime;
-use crate::entries::{EntryFile, read_entry};
+use crate::entries::{EntryFile, EntryStat, read_entry};
 use crate::error::Error;
 use crate::layout::{Shelf, Store};
 
@@ -114,35 +114,35 @@ impl Store {
     pub fn survey(&self) -> Result<Survey, Error> {
         let now = FileTime::now();
         let mut entries = Vec::new();
-        for (digest, meta) in self.shelf_files(Shelf::Entries)? {
-            entries.extend(survey_entry(EntryKey(digest), &self.entry_path(&EntryKey(digest)), &meta)?);
+        for stat in self.entries()? {
+            entries.extend(survey_entry(&stat, &self.entry_path(&stat.key))?);
         }
-        let blobs = self.shelf_files(Shelf::Blobs)?.into_iter().map(|(digest, meta)| {
+        let blobs = self.shelf_files(Shelf::Blobs, |digest, meta| {
             let holding = if meta.nlink() > 1 { Holding::Shared } else { Holding::StoreOnly };
-            (digest, SurveyedBlob { size: meta.len(), changed: FileTime::changed(&meta), holding })
-        });
-        let units = self.shelf_files(Shelf::Units)?.into_iter().map(|(digest, meta)| {
+            (digest, SurveyedBlob { size: meta.len(), changed: FileTime::changed(meta), holding })
+        })?;
+        let units = self.shelf_files(Shelf::Units, |digest, meta| {
             let unit = UnitKey(digest);
-            (unit, SurveyedFile::new(self.records_path(&unit), &meta))
-        });
-        let evidence = self.shelf_files(Shelf::Evidence)?.into_iter().map(|(digest, meta)| {
+            (unit, SurveyedFile::new(self.records_path(&unit), meta))
+        })?;
+        let evidence = self.shelf_files(Shelf::Evidence, |digest, meta| {
             let key = EntryKey(digest);
-            (key, SurveyedFile::new(self.evidence_path(&key), &meta))
-        });
+            (key, SurveyedFile::new(self.evidence_path(&key), meta))
+        })?;
         Ok(Survey {
             now,
             entries,
-            blobs: blobs.collect(),
-            units: units.collect(),
+            blobs: blobs.into_iter().collect(),
+            units,
             snapshots: files_below(&self.snapshots_dir(), 2),
-            evidence: evidence.collect(),
+            evidence,
             tmp: files_below(&self.tmp_dir(), 1),
             memos: memos(&self.memo_dir()),
         })
     }
 }
 
-fn survey_entry(key: EntryKey, path: &Path, meta: &Metadata) -> Result<Option<SurveyedEntry>, Error> {
+fn survey_entry(stat: &EntryStat, path: &Path) -> Result<Option<SurveyedEntry>, Error> {
     let (content, blobs) = match read_entry(path)? {
         EntryFile::Absent => return Ok(None),
         EntryFile::Usable(entry, _) => {
@@ -153,7 +153,7 @@ fn survey_entry(key: EntryKey, path: &Path, meta: &Metadata) -> Result<Option<Su
         EntryFile::Newer(bytes) => (EntryContent::Newer, digests_in(&bytes)),
         EntryFile::Malformed => (EntryContent::Malformed, BTreeSet::new()),
     };
-    let (used, file_bytes) = (FileTime::modified(meta), meta.len());
+    let EntryStat { key, file_bytes, used } = *stat;
     Ok(Some(SurveyedEntry { key, content, used, file_bytes, blobs }))
 }
 

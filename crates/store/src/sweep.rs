@@ -12,6 +12,7 @@ use kache_core::digest::Digest;
 use crate::clock::{FileTime, now_s};
 use crate::error::{Error, unless_absent};
 use crate::evict::{BlobRemoval, EvictPlan, Eviction, SweepOptions, plan};
+use crate::fault::{self, Point};
 use crate::files::remove;
 use crate::layout::Store;
 use crate::lock::Locking;
@@ -65,7 +66,9 @@ impl Store {
     pub fn sweep(&self, options: &SweepOptions) -> Result<Sweeping, Error> {
         let Locking::Locked(_lock) = self.lock("sweep", Duration::ZERO)? else { return Ok(Sweeping::Busy) };
         let plan = self.plan_sweep(options)?;
+        fault::point(Point::SweepPlanned);
         let report = self.apply_sweep(plan);
+        fault::point(Point::Swept);
         let counted = report.plan.before.counted_bytes().saturating_sub(report.freed_bytes);
         self.reset_usage(Usage { bytes: counted, counted_s: u64::try_from(now_s()).unwrap_or(0) })?;
         Ok(Sweeping::Done(Box::new(report)))
@@ -76,7 +79,10 @@ impl Store {
         let mut needed: HashSet<Digest> = HashSet::new();
         for eviction in &plan.entries {
             match self.evict(eviction) {
-                Ok(Removal::Done) => report.entries += 1,
+                Ok(Removal::Done) => {
+                    fault::point(Point::EntryEvicted);
+                    report.entries += 1;
+                }
                 Ok(Removal::Spared) => {
                     report.spared += 1;
                     needed.extend(plan.needs.get(&eviction.key).into_iter().flatten());
@@ -90,6 +96,7 @@ impl Store {
         for blob in plan.blobs.iter().filter(|blob| !needed.contains(&blob.digest)) {
             match self.remove_blob(blob) {
                 Ok(Removal::Done) => {
+                    fault::point(Point::BlobSwept);
                     report.blobs += 1;
                     match blob.holding {
                         Holding::StoreOnly => report.freed_bytes += blob.size,

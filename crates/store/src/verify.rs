@@ -15,6 +15,7 @@ use crate::blobs::BlobState;
 use crate::clock::FileTime;
 use crate::entries::{EntryFile, read_entry};
 use crate::error::{Doing, Error, unless_absent};
+use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store};
 
 /// How far a check goes.
@@ -104,14 +105,15 @@ impl Store {
     ) -> Result<Verification, Error> {
         let mut found = Verification::default();
         let needed = self.verify_entries(&mut found)?;
-        let blobs = self.shelf_files(Shelf::Blobs)?;
+        let blobs =
+            self.shelf_files(Shelf::Blobs, |digest, meta| (digest, meta.size(), FileTime::changed(meta)))?;
         let total = blobs.len() as u64;
         let orphan_age_s = i64::try_from(ORPHAN_AGE.as_secs()).unwrap_or(i64::MAX);
-        for (digest, meta) in blobs {
+        for (digest, size, changed) in blobs {
             found.blobs += 1;
             let needing = needed.get(&digest);
-            if needing.is_none() && FileTime::changed(&meta).age_s(FileTime::now()) >= orphan_age_s {
-                found.problems.push(Problem::OrphanBlob(digest, meta.size()));
+            if needing.is_none() && changed.age_s(FileTime::now()) >= orphan_age_s {
+                found.problems.push(Problem::OrphanBlob(digest, size));
             }
             if checksums == Checksums::Read {
                 match self.verify_blob(&digest) {
@@ -190,6 +192,7 @@ impl Store {
             Problem::MalformedEntry(key) | Problem::MissingBlob(key, _) => self.drop_entry(key),
             Problem::AlteredBlob(key, digest) => {
                 self.drop_entry(key)?;
+                fault::point(Point::RepairBegun);
                 // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
                 if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
             }

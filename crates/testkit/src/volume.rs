@@ -22,6 +22,8 @@ pub enum FileSystem {
     Btrfs,
     /// Hard links, no reflinks; in memory.
     Tmpfs,
+    /// Hard links, no reflinks, no extended attributes; in memory, and takes as much of it as it is given.
+    Ramfs,
 }
 
 impl FileSystem {
@@ -32,6 +34,7 @@ impl FileSystem {
             FileSystem::Xfs => "xfs",
             FileSystem::Btrfs => "btrfs",
             FileSystem::Tmpfs => "tmpfs",
+            FileSystem::Ramfs => "ramfs",
         }
     }
 
@@ -73,8 +76,9 @@ impl Volume {
         let volume = Self { dir };
         let (image, point) = (volume.dir.join("image"), volume.root());
         fs::create_dir(&point).map_err(|error| error.to_string())?;
-        if file_system == FileSystem::Tmpfs {
-            run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=2g", "tmpfs"]).arg(&point))?;
+        if let FileSystem::Tmpfs | FileSystem::Ramfs = file_system {
+            let name = file_system.name();
+            run(Command::new("mount").args(["-t", name, "-o", "size=2g", name]).arg(&point))?;
             return Ok(volume);
         }
         let file = fs::File::create(&image).map_err(|error| error.to_string())?;
@@ -155,7 +159,9 @@ mod tests {
 
     #[test]
     fn volumes_come_and_go() {
-        for kind in [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Tmpfs] {
+        for kind in
+            [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::Tmpfs, FileSystem::Ramfs]
+        {
             let Some(volume) = Volume::mount(kind) else { continue };
             let root = volume.root();
             fs::write(root.join("file"), "content").expect("write to the volume");

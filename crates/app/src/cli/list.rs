@@ -85,10 +85,9 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 
 fn rows(store: &Store, name: Option<&str>) -> Result<Vec<Row>, CliError> {
     let mut hits: HashMap<EntryKey, u64> = HashMap::new();
-    for event in store.events(None).filter(|event| event.outcome == EventOutcome::Hit) {
-        if let Some(key) = event.entry_key {
-            *hits.entry(key).or_default() += 1;
-        }
+    let is_hit = |outcome| outcome == EventOutcome::Hit;
+    for (key, _) in store.index_journal(|event| event.entry_key.filter(|_| is_hit(event.outcome))).found {
+        *hits.entry(key).or_default() += 1;
     }
     // An entry that can't be read is none; `kache doctor --verify` tells about it.
     let read = store.entries()?.filter_map(|stat| Some((stat, store.peek_entry(&stat.key).ok()??)));

@@ -4,7 +4,7 @@
 mod explain;
 mod show;
 
-use kache_core::event::{Event, Outcome as EventOutcome};
+use kache_core::event::Outcome as EventOutcome;
 use kache_core::snapshot::Unfit;
 use kache_store::Store;
 use serde_json::json;
@@ -35,10 +35,10 @@ pub struct Args {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
-    let history = History::new(&store);
-    let Some(latest) = history.latest(&args.name) else { return Err(unknown(&store, &args.name)) };
+    let history = History::new(&store, &args.name);
+    let Some(latest) = history.latest() else { return Err(unknown(&store, &args.name)) };
     let unseeded = unseeded(&store, &args.name);
-    let misses: Vec<_> = history.misses(&args.name).into_iter().map(|at| history.explain(at)).collect();
+    let misses: Vec<_> = history.misses().into_iter().filter_map(|at| history.explain(at)).collect();
     if args.json {
         let shown: Vec<_> = misses.iter().map(show::json).collect();
         let value = json!({
@@ -74,19 +74,16 @@ fn unseeded(store: &Store, name: &str) -> Vec<Unfit> {
     kache_engine::seed::left_out(store, &dir).into_iter().filter(|unit| of(unit) == wanted).collect()
 }
 
-/// Whether an event is about a crate or package; Cargo's `-` and the compiler's `_` are the same here.
-fn is_of(event: &Event, name: &str) -> bool {
-    let wanted = name.replace('-', "_");
-    event.crate_name == wanted || event.package.replace('-', "_") == wanted
-}
-
 fn unknown(store: &Store, name: &str) -> CliError {
     let wanted = name.replace('-', "_");
     let part = |other: &str| other.contains(&wanted) || wanted.contains(other);
     let mut similar: Vec<String> = Vec::new();
-    for event in store.events(None) {
-        if part(&event.crate_name) && !similar.contains(&event.crate_name) {
-            similar.push(event.crate_name);
+    let named = store
+        .index_journal(|event| part(&event.crate_name).then(|| event.crate_name.clone().into_owned()))
+        .found;
+    for (name, _) in named {
+        if !similar.contains(&name) {
+            similar.push(name);
         }
     }
     let error = CliError::usage(format!("the journal has no compile of {name:?}"));

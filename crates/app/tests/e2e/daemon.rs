@@ -14,10 +14,10 @@ use crate::fixtures::ALL_KINDS;
 use crate::support::{Lab, lean_lab};
 
 /// A machine that shares through the server; its daemon ends with it.
-struct Machine(Lab);
+pub struct Machine(Lab);
 
 impl Machine {
-    fn new(server: &S3) -> Self {
+    pub fn new(server: &S3) -> Self {
         let lab = lean_lab();
         for (name, value) in server.env() {
             lab.set_env(name, value);
@@ -26,7 +26,7 @@ impl Machine {
     }
 
     /// Runs `kache daemon ACTION`; it must succeed.
-    fn daemon(&self, action: &str) -> String {
+    pub fn daemon(&self, action: &str) -> String {
         let args: Vec<&str> = ["daemon"].into_iter().chain(action.split(' ')).collect();
         let output = self.cli(&args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -40,9 +40,20 @@ impl Machine {
     }
 
     /// The daemon's process.
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         let pid = self.status()["daemon"]["pid"].as_u64().expect("it runs");
         u32::try_from(pid).expect("a process id")
+    }
+
+    /// The daemon's process, by its own note, if it lives. A note may be left of one that was killed, and its number be
+    /// another's by now.
+    pub fn daemon_process(&self) -> Option<i32> {
+        let id: i32 = fs::read_to_string(self.cache_dir().join("daemon/pid")).ok()?.trim().parse().ok()?;
+        let text = |name: &str| fs::read(format!("/proc/{id}/{name}")).ok();
+        let is_daemon = text("cmdline")?.ends_with(b"\0daemon\0run\0");
+        let ours = format!("KACHE_CACHE_DIR={}", self.cache_dir().display());
+        let is_ours = text("environ")?.split(|byte| *byte == 0).any(|set| set == ours.as_bytes());
+        (is_daemon && is_ours).then_some(id)
     }
 
     /// Waits until no daemon runs.
@@ -53,7 +64,7 @@ impl Machine {
     }
 
     /// Waits until the daemon has uploaded everything, and ends it.
-    fn finish_uploads(&self) {
+    pub fn finish_uploads(&self) {
         while !self.queue().is_empty() {
             std::thread::sleep(Duration::from_millis(50));
         }

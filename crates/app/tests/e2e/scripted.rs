@@ -225,7 +225,12 @@ fn b19_interrupt_leaves_no_orphans() {
         "demo",
         &format!("write {} x\nsleep 3000\nwrite {} x\nemit dep-info\n", reached.display(), late.display()),
     );
-    let mut command = d.command("demo");
+    // Whoever runs the tests in the background has them ignore the signal, and that is inherited.
+    let call = d.command("demo");
+    let mut command = d.lab.command("env");
+    command.arg("--default-signal=INT").arg(call.get_program()).args(call.get_args());
+    command.envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(call.get_current_dir().expect("a directory")).stdin(Stdio::null());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn().expect("start kache");
     wait_for("the compiler", || reached.exists());
@@ -296,6 +301,35 @@ fn b31_waiter_outlives_its_leader() {
     std::fs::write(&go_on, "").expect("let the compiler go on");
     assert!(waiter.wait().expect("wait").success());
     assert_eq!(d.fake.calls().len(), 2);
+}
+
+/// Whoever kills only the wrapper ends its compiler, too: it would go on writing while the next build is at work. First as
+/// compiles are observed, then as they are where someone edits.
+#[test]
+fn a_compiler_ends_with_its_wrapper() {
+    let d = Direct::new();
+    let reached = d.lab.root().join("reached");
+    let incremental = format!("incremental={}", d.lab.root().join("state").display());
+    let call = || {
+        let mut command = d.command("demo");
+        command.args(["-C", &incremental]);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command
+    };
+    for turn in ["first build", "edit"] {
+        d.fake.script("demo", &format!("write {} x\nsleep 60000\n", reached.display()));
+        d.lab.write("ws/src/lib.rs", format!("// {turn}\n"));
+        let mut child = call().spawn().expect("start kache");
+        wait_for("the compiler", || reached.exists());
+        std::fs::remove_file(&reached).expect("the compiler's sign");
+        child.kill().expect("kill kache");
+        child.wait().expect("wait");
+        wait_for("the compiler's end", || !has_live_member(child.id()));
+        d.fake.script("demo", "emit dep-info\nemit metadata\nannounce metadata\nemit link\nannounce link\n");
+        assert!(call().status().expect("start kache").success());
+    }
+    let events = d.lab.events_since(&Default::default());
+    assert!(events.last().is_some_and(|event| event.not_stored.starts_with("incremental")), "{events:#?}");
 }
 
 /// Whether a process of the group `pgid` is alive (and no zombie).

@@ -13,10 +13,10 @@ pub struct Variable {
 }
 
 macro_rules! variables {
-    ($($constant:ident, $meaning:literal;)*) => {
-        $(#[doc = $meaning] pub const $constant: &str = stringify!($constant);)*
+    ($($(#[$attribute:meta])* $constant:ident, $meaning:literal;)*) => {
+        $($(#[$attribute])* #[doc = $meaning] pub const $constant: &str = stringify!($constant);)*
         /// Every variable, in the order of the documentation.
-        pub const ALL: &[Variable] = &[$(Variable { name: stringify!($constant), meaning: $meaning }),*];
+        pub const ALL: &[Variable] = &[$($(#[$attribute])* Variable { name: stringify!($constant), meaning: $meaning }),*];
     };
 }
 
@@ -49,6 +49,8 @@ variables! {
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
+    #[cfg(debug_assertions)]
+    KACHE_FAULT, "where a test has a process die; not in release builds";
     HOME, "the user's home directory";
     XDG_CACHE_HOME, "where caches are kept";
     XDG_CONFIG_HOME, "where settings are kept";

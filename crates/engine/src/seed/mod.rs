@@ -37,6 +37,7 @@ use kache_core::invocation::is_rustc;
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
+use kache_store::sys;
 
 use crate::report;
 use crate::world::Session;
@@ -75,11 +76,13 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
     else {
         return;
     };
-    match seed(&store, settings, session, &parent, compiler) {
+    // Apart, so that Cargo gets its answer whatever happens there: it remembers a wrapper that died when asked for its
+    // version, and refuses every build in that directory from then on.
+    sys::apart(|| match seed(&store, settings, session, &parent, compiler) {
         Outcomes::NothingToDo => {}
         Outcomes::Declined(why) => emit(&store, settings, session, started, declined(why)),
         Outcomes::Placed(placed) => emit(&store, settings, session, started, *placed),
-    }
+    });
 }
 
 /// What a question of Cargo's led to.

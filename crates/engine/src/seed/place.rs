@@ -25,6 +25,7 @@ use kache_core::seed_unit::{Content, Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
+use kache_store::fault::{self, Point};
 use kache_store::ledger::{Ledger, Origin};
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
@@ -111,6 +112,7 @@ pub fn place(
             }
         }
     }
+    fault::point(Point::Seeded);
     for (i, why) in left_out {
         placed.left_out.push(why.about(&snapshot.units[i].place(), &snapshot.units[i].package));
     }
@@ -196,6 +198,7 @@ impl<'a> Hand<'a> {
                 *output_ns
             }
         };
+        fault::point(Point::SeedPlaced);
         let dir = profile_dir.join(".fingerprint").join(&unit.dir);
         fs::create_dir_all(&dir).map_err(refused)?;
         for file in &unit.files {
@@ -207,6 +210,7 @@ impl<'a> Hand<'a> {
             fs::write(&path, bytes.ok_or(Unseeded::EntryGone)?).map_err(refused)?;
             set_mtime_ns(&path, file.mtime_ns).map_err(refused)?;
         }
+        fault::point(Point::SeedUnproven);
         fs::write(dir.join(&unit.name), &unit.hash).map_err(refused)?;
         let newest = self.newest.entry(unit.hash.as_str()).or_insert(newest_ns);
         *newest = (*newest).max(newest_ns);

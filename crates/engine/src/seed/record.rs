@@ -16,6 +16,7 @@ use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::{self, Unseeded, choose};
 use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
+use kache_store::fault::{self, Point};
 use kache_store::ledger;
 
 use super::fingerprints::{self, Kind};
@@ -260,6 +261,7 @@ fn write(
     }
     // Off the compile path, so that after a power cut nothing has to be read back before it is placed.
     store.make_durable(&new)?;
+    fault::point(Point::SnapshotReady);
     store.put_snapshot(&snapshot)?;
     Ok(Recorded::Written { units: snapshot.units.len(), new: new.len() })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kache_core::config::Settings;
 use kache_store::Store;
+use kache_store::fault::{self, Point};
 
 use super::bucket::Bucket;
 use super::{BindError, Config, End, Endpoint, Program};
@@ -61,6 +62,7 @@ pub fn serve(
     let end = runtime.block_on(async {
         // The socket first: of many that are started at once, one goes on to the rest.
         let endpoint = Endpoint::bind(&store)?;
+        fault::point(Point::DaemonBound);
         let transfer = setup::connect(settings, store).await?;
         ready();
         Ok::<_, ServeError>(super::run(config, endpoint, transfer.map(|it| Arc::new(Bucket::new(it)))).await)

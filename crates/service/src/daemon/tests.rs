@@ -23,7 +23,7 @@ fn remote() -> Digest {
     Digest::of(b"the remote")
 }
 
-fn machine(bucket: &Arc<Memory>) -> Machine {
+pub fn machine(bucket: &Arc<Memory>) -> Machine {
     Machine::new(bucket, Policy { compression_level: 3, ..Policy::default() })
 }
 
@@ -41,7 +41,7 @@ fn config(machine: &Machine) -> Config {
 }
 
 /// Starts a daemon on a machine.
-fn daemon(machine: &Machine) -> JoinHandle<End> {
+pub fn daemon(machine: &Machine) -> JoinHandle<End> {
     daemon_with(machine, config(machine))
 }
 
@@ -51,7 +51,7 @@ fn daemon_with(machine: &Machine, config: Config) -> JoinHandle<End> {
     tokio::spawn(run(config, endpoint, Some(depot)))
 }
 
-async fn connect(machine: &Machine) -> UnixStream {
+pub async fn connect(machine: &Machine) -> UnixStream {
     UnixStream::connect(machine.store().socket_path()).await.expect("connected")
 }
 
@@ -74,14 +74,14 @@ async fn ask(machine: &Machine, request: &Request) -> Reply {
     reply(&mut stream).await
 }
 
-async fn status(machine: &Machine) -> Status {
+pub async fn status(machine: &Machine) -> Status {
     match ask(machine, &Request::Status).await {
         Reply::Status(status) => *status,
         other => panic!("{other:?}"),
     }
 }
 
-async fn stop(machine: &Machine, daemon: JoinHandle<End>) {
+pub async fn stop(machine: &Machine, daemon: JoinHandle<End>) {
     let reply = ask(machine, &Request::Stop { drain_ms: 20_000 }).await;
     assert!(matches!(reply, Reply::Stopping { .. }), "{reply:?}");
     assert_eq!(daemon.await.expect("no panic"), End::Stopped);
@@ -89,7 +89,7 @@ async fn stop(machine: &Machine, daemon: JoinHandle<End>) {
 }
 
 /// The question that a wrapper asks about a unit.
-fn question(stored: &Stored, wanted: &[EntryKey], build: Build) -> Request {
+pub fn question(stored: &Stored, wanted: &[EntryKey], build: Build) -> Request {
     Request::Find(Box::new(Find {
         remote: remote(),
         unit: stored.unit,

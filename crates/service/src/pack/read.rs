@@ -17,6 +17,7 @@ use kache_core::remote::records;
 use kache_store::Store;
 use kache_store::blobs::{Stored, TEXT_MTIME_S};
 use kache_store::clock::boot_id;
+use kache_store::fault::{self, Point};
 use kache_store::link::Permission;
 
 use super::write::digest_of;
@@ -238,7 +239,9 @@ fn publish(
     }
     entry.boot = boot_id();
     evidence.record.last = None;
+    fault::point(Point::PackUnpacked);
     store.publish(key, &entry, &evidence)?;
+    fault::point(Point::PackPublished);
     let mut set = kache_core::record::RecordSet::default();
     let last = Some(*key);
     set.add(kache_core::record::InputRecord { last, ..evidence.record });

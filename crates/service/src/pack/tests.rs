@@ -12,11 +12,11 @@ use crate::remote::memory::Memory;
 use crate::testing::{Machine, Stored};
 use crate::transfer::Policy;
 
-fn machine() -> Machine {
+pub fn machine() -> Machine {
     Machine::new(&Arc::new(Memory::new()), Policy::default())
 }
 
-fn packed(machine: &Machine, stored: &Stored, level: i32) -> Packed {
+pub fn packed(machine: &Machine, stored: &Stored, level: i32) -> Packed {
     let evidence = machine.store().evidence(&stored.key).expect("readable").expect("kept");
     pack(machine.store(), &stored.key, &stored.entry, &evidence, level).expect("packed")
 }

@@ -3,6 +3,7 @@
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use kache_store::fault::{self, Point};
 use kache_store::incoming::Scratch;
 
 use super::{Refusal, Transfer, TransferError, refuse};
@@ -99,6 +100,7 @@ impl Transfer {
             self.note_broken(&manifest.key);
             return Err(refuse(&name, refusal));
         }
+        fault::point(Point::PackDownloaded);
         let key = manifest.key;
         let packed_bytes = manifest.pack.size;
         let unpacked = self

@@ -6,6 +6,7 @@ use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_core::remote::{origin, records, secrets};
+use kache_store::fault::{self, Point};
 
 use super::{BODY_UNIT_BYTES, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
@@ -179,8 +180,10 @@ impl Transfer {
                 self.retry(|| self.remote.put(&pack_name, body.clone())).await?;
             }
         }
+        fault::point(Point::PackUploaded);
         let encoded = Body::of(manifest.encode());
         self.retry(|| self.remote.put(&manifest_name, encoded.clone())).await?;
+        fault::point(Point::ManifestUploaded);
         Ok(Pushed::Uploaded(size))
     }
 }

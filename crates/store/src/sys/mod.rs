@@ -59,6 +59,8 @@
 //! * Recording before the answer instead of after it: no cheaper.
 #![expect(unsafe_code, reason = "system calls that neither std nor rustix wraps")]
 
+mod apart;
+mod bound;
 mod detach;
 mod extents;
 mod idle;
@@ -83,6 +85,8 @@ mod seccomp;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
+pub use apart::apart;
+pub use bound::bind_to_us;
 pub use detach::detach_and_spawn;
 pub use extents::{Extent, Shared, extents};
 pub use idle::idle_priority;

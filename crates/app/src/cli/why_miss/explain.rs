@@ -3,14 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 
 use kache_core::entry::Evidence;
 use kache_core::event::{Event, Outcome};
 use kache_core::key::EntryKey;
 use kache_core::why::{self, Class, Difference};
 use kache_store::Store;
-
-use super::is_of;
+use kache_store::journal_index::Index;
 
 /// How many earlier results are compared; the newest.
 const CANDIDATES_MAX: usize = 100;
@@ -69,47 +69,89 @@ pub struct Line {
     pub because: Option<Box<Explanation>>,
 }
 
-/// The journal, for looking back.
+/// What a look back needs of an event; names by their hashes.
+struct Call {
+    at_ms: u64,
+    outcome: Outcome,
+    entry_key: Option<EntryKey>,
+    session: u64,
+    crate_name: u64,
+    /// Crate and package, and to what end it is compiled: what clippy or `check` makes of a crate has little to do with
+    /// what a build does, and a library little with its tests.
+    who: u64,
+    /// Whether it is about what the user asks for.
+    is_asked_for: bool,
+}
+
+/// The journal, for looking back. Of its events only those are read that turn out to matter.
 pub struct History<'a> {
     store: &'a Store,
-    events: Vec<Event>,
+    index: Index<Call>,
+    hashes: RandomState,
     /// Events that are being explained, so that a loop ends.
     busy: RefCell<BTreeSet<usize>>,
 }
 
 impl<'a> History<'a> {
-    /// Everything that the journal remembers.
-    pub fn new(store: &'a Store) -> Self {
-        Self { store, events: store.events(None).collect(), busy: RefCell::default() }
+    /// Everything that the journal remembers, for somebody who asks for a crate or package. Cargo's `-` and the
+    /// compiler's `_` are the same here.
+    pub fn new(store: &'a Store, name: &str) -> Self {
+        let hashes = RandomState::new();
+        let wanted = name.replace('-', "_");
+        let index = store.index_journal(|event| {
+            Some(Call {
+                at_ms: event.at_ms,
+                outcome: event.outcome,
+                entry_key: event.entry_key,
+                session: hashes.hash_one(&*event.session),
+                crate_name: hashes.hash_one(&*event.crate_name),
+                who: hashes.hash_one([&event.crate_name, &event.package, &event.kind, &event.mode]),
+                is_asked_for: event.crate_name == wanted || event.package.replace('-', "_") == wanted,
+            })
+        });
+        Self { store, index, hashes, busy: RefCell::default() }
     }
 
-    /// The latest event about a crate or package.
-    pub fn latest(&self, name: &str) -> Option<&Event> {
-        self.events.iter().rev().find(|event| is_of(event, name))
+    /// The latest event about what is asked for.
+    pub fn latest(&self) -> Option<Event> {
+        let at = self.index.found.iter().rposition(|(call, _)| call.is_asked_for)?;
+        self.event(at)
     }
 
-    /// The compiles of a crate or package in the latest build that had any.
-    pub fn misses(&self, name: &str) -> Vec<usize> {
-        let is_miss = |event: &Event| event.outcome != Outcome::Hit && is_of(event, name);
-        let Some(last) = self.events.iter().rev().find(|event| is_miss(event)) else { return Vec::new() };
-        let all = self.events.iter().enumerate();
-        all.filter(|(_, event)| is_miss(event) && event.session == last.session).map(|(at, _)| at).collect()
+    /// The compiles of what is asked for in the latest build that had any.
+    pub fn misses(&self) -> Vec<usize> {
+        let is_miss = |call: &Call| call.outcome != Outcome::Hit && call.is_asked_for;
+        let Some((last, _)) = self.index.found.iter().rev().find(|(call, _)| is_miss(call)) else {
+            return Vec::new();
+        };
+        let all = self.index.found.iter().enumerate();
+        let those = all.filter(|(_, (call, _))| is_miss(call) && call.session == last.session);
+        those.map(|(at, _)| at).collect()
     }
 
-    /// Why the compile of an event was not served.
-    pub fn explain(&self, at: usize) -> Explanation {
-        let event = self.events[at].clone();
+    fn event(&self, at: usize) -> Option<Event> {
+        self.index.event(self.index.found[at].1)
+    }
+
+    /// The calls before one that are alike, latest first.
+    fn before(&self, at: usize) -> impl Iterator<Item = usize> {
+        let who = self.index.found[at].0.who;
+        (0..at).rev().filter(move |before| self.index.found[*before].0.who == who)
+    }
+
+    /// Why the compile of an event was not served; `None` when the event can't be read any more.
+    pub fn explain(&self, at: usize) -> Option<Explanation> {
+        let event = self.event(at)?;
         let cause = match (event.outcome, event.reason.as_deref()) {
             (Outcome::Passthrough, _) => Cause::Bypassed,
             (_, Some("verify" | "verify-mismatch")) => Cause::Verified,
             (_, Some("broken-entry")) => Cause::Broken,
-            _ => self.compare(at),
+            _ => self.compare(at, &event),
         };
-        Explanation { event, cause }
+        Some(Explanation { event, cause })
     }
 
-    fn compare(&self, at: usize) -> Cause {
-        let event = &self.events[at];
+    fn compare(&self, at: usize, event: &Event) -> Cause {
         let now = self.evidence(event);
         let key = event.entry_key.or_else(|| why::key_of(now.as_ref()?));
         let earlier = self.earlier(at);
@@ -131,8 +173,8 @@ impl<'a> History<'a> {
             }
             (None, Some((_, seen_ms))) => Cause::AllGone(*seen_ms),
             (None, None) => {
-                let unstored = self.events[..at].iter().rev().find(|other| is_alike(event, other));
-                Cause::FirstSeen(unstored.and_then(|event| event.not_stored.clone()))
+                let unstored = self.before(at).next().and_then(|before| self.event(before));
+                Cause::FirstSeen(unstored.and_then(|event| event.not_stored))
             }
         }
     }
@@ -149,8 +191,8 @@ impl<'a> History<'a> {
     /// Results of like compiles before an event, each once, with the time they were seen last; newest first.
     fn earlier(&self, at: usize) -> Vec<(EntryKey, u64)> {
         let mut found: Vec<(EntryKey, u64)> = Vec::new();
-        let event = &self.events[at];
-        for other in self.events[..at].iter().rev().filter(|other| is_alike(event, other)) {
+        for before in self.before(at) {
+            let other = &self.index.found[before].0;
             if let Some(key) = other.entry_key
                 && !found.iter().any(|(known, _)| *known == key)
             {
@@ -227,20 +269,22 @@ impl<'a> History<'a> {
 
     /// Why a dependency was compiled in the same build as the event.
     fn dependency(&self, at: usize, name: &str) -> Option<Explanation> {
-        let session = &self.events[at].session;
-        let compiled = |event: &Event| {
-            event.session == *session
-                && event.outcome != Outcome::Hit
-                && event.crate_name == name
-                && !matches!(event.kind.as_str(), "test" | "bin" | "build-script")
-        };
-        let position = self.events[..at].iter().rposition(compiled)?;
+        let session = self.index.found[at].0.session;
+        let crate_name = self.hashes.hash_one(name);
+        let is_library = |event: Event| !matches!(event.kind.as_str(), "test" | "bin" | "build-script");
+        let position = (0..at).rev().find(|before| {
+            let call = &self.index.found[*before].0;
+            call.session == session
+                && call.outcome != Outcome::Hit
+                && call.crate_name == crate_name
+                && self.event(*before).is_some_and(is_library)
+        })?;
         if self.busy.borrow().len() >= DEPTH_MAX || !self.busy.borrow_mut().insert(position) {
             return None;
         }
         let explanation = self.explain(position);
         self.busy.borrow_mut().remove(&position);
-        Some(explanation)
+        explanation
     }
 }
 
@@ -261,12 +305,4 @@ impl Comparison {
     fn is_within(&self, fields: &BTreeSet<String>) -> bool {
         self.lines.iter().all(|line| fields.contains(&line.difference.field))
     }
-}
-
-/// Whether two events are about the same crate of the same package, compiled to the same end: what clippy or `check`
-/// makes of a crate has little to do with what a build does, and a library little with its tests.
-fn is_alike(a: &Event, b: &Event) -> bool {
-    let form =
-        |event: &Event| [&event.crate_name, &event.package, &event.kind, &event.mode].map(String::clone);
-    form(a) == form(b)
 }

@@ -1,0 +1,318 @@
+//! What a machine may lack: room, inodes, rights, attributes, locks, a clock that goes forward. Whatever it is, builds
+//! succeed and are what they are without kache. Full disks under whole Cargo builds, read-only stores, few descriptors,
+//! umasks and a missing `HOME` are in `failing_open`, other file systems in `file_systems`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use kache_testkit::{FileSystem, Volume, copy_tree, walk};
+
+use crate::fixtures::{ALL_KINDS, PAIR};
+use crate::scripted::Direct;
+use crate::support::{Lab, Outcomes, lean_lab, lean_lab_on};
+
+/// A call of kache as Cargo's, in a name space of its own where the cache is a file system in memory with these mount
+/// options; once into an empty store, and twice more with the outputs gone.
+const IN_LITTLE_ROOM: &str = r#"
+set -e
+cache=$1 deps=$2 expected=$3 options=$4
+shift 4
+mount -t tmpfs -o "$options" none "$cache"
+for turn in 1 2 3; do
+    rm -f "$deps"/*
+    "$@" 2>/dev/null
+    for file in "$expected"/*; do cmp "$file" "$deps/${file##*/}"; done
+done
+umount "$cache"
+"#;
+
+/// Calls kache where the store has no more room than these mount options give it. The compiler is scripted, so that every
+/// amount of room can be tried.
+fn calls_with(options: impl IntoIterator<Item = String>) {
+    let d = Direct::new();
+    // Texts long enough to be blobs of their own.
+    let long = "x".repeat(90 << 10);
+    d.fake.script(
+        "demo",
+        &format!(
+            "emit dep-info\nemit metadata\nannounce metadata\ndiagnostic warning {long}\nemit link\nannounce link\n"
+        ),
+    );
+    let deps = d.lab.root().join("ws/target/debug/deps");
+    let cache = d.lab.root().join("little");
+    fs::create_dir(&cache).expect("make a directory");
+    assert!(d.run("demo").status.success());
+    let expected = d.lab.root().join("expected");
+    copy_tree(&deps, &expected, &[".kache"]);
+    let call = d.command("demo");
+    for options in options {
+        let mut command = d.lab.command("unshare");
+        command.args(["-rm", "/bin/sh", "-c", IN_LITTLE_ROOM, "sh"]).args([&cache, &deps, &expected]);
+        command.arg(&options).arg(call.get_program()).args(call.get_args());
+        command.current_dir(d.lab.root().join("ws")).stdin(Stdio::null());
+        command.envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("KACHE_CACHE_DIR", &cache);
+        let output = command.output().expect("start unshare");
+        assert!(output.status.success(), "{options}: {output:?}");
+    }
+}
+
+/// Room for one page more each time: the disk becomes full at every write in turn.
+#[test]
+fn a_disk_that_is_full_at_each_write() {
+    calls_with((1..90).map(|pages| format!("size={}k", pages * 4)));
+}
+
+/// The same with inodes: every file and directory in turn is the one that can't be made.
+#[test]
+fn no_inodes_left_at_each_creation() {
+    calls_with((2..60).map(|inodes| format!("size=16m,nr_inodes={inodes}")));
+}
+
+/// A whole Cargo build where the store's file system is out of inodes soon.
+#[test]
+fn a_cargo_build_without_inodes() {
+    let lab = lean_lab();
+    let p = lab.project("w", ALL_KINDS);
+    let cache = lab.root().join("little");
+    fs::create_dir(&cache).expect("make a directory");
+    let script = "set -e; mount -t tmpfs -o size=64m,nr_inodes=$2 none $1; for i in 1 2; do rm -rf target; \
+                  \"$0\" run -q; done; \"$0\" build -q; umount $1";
+    for inodes in ["16", "60", "120"] {
+        let mut command = lab.command("unshare");
+        command.args(["-rm", "/bin/sh", "-c", script]).arg(&kache_testkit::toolchain().cargo);
+        command.arg(&cache).arg(inodes).env("KACHE_CACHE_DIR", &cache);
+        let output =
+            command.env("RUSTC_WRAPPER", lab.wrapper()).current_dir(p.dir()).output().expect("start unshare");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text == "14\n14\n", "{inodes}: {output:?}");
+    }
+}
+
+/// Few descriptors for commands, on a store that fills all of its folders.
+#[test]
+fn commands_with_few_descriptors() {
+    let lab = lean_lab().spoil();
+    let p = lab.project("w", PAIR);
+    p.cargo("build").ok();
+    for (shelf, files) in [("blobs", lab.blobs()), ("entries", lab.entries())] {
+        for number in 0..256 {
+            let name = format!("{number:02x}{}", "0".repeat(62));
+            let folder = lab.cache_dir().join("v1").join(shelf).join(&name[..2]);
+            fs::create_dir_all(&folder).expect("make a folder");
+            fs::copy(&files[0], folder.join(name)).expect("copy a file");
+        }
+    }
+    for args in ["list", "stats", "doctor --verify", "gc", "gc --dry-run", "purge", "why-miss dep", "report"]
+    {
+        let mut command = lab.command("/bin/sh");
+        command.args(["-c", &format!("ulimit -n 32; \"$0\" {args}")]).arg(lab.wrapper()).current_dir(p.dir());
+        let output = command.output().expect("start a shell");
+        // Doctor finds that the copied blobs have other names.
+        let fine = output.status.success() || args.starts_with("doctor");
+        assert!(
+            fine && !String::from_utf8_lossy(&output.stderr).contains("open files"),
+            "{args}: {output:?}"
+        );
+    }
+}
+
+/// Whether this process may become another user; where it may not, only CI minds.
+fn may_become_another() -> bool {
+    let may = rustix::process::geteuid().is_root();
+    assert!(may || std::env::var("CI").is_err(), "CI has to run this as root");
+    if !may {
+        eprintln!("SKIPPED: only root can become another user");
+    }
+    may
+}
+
+/// Somebody without any rights of ours.
+const NOBODY: u32 = 65_534;
+
+/// Runs a call as that user.
+fn as_nobody(call: &Command, program: &Path) -> Output {
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+    command.arg("--").arg(program).args(call.get_args()).env_clear().stdin(Stdio::null());
+    command.envs(call.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = call.get_current_dir() {
+        command.current_dir(dir);
+    }
+    command.output().expect("start setpriv")
+}
+
+fn set_modes(dir: &Path, dirs: u32, files: u32) {
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(dirs)).expect("set the mode of a directory");
+        for item in fs::read_dir(&dir).expect("list").flatten() {
+            match item.file_type().expect("a type") {
+                kind if kind.is_dir() => open.push(item.path()),
+                kind if kind.is_file() => {
+                    let mode = item.metadata().expect("metadata").mode() & 0o111 | files;
+                    fs::set_permissions(item.path(), fs::Permissions::from_mode(mode)).expect("set a mode");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Another user's store: closed, only readable, or open to all. Its owner's builds go on as well.
+#[test]
+fn another_users_store() {
+    if !may_become_another() {
+        return;
+    }
+    let d = Direct::new();
+    assert!(d.run("demo").status.success());
+    d.add_checkout("two");
+    let program = d.lab.root().join("kache");
+    fs::copy(d.lab.wrapper(), &program).expect("copy kache");
+    let call = d.command_in("two", "demo");
+    let library = d.lab.root().join("two/target/debug/deps/libdemo-fedcba9876543210.rlib");
+    let expected = fs::read(d.lab.root().join("ws/target/debug/deps/libdemo-fedcba9876543210.rlib"));
+    let expected = expected.expect("built");
+    set_modes(&d.lab.root(), 0o777, 0o666);
+    for (dirs, files) in [(0o700, 0o600), (0o755, 0o644), (0o777, 0o666)] {
+        set_modes(d.lab.cache_dir(), dirs, files);
+        for content in ["pub fn f() {}\n", "pub fn f() -> u32 { 1 }\n"] {
+            d.lab.write("two/src/lib.rs", content);
+            kache_testkit::settle();
+            for _ in 0..2 {
+                let _ = fs::remove_file(&library);
+                let output = as_nobody(&call, &program);
+                assert!(output.status.success(), "{dirs:o}: {output:?}");
+                let made = fs::read(&library).expect("a library");
+                assert_eq!(made == expected, content == "pub fn f() {}\n", "{dirs:o}: another one's content");
+                assert_eq!(fs::metadata(&library).expect("there").uid(), NOBODY, "{dirs:o}");
+            }
+        }
+        d.wipe();
+        assert!(d.run("demo").status.success());
+    }
+}
+
+/// No extended attributes: digests are remembered otherwise, or found again.
+#[test]
+fn a_file_system_without_extended_attributes() {
+    let Some(volume) = Volume::mount(FileSystem::Ramfs) else { return };
+    let lab = lean_lab_on(&volume.root());
+    let one = lab.project("one", ALL_KINDS);
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same().all_hit();
+    two.edit("gen/number.txt", "7", "8");
+    two.cargo("run").same();
+    two.edit("gen/number.txt", "8", "7");
+    two.cargo("run").same();
+    for p in [&one, &two] {
+        p.nothing_to_do("build");
+    }
+    lab.assert_doctor_is_content();
+}
+
+/// Moves every file that was written in the last hour by some seconds, which for whoever looks at it is what setting the
+/// clock the other way does.
+fn shift(lab: &Lab, seconds: i64) {
+    let now = SystemTime::now();
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    for path in walk(&lab.root()) {
+        // Links lead out of the sandbox.
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(time) = meta.modified() else { continue };
+        if !meta.is_file() {
+            continue;
+        }
+        // Times that kache has chosen are long past, whatever the clock says.
+        if now.duration_since(time).is_ok_and(|age| age < Duration::from_secs(3600)) {
+            let to = if seconds < 0 { time - by } else { time + by };
+            fs::File::open(&path).and_then(|file| file.set_modified(to)).expect("set a time");
+        }
+    }
+}
+
+/// The clock was set back by two days, or forward by three hundred: what is there is from the future, or very old.
+#[test]
+fn a_clock_that_was_set() {
+    for seconds in [2 * 86_400, -300 * 86_400] {
+        let lab = lean_lab();
+        let one = lab.project("one", ALL_KINDS);
+        one.cargo("run").same();
+        let two = one.checkout("two");
+        two.cargo("run").same().all_hit();
+        shift(&lab, seconds);
+        for p in [&one, &two] {
+            p.nothing_to_do("build");
+            p.wipe();
+            p.cargo("run").same();
+            // Sources from the future are newer than any build, for Cargo alone as well.
+            if seconds < 0 {
+                p.nothing_to_do("build");
+            }
+        }
+        assert!(lab.cli(&["gc", "--max-age", "3000d"]).status.success());
+        let three = one.checkout("three");
+        three.cargo("run").same();
+        three.edit("gen/number.txt", "7", "8");
+        three.cargo("run").same();
+        if seconds < 0 {
+            three.nothing_to_do("build");
+            one.nothing_to_do("build");
+        }
+        lab.assert_doctor_is_content();
+        for command in ["stats", "list", "report", "doctor"] {
+            let output = lab.cli(&[command]);
+            assert!(output.status.code().is_some_and(|code| code != 101), "kache {command}: {output:?}");
+        }
+    }
+}
+
+/// Locks can't be had at all, or are lost as soon as they are held.
+#[test]
+fn locks_that_are_none() {
+    for name in ["locks", "daemon", "v1/tmp", "v1/evidence"] {
+        let lab = lean_lab().spoil();
+        let p = lab.project("w", PAIR);
+        p.cargo("run").ok();
+        kache_testkit::remove_tree(&lab.cache_dir().join(name));
+        lab.write(&format!("cache/{name}"), "a file");
+        p.wipe();
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+        p.edit("dep/src/lib.rs", "1", "2");
+        p.cargo("run").same();
+    }
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    let projects = [one.checkout("two"), one.checkout("three"), one];
+    let done = lab.root().join("tmp/done");
+    let script = format!("while [ ! -e '{}' ]; do rm -f '{}'/*; done", done.display(), locks(&lab).display());
+    let mut thief = Command::new("/bin/sh").args(["-c", &script]).spawn().expect("start a shell");
+    for number in ["7", "8"] {
+        for p in &projects {
+            p.write("gen/number.txt", number);
+        }
+        let running = projects.each_ref().map(|p| p.cargo("build").spawn());
+        for (p, running) in projects.iter().zip(running) {
+            let run = running.wait(p);
+            assert!(run.status.success(), "{run}");
+        }
+        lab.assert_store_is_sound();
+    }
+    fs::write(done, "").expect("tell the shell");
+    assert!(thief.wait().expect("wait").success());
+    for p in &projects {
+        p.cargo("run").same();
+        p.nothing_to_do("build");
+    }
+    lab.assert_doctor_is_content();
+}
+
+fn locks(lab: &Lab) -> PathBuf {
+    lab.cache_dir().join("locks")
+}
