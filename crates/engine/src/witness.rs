@@ -72,9 +72,7 @@ pub fn portable(
     let before =
         store.memo_get("places", &key.0).and_then(|bytes| serde_json::from_slice::<Witness>(&bytes).ok());
     if let Some(before) = before {
-        if before.result.is_none() {
-            return None;
-        }
+        before.result?;
         if before.result != now.result {
             now.result = None;
         } else if before.is_elsewhere(&now) {

@@ -347,7 +347,8 @@ mod tests {
     fn the_environment_counts_only_where_the_chain_is_used() {
         let [key, token, profile] = env::AWS_CREDENTIALS;
         let plain = remote(&[]);
-        let cases: &[(&[(&str, &str)], bool, bool)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], bool, bool);
+        let cases: &[Case<'_>] = &[
             (&[(profile, "dev")], false, false),
             (&[(key, "AK1")], false, false),
             (&[(key, "AS1"), (token, "t1")], true, false),

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::fit::{Kind, Shape};
+use super::fit::{Kind, Offer, Shape};
 use super::keys::Label;
 use crate::digest::Digest;
 use crate::form::newer_version;
@@ -49,6 +49,12 @@ pub struct BuildUnit {
     /// Names what stays the same while sources and dependencies change: of two units in one slot, the later one counts.
     /// Empty where that isn't known.
     pub slot: String,
+}
+
+impl<'a> From<&'a BuildUnit> for Offer<'a> {
+    fn from(unit: &'a BuildUnit) -> Self {
+        Self { package: &unit.package, package_version: &unit.package_version, kind: unit.kind.clone() }
+    }
 }
 
 /// What the builds of one lockfile with one toolchain needed.

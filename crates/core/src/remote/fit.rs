@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::build::BuildUnit;
 use super::manifest::Manifest;
 
 /// How a unit was compiled: what all units of one kind of build have in common.
@@ -44,12 +43,6 @@ impl<'a> From<&'a Manifest> for Offer<'a> {
         let shape = Shape { mode: manifest.mode.clone(), profile: manifest.profile.clone() };
         let kind = Kind { target: manifest.target.clone(), toolchain: manifest.toolchain.clone(), shape };
         Self { package: &manifest.package, package_version: &manifest.package_version, kind: Some(kind) }
-    }
-}
-
-impl<'a> From<&'a BuildUnit> for Offer<'a> {
-    fn from(unit: &'a BuildUnit) -> Self {
-        Self { package: &unit.package, package_version: &unit.package_version, kind: unit.kind.clone() }
     }
 }
 
