@@ -80,6 +80,7 @@ fn answers_are_taken_as_they_are() {
         (vec![Reply::Absent], Answer::Nothing),
         (vec![Reply::Unavailable(Unavailable::Sick)], Answer::Nothing),
         (vec![Reply::Unavailable(Unavailable::Full)], Answer::Nothing),
+        (vec![Reply::Refused { why: "about this unit".into() }], Answer::Nothing),
     ] {
         let world = World::new();
         let server = answer_once(world.listen(), frames(&replies));
@@ -97,7 +98,6 @@ fn what_cannot_be_answered_leaves_a_note_and_is_not_asked_again() {
     other_version[4] = 77;
     let mut giant = frames(&[Reply::Arrived]);
     giant[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
-    let refused = frames(&[Reply::Refused { why: "no".into() }]);
     let mut nonsense = frames(&[Reply::Arrived]);
     nonsense.truncate(HEADER_BYTES + 2);
     nonsense[8..12].copy_from_slice(&2u32.to_le_bytes());
@@ -105,7 +105,6 @@ fn what_cannot_be_answered_leaves_a_note_and_is_not_asked_again() {
         (other_version, "version 77"),
         (giant, "4294967295 bytes"),
         (b"HTTP/1.1 400 Bad Request\r\n".to_vec(), "not a message of kache"),
-        (refused, "refused"),
         (nonsense, "makes no sense"),
     ] {
         let world = World::new();

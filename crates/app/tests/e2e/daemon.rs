@@ -244,8 +244,9 @@ fn a_daemon_that_a_build_starts_is_no_part_of_the_build() {
     let (ours, theirs) = (state("self"), state(&pid.to_string()));
     assert!(ours[2] != theirs[2] && ours[3] != theirs[3], "its own group and session");
     // Whoever takes in orphans here: the system's first process, or a session's, above this test.
-    let above = std::iter::successors(Some(ours[1].clone()), |pid| Some(state(pid)[1].clone()));
-    let above: Vec<String> = above.take_while(|pid| pid != "0").collect();
+    let above =
+        std::iter::successors(Some(ours[1].clone()), |pid| (pid != "0").then(|| state(pid)[1].clone()));
+    let above: Vec<String> = above.collect();
     assert!(above.contains(&theirs[1]), "it is the child of {}, which is none of {above:?}", theirs[1]);
     assert_eq!(children(std::process::id()), Vec::<String>::new(), "nothing is left of make");
     assert_eq!(children(pid), Vec::<String>::new(), "nor has the daemon children that it doesn't wait for");
@@ -301,7 +302,8 @@ fn uploads_survive_a_daemon_that_is_killed_at_any_moment() {
         Command::new("kill").args(["-9", &pid.to_string()]).status().expect("killed");
         machine.until_ended();
         let sent = server.count("PUT", "/packs/") - before;
-        assert!(sent <= owed, "{sent} packs were sent where {owed} were owed");
+        // A pack whose manifest is missing is found first, and then replaced.
+        assert!(sent <= 2 * owed, "{sent} packs were sent where {owed} were owed");
         assert!(lives < 1000, "no life gets anywhere");
     }
     assert_eq!(of_kind(&server, "/packs/"), all);

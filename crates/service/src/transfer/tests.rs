@@ -62,7 +62,7 @@ async fn a_manifest_is_written_after_its_pack_and_an_orphaned_pack_is_replaced()
     let pack_name = keys.pack(&stored.dir, &stored.key);
     bucket.arrange(Request::Put, "/manifests/", 1, Mischief::Fail(Fault::Denied));
     here.transfer.push_entry(stored.key).await.expect_err("denied");
-    assert_eq!(bucket.names(), [pack_name.clone()]);
+    assert_eq!(bucket.names(), std::slice::from_ref(&pack_name));
     let orphan = bucket.object(&pack_name).expect("there");
     // Of the same entry, another machine makes another pack.
     let another = Machine::new(&bucket, Policy { compression_level: 19, ..Policy::default() });
