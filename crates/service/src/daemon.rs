@@ -22,6 +22,7 @@ mod serve;
 mod server;
 mod sessions;
 mod traffic;
+mod trouble;
 mod upkeep;
 mod uploads;
 

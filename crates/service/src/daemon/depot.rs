@@ -11,6 +11,7 @@ pub use kache_core::remote::fit::{Kind, Shape};
 use tokio::sync::{mpsc, watch};
 
 use super::traffic::Traffic;
+pub use super::trouble::{Blame, Trouble};
 
 /// What a transfer answers, some time later.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
@@ -67,38 +68,6 @@ pub enum Pushed {
     Dropped(String),
     /// It isn't for this daemon to upload, and why.
     Left(String),
-}
-
-/// A transfer that failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct Trouble {
-    /// Whose fault it is.
-    pub blame: Blame,
-    /// What happened.
-    pub why: String,
-}
-
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The remote's or the network's: others will fail, too.
-    Remote,
-    /// The credentials': they are not accepted, or no longer.
-    Credentials,
-    /// The credentials may not do this, whatever the object.
-    Denied,
-    /// The object's: it isn't what it should be, and won't be in a moment.
-    Object,
-    /// This machine's: a full disk, say.
-    Local,
-}
-
-impl Blame {
-    /// Whether other requests to the remote will fail, too.
-    pub const fn is_remote(self) -> bool {
-        matches!(self, Blame::Remote | Blame::Credentials)
-    }
 }
 
 /// What a daemon does with a remote. Every one of these ends by itself, however the remote behaves.

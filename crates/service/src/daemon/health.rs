@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::depot::Blame;
+use super::trouble::Blame;
 
 /// Failures in a row that make a remote sick.
 const FAILURES_MAX: u32 = 3;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::depot::{Blame, Trouble};
 use super::health::Health;
+use super::trouble::{Blame, Trouble};
 
 /// Longest time for a small object: a remote that takes longer is of no use to a build.
 pub const SMALL_MAX: Duration = Duration::from_secs(3);

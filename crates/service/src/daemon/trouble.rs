@@ -1,0 +1,33 @@
+//! Transfers that failed, by whose fault it is. Does not know what was transferred.
+
+/// A transfer that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Trouble {
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// What happened.
+    pub why: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The remote's or the network's: others will fail, too.
+    Remote,
+    /// The credentials': they are not accepted, or no longer.
+    Credentials,
+    /// The credentials may not do this, whatever the object.
+    Denied,
+    /// The object's: it isn't what it should be, and won't be in a moment.
+    Object,
+    /// This machine's: a full disk, say.
+    Local,
+}
+
+impl Blame {
+    /// Whether other requests to the remote will fail, too.
+    pub const fn is_remote(self) -> bool {
+        matches!(self, Blame::Remote | Blame::Credentials)
+    }
+}
