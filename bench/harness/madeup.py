@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from pathlib import Path
 
 EVENT_FILE_BYTES = 4 << 20
@@ -47,10 +48,15 @@ def entry_of(number: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def summed(entry: str) -> str:
+    """The stored form of an entry: with its checksum."""
+    return f"{entry}\n{zlib.crc32(entry.encode()):08x}\n"
+
+
 def make_entries(root: Path, first: int, end: int) -> None:
     """Entries alone, as commands that only read them want it."""
     for number in range(first, end):
-        shelved(root, "entries", digest(f"entry {number}")).write_text(json.dumps(entry_of(number)))
+        shelved(root, "entries", digest(f"entry {number}")).write_text(summed(json.dumps(entry_of(number))))
 
 
 def make_whole_entries(root: Path, first: int, end: int) -> None:
@@ -69,7 +75,7 @@ def make_whole_entries(root: Path, first: int, end: int) -> None:
         records = {"version": 1, "records": [{"inputs": inputs, "last": key}]}
         shelved(root, "units", entry["unit"]).write_text(json.dumps(records))
         path = shelved(root, "entries", key)
-        path.write_text(json.dumps(entry))
+        path.write_text(summed(json.dumps(entry)))
         used_s = now_s - DAY_S - (number * 7919 % 100_000) / 100_000 * 59 * DAY_S
         os.utime(path, (used_s, used_s))
 

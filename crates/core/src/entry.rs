@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! {"version":1,"crate_name":…,"outputs":[{"name":"libx-1.rlib","kind":"link","digest":…,"size":…,"mtime_s":…}],
-//!  "dep_info":{"inline":…}|{"blob":…},"stderr":…,"stdout":…,"compile_ms":…,"boot":…}
+//!  "dep_info":{"inline":…}|{"blob":…},"stderr":…,"stdout":…,"compile_ms":…,"boot":…} newline CRC-32 newline
 //! ```
+//! One line and its CRC-32 (of zlib) in eight hexadecimal digits: texts and names lie here and nowhere else, and a bit
+//! that a disk has turned may leave good JSON.
 //! At most [`ENTRY_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
 
 use std::collections::BTreeMap;
@@ -140,6 +142,9 @@ pub enum EntryError {
     /// Written by a newer kache; left alone.
     #[error("entry of version {0}, newer than this kache")]
     Newer(u32),
+    /// The checksum doesn't fit.
+    #[error("damaged: the checksum doesn't fit")]
+    Damaged,
     /// A file name that could leave the output directory.
     #[error("unsafe output name {0:?}")]
     UnsafeName(String),
@@ -188,16 +193,24 @@ impl Entry {
         self.outputs.iter().map(|output| output.size).sum()
     }
 
-    /// The JSON form.
+    /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        let sum = checksum(&bytes);
+        bytes.extend(sum.into_bytes());
+        bytes
     }
 
-    /// Reads the JSON form and checks its names.
+    /// Reads the stored form and checks its names.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let entry: Entry = serde_json::from_slice(bytes)?;
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let (json, sum) = bytes.split_at(end);
+        let entry: Entry = serde_json::from_slice(json)?;
         if entry.version > VERSION {
             return Err(EntryError::Newer(entry.version));
+        }
+        if sum != checksum(json).as_bytes() {
+            return Err(EntryError::Damaged);
         }
         let names = entry.outputs.iter().map(|output| &output.name).chain([&entry.dep_info_name]);
         for name in names {
@@ -207,6 +220,11 @@ impl Entry {
         }
         Ok(entry)
     }
+}
+
+/// What follows the JSON form of an entry.
+fn checksum(json: &[u8]) -> String {
+    format!("\n{:08x}\n", crc32fast::hash(json))
 }
 
 /// Whether `name` is one plain path component that can't leave the directory it is joined to.
@@ -270,6 +288,20 @@ mod tests {
         let entry = sample();
         assert_eq!(Entry::decode(&entry.encode()).expect("own output"), entry);
         assert_eq!(entry.blobs().collect::<Vec<_>>(), [Digest::of(b"rlib"), Digest::of(b"warning")]);
+    }
+
+    #[test]
+    fn no_turned_bit_goes_unnoticed() {
+        let good = sample().encode();
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match Entry::decode(&bytes) {
+                // An entry of a newer kache is left alone, whatever is in it.
+                Err(EntryError::Newer(_)) => {}
+                other => assert!(other.is_err(), "bit {bit}"),
+            }
+        }
     }
 
     #[test]

@@ -255,7 +255,9 @@ pub(crate) fn read_entry(path: &Path) -> Result<EntryFile, Error> {
     Ok(match Entry::decode(&bytes) {
         Ok(entry) => EntryFile::Usable(Box::new(entry), file),
         Err(EntryError::Newer(_)) => EntryFile::Newer(bytes),
-        Err(EntryError::Malformed(_) | EntryError::UnsafeName(_)) => EntryFile::Malformed,
+        Err(EntryError::Malformed(_) | EntryError::Damaged | EntryError::UnsafeName(_)) => {
+            EntryFile::Malformed
+        }
     })
 }
 

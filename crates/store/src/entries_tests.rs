@@ -50,9 +50,11 @@ fn malformed_entries_are_removed_and_newer_ones_left_alone() {
     let good = entry.encode();
     let newer = String::from_utf8(good.clone()).expect("text").replacen("\"version\":1", "\"version\":99", 1);
     let unsafe_name = String::from_utf8(good.clone()).expect("text").replace("libdemo", "../demo");
+    let damaged = String::from_utf8(good.clone()).expect("text").replacen("demo", "demp", 1);
     let cases = [
         (newer.as_bytes(), true),
         (&b""[..], false),
+        (damaged.as_bytes(), false),
         (&good[..good.len() / 2], false),
         (&vec![0; good.len()], false),
         (unsafe_name.as_bytes(), false),
