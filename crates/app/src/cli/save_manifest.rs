@@ -23,8 +23,8 @@ Examples:
   kache sync --push && kache save-manifest     on the machine that builds first
   kache sync --pull                            on the others, with the same Cargo.lock and compiler
 
-The latest result of each unit that builds in this workspace used is added to what is recorded in the remote under the
-digest of Cargo.lock and the identity of the compiler: jobs that build other profiles add theirs. With a namespace it is
+The latest result of each unit that builds in this workspace used is added to what is recorded in the remote, under the \
+digest of Cargo.lock and the identity of the compiler: jobs that build other profiles add theirs. With a namespace it is \
 also written as an object of its own, which nobody else's builds share.")]
 pub struct Args {
     /// Name of the build manifest; the host's target triple when not given
