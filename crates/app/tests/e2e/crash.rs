@@ -244,12 +244,7 @@ fn in_a_build_after_a_reboot() {
     let one = lab.project("one", PAIR);
     one.cargo("run").ok();
     for point in REBOOTED {
-        for entry in lab.entries() {
-            let text = fs::read_to_string(&entry).expect("read an entry");
-            let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            json["boot"] = "00000000-0000-0000-0000-000000000000".into();
-            fs::write(&entry, json.to_string()).expect("change an entry");
-        }
+        lab.pretend_that_entries_are_of_an_earlier_boot();
         one.wipe();
         Trap::set(&lab, *point).spring(one.cargo("run"));
         recovers(&lab, &one);

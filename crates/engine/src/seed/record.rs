@@ -70,10 +70,14 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     if is_busy() {
         return Ok(Recorded::Busy);
     }
-    let earlier = store.snapshot(&around.context, &around.lock())?;
+    let locked = seeding::locked_packages(&around.lockfile);
+    let mut earlier = super::nearest(store, around);
+    if let Some(earlier) = &mut earlier {
+        // Of another lockfile's, what this one names too: its units may be what lies here, made by an earlier Cargo.
+        earlier.units.retain(|unit| locked.get(&unit.package) == Some(&unit.locked));
+    }
     let known: HashMap<String, &SeedUnit> =
         earlier.iter().flat_map(|snapshot| &snapshot.units).map(|unit| (unit.place(), unit)).collect();
-    let locked = seeding::locked_packages(&around.lockfile);
     let tools = stamps::tools(parent.seen.get("PATH"));
     let tools_id = Digest::of(&serde_json::to_vec(&tools).unwrap_or_default());
     let reader = Reader {
@@ -250,7 +254,7 @@ fn write(
         .filter(|unit| !known.get(&unit.place()).is_some_and(|other| is_same(unit, other)))
         .map(SeedUnit::entry)
         .collect();
-    if let Some(earlier) = &earlier {
+    if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.header.lock == snapshot.header.lock) {
         let age_s = snapshot.header.recorded_s.saturating_sub(earlier.header.recorded_s);
         if new.is_empty() && snapshot.header.unfit == earlier.header.unfit && age_s < RENEW_S {
             return Ok(Recorded::Unchanged);
