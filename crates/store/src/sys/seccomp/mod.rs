@@ -90,6 +90,9 @@ pub fn spawn_observed(mut command: Command, scope: Scope) -> io::Result<(Child, 
     let Preparation { observer, is_wanted, is_listening } = preparation;
     match command.spawn() {
         Ok(child) => {
+            // The last other end of the socket is the child's now: should it have died without a word, the supervisor
+            // hears of that.
+            drop(command);
             let is_observed = is_listening.recv() == Ok(Listening::Yes);
             Ok((child, is_observed.then_some(observer)))
         }

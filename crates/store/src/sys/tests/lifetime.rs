@@ -28,6 +28,22 @@ fn exit_codes_and_signals_pass_through() {
 }
 
 #[test]
+fn a_child_that_dies_before_it_is_the_command_is_no_reason_to_wait() {
+    use std::os::unix::process::CommandExt;
+    let mut command = shell("exit 0");
+    let die = || {
+        // SAFETY: a system call without pointers.
+        unsafe { libc::raise(libc::SIGKILL) };
+        Ok(())
+    };
+    // SAFETY: the closure is async-signal-safe. It comes before the one that sends the listener.
+    unsafe { command.pre_exec(die) };
+    let (mut child, observer) = spawn_observed(command, Scope::default()).expect("spawned");
+    assert_eq!(child.wait().expect("wait").signal(), Some(libc::SIGKILL));
+    assert!(observer.is_none(), "nothing was observed");
+}
+
+#[test]
 fn stdio_and_inherited_descriptors_are_unchanged() {
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let inherited = rustix::io::fcntl_dupfd_cloexec(&writer, 60).expect("a high descriptor");
