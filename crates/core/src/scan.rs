@@ -3,9 +3,12 @@
 //!
 //! Whole paths are found wherever a string constant was kept as it is. Optimised code may not keep it: copying a
 //! short constant becomes stores of 8-byte immediates and loads of 16- or 32-byte constants, whose pieces start at
-//! multiples of eight from the beginning of the string. So each 8-byte piece of a root at such an offset counts as
-//! a mention too, unless another well-known directory (`CARGO_HOME`, the toolchain, another root) has the same
-//! piece. What this can't see: a path that was taken apart, hashed, measured or compressed at compile time.
+//! multiples of eight from the beginning of the string. So two 8-byte pieces of a root at such offsets, near each
+//! other, count as a mention too, unless another well-known directory (`CARGO_HOME`, the toolchain, another root) has
+//! the same pieces. One alone is found by chance: `/project` is in many a program. A root with only one piece of its
+//! own is mentioned by that. What this can't see: a path that was taken apart, hashed, measured or compressed at compile time.
+
+use std::collections::BTreeSet;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -13,11 +16,16 @@ use crate::paths::{Root, Roots};
 
 /// Length of the pieces, in bytes.
 const PIECE: usize = 8;
+/// How many different pieces of a root make a mention of it.
+const PIECES_MIN: usize = 2;
+/// Pieces of one constant are at most this far apart, in bytes: a function stores them one after the other.
+const APART_MAX: usize = 4096;
 
 /// Looks for roots in bytes.
 pub struct Scanner {
     automaton: Option<AhoCorasick>,
-    owners: Vec<Root>,
+    /// For each pattern, its root, and how many patterns of that root have to be found.
+    owners: Vec<(Root, usize)>,
     overlap_bytes: usize,
 }
 
@@ -28,21 +36,25 @@ impl Scanner {
         let mut owners = Vec::new();
         for (root, path) in roots.iter() {
             patterns.push(path.as_bytes().to_vec());
-            owners.push(root);
+            owners.push((root, 1));
+            let first = owners.len();
             for piece in path.as_bytes().chunks_exact(PIECE) {
                 let elsewhere =
                     others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
                 let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
                 if !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some()) {
                     patterns.push(piece.to_vec());
-                    owners.push(root);
+                    owners.push((root, PIECES_MIN));
                 }
             }
+            let pieces: BTreeSet<&Vec<u8>> = patterns[first..].iter().collect();
+            let needed = pieces.len().min(PIECES_MIN);
+            owners[first..].iter_mut().for_each(|owner| owner.1 = needed);
         }
         // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
         // is right for a root below another root and harmless for pieces.
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok();
-        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1) - 1;
+        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1).max(APART_MAX) - 1;
         Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners, overlap_bytes }
     }
 
@@ -55,9 +67,17 @@ impl Scanner {
     pub fn mentions(&self, bytes: &[u8]) -> Vec<Root> {
         let Some(automaton) = &self.automaton else { return Vec::new() };
         let mut found: Vec<Root> = Vec::new();
+        let mut pieces: Vec<(Root, &[u8])> = Vec::new();
         for hit in automaton.find_iter(bytes) {
-            let root = self.owners[hit.pattern().as_usize()];
-            if !found.contains(&root) {
+            let (root, needed) = self.owners[hit.pattern().as_usize()];
+            if found.contains(&root) {
+                continue;
+            }
+            let piece = (root, &bytes[hit.range()]);
+            if needed > 1 && !pieces.contains(&piece) {
+                pieces.push(piece);
+            }
+            if needed == 1 || pieces.iter().filter(|(of, _)| *of == root).count() >= needed {
                 found.push(root);
             }
         }
@@ -109,7 +129,9 @@ mod tests {
             ("..\0/home/user/projects/demo/src\0", &[Root::Workspace]),
             ("/home/user/projects/demo/target/debug", &[Root::Target]),
             ("/home/user/.cargo/registry", &[]),
-            ("mov er/proje,x", &[Root::Workspace]),
+            ("mov er/proje,x", &[]),
+            ("mov er/proje,x; mov er/proje,x", &[]),
+            ("mov er/proje,x; mov cts/demo,y", &[Root::Workspace]),
             ("/home/us er/.carg", &[]),
             ("/home/user/projects/demo /home/user/projects/demo/target", &[Root::Target, Root::Workspace]),
         ] {
