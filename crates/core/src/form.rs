@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+/// As much of such a form as all versions have.
 #[derive(Deserialize)]
-struct Versioned {
-    version: u32,
+pub(crate) struct Versioned {
+    pub version: u32,
 }
 
 /// The version that bytes claim to have, if it is above the one that is known here. For bytes that didn't parse.

@@ -37,19 +37,18 @@ impl Scanner {
         for (root, path) in roots.iter() {
             patterns.push(path.as_bytes().to_vec());
             owners.push((root, 1));
-            let first = owners.len();
-            for piece in path.as_bytes().chunks_exact(PIECE) {
+            let is_own = |piece: &&[u8]| {
                 let elsewhere =
                     others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
                 let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
-                if !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some()) {
-                    patterns.push(piece.to_vec());
-                    owners.push((root, PIECES_MIN));
-                }
-            }
-            let pieces: BTreeSet<&Vec<u8>> = patterns[first..].iter().collect();
+                !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some())
+            };
+            let pieces: BTreeSet<&[u8]> = path.as_bytes().chunks_exact(PIECE).filter(is_own).collect();
             let needed = pieces.len().min(PIECES_MIN);
-            owners[first..].iter_mut().for_each(|owner| owner.1 = needed);
+            for piece in pieces {
+                patterns.push(piece.to_vec());
+                owners.push((root, needed));
+            }
         }
         // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
         // is right for a root below another root and harmless for pieces.

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::form::Versioned;
 use crate::key::EntryKey;
 use crate::seed_unit::SeedUnit;
 
@@ -59,11 +60,6 @@ pub struct Header {
     /// Units that could not be recorded, and why.
     #[serde(default)]
     pub unfit: Vec<Unfit>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
 }
 
 /// A unit that was not recorded or not placed, for `why-miss`.
@@ -121,7 +117,7 @@ impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let line = bytes.split(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
         let line = line.ok_or(SnapshotError::Empty)?;
-        let Version { version } = serde_json::from_slice(line)?;
+        let Versioned { version } = serde_json::from_slice(line)?;
         if version == VERSION {
             Ok(serde_json::from_slice(line)?)
         } else {

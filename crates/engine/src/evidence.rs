@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::Path;
 
 use kache_core::digest::Digest;
 use kache_core::entry::Evidence;
@@ -12,7 +11,6 @@ use kache_core::key::Field;
 use kache_core::record::{Input, InputRecord};
 use kache_core::{entry_key, why};
 use kache_store::Store;
-use kache_store::hashing::DigestMemo;
 
 use crate::macro_env;
 use crate::reads::Finished;
@@ -34,14 +32,15 @@ pub fn collect(
             Input::Env(name) => {
                 done.call.env.get(name).and_then(|value| why::readable(name, value.to_str()?))
             }
-            Input::MacroEnv(library) | Input::PortableMacroEnv(library) => variables(store, done, library)
-                .map(|variables| {
+            Input::MacroEnv(library) | Input::PortableMacroEnv(library) => {
+                macro_env::variables_of(store, &done.call.env, done.roots, library).map(|variables| {
                     macro_variables.extend(variables.iter().map(|(name, _)| (*name).to_owned()));
                     let digest = |value: &OsStr| Digest::of(value.as_encoded_bytes());
                     let words =
                         variables.iter().map(|(name, value)| format!("{name}={}", digest(value).short()));
                     words.collect::<Vec<_>>().join(" ")
-                }),
+                })
+            }
             Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
         };
         if let Some(value) = value.filter(|_| values.len() < VALUES_MAX) {
@@ -57,15 +56,4 @@ pub fn collect(
         values,
         macro_variables: macro_variables.into_iter().collect(),
     }
-}
-
-/// The variables that a macro's library names.
-pub fn variables<'d>(
-    store: &Store,
-    done: &'d Finished<'_>,
-    library: &str,
-) -> Option<Vec<(&'d str, &'d OsStr)>> {
-    let path = done.roots.path_of(library)?;
-    let digest = DigestMemo::new(store).digest(Path::new(&path)).ok()??;
-    macro_env::variables(store, &done.call.env, Path::new(&path), &digest)
 }

@@ -73,7 +73,11 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
-    witness::key(done, &observer, &record)?;
+    let key_of = |record: &InputRecord| {
+        let key = observer.entry_key(&done.key.0, record, &done.unit.rendering);
+        key.map_err(|input| NotStored::InputChanged(format!("{input:?}")))
+    };
+    key_of(&record)?;
     reads::check_unchanged(store, done, &record, compiled)?;
     let mut entry = describe(store, done, compiled, &info)?;
     let mut new_bytes = 0;
@@ -98,7 +102,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     }
     fault::point(Point::OutputsTaken);
     let record = witness::portable(store, done, &observer, &record, &entry).unwrap_or(record);
-    let (entry_key, entry_fields) = witness::key(done, &observer, &record)?;
+    let (entry_key, entry_fields) = key_of(&record)?;
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;

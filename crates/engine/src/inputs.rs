@@ -3,14 +3,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use kache_core::digest::Digest;
+use kache_core::entry_key::{self, Rendering};
 use kache_core::invocation::Env;
-use kache_core::key::KeyWriter;
+use kache_core::key::{EntryKey, Field, KeyWriter, UnitKey};
 use kache_core::paths::Roots;
-use kache_core::record::{Input, Observed};
+use kache_core::record::{Input, InputRecord, Observed};
 use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 
@@ -31,9 +33,17 @@ impl<'a> Observer<'a> {
         Self { store, env, roots, seen: RefCell::default() }
     }
 
-    /// What all inputs look like; `Err` names the first that can't be looked at here.
-    pub fn observe_all<'i>(&self, inputs: &'i [Input]) -> Result<Vec<Observed>, &'i Input> {
-        inputs.iter().map(|input| self.observe(input).ok_or(input)).collect()
+    /// The key under which a unit's result with these inputs is found, with its fields; `Err` names the first input that
+    /// can't be looked at here.
+    pub fn entry_key<'i>(
+        &self,
+        unit: &UnitKey,
+        record: &'i InputRecord,
+        rendering: &Rendering,
+    ) -> Result<(EntryKey, Vec<Field>), &'i Input> {
+        let observed = record.inputs.iter().map(|input| self.observe(input).ok_or(input));
+        let observed = observed.collect::<Result<Vec<_>, _>>()?;
+        Ok(entry_key::derive(unit, record, &observed, self.roots, rendering))
     }
 
     /// What one input looks like; `None` when that can't be known here.
@@ -68,22 +78,17 @@ impl<'a> Observer<'a> {
             Input::Env(name) => {
                 Some(content(self.env.get(name).map(|value| value_digest(value, self.roots))))
             }
-            Input::MacroEnv(name) => {
-                let path = self.roots.path_of(name)?;
-                let digest = memo.digest(Path::new(&path)).ok()??;
-                macro_env::digest(self.store, self.env, Path::new(&path), &digest).map(Observed::Content)
-            }
+            Input::MacroEnv(name) => Some(Observed::Content(macro_env::digest_of(&self.variables_of(name)?))),
             Input::PortableMacroEnv(name) => {
-                let path = self.roots.path_of(name)?;
-                let digest = memo.digest(Path::new(&path)).ok()??;
-                let variables = macro_env::variables(self.store, self.env, Path::new(&path), &digest)?;
-                let mut key = KeyWriter::new("portable macro environment");
-                for (name, value) in variables {
-                    key.digest(name, value_digest(value, self.roots));
-                }
-                Some(Observed::Content(key.finish().0))
+                let variables = self.variables_of(name)?;
+                Some(Observed::Content(macro_env::portable_digest_of(&variables, self.roots)))
             }
         }
+    }
+
+    /// The variables that a macro's library names, with their values.
+    pub fn variables_of(&self, library: &str) -> Option<Vec<(&'a str, &'a OsStr)>> {
+        macro_env::variables_of(self.store, self.env, self.roots, library)
     }
 }
 

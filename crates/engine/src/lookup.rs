@@ -2,9 +2,7 @@
 //! follows. Starts no process and asks nobody.
 
 use kache_core::entry::Entry;
-use kache_core::entry_key;
 use kache_core::key::{EntryKey, Field, UnitKey};
-use kache_core::paths::Roots;
 use kache_core::reason::Miss;
 use kache_core::record::{InputRecord, Observed};
 use kache_core::remote::secrets;
@@ -43,14 +41,12 @@ pub fn lookup(
     store: &Store,
     unit: &Unit,
     key: &UnitKey,
-    roots: &Roots,
     observer: &Observer<'_>,
 ) -> Result<Found, kache_store::Error> {
     let records = store.records(key)?.records;
     let mut absent = Vec::new();
     for record in &records {
-        let Ok(observed) = observer.observe_all(&record.inputs) else { continue };
-        let (entry_key, _) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
+        let Ok((entry_key, _)) = observer.entry_key(key, record, &unit.rendering) else { continue };
         let Some(entry) = store.entry(&entry_key)? else {
             // No other machine is asked about what depends on a credential: none may have it.
             if !secrets::names_one(record) {
@@ -75,7 +71,7 @@ pub fn lookup(
     }
     let missed = match records.first() {
         None => Miss::UnitUnknown.into(),
-        Some(record) => explain(store, unit, key, record, roots, observer),
+        Some(record) => explain(store, unit, key, record, observer),
     };
     Ok(Found::Miss(Missed { wanted: absent, ..missed }))
 }
@@ -86,14 +82,12 @@ fn explain(
     unit: &Unit,
     key: &UnitKey,
     record: &InputRecord,
-    roots: &Roots,
     observer: &Observer<'_>,
 ) -> Missed {
-    let observed = match observer.observe_all(&record.inputs) {
-        Ok(observed) => observed,
+    let now = match observer.entry_key(key, record, &unit.rendering) {
+        Ok((_, fields)) => fields,
         Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")).into(),
     };
-    let (_, now) = entry_key::derive(key, record, &observed, roots, &unit.rendering);
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
     let why = match first_difference(&before.unwrap_or_default(), &now) {
         Some(Field { name, value }) if name.starts_with("baked path ") => {

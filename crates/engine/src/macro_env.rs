@@ -8,8 +8,12 @@ use std::path::Path;
 use kache_core::digest::Digest;
 use kache_core::invocation::Env;
 use kache_core::key::KeyWriter;
+use kache_core::paths::Roots;
+use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 use serde::{Deserialize, Serialize};
+
+use crate::world::value_digest;
 
 /// Variables of the session, not of the build: they differ from shell to shell, the standard library itself names
 /// some of them, and a macro whose expansion depends on them is broken anyway.
@@ -58,11 +62,37 @@ struct Names {
 /// Digest over the variables (names and values as they are) that the library may read. `library` is
 /// its path, `digest` its content. `None` when the library can't be read.
 pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Option<Digest> {
+    variables(store, env, library, digest).map(|variables| digest_of(&variables))
+}
+
+/// As [`variables`], of the library of that portable name.
+pub fn variables_of<'e>(
+    store: &Store,
+    env: &'e Env,
+    roots: &Roots,
+    library: &str,
+) -> Option<Vec<(&'e str, &'e OsStr)>> {
+    let path = roots.path_of(library)?;
+    let digest = DigestMemo::new(store).digest(Path::new(&path)).ok()??;
+    variables(store, env, Path::new(&path), &digest)
+}
+
+/// Digest over variables as they are.
+pub fn digest_of(variables: &[(&str, &OsStr)]) -> Digest {
     let mut key = KeyWriter::new("macro environment");
-    for (name, value) in variables(store, env, library, digest)? {
-        key.digest(name, Digest::of(value.as_encoded_bytes()));
+    for (name, value) in variables {
+        key.digest(*name, Digest::of(value.as_encoded_bytes()));
     }
-    Some(key.finish().0)
+    key.finish().0
+}
+
+/// Digest over variables, with tokens in place of local roots.
+pub fn portable_digest_of(variables: &[(&str, &OsStr)], roots: &Roots) -> Digest {
+    let mut key = KeyWriter::new("portable macro environment");
+    for (name, value) in variables {
+        key.digest(*name, value_digest(value, roots));
+    }
+    key.finish().0
 }
 
 /// The variables that the library may read, with their values. What a macro makes of a path can't be seen, so a value

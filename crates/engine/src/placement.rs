@@ -207,10 +207,9 @@ fn script_run(call: &Invocation, layout: &TargetLayout, ledger: &Ledger) -> Opti
 fn is_first_run(run_dir: &Path, ledger: &Ledger) -> bool {
     let Ok(meta) = fs::metadata(run_dir.join("invoked.timestamp")) else { return false };
     let (Ok(started), Ok(born)) = (meta.modified(), meta.created()) else { return false };
-    let started_ns = i128::from(meta.mtime()) * SECOND_NS + i128::from(meta.mtime_nsec());
     let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
     // Both are asked, because the ledger has to hear of every run.
-    let is_on_record = ledger.is_first_run(&name, started_ns);
+    let is_on_record = ledger.is_first_run(&name, mtime_ns_in(&meta));
     is_on_record && started.duration_since(born).is_ok_and(|later| later < RERUN_MIN)
 }
 
@@ -252,6 +251,9 @@ fn newest_below(path: &Path, depth: usize) -> i128 {
 }
 
 fn mtime_ns(path: &Path) -> Option<i128> {
-    let meta = fs::metadata(path).ok()?;
-    Some(i128::from(meta.mtime()) * SECOND_NS + i128::from(meta.mtime_nsec()))
+    fs::metadata(path).ok().as_ref().map(mtime_ns_in)
+}
+
+fn mtime_ns_in(meta: &fs::Metadata) -> i128 {
+    i128::from(meta.mtime()) * SECOND_NS + i128::from(meta.mtime_nsec())
 }

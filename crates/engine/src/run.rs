@@ -162,7 +162,7 @@ impl<'a> Case<'a> {
     fn try_cache(&mut self) -> Result<(), Miss> {
         let clock = Instant::now();
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
-        let found = lookup(&self.store, self.unit, &self.key, &self.roots, &observer);
+        let found = lookup(&self.store, self.unit, &self.key, &observer);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             // Two incremental compiles never make the same object files: rustc gives them names of chance.
@@ -224,17 +224,17 @@ impl<'a> Case<'a> {
     /// Has the daemon look at the remote, for records of the unit first and then for the entry that they lead to, and
     /// serves the unit from what has arrived.
     fn try_remote(&mut self) -> Result<(), NotThere> {
-        if Daemon::of(&self.store, self.settings).is_none() {
-            return Err(NotThere);
-        }
-        let host = toolchain::of_host(self.call, &self.store, (&self.toolchain, self.unit.target.as_deref()));
-        let build =
-            world::build(self.unit, self.session, &self.roots, (&self.toolchain, &host), &self.fields);
+        let mut build = None;
         for _ in 0..REMOTE_ROUNDS_MAX {
-            let clock = Instant::now();
             let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };
+            let build = build.get_or_insert_with(|| {
+                let target = self.unit.target.as_deref();
+                let host = toolchain::of_host(self.call, &self.store, (&self.toolchain, target));
+                world::build(self.unit, self.session, &self.roots, (&self.toolchain, &host), &self.fields)
+            });
+            let clock = Instant::now();
             let names = Names { crate_name: &self.unit.crate_name, package: &self.event.package };
-            let answer = daemon.find(self.key, names, &self.wanted, &build);
+            let answer = daemon.find(self.key, names, &self.wanted, build);
             self.event.times.remote_us += report::micros(clock.elapsed());
             // Also when nothing new has come for this question: a prefetch may have brought it meanwhile, or records
             // that lead to something else to ask for.

@@ -8,15 +8,12 @@ use std::path::Path;
 
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, OutputKind, Text};
-use kache_core::entry_key;
-use kache_core::key::{EntryKey, Field, KeyWriter};
+use kache_core::key::KeyWriter;
 use kache_core::paths::Root;
-use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_store::Store;
 use serde::{Deserialize, Serialize};
 
-use crate::evidence;
 use crate::inputs::Observer;
 use crate::reads::Finished;
 
@@ -41,17 +38,6 @@ impl Witness {
     }
 }
 
-/// The key under which a result with these inputs is found, from what the observer has seen of them.
-pub fn key(
-    done: &Finished<'_>,
-    observer: &Observer<'_>,
-    record: &InputRecord,
-) -> Result<(EntryKey, Vec<Field>), NotStored> {
-    let observed = observer.observe_all(&record.inputs);
-    let observed = observed.map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
-    Ok(entry_key::derive(&done.key.0, record, &observed, done.roots, &done.unit.rendering))
-}
-
 /// The record without the paths that macros could see, once it is proven that they don't matter.
 pub fn portable(
     store: &Store,
@@ -60,7 +46,7 @@ pub fn portable(
     record: &InputRecord,
     entry: &Entry,
 ) -> Option<InputRecord> {
-    let mut named = visible_roots(store, done, record)?;
+    let mut named = visible_roots(done, observer, record)?;
     if named.is_empty() || record.baked.contains(&Root::Workspace) {
         return None;
     }
@@ -68,7 +54,7 @@ pub fn portable(
     let places = named.into_iter().filter_map(|root| Some((root, done.roots.get(root)?.to_owned())));
     let mut now = Witness { result: Some(result(entry)), places: places.collect() };
     let record = record.without_macro_paths();
-    let key = key(done, observer, &record).ok()?.0;
+    let (key, _) = observer.entry_key(&done.key.0, &record, &done.unit.rendering).ok()?;
     let before =
         store.memo_get("places", &key.0).and_then(|bytes| serde_json::from_slice::<Witness>(&bytes).ok());
     if let Some(before) = before {
@@ -85,11 +71,11 @@ pub fn portable(
 }
 
 /// Roots in the variables that the unit's macros name; `None` when a macro can't be looked at.
-fn visible_roots(store: &Store, done: &Finished<'_>, record: &InputRecord) -> Option<Vec<Root>> {
+fn visible_roots(done: &Finished<'_>, observer: &Observer<'_>, record: &InputRecord) -> Option<Vec<Root>> {
     let mut roots = Vec::new();
     for input in &record.inputs {
         let Input::MacroEnv(library) = input else { continue };
-        for (_, value) in evidence::variables(store, done, library)? {
+        for (_, value) in observer.variables_of(library)? {
             let text = value.to_str().and_then(|text| done.roots.tokenize(text)).unwrap_or_default();
             roots.extend(Root::ALL.into_iter().filter(|root| text.contains(root.text_token())));
         }
