@@ -31,7 +31,6 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kache_core::config::Settings;
-use kache_core::entry::Entry;
 use kache_core::quantity::{QuantityError, parse_duration};
 use kache_store::Store;
 
@@ -208,10 +207,10 @@ fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
     }
 }
 
-/// Whether an entry belongs to a crate or package; Cargo's `-` and the compiler's `_` are the same here.
-fn is_of(entry: &Entry, name: &str) -> bool {
+/// Whether a crate of a package is what somebody calls by `name`; Cargo's `-` and the compiler's `_` are the same here.
+fn is_named(crate_name: &str, package: &str, name: &str) -> bool {
     let wanted = name.replace('-', "_");
-    entry.crate_name == wanted || entry.package.replace('-', "_") == wanted
+    crate_name == wanted || package.replace('-', "_") == wanted
 }
 
 /// Reads a duration argument.

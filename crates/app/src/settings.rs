@@ -83,11 +83,13 @@ fn discover(start: Option<&Path>, env: &impl Fn(&str) -> Option<OsString>) -> Re
 /// as `/tmp`, and a settings file can name programs and servers: so it has to be of somebody who could have the user
 /// run something anyway.
 fn is_believed(path: &Path, link: &Metadata, start: Option<&Path>) -> bool {
-    let start = start.and_then(|start| start.metadata().ok()).map(|meta| meta.uid());
     let me = rustix::process::geteuid().as_raw();
     // A link may lead to a file of the user's own that was never meant for this.
-    let target = path.metadata().map(|meta| meta.uid());
-    is_known(link.uid(), me, start) && target.map_or(true, |owner| is_known(owner, me, start))
+    let target = if link.is_symlink() { path.metadata().ok().map(|meta| meta.uid()) } else { None };
+    let are_known =
+        |start| is_known(link.uid(), me, start) && target.is_none_or(|owner| is_known(owner, me, start));
+    // Every compiler call comes by here, and the file is the user's own as a rule.
+    are_known(None) || are_known(start.and_then(|start| start.metadata().ok()).map(|meta| meta.uid()))
 }
 
 /// The user, root, and whoever owns the directory that is built: their code is about to run.

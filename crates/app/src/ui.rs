@@ -111,6 +111,16 @@ impl Ui {
         write_stdout(&printable::json(text))
     }
 
+    /// Writes a result to standard output, for programs or for people.
+    pub fn print_as(
+        &self,
+        as_json: bool,
+        json: impl FnOnce() -> String,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Unwritable> {
+        if as_json { self.print_json(&json()) } else { self.print(&text()) }
+    }
+
     /// Writes to standard error; nobody can be told when that fails.
     pub fn write_stderr(&self, text: &str) {
         let _ = io::stderr().lock().write_all(printable::page(text, OWN_SEQUENCES).as_bytes());

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
-pub use remote::{Credentials, Remote, Secret, SigningKey};
+pub use remote::{Credentials, Remote, Secret, SigningKey, host_of};
 pub use rows::{Kind, Row};
 
 use crate::quantity;

@@ -22,7 +22,7 @@ mod serve;
 mod server;
 mod sessions;
 mod traffic;
-pub mod trouble;
+mod trouble;
 mod upkeep;
 mod uploads;
 

@@ -118,7 +118,10 @@ impl Store {
     }
 
     /// Whether a newer kache has written this entry: its file is left alone.
-    fn is_newer(&self, key: &EntryKey) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the file is there and can't be read.
+    pub fn is_newer(&self, key: &EntryKey) -> Result<bool, Error> {
         let content = read_capped(&self.entry_path(key), ENTRY_BYTES_MAX)?;
         let Content::Whole(bytes, _) = content else { return Ok(false) };
         Ok(matches!(Entry::decode(&bytes), Err(EntryError::Newer(_))))

@@ -104,17 +104,24 @@ impl Store {
     /// # Errors
     /// When the queue can't be listed.
     pub fn backlog(&self, remote: Option<&Digest>) -> Result<Backlog, Error> {
-        let owed = self.owed_uploads(remote)?;
-        let size = |item: &Owed| {
-            let entry = self.peek_entry(&item.key).ok().flatten();
-            entry.map_or(0, |entry| entry.size_bytes())
-        };
+        Ok(Backlog::of(&self.owed_uploads(remote)?, |key| self.owed_bytes(key)))
+    }
+
+    /// Size of what an upload is about, in bytes; 0 where it is gone.
+    pub fn owed_bytes(&self, key: &EntryKey) -> u64 {
+        self.peek_entry(key).ok().flatten().map_or(0, |entry| entry.size_bytes())
+    }
+}
+
+impl Backlog {
+    /// The numbers of what is owed, the oldest first. `size` is asked once for each.
+    pub fn of(owed: &[Owed], mut size: impl FnMut(&EntryKey) -> u64) -> Self {
         let age_s = owed.first().map_or(0, |item| item.since.age_s(FileTime::now()));
-        Ok(Backlog {
+        Self {
             count: owed.len() as u64,
-            bytes: owed.iter().map(size).sum(),
+            bytes: owed.iter().map(|item| size(&item.key)).sum(),
             oldest_s: u64::try_from(age_s).unwrap_or(0),
-        })
+        }
     }
 }
 

@@ -128,6 +128,14 @@ impl Sandbox {
         command.args(args).output().unwrap_or_else(|e| panic!("start {}: {e}", self.wrapper.display()))
     }
 
+    /// Runs git in a directory, as somebody; it must succeed.
+    #[track_caller]
+    pub fn git(&self, dir: &Path, args: &[&str]) {
+        let name = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
+        let output = self.command("git").args(name).args(args).current_dir(dir).output().expect("git");
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// What `kache doctor --verify --checksums` says, and whether it found nothing wrong.
     pub fn doctor(&self) -> (bool, String) {
         let mut command = self.command(&self.wrapper);

@@ -59,11 +59,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     }
     let targets = gather(&dirs, ui)?;
     if args.dry_run || targets.is_empty() {
-        if args.json {
-            ui.print_json(&json(&targets, None))?;
-        } else {
-            ui.print(&text(&targets, ui))?;
-        }
+        ui.print_as(args.json, || json(&targets, None), || text(&targets, ui))?;
         return Ok(Status::Done);
     }
     let chosen: Vec<&Target> = match (args.yes, io::stdin().is_terminal() && io::stderr().is_terminal()) {

@@ -42,11 +42,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         for warning in warnings {
             ui.warn(&warning.to_string());
         }
-        if args.json {
-            ui.print_json(&json(&settings))?;
-        } else {
-            ui.print(&text(&settings, ui))?;
-        }
+        ui.print_as(args.json, || json(&settings), || text(&settings, ui))?;
         return Ok(Status::Done);
     }
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {

@@ -224,11 +224,7 @@ fn status(store: &Store, settings: &Settings, as_json: bool, ui: &Ui) -> Outcome
     })?;
     let backlog = store.backlog(None)?;
     let view = show::View { health: health.as_ref(), backlog, settings, now_ms: super::now_ms() };
-    if as_json {
-        ui.print_json(&view.json())?;
-    } else {
-        ui.print(&view.text(ui))?;
-    }
+    ui.print_as(as_json, || view.json(), || view.text(ui))?;
     Ok(if health.is_some() { Status::Done } else { Status::Found })
 }
 

@@ -146,11 +146,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         }
         remote::check(settings, &mut findings);
     }
-    if args.json {
-        ui.print_json(&format!("{:#}\n", json!({ "version": 1, "checks": findings.checks })))?;
-    } else {
-        ui.print(&findings.text(ui))?;
-    }
+    ui.print_as(
+        args.json,
+        || format!("{:#}\n", json!({ "version": 1, "checks": findings.checks })),
+        || findings.text(ui),
+    )?;
     Ok(if findings.worst() == Verdict::Bad { Status::Found } else { Status::Done })
 }
 

@@ -52,11 +52,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         SweepOptions { limit_bytes: Some(limit_bytes), age_max: args.max_age, ..SweepOptions::default() };
     if args.dry_run {
         let plan = store.plan_sweep(&options)?;
-        if args.json {
-            ui.print_json(&json(&plan, None))?;
-        } else {
-            ui.print(&plan_text(&plan, &options, now_s(), ui))?;
-        }
+        ui.print_as(args.json, || json(&plan, None), || plan_text(&plan, &options, now_s(), ui))?;
         warn_if_over(&plan, &options, ui);
         return Ok(Status::Done);
     }

@@ -91,20 +91,19 @@ fn rows(store: &Store, name: Option<&str>) -> Result<Vec<Row>, CliError> {
     }
     // An entry that can't be read is none; `kache doctor --verify` tells about it.
     let read = store.entries()?.filter_map(|stat| Some((stat, store.peek_entry(&stat.key).ok()??)));
-    let rows =
-        read.filter(|(_, entry)| name.is_none_or(|name| super::is_of(entry, name))).map(|(stat, entry)| {
-            Row {
-                key: stat.key,
-                kind: kind(&entry),
-                bytes: entry.size_bytes(),
-                hits: hits.get(&stat.key).copied().unwrap_or_default(),
-                compile_ms: entry.compile_ms,
-                created_s: entry.created_s,
-                used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
-                name: entry.crate_name,
-                version: entry.package_version,
-                target: entry.target,
-            }
+    let rows = read
+        .filter(|(_, entry)| name.is_none_or(|name| super::is_named(&entry.crate_name, &entry.package, name)))
+        .map(|(stat, entry)| Row {
+            key: stat.key,
+            kind: kind(&entry),
+            bytes: entry.size_bytes(),
+            hits: hits.get(&stat.key).copied().unwrap_or_default(),
+            compile_ms: entry.compile_ms,
+            created_s: entry.created_s,
+            used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
+            name: entry.crate_name,
+            version: entry.package_version,
+            target: entry.target,
         });
     Ok(rows.collect())
 }

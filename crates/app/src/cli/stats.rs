@@ -75,11 +75,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             entries: store.as_ref().map_or(Ok(0), Store::entry_count)?,
         },
     };
-    if args.json {
-        ui.print_json(&view.json())?;
-    } else {
-        ui.print(&view.text(ui, super::now_ms()))?;
-    }
+    ui.print_as(args.json, || view.json(), || view.text(ui, super::now_ms()))?;
     Ok(Status::Done)
 }
 

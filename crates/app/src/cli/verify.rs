@@ -50,11 +50,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let session = build(args, &scratch.0)?;
     let findings =
         Findings::of(store.events(None).filter(|event| event.session.starts_with(&session.prefix)));
-    if args.json {
-        ui.print_json(&findings.json())?;
-    } else {
-        ui.print(&findings.text(ui))?;
-    }
+    ui.print_as(args.json, || findings.json(), || findings.text(ui))?;
     if !session.succeeded {
         return Err(CliError::failure("cargo failed, so not everything was verified"));
     }

@@ -318,14 +318,21 @@ fn endpoint_url(text: &str) -> Result<String, Problem> {
 
 /// Whether what is transferred could be read on the way.
 fn is_plain_http_to_another_machine(endpoint: &str) -> bool {
-    let Some(rest) = endpoint.strip_prefix("http://") else { return false };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = authority.strip_prefix('[').and_then(|v6| v6.split(']').next());
-    let host = host.unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
+    let host = host_of(endpoint);
     let loopback = host == "localhost"
         || host.ends_with(".localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    !loopback
+    endpoint.starts_with("http://") && !loopback
+}
+
+/// The host in an address, without brackets and port.
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

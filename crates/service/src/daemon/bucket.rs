@@ -1,14 +1,14 @@
 //! The real depot: a bucket, by way of `transfer`. What a build will need is read from the build manifest of its
 //! lockfile, and, as far as that doesn't cover it, crate by crate from what the bucket has for that version.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::protocol::Build;
-use kache_core::remote::build::BuildUnit;
+use kache_core::remote::build::{Build as SavedBuild, BuildUnit};
 use kache_core::remote::fit::{Offer, Wanted};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::Manifest;
@@ -16,7 +16,8 @@ use kache_core::remote::records::Grown;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::depot::{Asked, Blame, Depot, Fetched, Kind, Names, Promise, Pushed, Shape, Trouble, Wish};
+use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
+use super::lock;
 use super::traffic::Traffic;
 use crate::pack::PackError;
 use crate::remote::Fault;
@@ -45,8 +46,7 @@ impl Bucket {
     }
 
     fn read(&self) -> MutexGuard<'_, HashMap<EntryKey, Manifest>> {
-        // Nothing can panic while it is held.
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.read)
     }
 
     /// The needs of a build by what machines have saved about its lockfile.
@@ -55,7 +55,7 @@ impl Bucket {
         build: &Build,
         lockfile: &Lockfile,
         traffic: &Traffic,
-    ) -> Result<Option<Vec<BuildUnit>>, Trouble> {
+    ) -> Result<Option<SavedBuild>, Trouble> {
         let (Ok(toolchain), Ok(manifest_key)) = (build.host_toolchain.parse(), build.host.parse()) else {
             return Ok(None);
         };
@@ -75,7 +75,7 @@ impl Bucket {
             found => found,
         };
         match found {
-            Ok(found) => Ok(found.map(|found| in_order(found.units, lockfile))),
+            Ok(found) => Ok(found.map(|found| in_order(found, lockfile))),
             Err(trouble) if trouble.blame.is_remote() => Err(trouble),
             Err(trouble) => {
                 tracing::warn!(%trouble, "the build manifest is passed over");
@@ -231,17 +231,13 @@ impl Depot for Bucket {
         Box::pin(async move {
             let Some(lockfile) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
             if let Some(saved) = self.saved(build, &lockfile, &traffic).await? {
-                let shapes: HashSet<Option<Shape>> =
-                    saved.iter().map(|unit| unit.kind.as_ref().map(|kind| kind.shape.clone())).collect();
-                for unit in saved {
-                    if wishes.send(wish_of(unit)).await.is_err() {
+                for unit in &saved.units {
+                    if wishes.send(wish_of(unit.clone())).await.is_err() {
                         return Ok(());
                     }
                 }
-                let is_covered =
-                    |kind: &Kind| shapes.contains(&None) || shapes.contains(&Some(kind.shape.clone()));
                 // Until the build turns out to be of a kind that nobody has saved.
-                while asked.borrow_and_update().iter().all(is_covered) {
+                while asked.borrow_and_update().iter().all(|kind| saved.has_shape(&kind.shape)) {
                     tokio::select! {
                         changed = asked.changed() => if changed.is_err() { return Ok(()) },
                         () = wishes.closed() => return Ok(()),
@@ -257,9 +253,7 @@ impl Depot for Bucket {
             match self.transfer.push_entry(key).await {
                 Ok(transfer::Pushed::Uploaded(_)) => Ok(Pushed::Done),
                 Ok(transfer::Pushed::Present) => Ok(Pushed::Known),
-                Ok(transfer::Pushed::Kept(Kept::Gone)) if self.transfer.store().has_entry(&key) => {
-                    Ok(Pushed::Left("only a newer kache understands the entry".to_owned()))
-                }
+                Ok(transfer::Pushed::Kept(why @ Kept::Newer)) => Ok(Pushed::Left(why.to_string())),
                 Ok(transfer::Pushed::Kept(why)) => Ok(Pushed::Dropped(why.to_string())),
                 Err(TransferError::Pack(why @ (PackError::Incomplete(..) | PackError::TooLarge(_)))) => {
                     Ok(Pushed::Dropped(why.to_string()))
@@ -283,15 +277,15 @@ async fn lockfile_above(dir: &Path) -> Option<Lockfile> {
 }
 
 /// The units of a build manifest, dependencies first; build scripts before the rest of their package.
-fn in_order(mut units: Vec<BuildUnit>, lockfile: &Lockfile) -> Vec<BuildUnit> {
+fn in_order(mut build: SavedBuild, lockfile: &Lockfile) -> SavedBuild {
     let places: HashMap<(&str, &str), usize> =
         lockfile.dependencies_first().enumerate().map(|(place, package)| (package, place)).collect();
     let place = |unit: &BuildUnit| {
         let known = places.get(&(unit.package.as_str(), unit.package_version.as_str()));
         (known.copied().unwrap_or(usize::MAX), !unit.crate_name.starts_with("build_script_"))
     };
-    units.sort_by_key(place);
-    units
+    build.units.sort_by_key(place);
+    build
 }
 
 fn wish_of(unit: BuildUnit) -> Wish {

@@ -2,8 +2,7 @@
 //! doesn't have. A remote that fails is left alone. Does not know how a transfer is done, nor who asks.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kache_core::key::{EntryKey, UnitKey};
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::depot::{Blame, Depot, Fetched, Names, Trouble};
+use super::lock;
 use super::traffic::{SMALL_MAX, Traffic, Urgency};
 
 /// How long it is remembered that the remote doesn't have something.
@@ -247,11 +247,6 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         lock(self.flights).remove(&self.subject);
     }
-}
-
-/// Nothing that can panic is done while one of these locks is held.
-fn lock<K: Eq + Hash, V>(mutex: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

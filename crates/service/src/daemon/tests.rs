@@ -120,6 +120,13 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
+/// A directory with this lockfile.
+fn locking(lockfile: &str) -> tempfile::TempDir {
+    let project = tempfile::tempdir().expect("temp dir");
+    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    project
+}
+
 /// This process as a build's session.
 fn session() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("readable");
@@ -309,13 +316,11 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
     for stored in &all {
         here.transfer.push_entry(stored.key).await.expect("pushed");
     }
-    let project = tempfile::tempdir().expect("temp dir");
     let package = |i: usize| {
         let version = if i == 19 { "2.0.0" } else { "1.0.0" };
         format!("[[package]]\nname = \"dep{i}\"\nversion = \"{version}\"\n")
     };
-    let lockfile: String = (0..20).map(package).collect();
-    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let project = locking(&(0..20).map(package).collect::<String>());
     let below = project.path().join("member/src");
     std::fs::create_dir_all(&below).expect("made");
     let evidence = here.store().evidence(&all[0].key).expect("readable").expect("kept");
@@ -370,9 +375,8 @@ async fn a_saved_build_is_fetched_without_a_listing() {
     for stored in &all {
         here.transfer.push_entry(stored.key).await.expect("pushed");
     }
-    let project = tempfile::tempdir().expect("temp dir");
     let lockfile = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n";
-    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let project = locking(lockfile);
     let shape = |mode: &str| Shape { mode: mode.to_owned(), profile: "opt-level=3".to_owned() };
     let unit = |stored: &Stored| BuildUnit {
         crate_name: stored.entry.crate_name.clone(),
@@ -428,9 +432,8 @@ async fn a_shard_is_found_without_its_namespace() {
     let (here, there) = (machine(&bucket), machine(&bucket));
     let (asked, other) = (here.compile("asked", b"1", b"", &[]), here.compile("other", b"2", b"", &[]));
     here.transfer.push_entry(other.key).await.expect("pushed");
-    let project = tempfile::tempdir().expect("temp dir");
     let lockfile = "[[package]]\nname = \"unheard-of\"\nversion = \"1.0.0\"\n";
-    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let project = locking(lockfile);
     let unit = BuildUnit {
         crate_name: "other".to_owned(),
         package: "other".to_owned(),
@@ -547,9 +550,7 @@ async fn what_is_fetched_ahead_is_given_up_when_the_daemon_ends() {
     for stored in [&asked, &ahead] {
         here.transfer.push_entry(stored.key).await.expect("pushed");
     }
-    let project = tempfile::tempdir().expect("temp dir");
-    let lockfile = "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n";
-    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let project = locking("[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n");
     bucket.arrange(Asked::Get, "/packs/b/", u32::MAX, Mischief::Hang);
     let evidence = here.store().evidence(&asked.key).expect("readable").expect("kept");
     let build = Build {
@@ -626,9 +627,7 @@ async fn a_crowded_crate_is_prefetched_from_its_newest_entries() {
     for stored in &newest {
         here.transfer.push_entry(stored.key).await.expect("pushed");
     }
-    let project = tempfile::tempdir().expect("temp dir");
-    let lockfile = "[[package]]\nname = \"crowd\"\nversion = \"1.0.0\"\n";
-    std::fs::write(project.path().join("Cargo.lock"), lockfile).expect("written");
+    let project = locking("[[package]]\nname = \"crowd\"\nversion = \"1.0.0\"\n");
     let evidence = here.store().evidence(&newest[0].key).expect("readable").expect("kept");
     let build = Build {
         session: session(),

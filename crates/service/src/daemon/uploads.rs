@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kache_core::digest::Digest;
@@ -11,7 +11,7 @@ use kache_core::key::EntryKey;
 use kache_core::protocol::Uploads as Numbers;
 use kache_store::Store;
 use kache_store::clock::FileTime;
-use kache_store::queue::Owed;
+use kache_store::queue::{Backlog, Owed};
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::depot::{Blame, Depot, Pushed, Trouble};
 use super::dispatcher::TRANSFER_MAX;
 use super::health::Health;
+use super::lock;
 
 /// How often the queue is looked at: one system call unless it has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -219,7 +220,8 @@ impl<D: Depot> Uploads<D> {
                 tracing::info!(key = %item.key, why, "stays local");
                 self.count(|numbers| numbers.dropped += 1);
             }
-            Pushed::Done | Pushed::Known | Pushed::Left(_) => {
+            Pushed::Left(_) => return,
+            Pushed::Done | Pushed::Known => {
                 self.health.well();
                 self.count(|numbers| {
                     numbers.done += 1;
@@ -272,30 +274,28 @@ impl<D: Depot> Uploads<D> {
     /// The numbers so far, with those of the queue.
     pub async fn numbers(self: &Arc<Self>) -> Numbers {
         let owed = self.owed().await.unwrap_or_default();
-        let oldest_s = owed.first().map_or(0, |item| item.since.age_s(FileTime::now()));
-        let (count, me) = (owed.len() as u64, Arc::clone(self));
-        let owed_bytes = tokio::task::spawn_blocking(move || me.size_of(&owed)).await.unwrap_or_default();
+        let me = Arc::clone(self);
+        let backlog = tokio::task::spawn_blocking(move || me.backlog(&owed)).await.unwrap_or_default();
         Numbers {
-            owed: count,
-            owed_bytes,
-            oldest_s: u64::try_from(oldest_s).unwrap_or(0),
+            owed: backlog.count,
+            owed_bytes: backlog.bytes,
+            oldest_s: backlog.oldest_s,
             refused: self.permission.sickness(Instant::now()),
             ..lock(&self.numbers).clone()
         }
     }
 
-    /// The size of all that is owed. Entries are read once: there may be very many, and somebody may ask every second.
-    fn size_of(&self, owed: &[Owed]) -> u64 {
+    /// What is owed in numbers. Entries are read once: there may be very many, and somebody may ask every second.
+    fn backlog(&self, owed: &[Owed]) -> Backlog {
         let known = std::mem::take(&mut *lock(&self.sizes));
-        let read =
-            |key: &EntryKey| self.store.peek_entry(key).ok().flatten().map_or(0, |entry| entry.size_bytes());
-        let sizes: HashMap<EntryKey, u64> = owed
-            .iter()
-            .map(|item| (item.key, known.get(&item.key).copied().unwrap_or_else(|| read(&item.key))))
-            .collect();
-        let total = sizes.values().sum();
+        let mut sizes = HashMap::new();
+        let backlog = Backlog::of(owed, |key| {
+            let size = known.get(key).copied().unwrap_or_else(|| self.store.owed_bytes(key));
+            sizes.insert(*key, size);
+            size
+        });
         *lock(&self.sizes) = sizes;
-        total
+        backlog
     }
 
     fn count(&self, change: impl FnOnce(&mut Numbers)) {
@@ -328,11 +328,6 @@ impl Failure {
         self.attempts += 1;
         self.objections += u32::from(blame == Blame::Object);
     }
-}
-
-/// Nothing that can panic is done while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub enum Kept {
     Inputs,
     /// Only signed entries are believed here, and there is no key to sign with: nobody would use it.
     Unsigned,
+    /// A newer kache has written it; that one may push it.
+    Newer,
     /// The store no longer has it, or not what made its key.
     Gone,
 }
@@ -48,6 +50,7 @@ impl std::fmt::Display for Kept {
             Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
             Kept::Inputs => f.write_str("read devices or files of the kernel"),
             Kept::Unsigned => f.write_str("can't be signed here, and only signed entries are trusted"),
+            Kept::Newer => f.write_str("is of a newer kache"),
             Kept::Gone => f.write_str("is no longer in the store"),
         }
     }
@@ -98,7 +101,7 @@ impl Transfer {
             return Ok(Err(Kept::Unsigned));
         }
         let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
-            return Ok(Err(Kept::Gone));
+            return Ok(Err(if self.store.is_newer(key)? { Kept::Newer } else { Kept::Gone }));
         };
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));

@@ -1,6 +1,7 @@
 //! The daemon as a service of the user: a systemd unit, or an agent of launchd on macOS. Where neither is there, says how
 //! the daemon gets started without.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ use kache_core::config::{Settings, env};
 use kache_core::protocol::Status as Health;
 use kache_store::Store;
 
+use crate::cargo_config::find_program;
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
@@ -26,16 +28,6 @@ enum Manager {
 
 impl Manager {
     const HERE: Manager = if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
-
-    /// Whether its program is there to be asked.
-    fn is_there(self) -> bool {
-        let program = match self {
-            Manager::Systemd => "systemctl",
-            Manager::Launchd => "launchctl",
-        };
-        let path = std::env::var_os(env::PATH).unwrap_or_default();
-        std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-    }
 
     /// Where it looks for the file.
     fn file(self, set: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -101,10 +93,13 @@ pub fn install(store: &Store, settings: &Settings, ui: &Ui) -> Outcome {
         write(&file, &text).map_err(|error| CliError::file("write", &file, &error))?;
         ui.status(&format!("Wrote {}.", file.display()));
     }
-    if manager.is_there() && crate::health::of_daemon(store).is_ok_and(|health| health.is_some()) {
+    let commands = manager.commands(&file, Change::Install);
+    let path = std::env::var_os(env::PATH);
+    let is_there = find_program(OsStr::new(&commands[0][0]), path.as_deref()).is_some();
+    if is_there && crate::health::of_daemon(store).is_ok_and(|health| health.is_some()) {
         super::stop(store, ui)?;
     }
-    match run_all(&manager.commands(&file, Change::Install)) {
+    match run_all(&commands) {
         Ok(()) => match super::until_healthy(store) {
             Ok(health) => {
                 ui.status("The daemon runs now and starts at every login.");

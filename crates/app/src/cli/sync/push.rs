@@ -72,6 +72,7 @@ fn reason(why: &Kept) -> String {
             "only signed entries are trusted here, and there is no signing key (`cache.remote.signing_key`)"
                 .to_owned()
         }
+        Kept::Newer => "only a newer kache understands them".to_owned(),
         Kept::Gone => "they were evicted meanwhile".to_owned(),
     }
 }

@@ -12,6 +12,8 @@ use kache_core::why::{self, Class, Difference};
 use kache_store::Store;
 use kache_store::journal_index::Index;
 
+use crate::cli::is_named;
+
 /// How many earlier results are compared; the newest.
 const CANDIDATES_MAX: usize = 100;
 /// How many dependencies deep the cause is followed.
@@ -97,7 +99,6 @@ impl<'a> History<'a> {
     /// compiler's `_` are the same here.
     pub fn new(store: &'a Store, name: &str) -> Self {
         let hashes = RandomState::new();
-        let wanted = name.replace('-', "_");
         let index = store.index_journal(|event| {
             Some(Call {
                 at_ms: event.at_ms,
@@ -106,7 +107,7 @@ impl<'a> History<'a> {
                 session: hashes.hash_one(&*event.session),
                 crate_name: hashes.hash_one(&*event.crate_name),
                 who: hashes.hash_one([&event.crate_name, &event.package, &event.kind, &event.mode]),
-                is_asked_for: event.crate_name == wanted || event.package.replace('-', "_") == wanted,
+                is_asked_for: is_named(&event.crate_name, &event.package, name),
             })
         });
         Self { store, index, hashes, busy: RefCell::default() }

@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use hyper_util::client::proxy::matcher::Matcher;
+use kache_core::config::host_of;
 
 const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
 
@@ -43,12 +44,7 @@ pub(crate) fn proxy_of(url: &str) -> Option<String> {
 
 /// Whether a server is this machine, or on its own link.
 fn is_near(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
+    let host = host_of(url);
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         Ok(IpAddr::V6(address)) => {
