@@ -184,9 +184,8 @@ def gather(names: list[str], work: Path, kache: str | None, sccache: str | None)
         elif name == "floor":
             chosen.append(Floor(build_floor(work)))
         elif name in ("kache", "kache-seed"):
-            beside = ["target/release/kache", "target/*/release/kache"]
             kind = KacheSeed if name == "kache-seed" else Kache
-            add_if_found(chosen, kind, sealed.find_tool("kache", kache, beside))
+            add_if_found(chosen, kind, sealed.find_tool("kache", kache, sealed.KACHE_BESIDE))
         elif name == "sccache":
             add_if_found(chosen, Sccache, sealed.find_tool("sccache", sccache, []))
         else:

@@ -17,6 +17,10 @@ REPO = Path(__file__).resolve().parents[2]
 BENCH = REPO / "bench"
 
 
+# Where release builds of kache are, under the repository.
+KACHE_BESIDE = ["target/release/kache", "target/*/release/kache"]
+
+
 def cargo_home() -> Path:
     return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
 
@@ -85,6 +89,14 @@ def find_tool(name: str, asked: str | None, beside: list[str]) -> Path | None:
         return max(built, key=lambda path: path.stat().st_mtime)
     found = shutil.which(name)
     return Path(found).resolve() if found else None
+
+
+def find_kache(asked: str | None) -> Path:
+    """As `find_tool`, of kache, without which there is nothing to measure."""
+    found = find_tool("kache", asked, KACHE_BESIDE)
+    if found is None:
+        sys.exit("bench: no kache; `cargo build --release` first")
+    return found
 
 
 def output_of(*command: str) -> str:

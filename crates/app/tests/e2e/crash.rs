@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use kache_store::fault::Point::{self, *};
 use kache_testkit::{Cargo, Project, S3, wait_for};
 
 use crate::daemon::Machine;
 use crate::fixtures::PAIR;
+use crate::remote::{command as kache, machine, moved_with, ok as kache_ok};
 use crate::seeding;
 use crate::support::{Lab, Outcomes, lean_lab};
 
@@ -147,19 +147,6 @@ impl Trap {
     }
 }
 
-fn kache(project: &Project<'_>, args: &str) -> Command {
-    let sandbox = project.sandbox();
-    let mut command = sandbox.command(sandbox.wrapper());
-    command.current_dir(project.dir()).args(args.split_whitespace());
-    command
-}
-
-#[track_caller]
-fn kache_ok(project: &Project<'_>, args: &str) {
-    let output = kache(project, args).output().expect("kache runs");
-    assert!(output.status.success(), "kache {args}: {output:?}");
-}
-
 /// Builds in this directory as it is, and in an empty one, are what clean ones are.
 #[track_caller]
 fn recovers(lab: &Lab, project: &Project<'_>) {
@@ -291,21 +278,10 @@ fn in_a_repair() {
     }
 }
 
-/// A machine that shares through the server, by commands only.
-fn machine(server: &S3) -> Lab {
-    let lab = lean_lab();
-    for (name, value) in server.env() {
-        lab.set_env(name, value);
-    }
-    lab.set_env("KACHE_DAEMON", "0");
-    lab
-}
-
 /// The bucket serves a machine that has never built anything.
 fn serves_another(server: &S3, project: &Project<'_>) {
     let there = machine(server);
-    let two = there.project("quite/another/place", PAIR);
-    two.write("Cargo.lock", project.read("Cargo.lock"));
+    let two = moved_with(&there, project, PAIR);
     kache_ok(&two, "sync --pull --all");
     two.cargo("run").same().all_hit();
     recovers(&there, &two);
@@ -334,8 +310,7 @@ fn in_a_pull() {
     kache_ok(&one, "sync --push");
     for point in PULLED {
         let there = machine(&server);
-        let two = there.project("quite/another/place", PAIR);
-        two.write("Cargo.lock", one.read("Cargo.lock"));
+        let two = moved_with(&there, &one, PAIR);
         Trap::set(&there, *point).spring_command(&two, "sync --pull --all");
         there.assert_doctor_is_content();
         recovers(&there, &two);

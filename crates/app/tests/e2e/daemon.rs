@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kache_testkit::{Mischief, Project, S3};
+use kache_testkit::{Mischief, S3};
 
 use crate::fixtures::ALL_KINDS;
+use crate::remote::moved;
 use crate::support::{Lab, lean_lab};
 
 /// A machine that shares through the server; its daemon ends with it.
@@ -93,13 +94,6 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.cli(&["daemon", "stop"]);
     }
-}
-
-/// The same project on another machine, elsewhere, with the same lockfile.
-fn moved<'l>(lab: &'l Lab, project: &Project<'_>) -> Project<'l> {
-    let other = lab.project("quite/another/place", ALL_KINDS);
-    other.write("Cargo.lock", fs::read(project.path("Cargo.lock")).expect("a lockfile"));
-    other
 }
 
 fn of_kind(server: &S3, part: &str) -> usize {

@@ -1,15 +1,15 @@
 //! Sharing through a bucket: what one machine pushed, another pulls and doesn't compile. The bucket is a real S3 server
 //! in the test's process; a machine is a sandbox of its own.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use kache_testkit::{Mischief, Project, S3};
 
 use crate::fixtures::ALL_KINDS;
 use crate::support::{Lab, Outcomes as _, lean_lab};
 
-/// A machine that shares through the server.
-fn machine(server: &S3) -> Lab {
+/// A machine that shares through the server, by commands only.
+pub fn machine(server: &S3) -> Lab {
     let lab = lean_lab();
     for (name, value) in server.env() {
         lab.set_env(name, value);
@@ -19,15 +19,22 @@ fn machine(server: &S3) -> Lab {
     lab
 }
 
-/// Runs a command of kache in a project.
-fn kache(project: &Project<'_>, args: &str) -> Output {
+/// A command of kache, to be run in a project.
+pub fn command(project: &Project<'_>, args: &str) -> Command {
     let sandbox = project.sandbox();
     let mut command = sandbox.command(sandbox.wrapper());
-    command.current_dir(project.dir()).args(args.split_whitespace()).output().expect("kache runs")
+    command.current_dir(project.dir()).args(args.split_whitespace());
+    command
+}
+
+/// Runs it.
+fn kache(project: &Project<'_>, args: &str) -> Output {
+    command(project, args).output().expect("kache runs")
 }
 
 /// The same; it must succeed. What it said.
-fn ok(project: &Project<'_>, args: &str) -> String {
+#[track_caller]
+pub fn ok(project: &Project<'_>, args: &str) -> String {
     let output = kache(project, args);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "kache {args}: {said}");
@@ -35,8 +42,13 @@ fn ok(project: &Project<'_>, args: &str) -> String {
 }
 
 /// The same project on another machine, elsewhere, with the same lockfile.
-fn moved<'l>(lab: &'l Lab, project: &Project<'_>) -> Project<'l> {
-    let other = lab.project("quite/another/place", ALL_KINDS);
+pub fn moved<'l>(lab: &'l Lab, project: &Project<'_>) -> Project<'l> {
+    moved_with(lab, project, ALL_KINDS)
+}
+
+/// The same, of a project with these files.
+pub fn moved_with<'l>(lab: &'l Lab, project: &Project<'_>, files: &[(&str, &str)]) -> Project<'l> {
+    let other = lab.project("quite/another/place", files);
     other.write("Cargo.lock", std::fs::read(project.path("Cargo.lock")).expect("a lockfile"));
     other
 }
@@ -237,10 +249,7 @@ fn lasting_trouble_is_named_once_and_builds_go_on() {
 
 /// Runs a command of kache and follows how much memory it has used at most, in MiB.
 fn peak_mib(project: &Project<'_>, args: &str) -> u64 {
-    let sandbox = project.sandbox();
-    let mut command = sandbox.command(sandbox.wrapper());
-    command.current_dir(project.dir()).args(args.split_whitespace());
-    let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("kache runs");
+    let mut child = command(project, args).stderr(std::process::Stdio::null()).spawn().expect("kache runs");
     let mut peak_kib = 0;
     loop {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();

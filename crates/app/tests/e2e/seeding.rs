@@ -61,10 +61,7 @@ impl<'s> Upstream<'s> {
     }
 
     pub fn git(&self, args: &[&str]) {
-        let mut command = self.project.sandbox().command("git");
-        let name = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
-        let output = command.args(name).args(args).current_dir(self.project.dir()).output().expect("git");
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        self.project.sandbox().git(self.project.dir(), args);
     }
 
     pub fn commit(&self) {

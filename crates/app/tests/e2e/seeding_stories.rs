@@ -229,12 +229,7 @@ fn one_of_two_repositories_is_updated() {
             ("src/lib.rs", "pub fn solo() -> u32 { 1 }\n"),
         ],
     );
-    let git = |args: &[&str]| {
-        let mut command = lab.command("git");
-        let name = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
-        let output = command.args(name).args(args).current_dir(other.dir()).output().expect("git");
-        assert!(output.status.success(), "git {args:?}: {output:?}");
-    };
+    let git = |args: &[&str]| lab.git(other.dir(), args);
     git(&["init", "-q", "-b", "main"]);
     git(&["add", "-A"]);
     git(&["commit", "-q", "-m", "state"]);

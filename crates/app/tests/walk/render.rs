@@ -31,30 +31,25 @@ pub fn upstream(workspace: &Workspace, state: &State) -> BTreeMap<String, String
 }
 
 fn package_files(workspace: &Workspace, index: usize, state: &State, files: &mut BTreeMap<String, String>) {
-    {
-        let package = &workspace.packages[index];
-        let dir = dir_of(package);
-        let mut put = |file: &str, text: String| files.insert(format!("{dir}/{file}"), text);
-        put("Cargo.toml", manifest(workspace, index, state));
-        for file in package.files() {
-            let text = match file {
-                File::Manifest => continue,
-                File::Source => source(workspace, index, state),
-                File::Script => script(workspace, index, state),
-                file => content(package, Slot { package: index, file }, state),
-            };
-            put(package.path_of(file), text);
-        }
-        if package.kind == Kind::Program {
-            let prints = "{\n    println!(\"{}\", value::value());\n}\n";
-            let shared = "#[path = \"../src/value.rs\"]\nmod value;\n";
-            put(
-                "src/value.rs",
-                format!("pub fn value() -> String {{\n{}}}\n", body(workspace, index, state)),
-            );
-            put("tests/it.rs", format!("{shared}#[test]\nfn it() {prints}"));
-            put(&format!("examples/ex_{}.rs", package.name), format!("{shared}fn main() {prints}"));
-        }
+    let package = &workspace.packages[index];
+    let dir = dir_of(package);
+    let mut put = |file: &str, text: String| files.insert(format!("{dir}/{file}"), text);
+    put("Cargo.toml", manifest(workspace, index, state));
+    for file in package.files() {
+        let text = match file {
+            File::Manifest => continue,
+            File::Source => source(workspace, index, state),
+            File::Script => script(workspace, index, state),
+            file => content(package, Slot { package: index, file }, state),
+        };
+        put(package.path_of(file), text);
+    }
+    if package.kind == Kind::Program {
+        let prints = "{\n    println!(\"{}\", value::value());\n}\n";
+        let shared = "#[path = \"../src/value.rs\"]\nmod value;\n";
+        put("src/value.rs", format!("pub fn value() -> String {{\n{}}}\n", body(workspace, index, state)));
+        put("tests/it.rs", format!("{shared}#[test]\nfn it() {prints}"));
+        put(&format!("examples/ex_{}.rs", package.name), format!("{shared}fn main() {prints}"));
     }
 }
 

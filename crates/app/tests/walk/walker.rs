@@ -273,12 +273,7 @@ impl<'s> Walker<'s> {
             fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
             fs::write(path, text).expect("write");
         }
-        let git = |args: &[&str]| {
-            let mut command = self.sandbox.command("git");
-            let name = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
-            let output = command.args(name).args(args).current_dir(&dir).output().expect("git");
-            assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
+        let git = |args: &[&str]| self.sandbox.git(&dir, args);
         if self.tags.len() == 1 {
             git(&["init", "-q", "-b", "main"]);
         }
