@@ -158,6 +158,22 @@ async fn what_depends_on_a_credential_stays_here() {
     assert!(bucket.names().is_empty());
 }
 
+/// Only the entry's own form says that it is of a newer kache; one whose evidence is gone is of no use to anybody.
+#[tokio::test]
+async fn what_a_newer_kache_wrote_is_told_from_what_is_gone() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let (newer, bare) = (here.compile("newer", b"a", b"", &[]), here.compile("bare", b"b", b"", &[]));
+    let path = here.store().entry_path(&newer.key);
+    let text = std::fs::read_to_string(&path).expect("an entry");
+    std::fs::write(&path, text.replacen("\"version\":1", "\"version\":99", 1)).expect("written");
+    std::fs::remove_file(here.store().evidence_path(&bare.key)).expect("removed");
+    for (key, kept) in [(newer.key, Kept::Newer), (bare.key, Kept::Gone)] {
+        assert_eq!(here.transfer.push_entry(key).await.expect("considered"), Pushed::Kept(kept));
+    }
+    assert!(bucket.names().is_empty());
+}
+
 #[tokio::test]
 async fn two_machines_publish_their_records_and_none_is_lost() {
     let bucket = bucket();
