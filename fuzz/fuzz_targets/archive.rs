@@ -1,12 +1,5 @@
-//! Archives.
+//! See `kache_fuzz::archive`.
 
 #![no_main]
 
-use std::io::Cursor;
-
-use kache_core::archive;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let _ = archive::foreign_member(Cursor::new(data));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kache_fuzz::archive(data));

@@ -120,6 +120,11 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
         }
         before = arg;
     }
+    // It becomes a part of a path. Cargo refuses other names, but may not have come to that yet.
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    if call.profile.is_empty() || !call.profile.chars().all(is_name) {
+        return Err(Doubt::Option(format!("--profile={}", call.profile)));
+    }
     Ok(call)
 }
 
@@ -240,6 +245,8 @@ mod tests {
             ("+nightly build", Doubt::Option("+nightly".into())),
             ("build --lockfile-path=x", Doubt::Option("--lockfile-path=x".into())),
             ("build --config", Doubt::Option("--config".into())),
+            ("build --profile ../../elsewhere", Doubt::Option("--profile=../../elsewhere".into())),
+            ("build --profile=", Doubt::Option("--profile=".into())),
         ] {
             assert_eq!(parsed(line), Err(doubt), "{line}");
         }

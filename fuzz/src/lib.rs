@@ -1,0 +1,306 @@
+//! What the fuzzers do with the bytes they make up. The same functions replay every kept input in `kache-core`'s tests, so
+//! that they compile on every change and nothing that was once found comes back.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Cursor;
+
+use kache_core::cargo_call;
+use kache_core::config::{CrateFile, Settings};
+use kache_core::depinfo::DepInfo;
+use kache_core::digest::Digest;
+use kache_core::entry::Entry;
+use kache_core::event::{Event, Glimpse};
+use kache_core::invocation::{Env, Invocation};
+use kache_core::key::EntryKey;
+use kache_core::lockfile::Lockfile;
+use kache_core::paths::{Root, Roots};
+use kache_core::process_stat::ProcessStat;
+use kache_core::protocol::{self, FRAME_BYTES_MAX, HEADER_BYTES, Reply, Request};
+use kache_core::record::{RECORDS_MAX, RecordSet};
+use kache_core::remap::{self, Adjustments};
+use kache_core::remote::build::BuildManifest;
+use kache_core::remote::keys::{CrateDir, Keys, Label};
+use kache_core::remote::manifest::{BLOBS_MAX, Manifest, ManifestError};
+use kache_core::remote::member::Member;
+use kache_core::remote::records;
+use kache_core::scan::{Scanner, only_locates};
+use kache_core::seeding::locked_packages;
+use kache_core::snapshot::Snapshot;
+use kache_core::unit::Unit;
+use kache_core::{archive, diagnostics, link_report, printable, quantity};
+
+/// A target's name and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them. Each is a program in `fuzz_targets` as well.
+pub const TARGETS: &[Target] = &[
+    ("archive", archive),
+    ("argv", argv),
+    ("build_manifest", build_manifest),
+    ("config", config),
+    ("depinfo", depinfo),
+    ("entry", entry),
+    ("event", event),
+    ("link_report", link_report),
+    ("lockfile", lockfile),
+    ("manifest", manifest),
+    ("member", member),
+    ("messages", messages),
+    ("names", names),
+    ("processes", processes),
+    ("protocol", protocol),
+    ("quantity", quantity),
+    ("record", record),
+    ("remote_records", remote_records),
+    ("snapshot", snapshot),
+];
+
+/// Archives.
+pub fn archive(data: &[u8]) {
+    let _ = archive::foreign_member(Cursor::new(data));
+}
+
+/// Command lines, as from a response file.
+pub fn argv(data: &[u8]) {
+    // One argument a line, as in a response file. Behind an empty line: the environment.
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (args, env) = text.split_once("\n\n").unwrap_or((text, ""));
+    let argv: Vec<OsString> = std::iter::once("rustc").chain(args.lines()).map(OsString::from).collect();
+    let env =
+        Env::new(env.lines().filter_map(|line| line.split_once('=')).map(|(n, v)| (n.into(), v.into())));
+    let Ok(call) = Invocation::split(&argv, OsStr::new("/w"), env) else { return };
+    let roots = Roots::new([(Root::Workspace, "/w".to_owned()), (Root::Target, "/w/target".to_owned())]);
+    if let Ok(unit) = Unit::parse(&call) {
+        let adjustments =
+            Adjustments { remapped: remap::remapped_roots(&unit, &roots), ..Adjustments::default() };
+        let args = remap::adjust(&call.args, &roots, &adjustments);
+        assert!(
+            args.iter().filter(|arg| call.args.contains(arg)).count()
+                <= call.args.len() + adjustments.remapped.len()
+        );
+        let _ = (unit.stem(), unit.dep_info_name(), unit.kind(), unit.runs_linker());
+    }
+}
+
+/// What builds needed, as the bucket has it.
+pub fn build_manifest(data: &[u8]) {
+    if let Ok(manifest) = BuildManifest::decode(data) {
+        let again = BuildManifest::decode(&manifest.encode()).expect("what is encoded can be decoded");
+        assert_eq!(again.encode(), manifest.encode());
+    }
+}
+
+/// Settings files with an environment, and a crate's `kache.toml`.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // Behind an empty line: the environment.
+    let (file, env) = text.split_once("\n\n#env\n").unwrap_or((text, ""));
+    let env = |name: &str| {
+        let value = env.lines().filter_map(|line| line.split_once('=')).find(|(n, _)| *n == name);
+        value.map(|(_, value)| value.into())
+    };
+    if let Ok((settings, _)) = Settings::resolve(Some(("config.toml", file)), env) {
+        let _ = settings.rows();
+    }
+    let _ = CrateFile::parse("kache.toml", file);
+}
+
+/// `.d` files.
+pub fn depinfo(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(info) = DepInfo::parse(text) {
+        let again = DepInfo::parse(&info.render()).expect("what is rendered can be parsed");
+        assert_eq!(again.render(), info.render());
+    }
+}
+
+/// Entries.
+pub fn entry(data: &[u8]) {
+    // Blind bytes would never get past the checksum.
+    let sealed = [data, format!("\n{:08x}\n", crc32fast::hash(data)).as_bytes()].concat();
+    for data in [data, &sealed] {
+        if let Ok(entry) = Entry::decode(data) {
+            assert_eq!(Entry::decode(&entry.encode()).expect("what is encoded can be decoded"), entry);
+        }
+    }
+}
+
+/// The journal.
+pub fn event(data: &[u8]) {
+    for line in data.split(|byte| *byte == b'\n') {
+        let glimpse = Glimpse::decode(line);
+        if let Some(event) = Event::decode(line) {
+            let line = event.encode();
+            let again = Event::decode(line.trim_ascii_end()).expect("what is encoded can be decoded");
+            assert_eq!(again.encode(), line);
+            assert!(
+                glimpse.is_some_and(|glimpse| glimpse.at_ms == event.at_ms),
+                "what is an event can be found"
+            );
+        }
+    }
+}
+
+/// The linker's report.
+pub fn link_report(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for file in link_report::parse(text, "/w").into_iter().flatten() {
+        assert!(file.starts_with('/'), "{file:?} is not absolute");
+    }
+}
+
+/// Lockfiles.
+pub fn lockfile(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = locked_packages(text);
+    if let Ok(lockfile) = Lockfile::parse(text) {
+        let names: Vec<&str> = lockfile.names().collect();
+        for (name, version) in lockfile.dependencies_first() {
+            assert!(lockfile.has(name, version) && names.contains(&name));
+        }
+    }
+}
+
+/// Manifests of packs, read for whichever key they claim to be of.
+pub fn manifest(data: &[u8]) {
+    let claimed = match Manifest::decode(data, &EntryKey(Digest::of(b"nobody's"))) {
+        Err(ManifestError::OtherEntry(claimed)) => claimed,
+        other => return drop(other),
+    };
+    if let Ok(manifest) = Manifest::decode(data, &claimed) {
+        let bytes: u64 = manifest.blobs.iter().map(|blob| blob.size).sum();
+        assert!(bytes <= manifest.pack.unpacked_size && manifest.blobs.len() <= BLOBS_MAX);
+        let again = Manifest::decode(&manifest.encode(), &claimed).expect("what is encoded can be decoded");
+        assert_eq!(again, manifest);
+        assert_eq!(again.signed_bytes(), manifest.signed_bytes());
+    }
+}
+
+/// Names of a pack's members.
+pub fn member(data: &[u8]) {
+    if let Some(member) = Member::parse(data) {
+        assert_eq!(member.to_string().as_bytes(), data, "a name has one form");
+        assert!(!data.starts_with(b"/") && !data.windows(2).any(|pair| pair == b".."));
+    }
+}
+
+/// What the compiler prints, and paths in it.
+pub fn messages(data: &[u8]) {
+    let roots = Roots::new([(Root::Workspace, "/w/a\"b".to_owned()), (Root::Target, "/t".to_owned())]);
+    let _ = diagnostics::classify(data);
+    let _ = diagnostics::degraded(data);
+    let _ = diagnostics::unmap(data, &roots, &[Root::Target, Root::Workspace]);
+    let _ = Scanner::new(&roots, &["/home"]).mentions(data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = only_locates(text, "OUT_DIR");
+    if let Some(tokens) = roots.tokenize(text) {
+        assert_eq!(roots.detokenize(&tokens).as_deref(), Some(text), "a text survives its tokens");
+    }
+}
+
+/// Names of objects in a bucket, names that people choose, and what is shown of them.
+pub fn names(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let keys = Keys::new("a/b");
+    if let Some((dir, key)) = keys.parse_manifest(text) {
+        assert_eq!(keys.manifest(&dir, &key), text, "a name has one form");
+    }
+    if let Ok(label) = text.parse::<Label>() {
+        assert!(!text.contains('/') && label.to_string() == text);
+    }
+    if let Some(dir) = CrateDir::of(text, "x") {
+        assert!(!dir.as_str().contains(['/', '.', '-']));
+    }
+    assert!(!printable::line(text).contains(char::is_control));
+    assert!(!printable::page(text, &[]).contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+}
+
+/// Cargo's command line, one argument a line, and the kernel's line about a process.
+pub fn processes(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let args: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Ok(call) = cargo_call::parse(&args) {
+        assert!(
+            !call.profile.is_empty() && !call.profile.contains(['/', '.']),
+            "{} is a part of a path",
+            call.profile
+        );
+        assert!(call.passed_on.iter().all(|arg| args.contains(arg)));
+    }
+    if let Some(stat) = ProcessStat::parse(text) {
+        assert!(!stat.state.is_empty() && !stat.start.is_empty());
+    }
+}
+
+/// Frames between wrapper and daemon, as both sides read them.
+pub fn protocol(data: &[u8]) {
+    let Some((header, body)) = data.split_first_chunk::<HEADER_BYTES>() else { return };
+    let Ok(length) = protocol::body_length(header) else { return };
+    assert!(length <= FRAME_BYTES_MAX);
+    // What follows a body is nobody's.
+    let body = &body[..length.min(body.len())];
+    if let Ok(request) = protocol::decode::<Request>(body) {
+        let is_fine = request.check().is_ok();
+        if let Ok(frame) = protocol::encode(&request) {
+            let again: Request =
+                protocol::decode(&frame[HEADER_BYTES..]).expect("what is encoded can be decoded");
+            assert_eq!(again.check().is_ok(), is_fine);
+            assert_eq!(again, request);
+        }
+        if let Request::Find(find) = &request
+            && is_fine
+        {
+            assert!(!find.crate_name.contains(['/', '.', '\0']) && !find.package.contains(['/', '.', '\0']));
+        }
+    }
+    if let Ok(reply) = protocol::decode::<Reply>(body)
+        && let Ok(frame) = protocol::encode(&reply)
+    {
+        let again: Reply = protocol::decode(&frame[HEADER_BYTES..]).expect("what is encoded can be decoded");
+        assert_eq!(again, reply);
+    }
+}
+
+/// Durations and sizes.
+pub fn quantity(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = quantity::parse_duration(text);
+    let _ = quantity::parse_size(text);
+}
+
+/// Input records.
+pub fn record(data: &[u8]) {
+    if let Ok(set) = RecordSet::decode(data) {
+        let again = RecordSet::decode(&set.encode()).expect("what is encoded can be decoded");
+        assert_eq!(again.records, set.records);
+    }
+}
+
+/// Input records of the bucket, and their way to the store's own.
+pub fn remote_records(data: &[u8]) {
+    let secret_env = ["NIGHTLY_*".to_owned()];
+    let Ok(theirs) = records::decode(data, &secret_env) else { return };
+    let mut mine = RecordSet::default();
+    records::merge(&mut mine, &theirs);
+    assert!(
+        mine.records.len() <= RECORDS_MAX
+            && mine.records.iter().all(|record| records::is_acceptable(record, &secret_env))
+    );
+    let before = mine.clone();
+    records::merge(&mut mine, &theirs);
+    assert_eq!(mine.records, before.records, "a second time there is nothing new");
+    let again = RecordSet::decode(&mine.encode()).expect("what is encoded can be decoded");
+    assert_eq!(again.records, mine.records);
+}
+
+/// Snapshots of dependencies.
+pub fn snapshot(data: &[u8]) {
+    if let Ok(snapshot) = Snapshot::decode(data) {
+        let bytes = snapshot.encode();
+        let again = Snapshot::decode(&bytes).expect("what is encoded can be decoded");
+        assert_eq!(again.encode(), bytes);
+        let _ = snapshot.entries();
+        let mut joined = again;
+        joined.absorb(snapshot);
+    }
+}
