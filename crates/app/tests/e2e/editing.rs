@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 
-use kache_testkit::Project;
+use kache_testkit::{Project, wait_for};
 
 use crate::fixtures::{PAIR, macro_world, user_world};
 use crate::support::{Lab, Outcomes, lab, lean_lab};
@@ -113,26 +113,23 @@ fn metadata_from_the_state_is_not_older_than_what_it_replaces() {
     one.cargo("run").same();
 }
 
-/// What is in the file at the moment of a save during the compile, for [`saved_meanwhile`].
-struct Save<'a> {
-    file: &'a str,
-    content: &'a str,
-    keeps_time: bool,
-}
-
-/// A file is saved while rustc runs, after it was read. Afterwards the old content is put back: whatever was stored is
-/// never the other content's result.
-fn saved_meanwhile(lab: &Lab, p: &Project<'_>, save: &Save<'_>) {
-    let before = p.read(save.file);
-    let content = save.content;
-    p.write("user/next", content);
-    if save.keeps_time {
-        p.write("user/next.keep-time", "");
+/// A file is saved by somebody while rustc waits in a macro ([`macro_world`]'s `gate`). The result isn't stored, and
+/// neither content gets the other's result afterwards.
+fn saved_meanwhile(lab: &Lab, p: &Project<'_>, file: &str, content: &str, keeps_time: bool) {
+    let (before, time) = (p.read(file), p.mtime(file));
+    p.write("user/gate", "");
+    let running = p.cargo("build").spawn();
+    wait_for("the compile of user", || p.path("user/reached").exists());
+    p.write(file, content);
+    if keeps_time {
+        p.set_mtime(file, time);
     }
-    let run = p.cargo("build").ok();
-    assert_eq!(p.read(save.file), content, "the file was not saved meanwhile: {run}");
+    p.remove("user/gate");
+    let run = running.wait(p);
+    assert!(run.status.success(), "{run}");
+    assert!(run.one("user").not_stored.starts_with("input-changed-during-compile"), "{run}");
     for (text, name) in [(content, "new"), (&before, "old"), (content, "new again")] {
-        p.write(save.file, text);
+        p.write(file, text);
         p.wipe();
         let run = p.cargo("run").same();
         assert!(run.status.success(), "{name} content: {run}");
@@ -144,55 +141,45 @@ fn saved_meanwhile(lab: &Lab, p: &Project<'_>, save: &Save<'_>) {
 #[test]
 fn a7_included_file_is_saved_meanwhile() {
     let lab = lean_lab();
-    let p =
-        macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::save_meanwhile!(\"src/data.txt\"))");
+    let p = macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::gate!())");
     p.write("user/src/data.txt", "old");
-    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: false });
+    saved_meanwhile(&lab, &p, "user/src/data.txt", "new", false);
 }
 
 /// A7, R4: the same with same size and the old modification time.
 #[test]
 fn a7_saved_meanwhile_with_the_old_time() {
     let lab = lean_lab();
-    let p =
-        macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::save_meanwhile!(\"src/data.txt\"))");
+    let p = macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::gate!())");
     p.write("user/src/data.txt", "old");
-    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: true });
+    saved_meanwhile(&lab, &p, "user/src/data.txt", "new", true);
 }
 
 /// A7, R4: the crate's own source is saved after it was read.
 #[test]
 fn a7_source_is_saved_meanwhile() {
     let lab = lean_lab();
-    let p = macro_world(&lab, "w", "concat!(\"old\", mac::save_meanwhile!(\"src/lib.rs\"))");
+    let p = macro_world(&lab, "w", "concat!(\"old\", mac::gate!())");
     let new = p.read("user/src/lib.rs").replace("old", "new");
-    saved_meanwhile(&lab, &p, &Save { file: "user/src/lib.rs", content: &new, keeps_time: false });
+    saved_meanwhile(&lab, &p, "user/src/lib.rs", &new, false);
 }
 
 /// A7: a module is saved before it is read: the key must not be that of what was there when the compile started.
 #[test]
 fn a7_saved_before_it_is_read() {
     let lab = lean_lab();
-    let p =
-        macro_world(&lab, "w", "concat!(mac::save_meanwhile!(\"src/data.txt\"), include_str!(\"data.txt\"))");
+    let p = macro_world(&lab, "w", "concat!(mac::gate!(), include_str!(\"data.txt\"))");
     p.write("user/src/data.txt", "old");
-    saved_meanwhile(&lab, &p, &Save { file: "user/src/data.txt", content: "new", keeps_time: false });
+    saved_meanwhile(&lab, &p, "user/src/data.txt", "new", false);
 }
 
 /// A7: a file that a macro reads unreported is saved meanwhile.
 #[test]
 fn a7_hidden_input_is_saved_meanwhile() {
     let lab = lean_lab();
-    let p = macro_world(&lab, "w", "mac::text_then_save!(\"t.txt\")");
-    p.edit(
-        "mac/src/lib.rs",
-        "/// Waits while",
-        "#[proc_macro]\npub fn text_then_save(input: TokenStream) -> TokenStream {\n    \
-         let text = fs::read_to_string(here(\"t.txt\")).unwrap();\n    save_meanwhile(input);\n    literal(text)\n}\n\n\
-         /// Waits while",
-    );
+    let p = macro_world(&lab, "w", "concat!(mac::text!(\"t.txt\"), mac::gate!())");
     p.write("user/t.txt", "old");
-    saved_meanwhile(&lab, &p, &Save { file: "user/t.txt", content: "new", keeps_time: false });
+    saved_meanwhile(&lab, &p, "user/t.txt", "new", false);
 }
 
 /// Branches: switching back and forth between two states; each switch is served after its first build.

@@ -192,30 +192,14 @@ pub fn random(_: TokenStream) -> TokenStream {
     literal(now.as_nanos().to_string())
 }
 
-/// Someone saves a file while the compiler runs: once, `next` of the package replaces the file named by the caller;
-/// with `next.keep-time` the old modification time stays.
-#[proc_macro]
-pub fn save_meanwhile(input: TokenStream) -> TokenStream {
-    let name = input.to_string().trim_matches('"').to_owned();
-    if let Ok(content) = fs::read(here("next")) {
-        fs::remove_file(here("next")).unwrap();
-        let old = fs::metadata(here(&name)).unwrap().modified().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        fs::write(here(&name), content).unwrap();
-        if fs::remove_file(here("next.keep-time")).is_ok() {
-            fs::File::options().write(true).open(here(&name)).unwrap().set_modified(old).unwrap();
-        }
-    }
-    literal("")
-}
-
-/// Waits while `gate` exists, after saying so in `reached`.
+/// Waits while `gate` exists, and says so in `reached` as long as it does.
 #[proc_macro]
 pub fn gate(_: TokenStream) -> TokenStream {
     while here("gate").exists() {
         fs::write(here("reached"), "").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    let _ = fs::remove_file(here("reached"));
     literal("passed")
 }
 "#;

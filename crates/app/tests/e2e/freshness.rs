@@ -119,6 +119,45 @@ fn cargo_clean_of_one_package() {
     p.nothing_to_do("build");
 }
 
+/// All outputs of a dependency are gone, as on the first build here, but dependents have seen other content. (An edit
+/// alone leaves the metadata in its place, which is told without a mark.)
+#[test]
+fn a_dependency_that_was_cleaned_away_comes_back_as_new() {
+    let lab = lab();
+    lab.set_env("CARGO_INCREMENTAL", "0");
+    let p = lab.project("w", PAIR);
+    p.cargo("run").same();
+    p.edit("dep/src/lib.rs", "1", "2");
+    assert_eq!(p.cargo("run").same().stdout, "2\n");
+    p.edit("dep/src/lib.rs", "2", "1");
+    p.cargo("clean -p dep").plain().ok();
+    p.cargo("build -p dep").ok().all_hit();
+    assert_eq!(p.cargo("run").same().stdout, "1\n");
+    p.nothing_to_do("build");
+}
+
+/// A unit whose only compile here isn't stored is on record all the same: when its outputs have been cleaned away, what
+/// comes from the cache is news to those that were built against it.
+#[test]
+fn what_was_not_stored_is_on_record_too() {
+    let lab = lab();
+    lab.set_env("CARGO_INCREMENTAL", "0");
+    let value =
+        |n: u32| format!("pub fn value() -> &'static str {{\n    concat!(\"{n}\", mac::leave!())\n}}\n");
+    let one = macro_world(&lab, "one", "\"\"");
+    one.write("user/src/lib.rs", "pub fn value() -> &'static str {\n    \"2\"\n}\n");
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.write("user/src/lib.rs", value(1));
+    let run = two.cargo("run").same();
+    assert!(run.one("user").not_stored.starts_with("outputs"), "{run}");
+    two.write("user/src/lib.rs", one.read("user/src/lib.rs"));
+    two.cargo("clean -p user").plain().ok();
+    two.cargo("build -p mac -p user").ok().outcome("user", "hit");
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+}
+
 /// A56, B4: builds with kache switched off (by variable, by no wrapper at all) in between.
 #[test]
 fn kache_switched_off_in_between() {

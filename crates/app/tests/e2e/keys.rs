@@ -3,7 +3,7 @@
 
 use kache_testkit::Project;
 
-use crate::fixtures::{PAIR, user_world};
+use crate::fixtures::{ALL_KINDS, PAIR, user_world};
 use crate::support::Build::{self, Fails, Works};
 use crate::support::{Outcomes, lean_lab};
 
@@ -306,6 +306,20 @@ fn change_in_a_dependency_reaches_everything_above() {
     p.wipe();
     p.cargo("run").same().not_hit("app");
     p.edit("dep/src/lib.rs", "2", "1");
+    p.wipe();
+    p.cargo("run").same().all_hit();
+}
+
+/// The linker tells what a program was made of; what a library was compiled against, nobody does.
+#[test]
+fn change_in_a_dependency_reaches_the_library_in_between() {
+    let lab = lean_lab();
+    let p = lab.project("w", ALL_KINDS);
+    p.cargo("run").same();
+    p.write("gen/number.txt", "9\n");
+    p.wipe();
+    p.cargo("run").same().not_hit("mid").not_hit("app");
+    p.write("gen/number.txt", "7\n");
     p.wipe();
     p.cargo("run").same().all_hit();
 }

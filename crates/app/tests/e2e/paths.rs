@@ -117,6 +117,38 @@ fn a9_generated_code_that_asks_where_it_is() {
     in_two_checkouts(&one, "run");
 }
 
+/// A9: a program that keeps `OUT_DIR` as numbers of eight bytes each, as optimised code keeps short texts.
+#[test]
+fn a9_out_dir_in_pieces() {
+    let lab = lab();
+    let one = user_world(&lab, "one", "pub fn value() -> u32 { 1 }\n");
+    one.write("app/build.rs", "fn main() {}\n");
+    one.write(
+        "app/src/main.rs",
+        r#"const fn part(number: usize) -> u64 {
+    let (text, mut part, mut i) = (env!("OUT_DIR").as_bytes(), [0; 8], 0);
+    while i < 8 {
+        part[i] = text[number * 8 + i];
+        i += 1;
+    }
+    u64::from_ne_bytes(part)
+}
+
+fn show(part: u64) {
+    print!("{}", String::from_utf8_lossy(&part.to_ne_bytes()));
+}
+
+fn main() {
+    show(const { part(0) });
+    show(const { part(1) });
+    show(const { part(2) });
+    println!("…");
+}
+"#,
+    );
+    in_two_checkouts(&one, "run");
+}
+
 /// A10: `CARGO_BIN_EXE_*` and `CARGO_TARGET_TMPDIR` in an integration test.
 #[test]
 fn a10_integration_test_runs_its_own_checkouts_program() {
