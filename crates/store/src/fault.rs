@@ -1,9 +1,9 @@
-//! Points at which a test can have this process killed, to see what a crash there leaves behind. Knows neither the
-//! stories in which they are reached nor what has to hold afterwards.
+//! Points at which a test can have this process killed, to see what a crash there leaves behind, or stopped, to do
+//! something meanwhile. Knows neither the stories in which they are reached nor what has to hold afterwards.
 //!
 //! | build | what a point does |
 //! | --- | --- |
-//! | with debug assertions | where `KACHE_FAULT` is `<point>:<file>` and names it, whoever succeeds in removing the file dies by SIGKILL |
+//! | with debug assertions | where `KACHE_FAULT` is `<point>:<file>` and names it, whoever succeeds in removing the file dies by SIGKILL, or stops by SIGSTOP where `stop` is in it |
 //! | release | nothing: it is an empty function, and the variable's name isn't in the program |
 //!
 //! The file is a trap for one process: of many that pass a point at the same time one removes it, and a file that is
@@ -99,8 +99,12 @@ fn spring(here: Point) {
 
     let Some(order) = std::env::var_os(KACHE_FAULT) else { return };
     let Some((name, trap)) = order.to_str().and_then(|order| order.split_once(':')) else { return };
-    if name == here.name() && std::fs::remove_file(trap).is_ok() {
-        let _ = kill_process(getpid(), Signal::KILL);
+    if name != here.name() {
+        return;
+    }
+    let stops = std::fs::read(trap).is_ok_and(|text| text == b"stop");
+    if std::fs::remove_file(trap).is_ok() {
+        let _ = kill_process(getpid(), if stops { Signal::STOP } else { Signal::KILL });
     }
 }
 

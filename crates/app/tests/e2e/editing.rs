@@ -2,11 +2,13 @@
 //! what was saved while the compiler ran poisons nothing.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use kache_testkit::{Project, wait_for};
 
 use crate::fixtures::{PAIR, macro_world, user_world};
+use crate::freshness::add_dep;
 use crate::support::{Lab, Outcomes, lab, lean_lab};
 
 /// B21, C8, design §6: the first compile of a unit in a target directory is stored; later misses with incremental
@@ -180,6 +182,54 @@ fn a7_hidden_input_is_saved_meanwhile() {
     let p = macro_world(&lab, "w", "concat!(mac::text!(\"t.txt\"), mac::gate!())");
     p.write("user/t.txt", "old");
     saved_meanwhile(&lab, &p, "user/t.txt", "new", false);
+}
+
+/// R4: a file is saved after it was found unchanged, while the result is being stored: the key is that of what was looked
+/// at before.
+#[test]
+fn a7_saved_while_the_result_is_stored() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "concat!(include_str!(\"data.txt\"), mac::gate!())");
+    p.write("user/src/data.txt", "old");
+    p.write("user/gate", "");
+    let trap = lab.root().join("trap");
+    let running = p.cargo("build").env("KACHE_FAULT", format!("OutputsTaken:{}", trap.display())).spawn();
+    wait_for("the compile of user", || p.path("user/reached").exists());
+    fs::write(&trap, "stop").expect("write");
+    p.remove("user/gate");
+    wait_for("the result of user", || !trap.exists());
+    p.write("user/src/data.txt", "new");
+    wait_for("the end of the build", || {
+        running.signal("CONT");
+        running.has_ended()
+    });
+    let run = running.wait(&p);
+    assert_eq!(run.one("user").outcome, "miss", "{run}");
+    for text in ["new", "old"] {
+        p.write("user/src/data.txt", text);
+        p.wipe();
+        p.cargo("run").same();
+    }
+}
+
+/// R4: what a unit is compiled against is replaced meanwhile, by a Cargo that builds there without this one's lock.
+#[test]
+fn a7_dependency_is_replaced_meanwhile() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "mac::gate!()");
+    add_dep(&p);
+    p.write("user/gate", "");
+    let running = p.cargo("build").spawn();
+    wait_for("the compile of user", || p.path("user/reached").exists());
+    for metadata in p.outputs(|name| name.starts_with("libdep-") && name.ends_with(".rmeta")) {
+        let other = [fs::read(&metadata).expect("read"), b" ".to_vec()].concat();
+        fs::write(p.path("other"), other).expect("write");
+        fs::rename(p.path("other"), metadata).expect("rename");
+    }
+    p.remove("user/gate");
+    let run = running.wait(&p);
+    assert!(run.status.success(), "{run}");
+    assert!(run.one("user").not_stored.starts_with("input-changed-during-compile"), "{run}");
 }
 
 /// Branches: switching back and forth between two states; each switch is served after its first build.

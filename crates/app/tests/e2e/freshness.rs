@@ -142,13 +142,10 @@ fn a_dependency_that_was_cleaned_away_comes_back_as_new() {
 fn what_was_not_stored_is_on_record_too() {
     let lab = lab();
     lab.set_env("CARGO_INCREMENTAL", "0");
-    let value =
-        |n: u32| format!("pub fn value() -> &'static str {{\n    concat!(\"{n}\", mac::leave!())\n}}\n");
-    let one = macro_world(&lab, "one", "\"\"");
-    one.write("user/src/lib.rs", "pub fn value() -> &'static str {\n    \"2\"\n}\n");
+    let one = macro_world(&lab, "one", "\"2\"");
     one.cargo("run").same();
     let two = one.checkout("two");
-    two.write("user/src/lib.rs", value(1));
+    two.edit("user/src/lib.rs", "\"2\"", "mac::leave!()");
     let run = two.cargo("run").same();
     assert!(run.one("user").not_stored.starts_with("outputs"), "{run}");
     two.write("user/src/lib.rs", one.read("user/src/lib.rs"));
@@ -290,7 +287,8 @@ fn interrupted(signal: &str, changes: &[(&str, &str)]) {
     }
 }
 
-fn add_dep(p: &Project<'_>) {
+/// Gives [`macro_world`]'s `user` a library `dep` that it can take `VALUE!()` from.
+pub fn add_dep(p: &Project<'_>) {
     p.write("dep/Cargo.toml", "[package]\nname = \"dep\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
     p.write("dep/src/lib.rs", "#[macro_export]\nmacro_rules! VALUE { () => { \"1\" } }\n");
     p.edit("Cargo.toml", "\"mac\"", "\"dep\", \"mac\"");
@@ -310,17 +308,25 @@ fn interrupted_by_sigkill() {
 }
 
 /// A program that was linked without kache is all that is left of a build: what its library becomes here may not look
-/// older than it is.
+/// older than it is. Also where kache had built before: every session looks at what there is.
 #[test]
 fn program_outlives_the_library_it_was_linked_with() {
-    let lab = lean_lab();
-    let p = lab.project("w", PAIR);
-    p.cargo("run").plain().ok();
-    p.cargo("clean -p dep").plain().ok();
-    p.edit("dep/src/lib.rs", "1", "2");
-    p.cargo("build -p dep").ok();
-    assert_eq!(p.cargo("run").same().stdout, "2\n");
-    p.nothing_to_do("build");
+    for was_here in [false, true] {
+        let lab = lean_lab();
+        let p = lab.project("w", PAIR);
+        if was_here {
+            p.write("other/Cargo.toml", p.read("dep/Cargo.toml").replace("dep", "other"));
+            p.write("other/src/lib.rs", "");
+            p.edit("Cargo.toml", "\"dep\"", "\"dep\", \"other\"");
+            p.cargo("build -p other").ok();
+        }
+        p.cargo("build -p app").plain().ok();
+        p.cargo("clean -p dep").plain().ok();
+        p.edit("dep/src/lib.rs", "1", "2");
+        p.cargo("build -p dep").ok();
+        assert_eq!(p.cargo("run").same().stdout, "2\n");
+        p.nothing_to_do("build -p app");
+    }
 }
 
 /// A build script that depends on another one's metadata, and names no file, comes after a run that is dated now: it
