@@ -173,6 +173,49 @@ fn interruptions(lab: &Lab, _: Way) {
     }
 }
 
+/// What else happens to a worktree: another branch and back, builds without kache, a variable that has a build script run
+/// again, checks in between, and a second project that has a part of the first one's packages.
+fn everyday(lab: &Lab, _: Way) {
+    let one = workspace(lab, "one");
+    one.edit(
+        "gen/build.rs",
+        "fn main() {\n",
+        "fn main() {\n    println!(\"cargo:rerun-if-env-changed=FLIP\");\n",
+    );
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.cargo("run").same().all_hit();
+    let branch = |number: &str, native: &str, factor: &str| {
+        two.write("gen/number.txt", number);
+        two.write("nat/foo.c", format!("int foo(void) {{ return {native}; }}\n"));
+        two.write("mac/src/lib.rs", one.read("mac/src/lib.rs").replace("2 *", &format!("{factor} *")));
+    };
+    for (number, native, factor) in [("8", "2", "5"), ("7", "1", "2"), ("8", "1", "2"), ("7", "1", "2")] {
+        branch(number, native, factor);
+        two.cargo("check").same();
+        two.cargo("run").same();
+        two.nothing_to_do("build");
+        two.nothing_to_do("check");
+        branch("6", native, factor);
+        two.cargo("build -p gen").plain().ok();
+        two.cargo("run").env("KACHE_DISABLED", "1").ok();
+        branch(number, native, factor);
+        two.cargo("build -p gen").ok();
+        two.cargo("run").same();
+        two.nothing_to_do("build");
+    }
+    for flip in ["a", "b", "a"] {
+        two.cargo("run").env("FLIP", flip).same();
+        two.cargo("build").env("FLIP", flip).nothing_to_do();
+    }
+    let part = one.checkout("part");
+    part.edit("Cargo.toml", "\"nat\", ", "");
+    part.edit("app/Cargo.toml", "nat = { path = \"../nat\" }\n", "");
+    part.write("app/src/main.rs", "fn main() {\n    println!(\"{}\", mid::value());\n}\n");
+    part.cargo("run").same().outcome("gen", "hit");
+    [&part, &one].iter().for_each(|p| p.nothing_to_do("build"));
+}
+
 /// Programs and tests share no inode with the store or with each other: writing to them in place reaches nobody else.
 fn executables_are_private(lab: &Lab, _: Way) {
     let one = workspace(lab, "one");
@@ -248,4 +291,14 @@ stories! {
     store_on_xfs_target_elsewhere: Pair { projects: None, store: Some(Xfs) };
     store_on_btrfs_target_on_xfs: Pair { projects: Some(Xfs), store: Some(Btrfs) };
     store_in_memory_target_on_btrfs: Pair { projects: Some(Btrfs), store: Some(Tmpfs) };
+}
+
+#[test]
+fn everyday_with_clones() {
+    on(same(Xfs), everyday);
+}
+
+#[test]
+fn everyday_with_links() {
+    on(Pair { projects: None, store: None }, everyday);
 }
