@@ -4,11 +4,12 @@
 //! Whole paths are found wherever a string constant was kept as it is. Optimised code may not keep it: copying a
 //! short constant becomes stores of 8-byte immediates and loads of 16- or 32-byte constants, whose pieces start at
 //! multiples of eight from the beginning of the string. So two 8-byte pieces of a root at such offsets, near each
-//! other, count as a mention too, unless another well-known directory (`CARGO_HOME`, the toolchain, another root) has
-//! the same pieces. One alone is found by chance: `/project` is in many a program. A root with only one piece of its
-//! own is mentioned by that. What this can't see: a path that was taken apart, hashed, measured or compressed at compile time.
+//! other, count as a mention too. Pieces that another well-known directory (`CARGO_HOME`, the toolchain) has as well say
+//! nothing, and one of the two must not be in another root. One alone is found by chance: `project/` is in many a program.
+//! A root that has no second piece is mentioned by the one. What this can't see: a path that was taken apart, hashed,
+//! measured or compressed at compile time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
@@ -16,45 +17,65 @@ use crate::paths::{Root, Roots};
 
 /// Length of the pieces, in bytes.
 const PIECE: usize = 8;
-/// How many different pieces of a root make a mention of it.
-const PIECES_MIN: usize = 2;
 /// Pieces of one constant are at most this far apart, in bytes: a function stores them one after the other.
 const APART_MAX: usize = 4096;
 
 /// Looks for roots in bytes.
 pub struct Scanner {
     automaton: Option<AhoCorasick>,
-    /// For each pattern, its root, and how many patterns of that root have to be found.
-    owners: Vec<(Root, usize)>,
+    /// What each pattern says.
+    signs: Vec<Vec<Sign>>,
     overlap_bytes: usize,
+}
+
+/// What a pattern says about a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sign {
+    root: Root,
+    kind: SignKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SignKind {
+    /// It is mentioned.
+    Enough,
+    /// A piece of it, and of no other root that isn't below it.
+    Own,
+    /// A piece of it and of others.
+    Shared,
 }
 
 impl Scanner {
     /// A scanner for `roots`. `others` are directories that may be mentioned freely.
     pub fn new(roots: &Roots, others: &[&str]) -> Self {
-        let mut patterns: Vec<Vec<u8>> = Vec::new();
-        let mut owners = Vec::new();
+        let mut patterns: BTreeMap<&[u8], Vec<Sign>> = BTreeMap::new();
         for (root, path) in roots.iter() {
-            patterns.push(path.as_bytes().to_vec());
-            owners.push((root, 1));
-            let is_own = |piece: &&[u8]| {
-                let elsewhere =
-                    others.iter().copied().chain(roots.iter().filter(|(r, _)| *r != root).map(|(_, p)| p));
-                let mut elsewhere = elsewhere.filter(|other| !other.starts_with(path));
-                !elsewhere.any(|other| memchr::memmem::find(other.as_bytes(), piece).is_some())
+            patterns.entry(path.as_bytes()).or_default().push(Sign { root, kind: SignKind::Enough });
+            let is_in = |other: &str, piece: &[u8]| {
+                !other.starts_with(path) && memchr::memmem::find(other.as_bytes(), piece).is_some()
             };
-            let pieces: BTreeSet<&[u8]> = path.as_bytes().chunks_exact(PIECE).filter(is_own).collect();
-            let needed = pieces.len().min(PIECES_MIN);
-            for piece in pieces {
-                patterns.push(piece.to_vec());
-                owners.push((root, needed));
+            let mut pieces: Vec<&[u8]> = path.as_bytes().chunks_exact(PIECE).collect();
+            pieces.retain(|piece| !others.iter().any(|other| is_in(other, piece)));
+            pieces.sort_unstable();
+            pieces.dedup();
+            for piece in &pieces {
+                let is_own = !roots.iter().any(|(other, path)| other != root && is_in(path, piece));
+                let kind = match (is_own, pieces.len()) {
+                    (true, 1) => SignKind::Enough,
+                    (true, _) => SignKind::Own,
+                    (false, _) => SignKind::Shared,
+                };
+                patterns.entry(piece).or_default().push(Sign { root, kind });
             }
         }
         // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
         // is right for a root below another root and harmless for pieces.
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok();
-        let overlap_bytes = patterns.iter().map(Vec::len).max().unwrap_or(1).max(APART_MAX) - 1;
-        Self { automaton: automaton.filter(|_| !patterns.is_empty()), owners, overlap_bytes }
+        let automaton =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns.keys()).ok();
+        let overlap_bytes =
+            patterns.keys().map(|pattern| pattern.len()).max().unwrap_or(1).max(APART_MAX) - 1;
+        let signs: Vec<_> = patterns.into_values().collect();
+        Self { automaton: automaton.filter(|_| !signs.is_empty()), signs, overlap_bytes }
     }
 
     /// How much of one piece of a file has to be looked at again together with the next, in bytes.
@@ -66,18 +87,26 @@ impl Scanner {
     pub fn mentions(&self, bytes: &[u8]) -> Vec<Root> {
         let Some(automaton) = &self.automaton else { return Vec::new() };
         let mut found: Vec<Root> = Vec::new();
-        let mut pieces: Vec<(Root, &[u8])> = Vec::new();
+        // Of each piece of a root the place where it was last.
+        let mut pieces: Vec<(Sign, usize, usize)> = Vec::new();
         for hit in automaton.find_iter(bytes) {
-            let (root, needed) = self.owners[hit.pattern().as_usize()];
-            if found.contains(&root) {
-                continue;
-            }
-            let piece = (root, &bytes[hit.range()]);
-            if needed > 1 && !pieces.contains(&piece) {
-                pieces.push(piece);
-            }
-            if needed == 1 || pieces.iter().filter(|(of, _)| *of == root).count() >= needed {
-                found.push(root);
+            let (pattern, at) = (hit.pattern().as_usize(), hit.start());
+            for sign in &self.signs[pattern] {
+                if found.contains(&sign.root) {
+                    continue;
+                }
+                let completes = |(other, of, there): &(Sign, usize, usize)| {
+                    let is_own = sign.kind == SignKind::Own || other.kind == SignKind::Own;
+                    other.root == sign.root && *of != pattern && is_own && at - there <= APART_MAX
+                };
+                if sign.kind == SignKind::Enough || pieces.iter().any(completes) {
+                    found.push(sign.root);
+                    continue;
+                }
+                match pieces.iter_mut().find(|(known, of, _)| (known, *of) == (sign, pattern)) {
+                    Some((.., last)) => *last = at,
+                    None => pieces.push((*sign, pattern, at)),
+                }
             }
         }
         found.sort_unstable();
@@ -131,11 +160,20 @@ mod tests {
             ("mov er/proje,x", &[]),
             ("mov er/proje,x; mov er/proje,x", &[]),
             ("mov er/proje,x; mov cts/demo,y", &[Root::Workspace]),
+            (&format!("mov er/proje,x{}mov cts/demo,y", "-".repeat(8000)), &[]),
             ("/home/us er/.carg", &[]),
             ("/home/user/projects/demo /home/user/projects/demo/target", &[Root::Target, Root::Workspace]),
         ] {
             assert_eq!(mentions(text), want, "{text}");
         }
+        // The only piece that the target directory has for itself is `project/`.
+        let roots = Roots::new([
+            (Root::Workspace, "/srv/ci/builds/0017/some/team/a/project".to_owned()),
+            (Root::Target, "/srv/ci/builds/0017/some/team/a/project/target".to_owned()),
+        ]);
+        let scanner = Scanner::new(&roots, &[]);
+        assert_eq!(scanner.mentions(b"the project/ of others"), []);
+        assert_eq!(scanner.mentions(b"mov 017/some,x; mov project/,y"), [Root::Target]);
         assert!(Scanner::new(&Roots::default(), &[]).mentions(b"x").is_empty());
     }
 
