@@ -11,7 +11,7 @@ mod retry;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::Keys;
@@ -70,6 +70,8 @@ struct Shared {
     pace: Pace,
     /// A missing object was answered with "denied": the credentials may not list.
     is_blind: AtomicBool,
+    /// Whether the server refuses to write over what is there when it is asked to, once that was tried.
+    keeps_what_is_there: OnceLock<bool>,
     /// Entries in the bucket that turned out to be broken; a push replaces them.
     broken: Mutex<BTreeSet<EntryKey>>,
 }
@@ -149,6 +151,7 @@ impl Transfer {
             bodies: Semaphore::new(BODY_UNITS),
             pace: Pace::default(),
             is_blind: AtomicBool::new(false),
+            keeps_what_is_there: OnceLock::new(),
             broken: Mutex::default(),
         };
         Self { store, remote, keys: Keys::new(prefix), policy: Arc::new(policy), shared: Arc::new(shared) }

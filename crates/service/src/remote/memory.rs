@@ -66,11 +66,13 @@ impl Inner {
 pub struct Memory {
     inner: Mutex<Inner>,
     page_len: usize,
+    /// Like servers that don't look at conditions.
+    overwrites: bool,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { inner: Mutex::default(), page_len: 1000 }
+        Self { inner: Mutex::default(), page_len: 1000, overwrites: false }
     }
 }
 
@@ -83,6 +85,11 @@ impl Memory {
     /// The same bucket with listings of at most `page_len` objects.
     pub fn with_pages_of(self, page_len: usize) -> Self {
         Self { page_len, ..self }
+    }
+
+    /// The same bucket behind a server that ignores conditions.
+    pub fn that_overwrites(self) -> Self {
+        Self { overwrites: true, ..self }
     }
 
     /// From now on, the next `times` requests of this kind whose object's name has `part_of_name` in it suffer.
@@ -202,7 +209,7 @@ impl Remote for Memory {
         Box::pin(async move {
             let bytes = self.write(name, body).await?;
             let mut inner = self.lock();
-            if inner.objects.contains_key(name) {
+            if !self.overwrites && inner.objects.contains_key(name) {
                 return Ok(Put::Present);
             }
             inner.set(name, bytes);

@@ -1,16 +1,25 @@
 //! Shares input records: without them another machine knows no key to ask for. Neither side loses what it knows.
 
-use bytes::Bytes;
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::record::{RecordError, RecordSet};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::records::{self, Change, Grown, OBJECT_BYTES_MAX};
 
 use super::{Transfer, TransferError, refuse};
-use crate::remote::{Body, Fault};
+use crate::remote::{Body, Fault, Put};
 
 /// How often what was written is read back and, where another machine's came in between, joined again.
 const ROUNDS_MAX: usize = 4;
+
+/// What a bucket has of a unit's input records.
+pub(super) enum Theirs {
+    /// Nothing.
+    Absent,
+    /// These; none where it has an object that nobody can use.
+    Records(RecordSet),
+    /// Something that only a newer kache understands.
+    Newer,
+}
 
 impl Transfer {
     /// Takes the bucket's input records of a unit into the store, behind its own. Returns whether there were new ones.
@@ -23,15 +32,16 @@ impl Transfer {
     }
 
     /// Adds the store's input records of a unit to the bucket's. Where the bucket knows what the entry `pushed` read, it
-    /// learns that this entry is the latest result of that.
+    /// learns that this entry is the latest result of that. `theirs` is what the bucket has, if that was just looked at.
     ///
     /// # Errors
     /// When the store can't be read or the bucket can't be read or written. An object of a newer kache is left alone.
-    pub async fn publish_inputs(
+    pub(super) async fn publish_inputs(
         &self,
         dir: &CrateDir,
         unit: UnitKey,
         pushed: Option<EntryKey>,
+        mut theirs: Option<Theirs>,
     ) -> Result<(), TransferError> {
         let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
         // What others would drop when they read it isn't told to them.
@@ -41,29 +51,31 @@ impl Transfer {
         }
         let name = self.keys.inputs(dir, &unit);
         for round in 0..ROUNDS_MAX {
-            let theirs = match self.remote_records(dir, &unit).await {
-                Ok(theirs) => theirs,
-                Err(TransferError::Refused { refusal: super::Refusal::Records(why), .. }) => match why {
-                    RecordError::Newer(_) => return Ok(()),
-                    RecordError::Malformed(_) => Some(RecordSet::default()),
-                },
-                Err(error) if error.fault() == Some(Fault::TooLarge) => Some(RecordSet::default()),
-                Err(error) => return Err(error),
+            let theirs = match theirs.take() {
+                Some(theirs) => theirs,
+                None => self.their_inputs(dir, &unit).await?,
             };
-            let was_absent = theirs.is_none();
+            let was_absent = matches!(theirs, Theirs::Absent);
+            let theirs = match theirs {
+                Theirs::Newer => return Ok(()),
+                Theirs::Absent => RecordSet::default(),
+                Theirs::Records(records) => records,
+            };
             // Read back, another machine's latest result is as good as this one's.
             let latest = pushed.filter(|_| round == 0);
-            let (merged, change) = records::join(theirs.unwrap_or_default(), &mine, latest);
+            let (merged, change) = records::join(theirs, &mine, latest);
             if change == Change::None {
                 return Ok(());
             }
             let Some(bytes) = encode_within(merged) else { return Ok(()) };
-            let bytes = Bytes::from(bytes);
-            let body = || Body::Bytes(bytes.clone());
+            let body = Body::of(bytes);
             if was_absent {
-                self.retry(|| self.remote.put_if_absent(&name, body())).await?;
+                let put = self.retry(|| self.remote.put_if_absent(&name, body.clone())).await?;
+                if put == Put::Written && self.keeps_what_is_there(&name, &body).await? {
+                    return Ok(());
+                }
             } else {
-                self.retry(|| self.remote.put(&name, body())).await?;
+                self.retry(|| self.remote.put(&name, body.clone())).await?;
             }
             if change == Change::Latest {
                 return Ok(());
@@ -71,6 +83,29 @@ impl Transfer {
             // The next round reads it back: where another machine's version won, both are joined again.
         }
         Ok(())
+    }
+
+    /// What the bucket has of a unit's input records.
+    pub(super) async fn their_inputs(&self, dir: &CrateDir, unit: &UnitKey) -> Result<Theirs, TransferError> {
+        match self.remote_records(dir, unit).await {
+            Ok(records) => Ok(records.map_or(Theirs::Absent, Theirs::Records)),
+            Err(TransferError::Refused { refusal: super::Refusal::Records(why), .. }) => Ok(match why {
+                RecordError::Newer(_) => Theirs::Newer,
+                RecordError::Malformed(_) => Theirs::Records(RecordSet::default()),
+            }),
+            Err(error) if error.fault() == Some(Fault::TooLarge) => Ok(Theirs::Records(RecordSet::default())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the server refuses to write over an object when it is asked to, so that whoever wrote one knows to be the
+    /// first. Found out once, with the very bytes that were just written: where they are written again, nothing changes.
+    async fn keeps_what_is_there(&self, name: &str, body: &Body) -> Result<bool, TransferError> {
+        if let Some(keeps) = self.shared.keeps_what_is_there.get() {
+            return Ok(*keeps);
+        }
+        let again = self.retry(|| self.remote.put_if_absent(name, body.clone())).await?;
+        Ok(*self.shared.keeps_what_is_there.get_or_init(|| again == Put::Present))
     }
 
     async fn remote_records(

@@ -8,6 +8,7 @@ use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_core::remote::{origin, records, secrets};
 use kache_store::fault::{self, Point};
 
+use super::inputs::Theirs;
 use super::{BODY_UNIT_BYTES, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
 use crate::remote::{Body, Fault, Put, RemoteError};
@@ -68,15 +69,22 @@ impl Transfer {
             Err(kept) => return Ok(Pushed::Kept(kept)),
         };
         let unit = entry.unit;
+        // Records are written last: where a unit has none, none of its entries was pushed to the end.
+        let theirs = self.their_inputs(&dir, &unit).await?;
+        let is_new = matches!(theirs, Theirs::Absent) && !self.policy.trust.is_particular();
         let is_broken = self.broken().contains(&key);
-        let pushed = if !is_broken && self.has(&dir, &key).await? {
+        let pushed = if !is_broken && !is_new && self.has(&dir, &key).await? {
             Pushed::Present
         } else {
             let packed = self.pack(key, entry, evidence).await?;
             self.upload(&dir, &key, packed).await?
         };
         self.broken().remove(&key);
-        self.publish_inputs(&dir, unit, Some(key)).await?;
+        // After an upload others may have written records, too: only a server that doesn't let them be overwritten need
+        // not be asked again.
+        let is_safe = is_new && self.shared.keeps_what_is_there.get() == Some(&true);
+        let theirs = Some(theirs).filter(|_| pushed == Pushed::Present || is_safe);
+        self.publish_inputs(&dir, unit, Some(key), theirs).await?;
         Ok(pushed)
     }
 

@@ -184,7 +184,7 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     a.store().add_record(&stored.unit, record("A")).expect("added");
     b.store().add_record(&stored.unit, record("B")).expect("added");
     for machine in [&a, &b, &a] {
-        machine.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("published");
+        machine.transfer.publish_inputs(&stored.dir, stored.unit, None, None).await.expect("published");
     }
     let bytes = bucket.object(&Keys::new("artifacts").inputs(&stored.dir, &stored.unit)).expect("there");
     let set = RecordSet::decode(&bytes).expect("records");
@@ -193,8 +193,30 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     let newer = br#"{"version":99,"records":[]}"#.to_vec();
     let name = Keys::new("artifacts").inputs(&stored.dir, &stored.unit);
     bucket.set_object(&name, newer.clone());
-    a.transfer.publish_inputs(&stored.dir, stored.unit, None).await.expect("left alone");
+    a.transfer.publish_inputs(&stored.dir, stored.unit, None, None).await.expect("left alone");
     assert_eq!(bucket.object(&name), Some(newer));
+}
+
+/// Only who knows that a server heeds conditions need not read back what it wrote.
+#[tokio::test]
+async fn a_new_entry_takes_few_requests() {
+    let kinds = [Request::Put, Request::Get, Request::Head];
+    for (bucket, expected) in [(Memory::new(), [3, 1, 0]), (Memory::new().that_overwrites(), [3, 3, 0])] {
+        let bucket = Arc::new(bucket);
+        let here = machine(&bucket);
+        for (i, name) in ["first", "second"].iter().enumerate() {
+            let stored = here.compile(name, name.as_bytes(), b"", &[]);
+            let before = kinds.map(|kind| bucket.count(kind));
+            here.transfer.push_entry(stored.key).await.expect("pushed");
+            let mut requests = kinds.map(|kind| bucket.count(kind));
+            requests.iter_mut().zip(before).for_each(|(count, before)| *count -= before);
+            // The first one finds out.
+            assert!(i == 0 || requests == expected, "{requests:?}");
+            let pushed = here.transfer.push_entry(stored.key).await.expect("pushed");
+            assert_eq!(pushed, Pushed::Present);
+        }
+        assert_eq!(bucket.count(Request::Head), 4, "two for each that is there");
+    }
 }
 
 #[tokio::test]
