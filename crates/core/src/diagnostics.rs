@@ -44,17 +44,25 @@ pub fn classify(line: &[u8]) -> Line {
     }
 }
 
+/// How the system calls a full disk.
+const NO_SPACE: &str = "No space left on device";
+
 /// Messages by which rustc says that a helper program failed and that it went on with a lesser result, or that
 /// something is wrong with this machine's file system, which others needn't be told.
 const DEGRADED: &[&str] = &[
     "stripping debug info with",
     "unable to run `rust-objcopy",
     "failed to connect to jobserver",
-    "No space left on device",
+    NO_SPACE,
     "incremental compilation session directory",
     "in the incremental compilation cache",
     "corrupt incremental compilation artifact",
 ];
+
+/// Whether a message tells of a disk without room, perhaps: a linker that maps its output into memory dies of it.
+pub fn tells_of_full_disk(line: &[u8]) -> bool {
+    [NO_SPACE, "signal 7 [Bus error]", "signal: 7"].iter().any(|sign| contains(line, sign.as_bytes()))
+}
 
 /// The sign of a degraded result in a message, if there is one.
 pub fn degraded(line: &[u8]) -> Option<&'static str> {
@@ -113,6 +121,18 @@ mod tests {
         );
         assert_eq!(unmap(b"src/lib.rs", &roots, &all), None);
         assert_eq!(unmap(line, &roots, &[]), None);
+    }
+
+    #[test]
+    fn a_full_disk_has_several_voices() {
+        for (line, expected) in [
+            ("ld: final link failed: No space left on device", true),
+            ("collect2: fatal error: ld terminated with signal 7 [Bus error]", true),
+            ("error: linking with `ld.lld` failed: signal: 7 (SIGBUS) (core dumped)", true),
+            ("error: the bus is full", false),
+        ] {
+            assert_eq!(tells_of_full_disk(line.as_bytes()), expected, "{line}");
+        }
     }
 
     #[test]

@@ -183,8 +183,10 @@ pub enum NotStored {
     LinkInputs(String),
     /// Messages or dep-info contain what can't be made portable.
     Text,
-    /// The store refused: full disk, no permission, too many links.
+    /// The store refused: no permission, too many links.
     Store(String),
+    /// The store's disk is full, or so full that the rest is left to others.
+    Full(String),
     /// A tool that rustc started complained, and rustc went on with a lesser result.
     Degraded(String),
 }
@@ -202,6 +204,7 @@ impl NotStored {
             NotStored::LinkInputs(_) => "link-inputs",
             NotStored::Text => "text",
             NotStored::Store(_) => "store",
+            NotStored::Full(_) => "disk-full",
             NotStored::Degraded(_) => "degraded",
         }
     }
@@ -221,6 +224,7 @@ impl fmt::Display for NotStored {
             NotStored::LinkInputs(why) => write!(f, "the linker's inputs are not known: {why}"),
             NotStored::Text => f.write_str("messages contain characters that can't be stored"),
             NotStored::Store(why) => write!(f, "the store refused: {why}"),
+            NotStored::Full(why) => write!(f, "the store's disk is full: {why}"),
             NotStored::Degraded(what) => write!(f, "the compiler reported a degraded result: {what}"),
         }
     }

@@ -44,6 +44,20 @@ pub struct Compiled {
     pub observation: Option<Observation>,
     /// The linker's report, where one was asked for.
     pub link_report: Option<tempfile::TempPath>,
+    /// Messages that nobody has seen yet: the first that tells of a full disk, and all after it.
+    held: Vec<u8>,
+}
+
+impl Compiled {
+    /// Whether the compiler failed and told of a full disk.
+    pub fn lacked_room(&self) -> bool {
+        !self.status.success() && !self.held.is_empty()
+    }
+
+    /// Passes on what was held back.
+    pub fn release(&mut self) {
+        tell(&std::mem::take(&mut self.held));
+    }
 }
 
 /// What to run and how.
@@ -62,6 +76,8 @@ pub struct Job<'a> {
     pub wants_link_report: bool,
     /// Observe file accesses, ignoring those below these directories.
     pub observed_scope: Option<Vec<PathBuf>>,
+    /// Outputs that Cargo has heard of.
+    pub announced: Vec<(String, String)>,
 }
 
 /// Runs the job. `on_artifact` is called when an output is complete and before Cargo hears of it.
@@ -109,6 +125,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         incremental: job.keeps_incremental,
         observation,
         link_report,
+        held: messages.held,
     })
 }
 
@@ -178,6 +195,7 @@ struct Messages {
     artifacts: Vec<(String, String)>,
     printed: bool,
     degraded: Option<&'static str>,
+    held: Vec<u8>,
 }
 
 fn pass_messages(
@@ -194,24 +212,37 @@ fn pass_messages(
         if from.read_until(b'\n', &mut line)? == 0 {
             return Ok(messages);
         }
+        let is_news;
         match diagnostics::classify(line.strip_suffix(b"\n").unwrap_or(&line)) {
             Line::Artifact { path, emit } => {
                 on_artifact(Path::new(&path), &emit);
                 fault::point(Point::OutputReady);
-                messages.artifacts.push((path, emit));
+                let artifact = (path, emit);
+                is_news = !job.announced.contains(&artifact);
+                messages.artifacts.push(artifact);
             }
             Line::Message => {
+                is_news = messages.held.is_empty() && !diagnostics::tells_of_full_disk(&line);
                 messages.printed = true;
                 messages.degraded = messages.degraded.or_else(|| diagnostics::degraded(&line));
                 if let Some(real) = diagnostics::unmap(&line, job.roots, &job.remapped) {
                     line = real;
                 }
+                if !is_news {
+                    messages.held.extend_from_slice(&line);
+                }
             }
         }
-        let mut out = io::stderr().lock();
-        let _ = out.write_all(&line).and_then(|()| out.flush());
+        if is_news {
+            tell(&line);
+        }
         keep(&mut messages.kept, &line);
     }
+}
+
+fn tell(line: &[u8]) {
+    let mut out = io::stderr().lock();
+    let _ = out.write_all(line).and_then(|()| out.flush());
 }
 
 fn keep(kept: &mut Option<Vec<u8>>, bytes: &[u8]) {

@@ -50,8 +50,7 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
     let extra = if is_foreign { Vec::new() } else { facts::extra_input_files(done.call).unwrap_or_default() };
     if !extra.is_empty() {
         info.add_inputs(&extra);
-        link::place_bytes(info.render().as_bytes(), &path)
-            .map_err(|error| NotStored::Store(error.to_string()))?;
+        link::place_bytes(info.render().as_bytes(), &path).map_err(refused)?;
     }
     Ok(info)
 }
@@ -117,10 +116,14 @@ fn publish(
     entry: &Entry,
     evidence: Evidence,
 ) -> Result<(), NotStored> {
-    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
     let record = InputRecord { last: Some(*key), ..evidence.record.clone() };
     store.publish(key, entry, &evidence).map_err(refused)?;
     store.add_record(&done.key.0, record).map_err(refused)
+}
+
+fn refused(error: kache_store::Error) -> NotStored {
+    let why = error.to_string();
+    if error.is_full() { NotStored::Full(why) } else { NotStored::Store(why) }
 }
 
 /// The blob becomes the target's own inode where outputs are shared; elsewhere, and where the compiler keeps the file
@@ -135,7 +138,6 @@ fn take_over(
     let is_sole = fs::symlink_metadata(&output.path).is_ok_and(|meta| meta.nlink() == 1);
     let how = if placement == Placement::Shared && is_sole { IngestHow::Link } else { IngestHow::Clone };
     let permission = Permission::executable(output.executable);
-    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
     let stored = store.ingest(digest, &output.path, how, canonical_s, permission).map_err(refused)?;
     if placement == Placement::Shared {
         // Also where the store had the content already, or could only clone: the unit's time here is canonical.
@@ -184,7 +186,6 @@ fn text_of(store: &Store, text: String) -> Result<Text, NotStored> {
     if text.len() <= INLINE_BYTES_MAX {
         return Ok(Text::Inline(text));
     }
-    let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
     store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
 }
 

@@ -26,6 +26,7 @@ mod placement;
 mod reads;
 mod report;
 mod restore;
+mod room;
 mod verify;
 mod witness;
 mod world;

@@ -3,10 +3,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kache_core::config::{Settings, env};
+use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::entry::Entry;
 use kache_core::event::{Event, Outcome, Source};
@@ -22,6 +21,7 @@ use kache_store::Store;
 use kache_store::fault::{self, Point};
 use kache_store::lock::{Lock, Locking};
 
+use crate::compile::Compiled;
 use crate::daemon_client::{Answer, Daemon, Names};
 use crate::incremental::{self, Effort};
 use crate::ingest::{Ingested, ingest};
@@ -33,12 +33,10 @@ use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, evidence, facts, outputs, pass, reads, report, seed, verify};
+use crate::{compile, evidence, facts, outputs, pass, reads, report, room, seed, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
-/// Shortest time between two background sweeps.
-const SWEEP_PAUSE_S: u64 = 60;
 /// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
 /// have published meanwhile.
 const REMOTE_ROUNDS_MAX: usize = 3;
@@ -262,12 +260,12 @@ impl<'a> Case<'a> {
         (if let Ok(Locking::Locked(lock)) = lock { Some(lock) } else { None }, true)
     }
 
-    /// Runs the compiler, and stores the result unless someone is editing the crate.
-    fn compile(&mut self, effort: Effort) -> std::io::Result<End> {
+    /// Runs the compiler; once more where it found no room and the store could make some.
+    fn run_compiler(&self, effort: Effort) -> std::io::Result<Compiled> {
         let editing = effort == Effort::Edit;
         outputs::clear(self.unit);
         self.standing.mark();
-        let job = compile::Job {
+        let mut job = compile::Job {
             call: self.call,
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
@@ -275,16 +273,29 @@ impl<'a> Case<'a> {
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
+            announced: Vec::new(),
         };
         let (store, standing) = (&self.store, &self.standing);
-        let compiled = compile::run(&job, |path, emit| {
+        let on_artifact = |path: &Path, emit: &str| {
             if emit == "metadata" && effort.keeps_incremental() {
                 incremental::date_metadata(path);
             }
             if emit == "metadata" && !editing {
                 standing.announce(store, self.unit, path);
             }
-        })?;
+        };
+        let mut compiled = compile::run(&job, on_artifact)?;
+        if compiled.lacked_room() && room::make(store, job.out_dir) {
+            job.announced = std::mem::take(&mut compiled.artifacts);
+            compiled = compile::run(&job, on_artifact)?;
+        }
+        compiled.release();
+        Ok(compiled)
+    }
+
+    /// Has the unit compiled, and stores the result unless someone is editing the crate.
+    fn compile(&mut self, effort: Effort) -> std::io::Result<End> {
+        let compiled = self.run_compiler(effort)?;
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
         let clock = Instant::now();
@@ -301,7 +312,7 @@ impl<'a> Case<'a> {
         let stored = if !compiled.status.success() {
             self.event.outcome = Outcome::Error;
             Err(NotStored::Failed)
-        } else if editing {
+        } else if effort == Effort::Edit {
             Err(NotStored::Incremental)
         } else {
             ingest(&self.store, &done, &compiled)
@@ -325,7 +336,12 @@ impl<'a> Case<'a> {
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
                 self.follow_up(&stored);
             }
-            Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
+            Err(why) => {
+                if let NotStored::Full(_) = why {
+                    room::sweep_if_due(&self.store, self.settings);
+                }
+                self.event.not_stored = Some(format!("{}: {why}", why.code()));
+            }
         }
         self.event.times.store_us = report::micros(clock.elapsed());
         Ok(compiled.status.into())
@@ -342,7 +358,7 @@ impl<'a> Case<'a> {
     fn follow_up(&self, stored: &Ingested) {
         self.note_origin(stored.key, &stored.entry);
         self.queue_upload(&stored.key);
-        self.sweep_if_full();
+        room::sweep_if_due(&self.store, self.settings);
     }
 
     /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
@@ -351,26 +367,6 @@ impl<'a> Case<'a> {
             && let Err(error) = self.store.owe_upload(key, daemon.remote())
         {
             tracing::warn!(%error, "the entry will not be uploaded");
-        }
-    }
-
-    /// Starts a sweep in the background when the store has outgrown its limit.
-    fn sweep_if_full(&self) {
-        let Ok(usage) = self.store.usage_estimate() else { return };
-        let now_s =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        if usage.bytes > self.settings.local_size_bytes_max.value
-            && usage.counted_s + SWEEP_PAUSE_S < now_s
-            && let Ok(program) = std::env::current_exe()
-        {
-            let mut command = Command::new(program);
-            command.args(["gc", "--auto"]);
-            // A project's settings file is not found from where it runs.
-            command.env(env::KACHE_CACHE_DIR, self.store.root());
-            command.env(env::KACHE_MAX_SIZE, format!("{}B", self.settings.local_size_bytes_max.value));
-            if let Err(error) = kache_store::sys::detach_and_spawn(command) {
-                tracing::warn!(%error, "no background sweep");
-            }
         }
     }
 

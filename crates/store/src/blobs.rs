@@ -18,7 +18,7 @@ use crate::files::{Content, TmpFile, read_capped, remove};
 use crate::hashing::hash_file;
 use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::{Store, make_dir_and_above, with_folder};
-use crate::link::{Permission, clone_or_copy, is_link_refused, reflink, set_mtime_of};
+use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of};
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
 pub const TEXT_MTIME_S: i64 = 1;
@@ -122,6 +122,7 @@ impl Store {
         let digest = Digest::of(bytes);
         let size = bytes.len() as u64;
         if self.known_blob(&digest, size)?.is_none() {
+            self.require_room(size, &self.blob_path(&digest))?;
             let (tmp, mut file) = self.new_tmp()?;
             file.write_all(bytes).doing("write", tmp.path())?;
             finish(&file, tmp.path(), &digest, TEXT_MTIME_S, Permission::Plain)?;
@@ -233,7 +234,13 @@ impl Store {
     fn clone_tmp(&self, file: &Path, meta: &Metadata) -> Result<(TmpFile, File), Error> {
         let source = File::open(file).doing("open", file)?;
         let path = self.tmp_path();
-        let cloned = self.with_tmp_dir(|| clone_or_copy(&source, meta, &path, 0o600))?;
+        let cloned = self.with_tmp_dir(|| match reflink(&source, meta, &path, 0o600)? {
+            Some(cloned) => Ok(cloned),
+            None => {
+                self.require_room(meta.len(), file)?;
+                copy(&source, meta, &path, 0o600)
+            }
+        })?;
         require_unchanged(file, meta, &source.metadata().doing("look at", file)?)?;
         Ok(cloned)
     }

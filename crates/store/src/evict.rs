@@ -28,6 +28,8 @@ const MEMO_AGE_S: i64 = 30 * 86_400;
 pub struct SweepOptions {
     /// When the store is larger, entries go, least recently used first, down to nine tenths of this; in bytes.
     pub limit_bytes: Option<u64>,
+    /// So much is to be freed whatever the size of the store; in bytes.
+    pub room_bytes: u64,
     /// Entries not used for longer go.
     pub age_max: Option<Duration>,
     /// Entries that go whatever their age.
@@ -38,7 +40,13 @@ pub struct SweepOptions {
 
 impl Default for SweepOptions {
     fn default() -> Self {
-        Self { limit_bytes: None, age_max: None, purge: Purge::Nothing, grace: Duration::from_secs(600) }
+        Self {
+            limit_bytes: None,
+            room_bytes: 0,
+            age_max: None,
+            purge: Purge::Nothing,
+            grace: Duration::from_secs(600),
+        }
     }
 }
 
@@ -190,6 +198,10 @@ pub fn plan(survey: &Survey, options: &SweepOptions) -> EvictPlan {
         && chosen.counted_bytes > limit_bytes
     {
         chosen.shrink_to(limit_bytes / 10 * 9);
+    }
+    let enough_bytes = survey.sizes().counted_bytes().saturating_sub(options.room_bytes);
+    if options.room_bytes > 0 && chosen.counted_bytes > enough_bytes {
+        chosen.shrink_to(enough_bytes);
     }
     chosen.into_plan(options)
 }

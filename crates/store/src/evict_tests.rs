@@ -82,6 +82,19 @@ fn over_the_limit_the_least_recently_used_go_down_to_nine_tenths() {
 }
 
 #[test]
+fn where_others_need_room_so_much_is_freed_whatever_the_limit() {
+    let survey = survey(
+        &[("b", 2 * HOUR_S, &["2"]), ("a", 3 * HOUR_S, &["1"]), ("c", HOUR_S, &["3", "h"])],
+        &[("1", 100, StoreOnly), ("2", 100, StoreOnly), ("3", 100, StoreOnly), ("h", 100, Shared)],
+    );
+    for (room_bytes, expected) in [(0, 0), (1, 1), (100, 1), (101, 2), (300, 3), (u64::MAX, 3)] {
+        let plan = plan(&survey, &SweepOptions { room_bytes, ..limit(1000) });
+        assert_eq!(plan.entries.len(), expected, "{room_bytes}");
+        assert!(plan.freed_bytes() >= room_bytes.min(300));
+    }
+}
+
+#[test]
 fn what_was_used_within_the_period_of_grace_stays() {
     let survey =
         survey(&[("a", 60, &["1"]), ("b", -500, &["2"])], &[("1", 100, StoreOnly), ("2", 1, StoreOnly)]);

@@ -55,8 +55,9 @@ impl Store {
     /// A new empty file for whatever is in the making.
     ///
     /// # Errors
-    /// When it can't be created.
+    /// When it can't be created, or others need the room.
     pub fn scratch(&self) -> Result<Scratch, Error> {
+        self.require_room(0, &self.tmp_dir())?;
         let (tmp, file) = self.new_tmp()?;
         Ok(Scratch { tmp, file })
     }

@@ -26,6 +26,7 @@ pub mod memo;
 pub mod queue;
 pub mod records;
 pub mod rendezvous;
+pub mod room;
 pub mod snapshots;
 #[cfg(test)]
 mod stress_tests;

@@ -230,21 +230,13 @@ pub(crate) fn is_link_refused(error: &io::Error) -> bool {
     errno(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
-/// Makes a new file `path` that is a reflink or else a copy of `source`.
-pub(crate) fn clone_or_copy(
-    source: &File,
+/// Copies inside the kernel where it can.
+pub(crate) fn copy(
+    mut source: &File,
     meta: &Metadata,
     path: &Path,
     open_mode: u32,
 ) -> Result<(TmpFile, File), Error> {
-    match reflink(source, meta, path, open_mode)? {
-        Some(cloned) => Ok(cloned),
-        None => copy(source, meta, path, open_mode),
-    }
-}
-
-/// Copies inside the kernel where it can.
-fn copy(mut source: &File, meta: &Metadata, path: &Path, open_mode: u32) -> Result<(TmpFile, File), Error> {
     let (tmp, mut file) = create(path, open_mode)?;
     let copied = io::copy(&mut source, &mut file).doing("copy to", path)?;
     if copied != meta.len() {

@@ -24,8 +24,8 @@ Examples:
   kache gc --dry-run           show what would go and why, remove nothing
 
 The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target \
-directory shares by hard link costs nothing and counts nothing. The wrapper starts this by itself when the store is \
-over its limit.")]
+directory shares by hard link costs nothing and counts nothing. Where the disk is nearly full, more goes, until others \
+have room. The wrapper starts this by itself when the store is over its limit or the disk nearly full.")]
 pub struct Args {
     /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
@@ -48,8 +48,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
     let limit_bytes = *settings.local_size_bytes_max;
-    let options =
-        SweepOptions { limit_bytes: Some(limit_bytes), age_max: args.max_age, ..SweepOptions::default() };
+    let options = SweepOptions { age_max: args.max_age, ..SweepOptions::keeping(limit_bytes, store.room()) };
     if args.dry_run {
         let plan = store.plan_sweep(&options)?;
         ui.print_as(args.json, || json(&plan, None), || plan_text(&plan, &options, now_s(), ui))?;
@@ -88,9 +87,8 @@ fn auto() -> Outcome {
     let (settings, _) = crate::settings::load(None)?;
     let limit_bytes = *settings.local_size_bytes_max;
     let store = Store::open_existing(settings.cache_dir()?)?;
-    if store.usage_estimate()?.bytes > limit_bytes {
-        let options = SweepOptions { limit_bytes: Some(limit_bytes), ..SweepOptions::default() };
-        store.sweep(&options)?;
+    if store.is_room_low() || store.usage_estimate()?.bytes > limit_bytes {
+        store.sweep(&SweepOptions::keeping(limit_bytes, store.room()))?;
     }
     Ok(Status::Done)
 }
@@ -185,6 +183,10 @@ fn meaning(why: Why, options: &SweepOptions) -> String {
         Why::TooOld => {
             let age = format_duration(options.age_max.unwrap_or_default());
             format!("not used for more than {age} (`--max-age`)")
+        }
+        Why::OverLimit if options.room_bytes > 0 => {
+            let lacking = format_size(options.room_bytes);
+            format!("the disk is nearly full; least recently used entries go until {lacking} more are free")
         }
         Why::OverLimit => {
             let limit_bytes = options.limit_bytes.unwrap_or_default();

@@ -92,6 +92,65 @@ fn a_cargo_build_without_inodes() {
     }
 }
 
+/// A build of ten programs where the target directory and the cache are on one file system of this size; what `du` says
+/// of the target directory, and the journal.
+const ON_ONE_DISK: &str = r#"
+set -e
+disk=$1
+mount -t tmpfs -o "size=$2" none "$disk"
+"$0" build -q
+for program in "$disk"/target/debug/p?; do "$program"; done
+"$0" build -q
+du -sk "$disk/target" | cut -f 1
+cat "$disk"/cache/journal/*.jsonl 2>/dev/null || true
+umount "$disk"
+"#;
+
+/// Where plain Cargo has room enough, so has kache, whose copies of programs would take as much again: it stops making
+/// them, and gives up what it has when a compile finds no room.
+#[test]
+fn a_disk_shared_with_the_target_directory() {
+    let lab = lean_lab();
+    let p = lab.project(
+        "w",
+        &[("Cargo.toml", "[package]\nname = \"w\"\nversion = \"0.1.0\"\nedition = \"2024\"\n")],
+    );
+    let mut random = 1u32;
+    for i in 0..10 {
+        let main = format!(
+            "static BULK: &[u8] = include_bytes!(\"p{i}.bulk\");\n\
+             fn main() {{ std::process::exit(i32::from(std::hint::black_box(BULK).len() != 4 << 20)); }}\n"
+        );
+        let bulk = std::iter::repeat_with(|| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random.to_be_bytes()[0]
+        });
+        p.write_now(&format!("src/bin/p{i}.rs"), main);
+        p.write_now(&format!("src/bin/p{i}.bulk"), bulk.take(4 << 20).collect::<Vec<u8>>());
+    }
+    let disk = lab.root().join("disk");
+    fs::create_dir(&disk).expect("make a directory");
+    let build = |size_kib: u64, wrapper: Option<&Path>| {
+        let mut command = lab.command("unshare");
+        command.args(["-rm", "/bin/sh", "-c", ON_ONE_DISK]).arg(&kache_testkit::toolchain().cargo).arg(&disk);
+        command.arg(format!("{size_kib}k")).current_dir(p.dir());
+        command.env("CARGO_TARGET_DIR", disk.join("target")).env("KACHE_CACHE_DIR", disk.join("cache"));
+        command.envs(wrapper.map(|wrapper| ("RUSTC_WRAPPER", wrapper)));
+        let output = command.output().expect("start unshare");
+        assert!(output.status.success(), "{size_kib} KiB: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{size_kib} KiB");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (target_kib, journal) = text.split_once('\n').expect("a figure");
+        (target_kib.parse::<u64>().expect("a number"), journal.to_owned())
+    };
+    let (needed_kib, _) = build(1 << 20, None);
+    // What two linkers make at the same time is there twice for a moment.
+    let little = needed_kib + (12 << 10);
+    build(little, None);
+    let (_, journal) = build(little, Some(lab.wrapper()));
+    assert!(journal.contains("\"disk-full:"), "{journal}");
+}
+
 /// Few descriptors for commands, on a store that fills all of its folders.
 #[test]
 fn commands_with_few_descriptors() {

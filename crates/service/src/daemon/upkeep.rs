@@ -41,8 +41,8 @@ pub fn run(store: &Store, limit_bytes: u64, stop: &AtomicBool) -> Result<Done, E
 
 fn sweep(store: &Store, limit_bytes: u64, done: &mut Done) -> Result<(), Error> {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if store.usage_estimate()?.is_sweep_due(limit_bytes, now_s) {
-        let options = SweepOptions { limit_bytes: Some(limit_bytes), ..SweepOptions::default() };
+    if store.is_room_low() || store.usage_estimate()?.is_sweep_due(limit_bytes, now_s) {
+        let options = SweepOptions::keeping(limit_bytes, store.room());
         if let Sweeping::Done(report) = store.sweep(&options)? {
             done.evicted = report.entries;
         }

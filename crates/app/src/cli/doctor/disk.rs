@@ -55,12 +55,13 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         }
         Err(error) => findings.add(Verdict::Warning, error.to_string()),
     }
-    if let Ok(stat) = rustix::fs::statvfs(dir) {
-        let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let free = format_size(free_bytes);
-        if free_bytes < 1 << 30 {
-            let what = format!("only {free} are free on the store's file system");
-            findings.add_with_hint(Verdict::Warning, what, "`kache gc --max-age 7d` makes room");
+    if let Some(room) = store.room() {
+        let free = format_size(room.free_bytes);
+        if room.is_low() {
+            let what = format!("only {free} are free on the store's file system: nothing is copied there");
+            let reserve = format_size(room.reserve_bytes);
+            let hint = format!("kache leaves {reserve} to others; `kache gc` makes room");
+            findings.add_with_hint(Verdict::Warning, what, hint);
         } else {
             findings.add(Verdict::Good, format!("{free} are free on its file system"));
         }
