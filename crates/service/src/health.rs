@@ -60,8 +60,7 @@ pub async fn examine(settings: &Settings) -> Vec<Step> {
     match s3.credentials_source().await {
         Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
         Err(why) => {
-            let what = format!("there are no credentials: {why}");
-            steps.push(Step::Bad(what, Some(Fault::Credentials)));
+            steps.push(Step::Bad(why, Some(Fault::Credentials)));
             return steps;
         }
     }

@@ -74,7 +74,8 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
         .await
         .map_err(|error| transfers::failure("the build manifest can't be saved", &error))?;
     for name in names {
-        ui.status(&format!("Saved {count} units as {name}."));
+        let noun = if count == 1 { "unit" } else { "units" };
+        ui.status(&format!("Saved {count} {noun} as {name}."));
     }
     Ok(Status::Done)
 }

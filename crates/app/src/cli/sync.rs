@@ -12,6 +12,7 @@ use kache_core::config::{Remote, Settings};
 use kache_core::quantity::format_size;
 use kache_core::remote::keys::Label;
 use kache_service::setup::block_on;
+use kache_service::sync;
 use kache_service::transfer::{BuildPlace, Transfer, TransferError};
 use kache_store::Store;
 use serde::Serialize;
@@ -192,11 +193,12 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Counts a failure, and shows it unless there were many.
+    /// Counts a failure, and shows it unless there were many, or the command ends with it anyway.
     fn add(&mut self, ui: &Ui, error: TransferError) {
         const SHOWN_MAX: usize = 20;
         self.failed += 1;
-        if self.failed <= SHOWN_MAX {
+        let is_cause = self.first.is_none() && sync::is_lasting(&error);
+        if self.failed <= SHOWN_MAX && !is_cause {
             ui.warn(&error.to_string());
         }
         self.first.get_or_insert(error);
@@ -229,8 +231,12 @@ impl Trouble {
     }
 }
 
+/// `3 entries`.
+fn entries(count: usize) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
 /// `3 entries`, with their size.
 fn counted(count: usize, bytes: u64) -> String {
-    let noun = if count == 1 { "entry" } else { "entries" };
-    format!("{count} {noun} ({})", format_size(bytes))
+    format!("{} ({})", entries(count), format_size(bytes))
 }

@@ -58,7 +58,8 @@ pub fn hint_for(fault: Fault) -> Option<&'static str> {
              {prefix}/v3/ and {prefix}/_manifests/"
         }
         Fault::Credentials => {
-            "`kache doctor` shows where the credentials come from; sign in again if they have expired"
+            "sign in again if they have expired, else correct the key, the profile or the role; `kache doctor` shows which \
+             are used"
         }
         Fault::ClockSkew => "set this machine's clock: requests are only valid for some minutes",
         Fault::WrongRegion => "set `cache.remote.region` (KACHE_S3_REGION) to the bucket's region",
@@ -117,8 +118,8 @@ impl<'u> Meter<'u> {
         let percent = self.done * 100 / self.total.max(1);
         if percent >= self.told_percent + LINE_EVERY_PERCENT && self.done < self.total {
             self.told_percent = percent - percent % LINE_EVERY_PERCENT;
-            let moved = format_size(self.bytes);
-            self.ui.status(&format!("{}: {} of {}, {moved}", self.what, self.done, self.total));
+            let moved = self.moved().map(|moved| format!(", {moved}")).unwrap_or_default();
+            self.ui.status(&format!("{}: {} of {}{moved}", self.what, self.done, self.total));
         }
     }
 
@@ -133,13 +134,12 @@ impl<'u> Meter<'u> {
         let filled = self.done * BAR_WIDTH / self.total.max(1);
         let bar = format!("{}{}", "#".repeat(filled), "-".repeat(BAR_WIDTH - filled.min(BAR_WIDTH)));
         let rate = self.bytes as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        format!(
-            "{} [{bar}] {}/{}, {}, {}/s",
-            self.what,
-            self.done,
-            self.total,
-            format_size(self.bytes),
-            format_size(rate as u64)
-        )
+        let moved = self.moved().map(|moved| format!(", {moved}, {}/s", format_size(rate as u64)));
+        format!("{} [{bar}] {}/{}{}", self.what, self.done, self.total, moved.unwrap_or_default())
+    }
+
+    /// What was moved so far; listings and comparisons move nothing.
+    fn moved(&self) -> Option<String> {
+        (self.bytes > 0).then(|| format_size(self.bytes))
     }
 }

@@ -289,7 +289,7 @@ fn object_prefix(text: &str) -> Result<String, Problem> {
 /// Checks the address of a server: scheme, host, optional port and path; returns it without trailing slash.
 fn endpoint_url(text: &str) -> Result<String, Problem> {
     let bad = |why| Err(value(text, why));
-    let url = text.trim().trim_end_matches('/');
+    let url = text.trim();
     let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
         return bad("is not an address that starts with https:// or http://");
     };
@@ -313,7 +313,7 @@ fn endpoint_url(text: &str) -> Result<String, Problem> {
     if port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n == 0) || port.parse::<u16>().is_err()) {
         return bad("has a port that is not a number from 1 to 65535");
     }
-    Ok(url.to_owned())
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// Whether what is transferred could be read on the way.

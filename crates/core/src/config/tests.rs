@@ -189,6 +189,8 @@ fn endpoints() {
     ] {
         assert_eq!(endpoint(given), used);
     }
+    let got = error("cache.remote.bucket = 'b'", &[("KACHE_S3_ENDPOINT", "http://")]);
+    assert!(got.ends_with("has no host name"), "{got}");
     for bad in [
         "ftp://x",
         "https://",

@@ -8,7 +8,7 @@ use kache_core::remote::keys::CrateDir;
 use kache_service::sync::{self, Described, Wanted};
 use kache_service::transfer::{BuildPlace, Fetched, Listed};
 
-use super::{Done, Mode, Moved, Sync, Trouble, counted};
+use super::{Done, Mode, Moved, Sync, Trouble, counted, entries};
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
@@ -43,8 +43,8 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
     let plan = match recorded {
         Some(build) => {
             let named = named(sync, &build);
-            let count = named.len();
-            sync.ui.status(&format!("A saved build of this Cargo.lock and compiler needs {count} entries."));
+            let count = entries(named.len());
+            sync.ui.status(&format!("A saved build of this Cargo.lock and compiler needs {count}."));
             if sync.mode == Mode::Really {
                 Plan { wanted: named.into_iter().map(Wanted::Named).collect(), ..Plan::default() }
             } else {

@@ -121,7 +121,7 @@ impl ProvideCredentials for NoProvider {
 
 /// Where the credentials come from, in words for people, or why there are none.
 pub(super) async fn source(remote: &Remote, provider: &SharedCredentialsProvider) -> Result<String, String> {
-    let credentials = provider.provide_credentials().await.map_err(|error| describe(&error))?;
+    let credentials = provider.provide_credentials().await.map_err(|error| without_credentials(&error))?;
     if remote.credentials.is_some() {
         return Ok(format!("{} and {}", env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY));
     }
@@ -155,6 +155,11 @@ fn kind_of(feature: &AwsCredentialFeature) -> Option<&'static str> {
         AwsCredentialFeature::CredentialsImds => "the instance's role",
         _ => return None,
     })
+}
+
+/// Says that there are no credentials, and why.
+pub(super) fn without_credentials(why: &(dyn std::error::Error + 'static)) -> String {
+    format!("there are no credentials: {}", describe(why))
 }
 
 /// An error and its causes in one line. The messages of credential providers name files, profiles and addresses, never

@@ -6,7 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use super::connect::describe;
+use super::connect::{describe, without_credentials};
 use crate::remote::Fault;
 
 /// Kind and details of a failed request.
@@ -33,7 +33,9 @@ where
             let status = answer.raw().status().as_u16();
             let region = answer.raw().headers().get("x-amz-bucket-region").map(str::to_owned);
             let code = answer.err().code().unwrap_or_default();
-            let mut detail = match (answer.err().message(), code) {
+            // Some servers send an empty one.
+            let message = answer.err().message().filter(|message| !message.is_empty());
+            let mut detail = match (message, code) {
                 (Some(message), "") => format!("{message} (status {status})"),
                 (Some(message), code) => format!("{message} ({code}, status {status})"),
                 (None, "") => format!("status {status}"),
@@ -47,9 +49,13 @@ where
             Failure { pause: pause.map(Duration::from_secs), ..Failure::new(fault, detail) }
         }
         SdkError::ResponseError(_) => Failure::new(Fault::Protocol, describe(&error)),
-        _ if is_about_credentials(&error) => Failure::new(Fault::Credentials, describe(&error)),
-        SdkError::ConstructionFailure(_) => Failure::new(Fault::Unsupported, describe(&error)),
+        SdkError::ConstructionFailure(_) if credentials_error(&error).is_none() => {
+            Failure::new(Fault::Unsupported, describe(&error))
+        }
         _ => {
+            if let Some(why) = credentials_error(&error) {
+                return Failure::new(Fault::Credentials, without_credentials(why));
+            }
             let detail = describe(&error);
             // The TLS library's own words; its errors are too deep inside to be told apart by type.
             let is_certificate = detail.contains("invalid peer certificate");
@@ -59,15 +65,15 @@ where
     }
 }
 
-fn is_about_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+/// The part of an error that tells why there are no credentials.
+fn credentials_error<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> Option<&'e (dyn std::error::Error + 'static)> {
     let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<CredentialsError>() {
-            return true;
-        }
+    while let Some(error) = next.filter(|error| !error.is::<CredentialsError>()) {
         next = error.source();
     }
-    false
+    next
 }
 
 /// What a status and an error code mean. Answers to HEAD have no code.
