@@ -58,6 +58,9 @@ pub fn lines(daemon: &Daemon, remote: Option<Digest>, now_ms: u64) -> Vec<(Weigh
     lines.push((Weight::Plain, numbers_of_demand(status)));
     lines.push((Weight::Plain, numbers_of_prefetch(status)));
     lines.push((Weight::Plain, numbers_of_uploads(status)));
+    if let Some(why) = &status.uploads.refused {
+        lines.push((Weight::Alarm, format!("          wait, for the credentials may not write: {why}")));
+    }
     if let Some(error) = &status.uploads.last_error {
         lines.push((Weight::Alarm, format!("          latest failure: {error}")));
     }
@@ -149,6 +152,12 @@ pub mod tests {
         let other = lines(&sample(0), Some(Digest::of(b"r")), 0);
         assert!(other[2].1.contains("use another one"), "{other:#?}");
         let Daemon::Running(mut well) = sample(0) else { return };
+        well.uploads.refused = Some("403 (tried again in 3600 s)".into());
+        let refused = lines(&Daemon::Running(well.clone()), None, 0);
+        let alarm =
+            (Weight::Alarm, "          wait, for the credentials may not write: 403 (tried again in 3600 s)");
+        assert!(refused.iter().any(|(weight, line)| (*weight, line.as_str()) == alarm), "{refused:#?}");
+        well.uploads.refused = None;
         (well.sick, well.uploads.last_error, well.uploads.owed) = (None, None, 0);
         let well = lines(&Daemon::Running(well), None, 0);
         assert!(well.iter().all(|(weight, _)| *weight == Weight::Plain) && well[4].1.contains("none owed"));
