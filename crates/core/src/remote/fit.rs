@@ -46,26 +46,19 @@ impl<'a> From<&'a Manifest> for Offer<'a> {
     }
 }
 
-/// What is being built, as far as whoever asks knows it.
+/// What is being built, as far as whoever asks knows it. Of which shape it is, nobody knows beforehand.
 pub struct Wanted<'a> {
     /// Whether a package of this name and version is a part of it.
     pub has_package: &'a dyn Fn(&str, &str) -> bool,
     /// Whether, for this target (empty for the host), the compiler of this identity is used.
     pub uses_compiler: &'a dyn Fn(&str, &str) -> bool,
-    /// Whether there are units of this shape in it.
-    pub has_shape: &'a dyn Fn(&Shape) -> bool,
 }
 
 impl Wanted<'_> {
-    /// For whoever doesn't know which shapes are being built.
-    pub const ANY_SHAPE: &'static dyn Fn(&Shape) -> bool = &|_| true;
-
     /// Whether the unit may be a part of it.
     pub fn takes<'o>(&self, offer: impl Into<Offer<'o>>) -> bool {
         let offer = offer.into();
-        let fits = |kind: &Kind| {
-            (self.uses_compiler)(&kind.target, &kind.toolchain) && (self.has_shape)(&kind.shape)
-        };
+        let fits = |kind: &Kind| (self.uses_compiler)(&kind.target, &kind.toolchain);
         (self.has_package)(offer.package, offer.package_version) && offer.kind.as_ref().is_none_or(fits)
     }
 }
@@ -86,7 +79,6 @@ mod tests {
         let wanted = Wanted {
             has_package: &|name, version| (name, version) == ("serde", "1.0.0"),
             uses_compiler: &|target, id| matches!((target, id), ("", "host") | ("wasm", "cross")),
-            has_shape: &|shape| shape.profile == "debug",
         };
         for (version, kind, expected) in [
             ("1.0.0", kind("", "host", "build", "debug"), true),
@@ -94,7 +86,7 @@ mod tests {
             ("1.0.1", kind("", "host", "build", "debug"), false),
             ("1.0.0", kind("", "cross", "build", "debug"), false),
             ("1.0.0", kind("wasm", "host", "build", "debug"), false),
-            ("1.0.0", kind("", "host", "build", "release"), false),
+            ("1.0.0", kind("", "host", "build", "release"), true),
         ] {
             let mut manifest = sample();
             manifest.package = "serde".to_owned();
@@ -113,11 +105,5 @@ mod tests {
             named.kind = None;
             assert_eq!(wanted.takes(&named), version == "1.0.0");
         }
-        let any = Wanted { has_shape: Wanted::ANY_SHAPE, ..wanted };
-        let mut named = unit("serde", "e");
-        named.package = "serde".to_owned();
-        named.package_version = "1.0.0".to_owned();
-        named.kind = Some(kind("", "host", "build", "release"));
-        assert!(any.takes(&named));
     }
 }

@@ -155,7 +155,6 @@ impl Bucket {
         let wanted = Wanted {
             has_package: &|package, its_version| package == name && its_version == version,
             uses_compiler: &|_, _| true,
-            has_shape: Wanted::ANY_SHAPE,
         };
         let mut read = self.read();
         let mut wishes = Vec::new();

@@ -140,7 +140,6 @@ fn is_wanted<'o>(sync: &Sync<'_>, offer: impl Into<Offer<'o>>) -> bool {
         let wish = Wish {
             has_package: &|package, version| workspace.has_package(package, version),
             uses_compiler: &|target, compiler| compilers.accept(target, compiler),
-            has_shape: Wish::ANY_SHAPE,
         };
         wish.takes(offer)
     })
