@@ -201,8 +201,9 @@ fn variables(settings: &Settings, env: impl Fn(&str) -> Option<String>) -> Vec<(
 }
 
 fn systemd_unit(program: &Path, variables: &[(&str, String)]) -> String {
+    // Neither in the name of the program nor in `Environment=` is `$` a special character.
     let quote = |text: &str| {
-        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
         format!("\"{text}\"")
     };
     let environment: String = variables
@@ -241,11 +242,11 @@ mod tests {
     #[test]
     fn the_unit_names_the_program_and_its_store_whatever_is_in_their_names() {
         let settings = Settings::resolve(None, |_| None).expect("settings").0;
-        let env = |name: &str| (name == env::KACHE_CACHE_DIR).then(|| "/c 100%".to_owned());
+        let env = |name: &str| (name == env::KACHE_CACHE_DIR).then(|| "/c 100% $A".to_owned());
         let variables = variables(&settings, env);
-        let text = systemd_unit(Path::new("/opt/my \"tools\"/kache"), &variables);
-        assert!(text.contains("ExecStart=\"/opt/my \\\"tools\\\"/kache\" daemon run\n"), "{text}");
-        assert!(text.contains("Environment=\"KACHE_CACHE_DIR=/c 100%%\"\n"), "{text}");
+        let text = systemd_unit(Path::new("/opt/my $tools 1%/kache"), &variables);
+        assert!(text.contains("ExecStart=\"/opt/my $tools 1%%/kache\" daemon run\n"), "{text}");
+        assert!(text.contains("Environment=\"KACHE_CACHE_DIR=/c 100%% $A\"\n"), "{text}");
         assert!(text.contains("Environment=\"KACHE_DAEMON_IDLE_TIMEOUT=0\"\n"), "{text}");
         assert!(!text.contains("KACHE_CONFIG"));
         let agent = launchd_agent(Path::new("/a&b/kache"), &variables);
