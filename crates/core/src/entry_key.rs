@@ -53,6 +53,15 @@ pub fn input_field(input: &Input) -> String {
     }
 }
 
+/// The variables that were set where a key was made of these fields: the key says something about their values.
+pub fn set_variables(fields: &[Field]) -> impl Iterator<Item = &str> {
+    let unset = Observed::Absent.to_string();
+    fields
+        .iter()
+        .filter(move |field| field.value != unset)
+        .filter_map(|field| field.name.strip_prefix("env "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +80,10 @@ mod tests {
         let unset = key(&record, Observed::Absent, "/a", &plain);
         let empty = key(&record, Observed::Content(Digest::of(b"")), "/a", &plain);
         assert_ne!(unset, empty);
+        let fields = |v| derive(&unit, &record, &[v], &roots("/a"), &plain).1;
+        assert_eq!(set_variables(&fields(Observed::Absent)).count(), 0);
+        let set = fields(Observed::Content(Digest::of(b"")));
+        assert_eq!(set_variables(&set).collect::<Vec<_>>(), ["X"]);
         assert_eq!(unset, key(&record, Observed::Absent, "/b", &wide));
         record.baked = vec![Root::Workspace];
         assert_ne!(

@@ -2,9 +2,10 @@
 //! follows. Starts no process and asks nobody.
 
 use kache_core::entry::Entry;
+use kache_core::entry_key;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::reason::Miss;
-use kache_core::record::{InputRecord, Observed};
+use kache_core::record::{Input, InputRecord, Observed};
 use kache_core::remote::secrets;
 use kache_core::unit::Unit;
 use kache_store::Store;
@@ -36,20 +37,20 @@ impl From<Miss> for Missed {
     }
 }
 
-/// Looks for an entry of the unit.
+/// Looks for an entry of the unit. `secret_env` are the variables that the user lists as credentials.
 pub fn lookup(
     store: &Store,
     unit: &Unit,
     key: &UnitKey,
     observer: &Observer<'_>,
+    secret_env: &[String],
 ) -> Result<Found, kache_store::Error> {
     let records = store.records(key)?.records;
     let mut absent = Vec::new();
     for record in &records {
-        let Ok((entry_key, _)) = observer.entry_key(key, record, &unit.rendering) else { continue };
+        let Ok((entry_key, fields)) = observer.entry_key(key, record, &unit.rendering) else { continue };
         let Some(entry) = store.entry(&entry_key)? else {
-            // No other machine is asked about what depends on a credential: none may have it.
-            if !secrets::names_one(record) {
+            if !shows_secret(record, &fields, observer, secret_env) {
                 absent.push(entry_key);
             }
             continue;
@@ -65,7 +66,9 @@ pub fn lookup(
                 }
                 store.drop_entry(&entry_key)?;
                 let why = Miss::Broken("lost in a power cut".to_owned());
-                Found::Miss(Missed { wanted: vec![entry_key], ..why.into() })
+                let is_private = shows_secret(record, &fields, observer, secret_env);
+                let wanted = Some(entry_key).filter(|_| !is_private).into_iter().collect();
+                Found::Miss(Missed { wanted, ..why.into() })
             }
         });
     }
@@ -74,6 +77,22 @@ pub fn lookup(
         Some(record) => explain(store, unit, key, record, observer),
     };
     Ok(Found::Miss(Missed { wanted: absent, ..missed }))
+}
+
+/// Whether the key that a record leads to here says something about a credential: one that is set, and that the record
+/// names itself or by way of a macro's library. No other machine is asked about such a key: none has its result.
+fn shows_secret(
+    record: &InputRecord,
+    fields: &[Field],
+    observer: &Observer<'_>,
+    secret_env: &[String],
+) -> bool {
+    let libraries = record.inputs.iter().filter_map(|input| match input {
+        Input::MacroEnv(library) | Input::PortableMacroEnv(library) => observer.variables_of(library),
+        _ => None,
+    });
+    let by_macros = libraries.flatten().map(|(name, _)| name);
+    entry_key::set_variables(fields).chain(by_macros).any(|name| secrets::is_secret(name, secret_env))
 }
 
 /// Names what differs from the entry that was stored under the newest record.

@@ -160,7 +160,8 @@ impl<'a> Case<'a> {
     fn try_cache(&mut self) -> Result<(), Miss> {
         let clock = Instant::now();
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
-        let found = lookup(&self.store, self.unit, &self.key, &observer);
+        let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
+        let found = lookup(&self.store, self.unit, &self.key, &observer, secret_env);
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             // Two incremental compiles never make the same object files: rustc gives them names of chance.

@@ -229,7 +229,7 @@ impl<D: Depot> Desk<D> {
         for subject in find.wanted.iter().map(|key| Subject::Entry(*key)).chain([records]) {
             let (dispatcher, names) = (Arc::clone(&service.dispatcher), names.clone());
             looks.spawn(async move {
-                let bringing = dispatcher.bring(subject, &names, Urgency::Demand);
+                let bringing = dispatcher.bring(subject, &names, Urgency::Demand, "");
                 (subject, tokio::time::timeout(subject.patience(), bringing).await)
             });
         }

@@ -46,6 +46,19 @@ impl Machine {
     /// Stores the result of a compile that read one file and these variables; its outputs are `content` and, as a
     /// message, `stderr`.
     pub fn compile(&self, name: &str, content: &[u8], stderr: &[u8], variables: &[&str]) -> Stored {
+        let value = Observed::Content(Digest::of(content));
+        let variables: Vec<_> = variables.iter().map(|name| (*name, value)).collect();
+        self.compile_with(name, content, stderr, &variables)
+    }
+
+    /// The same, where each variable looked like this.
+    pub fn compile_with(
+        &self,
+        name: &str,
+        content: &[u8],
+        stderr: &[u8],
+        variables: &[(&str, Observed)],
+    ) -> Stored {
         let file = self.dir.path().join("output");
         std::fs::write(&file, content).expect("write");
         let digest = Digest::of(content);
@@ -70,11 +83,10 @@ impl Machine {
             mtime_s: EPOCH_S + 3,
             executable: true,
         });
-        let source = [Input::File("{ws}/src/lib.rs".to_owned())];
-        let variables = variables.iter().map(|name| Input::Env((*name).to_owned()));
-        let inputs: Vec<Input> = source.into_iter().chain(variables).collect();
+        let source = (Input::File("{ws}/src/lib.rs".to_owned()), Observed::Content(Digest::of(content)));
+        let variables = variables.iter().map(|(name, value)| (Input::Env((*name).to_owned()), *value));
+        let (inputs, observed): (Vec<_>, Vec<_>) = [source].into_iter().chain(variables).unzip();
         let record = InputRecord { inputs, ..InputRecord::default() };
-        let observed = vec![Observed::Content(Digest::of(content)); record.inputs.len()];
         let roots = Roots::default();
         let (key, entry_fields) =
             entry_key::derive(&entry.unit, &record, &observed, &roots, &Rendering::default());

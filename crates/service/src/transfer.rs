@@ -56,6 +56,8 @@ pub struct Transfer {
     remote: Arc<dyn Remote>,
     keys: Keys,
     policy: Arc<Policy>,
+    /// The build for which entries are fetched before it asks for them; empty for all others.
+    session: String,
     shared: Arc<Shared>,
 }
 
@@ -154,7 +156,14 @@ impl Transfer {
             keeps_what_is_there: OnceLock::new(),
             broken: Mutex::default(),
         };
-        Self { store, remote, keys: Keys::new(prefix), policy: Arc::new(policy), shared: Arc::new(shared) }
+        Self {
+            store,
+            remote,
+            keys: Keys::new(prefix),
+            policy: Arc::new(policy),
+            session: String::new(),
+            shared: Arc::new(shared),
+        }
     }
 
     /// The store.

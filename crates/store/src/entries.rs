@@ -105,18 +105,6 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that an entry was fetched for a build before it was asked for. Gives the size of its outputs, in bytes;
-    /// `None` when it is gone.
-    ///
-    /// # Errors
-    /// When it can't be rewritten.
-    pub fn note_prefetch(&self, key: &EntryKey, session: &str) -> Result<Option<u64>, Error> {
-        let Some(mut entry) = self.peek_entry(key)? else { return Ok(None) };
-        session.clone_into(&mut entry.prefetched_for);
-        self.publish_bytes(&self.entry_path(key), &entry.encode())?;
-        Ok(Some(entry.size_bytes()))
-    }
-
     /// Whether a newer kache has written this entry: its file is left alone.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kache_core::config::Settings;
 use kache_core::remote::build::{Build, UNITS_MAX};
 use kache_core::remote::keys::Label;
+use kache_core::remote::origin;
 use kache_service::setup::block_on;
 use kache_store::Store;
 
@@ -54,7 +55,13 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
         ui.warn("there is no Cargo.lock, so no shard is written");
     }
     let place = build_place(args.manifest_key.as_ref(), namespace, &compilers)?;
-    let units = workspace.used(store, |target, compiler| compilers.accept(target, compiler));
+    let mut units = workspace.used(store, |target, compiler| compilers.accept(target, compiler));
+    // A key that follows from a credential is for nobody else to see, and leads nowhere.
+    let listed = settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
+    units.retain(|unit| {
+        let evidence = store.evidence(&unit.entry_key).ok().flatten();
+        evidence.is_some_and(|evidence| origin::secret(&evidence, listed).is_none())
+    });
     if units.is_empty() {
         return Err(CliError::failure("no build of this workspace with this compiler is known here")
             .hint("build with kache first"));

@@ -224,6 +224,9 @@ fn what_read_a_credential_stays_here() {
     one.cargo("build").ok();
     let said = ok(&one, "sync --push");
     assert!(said.contains("DEPLOY_TOKEN") && !said.contains("swordfish"), "{said}");
+    // Nor its key, by way of what builds used.
+    let said = String::from_utf8_lossy(&kache(&one, "save-manifest").stderr).into_owned();
+    assert!(said.contains("no build of this workspace"), "{said}");
     assert_eq!(server.names(), Vec::<String>::new());
 }
 

@@ -1,11 +1,12 @@
 //! Whether an entry that came from elsewhere belongs under its key: the key is derived again from the evidence that
 //! came with it. Knows nothing about signatures; someone who may write to the bucket can make evidence up, too.
 
+use super::secrets;
 use crate::digest::Digest;
 use crate::entry::{Entry, Evidence};
+use crate::entry_key;
 use crate::key::{EntryKey, Field, KeyWriter};
 use crate::paths::Root;
-use crate::record::Input;
 
 /// Most fields of evidence that are looked at.
 pub const FIELDS_MAX: usize = 200_000;
@@ -55,7 +56,7 @@ fn names_inputs(evidence: &Evidence) -> bool {
     let Evidence { record, entry_fields, .. } = evidence;
     let baked = Root::ALL.into_iter().filter(|root| record.baked.contains(root));
     let baked = baked.map(|root| format!("baked path {}", root.name_prefix()));
-    let inputs = record.inputs.iter().map(crate::entry_key::input_field);
+    let inputs = record.inputs.iter().map(entry_key::input_field);
     let made = entry_fields.iter().skip(1).filter(|field| !record.rendered || field.name != "rendering");
     baked.chain(inputs).eq(made.map(|field| field.name.clone()))
 }
@@ -72,13 +73,16 @@ fn rederive(kind: &str, fields: &[Field]) -> Digest {
     key.finish().0
 }
 
-/// Names of the variables that the entry may depend on.
-pub fn variables(evidence: &Evidence) -> impl Iterator<Item = &str> {
-    let reported = evidence.record.inputs.iter().filter_map(|input| match input {
-        Input::Env(name) => Some(name.as_str()),
-        _ => None,
-    });
-    reported.chain(evidence.macro_variables.iter().map(String::as_str))
+/// Names of the variables whose values the entry may depend on: those that were set.
+fn variables(evidence: &Evidence) -> impl Iterator<Item = &str> {
+    entry_key::set_variables(&evidence.entry_fields)
+        .chain(evidence.macro_variables.iter().map(String::as_str))
+}
+
+/// A variable that looks like a credential and that the entry depends on: it and its key are nobody else's business.
+/// `listed` are those that the user names.
+pub fn secret<'e>(evidence: &'e Evidence, listed: &[String]) -> Option<&'e str> {
+    variables(evidence).find(|name| secrets::is_secret(name, listed))
 }
 
 #[cfg(test)]
@@ -89,7 +93,7 @@ mod tests {
     use crate::entry_key::{Rendering, derive};
     use crate::key::UnitKey;
     use crate::paths::Roots;
-    use crate::record::{InputRecord, Observed};
+    use crate::record::{Input, InputRecord, Observed};
 
     fn sample() -> (EntryKey, Entry, Evidence) {
         let mut unit = KeyWriter::new("unit");
@@ -114,7 +118,7 @@ mod tests {
     fn evidence_must_make_the_very_key() {
         let (key, entry, evidence) = sample();
         assert_eq!(check(&key, &entry, &evidence), Ok(()));
-        assert_eq!(variables(&evidence).collect::<Vec<_>>(), ["X", "Y"]);
+        assert_eq!(variables(&evidence).collect::<Vec<_>>(), ["Y"], "X is unset");
         let other = EntryKey(Digest::of(b"other"));
         assert_eq!(check(&other, &entry, &evidence), Err(Mismatch::Entry));
         type Change = fn(&mut Entry, &mut Evidence);

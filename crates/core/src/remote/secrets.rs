@@ -1,19 +1,11 @@
 //! Which variables look like credentials: an entry that depends on one stays on this machine. Knows names only.
 
-use crate::record::{Input, InputRecord};
-
 /// Words at a name's end, or before `_` inside it, that mark a credential.
 const ENDINGS: &[&str] = &["_TOKEN", "_PASSWORD", "_PASSWD", "_PASSPHRASE", "_CREDENTIALS", "_API_KEY"];
 /// Words anywhere in a name that mark a credential.
 const ANYWHERE: &[&str] = &["_SECRET", "SECRET_", "PRIVATE_KEY", "ACCESS_KEY"];
 /// Whole names that are credentials.
 const WHOLE: &[&str] = &["TOKEN", "SECRET", "PASSWORD", "API_KEY"];
-
-/// Whether a record names a variable that looks like a credential: the key that follows from its value is nobody else's
-/// business.
-pub fn names_one(record: &InputRecord) -> bool {
-    record.inputs.iter().any(|input| matches!(input, Input::Env(name) if is_secret(name, &[])))
-}
 
 /// Whether a variable looks like a credential, or is listed in `cache.remote.secret_env`, whose patterns may have a
 /// `*` at either end.

@@ -186,19 +186,20 @@ impl Bucket {
 }
 
 impl Depot for Bucket {
-    fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names) -> Promise<'a, Fetched> {
+    fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names, session: &'a str) -> Promise<'a, Fetched> {
         Box::pin(async move {
+            let transfer = self.transfer.ahead_of(session);
             let Some(dir) = CrateDir::of(&names.package, &names.crate_name) else {
                 return Ok(Fetched::Absent);
             };
             let read = self.read().remove(&key);
             let fetched = match read {
-                Some(manifest) => match self.transfer.fetch_described(&dir, manifest).await {
+                Some(manifest) => match transfer.fetch_described(&dir, manifest).await {
                     // It may have been written anew since.
-                    Err(TransferError::Refused { .. }) => self.transfer.fetch_entry(&dir, &key).await,
+                    Err(TransferError::Refused { .. }) => transfer.fetch_entry(&dir, &key).await,
                     fetched => fetched,
                 },
-                None => self.transfer.fetch_entry(&dir, &key).await,
+                None => transfer.fetch_entry(&dir, &key).await,
             };
             Ok(match fetched.map_err(trouble)? {
                 transfer::Fetched::Imported { packed_bytes, .. } => Fetched::New { bytes: packed_bytes },

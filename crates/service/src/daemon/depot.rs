@@ -72,8 +72,9 @@ pub enum Pushed {
 
 /// What a daemon does with a remote. Every one of these ends by itself, however the remote behaves.
 pub trait Depot: Send + Sync + 'static {
-    /// Brings an entry with everything it needs into the store.
-    fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names) -> Promise<'a, Fetched>;
+    /// Brings an entry with everything it needs into the store; for the build `session` before that asks for it, where
+    /// one is given.
+    fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names, session: &'a str) -> Promise<'a, Fetched>;
 
     /// Brings the input records of a unit into the store.
     fn fetch_records<'a>(&'a self, unit: UnitKey, names: &'a Names) -> Promise<'a, Fetched>;

@@ -112,16 +112,18 @@ impl<D: Depot> Dispatcher<D> {
         self.traffic.is_busy() || !lock(&self.flights).is_empty()
     }
 
-    /// Brings something. Dropping the future leaves the transfer running: others may wait for it.
+    /// Brings something; an entry for the build `session` before that asks for it, where one is given. Dropping the
+    /// future leaves the transfer running: others may wait for it.
     pub async fn bring(
         self: &Arc<Self>,
         subject: Subject,
         names: &Names,
         urgency: Urgency,
+        session: &str,
     ) -> (Landing, How) {
         // Whoever waits for a slot ahead of need has not begun: a build that needs the same doesn't queue behind it.
         let _turn = self.traffic.turn(urgency).await;
-        let (mut flight, how) = match self.join_or_depart(subject, names, urgency) {
+        let (mut flight, how) = match self.join_or_depart(subject, names, urgency, session) {
             Ok(flight) => flight,
             Err(landing) => return landing,
         };
@@ -139,6 +141,7 @@ impl<D: Depot> Dispatcher<D> {
         subject: Subject,
         names: &Names,
         urgency: Urgency,
+        session: &str,
     ) -> Result<(Flight, How), (Landing, How)> {
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&subject) {
@@ -154,21 +157,21 @@ impl<D: Depot> Dispatcher<D> {
         let (land, flight) = watch::channel(None);
         flights.insert(subject, flight.clone());
         drop(flights);
-        let (me, names) = (Arc::clone(self), names.clone());
+        let (me, names, session) = (Arc::clone(self), names.clone(), session.to_owned());
         tokio::spawn(async move {
             // However the transfer ends, even by a panic, the flight ends with it.
             let _gone = Gone { flights: &me.flights, subject };
-            let landing = me.transfer(subject, &names, urgency).await;
+            let landing = me.transfer(subject, &names, urgency, &session).await;
             land.send_replace(Some(landing));
         });
         Ok((flight, How::Asked))
     }
 
-    async fn transfer(&self, subject: Subject, names: &Names, urgency: Urgency) -> Landing {
+    async fn transfer(&self, subject: Subject, names: &Names, urgency: Urgency, session: &str) -> Landing {
         let _slot = self.traffic.slot().await;
         // Only from here on: what waits behind other transfers says nothing about the remote.
         let begun = Instant::now();
-        let (result, is_late) = self.attempt(subject, names, urgency).await;
+        let (result, is_late) = self.attempt(subject, names, urgency, session).await;
         match result {
             Ok(fetched) => {
                 let allowed = subject.allowance(fetched);
@@ -203,10 +206,11 @@ impl<D: Depot> Dispatcher<D> {
         subject: Subject,
         names: &Names,
         urgency: Urgency,
+        session: &str,
     ) -> (Result<Fetched, Trouble>, bool) {
         let work = async {
             match subject {
-                Subject::Entry(key) => self.depot.fetch_entry(key, names).await,
+                Subject::Entry(key) => self.depot.fetch_entry(key, names, session).await,
                 Subject::Records(unit) => self.depot.fetch_records(unit, names).await,
             }
         };

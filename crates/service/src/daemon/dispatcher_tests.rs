@@ -6,7 +6,7 @@ fn entry(name: &str) -> Subject {
 }
 
 async fn bring(dispatcher: &Arc<Dispatcher<Scripted>>, subject: Subject) -> (Landing, How) {
-    dispatcher.bring(subject, &names(), Urgency::Demand).await
+    dispatcher.bring(subject, &names(), Urgency::Demand, "").await
 }
 
 /// Lets everything that can go on go on.
@@ -87,7 +87,7 @@ async fn what_is_brought_ahead_leaves_room_for_what_is_waited_for() {
     let dispatcher = Dispatcher::new(Arc::clone(&depot), 4);
     for i in 0..20 {
         let (dispatcher, subject) = (Arc::clone(&dispatcher), entry(&i.to_string()));
-        tokio::spawn(async move { dispatcher.bring(subject, &names(), Urgency::Ahead).await });
+        tokio::spawn(async move { dispatcher.bring(subject, &names(), Urgency::Ahead, "").await });
     }
     settle().await;
     assert_eq!(depot.times_asked(), 3, "three of four slots");

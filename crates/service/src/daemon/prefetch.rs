@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::depot::{Asked, Depot, Kind, Shape, Wish};
-use super::dispatcher::{Dispatcher, Landing, Subject};
+use super::dispatcher::{Dispatcher, How, Landing, Subject};
 use super::sessions;
 use super::traffic::Urgency;
 
@@ -52,6 +52,9 @@ struct State {
     begun: HashSet<String>,
     /// Entries that nobody has used yet, with their sizes.
     unused: HashMap<EntryKey, u64>,
+    /// Hits of entries that are not among those. One that has just arrived may be used before it is counted; they are
+    /// looked for once more.
+    early: Vec<EntryKey>,
     numbers: Numbers,
 }
 
@@ -184,19 +187,18 @@ impl<D: Depot> Prefetch<D> {
         if self.store.has_entry(&wish.entry) {
             return Landing::Known;
         }
-        let (landing, _) = self.dispatcher.bring(Subject::Entry(wish.entry), &wish.names, urgency).await;
-        if landing != Landing::Arrived {
-            return landing;
-        }
-        match self.store.note_prefetch(&wish.entry, session) {
-            Ok(Some(bytes)) => {
-                let mut state = self.lock();
-                state.numbers.entries += 1;
-                state.numbers.bytes += bytes;
-                state.unused.insert(wish.entry, bytes);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "a prefetched entry counts as a local one"),
+        let subject = Subject::Entry(wish.entry);
+        let (landing, how) = self.dispatcher.bring(subject, &wish.names, urgency, session).await;
+        // What somebody else had brought is no merit of this.
+        if landing == Landing::Arrived
+            && how == How::Asked
+            && let Ok(Some(entry)) = self.store.peek_entry(&wish.entry)
+        {
+            let bytes = entry.size_bytes();
+            let mut state = self.lock();
+            state.numbers.entries += 1;
+            state.numbers.bytes += bytes;
+            state.unused.insert(wish.entry, bytes);
         }
         landing
     }
@@ -204,11 +206,21 @@ impl<D: Depot> Prefetch<D> {
     /// Sees from the journal what was of use.
     pub fn learn_from(&self, journal: &mut Follower) {
         let Ok(events) = journal.poll() else { return };
+        let hits = events.iter().filter(|event| event.outcome == Outcome::Hit);
         let mut state = self.lock();
-        for event in events.iter().filter(|event| event.outcome == Outcome::Hit) {
-            if let Some(bytes) = event.entry_key.and_then(|key| state.unused.remove(&key)) {
-                state.numbers.used += 1;
-                state.numbers.used_bytes += bytes;
+        let again = std::mem::take(&mut state.early);
+        for (key, is_new) in again
+            .into_iter()
+            .map(|key| (key, false))
+            .chain(hits.filter_map(|event| event.entry_key).map(|key| (key, true)))
+        {
+            match state.unused.remove(&key) {
+                Some(bytes) => {
+                    state.numbers.used += 1;
+                    state.numbers.used_bytes += bytes;
+                }
+                None if is_new => state.early.push(key),
+                None => {}
             }
         }
     }

@@ -104,7 +104,7 @@ impl Scripted {
 }
 
 impl Depot for Scripted {
-    fn fetch_entry<'a>(&'a self, key: EntryKey, _: &'a Names) -> Promise<'a, Fetched> {
+    fn fetch_entry<'a>(&'a self, key: EntryKey, _: &'a Names, _: &'a str) -> Promise<'a, Fetched> {
         Box::pin(self.fetch(Subject::Entry(key)))
     }
 

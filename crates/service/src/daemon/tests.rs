@@ -344,11 +344,8 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
     assert_eq!(answer, Reply::Arrived);
     until("prefetched", || all[..19].iter().all(|stored| has(&there, stored))).await;
     assert!(!has(&there, &all[19]), "another version than the lockfile's");
-    until("noted", || {
-        let entry = there.store().peek_entry(&all[5].key).expect("readable").expect("there");
-        entry.prefetched_for == session()
-    })
-    .await;
+    let entry = there.store().peek_entry(&all[5].key).expect("readable").expect("there");
+    assert_eq!(entry.prefetched_for, session(), "from the moment it is there");
     let mut hit = Event::new("dep5", Outcome::Hit);
     hit.entry_key = Some(all[5].key);
     there.store().append(&hit).expect("appended");

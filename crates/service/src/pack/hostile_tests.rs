@@ -101,7 +101,7 @@ fn damaged_packs_leave_a_whole_store() {
         let (bytes, manifest) = wrap(&honest.manifest, &tar, random);
         let mut file = tempfile::NamedTempFile::new().expect("file");
         file.write_all(&bytes).expect("written");
-        match unpack(there.store(), &manifest, file.reopen().expect("open"), &[]) {
+        match unpack(there.store(), &manifest, file.reopen().expect("open"), "") {
             Ok(_) => {
                 taken += 1;
                 let entry = there.store().peek_entry(&stored.key).expect("readable").expect("visible");

@@ -33,6 +33,7 @@ pub struct Unpacked {
 type Tar<'a> = tar::Archive<Capped<zstd::Decoder<'a, BufReader<File>>>>;
 
 /// Takes in the entry that `manifest` describes from the pack in `file`, and publishes it with its input record.
+/// `session` is the build that it is fetched for before that asks for it, else empty.
 ///
 /// # Errors
 /// When the pack is not what the manifest says, or anything else than an honest pack. Nothing is then visible that
@@ -41,7 +42,7 @@ pub fn unpack(
     store: &Store,
     manifest: &Manifest,
     file: File,
-    secret_env: &[String],
+    session: &str,
 ) -> Result<Unpacked, UnpackError> {
     let again = file.try_clone().map_err(refused("can't be read"))?;
     let (digest, size) = digest_of(again).map_err(refused("can't be read"))?;
@@ -59,17 +60,18 @@ pub fn unpack(
         check_member(found.map_err(refused("is damaged"))?, expected, bytes_max)
     };
 
-    let entry: Entry = {
+    let mut entry: Entry = {
         let bytes = read_all(next(Member::Entry, ENTRY_BYTES_MAX)?)?;
         Entry::decode(&bytes).map_err(refused("has no usable entry"))?
     };
+    session.clone_into(&mut entry.prefetched_for);
     let evidence: Evidence = {
         let bytes = read_all(next(Member::Evidence, EVIDENCE_BYTES_MAX)?)?;
         serde_json::from_slice(&bytes).map_err(refused("has no usable evidence"))?
     };
     check_story(manifest, &entry, &evidence)?;
-    if !records::is_acceptable(&evidence.record, secret_env) {
-        return Err(UnpackError::Refused("names inputs that no compile reads, or a credential".to_owned()));
+    if !records::is_acceptable(&evidence.record) {
+        return Err(UnpackError::Refused("names inputs that no compile reads".to_owned()));
     }
     let wanted = Wanted::of(&entry);
     let mut taken = Taken::default();

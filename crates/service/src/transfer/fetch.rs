@@ -27,6 +27,12 @@ pub enum Fetched {
 }
 
 impl Transfer {
+    /// The same, for entries that the build `session` has not asked for yet: they say so, see
+    /// [`kache_core::entry::Entry::prefetched_for`].
+    pub fn ahead_of(&self, session: &str) -> Self {
+        Self { session: session.to_owned(), ..self.clone() }
+    }
+
     /// Takes an entry into the store, with its input record.
     ///
     /// # Errors
@@ -106,7 +112,7 @@ impl Transfer {
         let unpacked = self
             .on_a_core(move |this| {
                 let file = scratch.reopen()?;
-                unpack(&this.store, &manifest, file, &this.policy.secret_env)
+                unpack(&this.store, &manifest, file, &this.session)
             })
             .await?;
         match unpacked {

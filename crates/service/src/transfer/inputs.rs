@@ -45,7 +45,11 @@ impl Transfer {
     ) -> Result<(), TransferError> {
         let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
         // What others would drop when they read it isn't told to them.
-        mine.records.retain(|record| records::is_acceptable(record, &self.policy.secret_env));
+        mine.records.retain(records::is_acceptable);
+        // The key of a result that stays here, because of a credential perhaps, is nobody else's business.
+        for record in mine.records.iter_mut().filter(|record| record.last != pushed) {
+            record.last = None;
+        }
         if mine.records.is_empty() {
             return Ok(());
         }
@@ -116,7 +120,7 @@ impl Transfer {
         let name = self.keys.inputs(dir, unit);
         let bytes = self.unless_missing(self.retry(|| self.remote.get(&name, OBJECT_BYTES_MAX)).await)?;
         let Some(bytes) = bytes else { return Ok(None) };
-        let records = records::decode(&bytes, &self.policy.secret_env);
+        let records = records::decode(&bytes);
         records.map(Some).map_err(|error| refuse(&name, error))
     }
 }

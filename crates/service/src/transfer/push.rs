@@ -5,7 +5,7 @@ use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
-use kache_core::remote::{origin, records, secrets};
+use kache_core::remote::{origin, records};
 use kache_store::fault::{self, Point};
 
 use super::inputs::Theirs;
@@ -114,11 +114,10 @@ impl Transfer {
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));
         };
-        let is_secret = |name: &&str| secrets::is_secret(name, &self.policy.secret_env);
-        if let Some(name) = origin::variables(&evidence).find(is_secret) {
+        if let Some(name) = origin::secret(&evidence, &self.policy.secret_env) {
             return Ok(Err(Kept::Secret(name.to_owned())));
         }
-        if !records::is_acceptable(&evidence.record, &self.policy.secret_env) {
+        if !records::is_acceptable(&evidence.record) {
             return Ok(Err(Kept::Inputs));
         }
         Ok(Ok(Ready { dir, entry, evidence }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kache_core::digest::Digest;
-use kache_core::record::{Input, InputRecord, RecordSet};
+use kache_core::record::{Input, InputRecord, Observed, RecordSet};
 use kache_core::remote::build::{Build, BuildUnit};
 use kache_core::remote::records::Grown;
 
@@ -149,13 +149,25 @@ async fn what_depends_on_a_credential_stays_here() {
         let done = here.transfer.push_entry(stored.key).await.expect("considered");
         assert_eq!(done, Pushed::Kept(Kept::Secret(variable.to_owned())));
     }
+    // Where it isn't set there is nothing to keep. Of the unit's other results not even the keys are told.
+    let unset = here.compile_with("demo", b"unset", b"", &[("REGISTRY_TOKEN", Observed::Absent)]);
+    let done = here.transfer.push_entry(unset.key).await.expect("pushed");
+    assert!(matches!(done, Pushed::Uploaded(_)), "{done:?}");
+    let inputs = bucket.object(&Keys::new("artifacts").inputs(&unset.dir, &unset.unit)).expect("there");
+    let told = RecordSet::decode(&inputs).expect("records").records;
+    let told: Vec<_> = told.iter().filter_map(|record| record.last).collect();
+    assert_eq!(told, [unset.key]);
+    let there = machine(&bucket);
+    let fetched = there.transfer.fetch_entry(&unset.dir, &unset.key).await.expect("fetched");
+    assert!(matches!(fetched, Fetched::Imported { .. }), "{fetched:?}");
+    let names = bucket.names();
     let macros = here.compile("macros", b"code", b"", &[]);
     let mut evidence = here.store().evidence(&macros.key).expect("readable").expect("kept");
     evidence.macro_variables = vec!["DB_PASSWORD".to_owned()];
     here.store().publish(&macros.key, &macros.entry, &evidence).expect("published");
     let done = here.transfer.push_entry(macros.key).await.expect("considered");
     assert_eq!(done, Pushed::Kept(Kept::Secret("DB_PASSWORD".to_owned())));
-    assert!(bucket.names().is_empty());
+    assert_eq!(bucket.names(), names);
 }
 
 /// Only the entry's own form says that it is of a newer kache; one whose evidence is gone is of no use to anybody.
