@@ -142,6 +142,8 @@ pub enum Made {
         tree: Vec<Node>,
         /// Files outside Cargo's directories that its output names or that it asked Cargo to watch.
         witnesses: BTreeMap<String, String>,
+        /// Absolute paths among the texts of its program, and what was there.
+        named: BTreeMap<String, String>,
     },
 }
 

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! header newline (unit newline)*           each line one JSON object
-//! header = {"version":2,"context":…,"lock":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
+//! header = {"version":3,"context":…,"lock":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
 //! unit   = {"profile":"debug","dir":"serde-1a2b","name":"lib-serde","hash":"0011223344556677","deps":[…],…}
 //! ```
 //! At most [`SNAPSHOT_BYTES_MAX`] bytes, [`UNITS_MAX`] units; another version is ignored. Every path in it is checked
@@ -23,7 +23,7 @@ use crate::key::EntryKey;
 use crate::seed_unit::SeedUnit;
 
 /// Version of the form.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest snapshot that is read, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 /// Most units in one snapshot; those not seen for longest go first.

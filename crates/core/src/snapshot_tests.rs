@@ -34,6 +34,7 @@ fn run(dir: &str, path: &str) -> SeedUnit {
         asked: vec![("X".into(), None)],
         tree: folder.into_iter().chain([Node { path: path.into(), kind }]).collect(),
         witnesses: BTreeMap::new(),
+        named: BTreeMap::new(),
     };
     SeedUnit { made, tools: Some(Digest::of(b"tools")), ..unit(dir) }
 }
@@ -126,8 +127,8 @@ fn the_newest_time_is_that_of_any_file() {
 #[test]
 fn another_version_is_not_understood() {
     let text = String::from_utf8(snapshot(Vec::new()).encode()).expect("JSON");
-    for other in [1, 3] {
-        let text = text.replacen("\"version\":2", &format!("\"version\":{other}"), 1);
+    for other in [2, 4] {
+        let text = text.replacen("\"version\":3", &format!("\"version\":{other}"), 1);
         assert!(
             matches!(Snapshot::decode(text.as_bytes()), Err(SnapshotError::Version(found)) if found == other)
         );

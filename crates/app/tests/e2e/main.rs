@@ -30,6 +30,7 @@ mod resources;
 mod scripted;
 mod seeding;
 mod seeding_doubts;
+mod seeding_hidden;
 mod seeding_stories;
 mod support;
 mod tampered;

@@ -107,6 +107,14 @@ pub fn build_script(body: &str) -> String {
     )
 }
 
+/// A script that puts into the library whatever `read` gives, and tells Cargo to watch nothing but the script.
+pub fn reading(read: &str) -> String {
+    format!(
+        "    println!(\"cargo:rerun-if-changed=build.rs\");\n    let found: String = {read};\n    \
+         std::fs::write(out.join(\"g.rs\"), format!(\"pub const FLAVOUR: &str = {{found:?}};\\n\")).unwrap();\n"
+    )
+}
+
 pub fn fetch(project: &Project<'_>) {
     project.cargo("fetch").plain().env("CARGO_NET_OFFLINE", "false").ok();
 }
@@ -317,15 +325,15 @@ fn a_script_that_keeps_its_directory_in_the_library_stays_at_home() {
     let script = "    println!(\"cargo:rerun-if-changed=build.rs\");\n    \
         std::fs::write(out.join(\"g.rs\"), format!(\"pub const FLAVOUR: &str = {:?};\\n\", out.display().to_string())).unwrap();\n";
     let (_, one) = built(&lab, script, LIB, "run");
+    // In the directory that it names it is welcome.
+    one.wipe();
+    let home = one.cargo("run").same();
+    assert_fresh(&home);
     let two = one.checkout("two");
     let run = two.cargo("run").same();
     assert!(run.stdout.contains(two.target().to_str().expect("UTF-8")), "{run}");
     assert_eq!(left_out(&run, "path-in-output"), 1, "{run}");
     crate::paths::assert_no_mention(&two, one.dir());
-    // In the directory that it names it is welcome.
-    one.wipe();
-    let home = one.cargo("run").same();
-    assert_fresh(&home);
 }
 
 #[test]

@@ -8,17 +8,9 @@ use std::time::{Duration, SystemTime};
 use kache_testkit::Project;
 
 use crate::seeding::{
-    LIB, SCRIPT, Upstream, assert_idle, built, fetch, left_out, recorded, seeded, seeding_lab,
+    LIB, SCRIPT, Upstream, assert_idle, built, fetch, left_out, reading, recorded, seeded, seeding_lab,
 };
 use crate::support::{Lab, Outcomes};
-
-/// A script that puts into the library whatever `read` gives, and tells Cargo to watch nothing but the script.
-fn reading(read: &str) -> String {
-    format!(
-        "    println!(\"cargo:rerun-if-changed=build.rs\");\n    let found: String = {read};\n    \
-         std::fs::write(out.join(\"g.rs\"), format!(\"pub const FLAVOUR: &str = {{found:?}};\\n\")).unwrap();\n"
-    )
-}
 
 /// A file in the checkout of the repository in Cargo's home.
 fn source(lab: &Lab, name: &str) -> PathBuf {

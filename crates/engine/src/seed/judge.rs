@@ -1,7 +1,7 @@
 //! Whether a unit of a snapshot is what Cargo would get here if it made it: everything that Cargo takes for granted, and
 //! what would have Cargo run a script in a directory that isn't empty. Each thing is looked at once. Places nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use kache_core::config::Settings;
@@ -15,6 +15,7 @@ use kache_core::snapshot::Snapshot;
 use kache_store::Store;
 use kache_store::entries::Settled;
 
+use super::named;
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
 use super::times::now_ns;
@@ -30,7 +31,8 @@ pub struct Judge<'a> {
     exclude: Option<globset::GlobSet>,
     session: &'a str,
     locked: BTreeMap<String, String>,
-    sources: BTreeMap<String, Tree>,
+    /// What the packages' files look like.
+    pub sources: BTreeMap<String, Tree>,
     tools: &'a BTreeMap<Digest, BTreeMap<String, String>>,
     tools_here: BTreeMap<String, String>,
     observer: Observer<'a>,
@@ -40,6 +42,7 @@ pub struct Judge<'a> {
     compilers: HashMap<String, Option<String>>,
     macros: HashMap<Digest, Option<Digest>>,
     files: HashMap<String, [String; 2]>,
+    named: HashMap<String, String>,
     /// Entries of the units that were found fit, by place.
     pub entries: HashMap<String, Entry>,
 }
@@ -54,8 +57,6 @@ impl<'a> Judge<'a> {
         snapshot: &'a Snapshot,
     ) -> Self {
         let locked = seeding::locked_packages(&around.lockfile);
-        let wanted = snapshot.units.iter().filter(|unit| locked.get(&unit.package) == Some(&unit.locked));
-        let dirs: BTreeSet<String> = wanted.map(|unit| unit.package_dir.clone()).collect();
         let has_cpu = snapshot.units.iter().any(|unit| unit.cpu.is_some());
         Self {
             store,
@@ -64,7 +65,7 @@ impl<'a> Judge<'a> {
             exclude: excluded(settings),
             session,
             locked,
-            sources: stamps::packages(&dirs.into_iter().collect::<Vec<_>>()),
+            sources: BTreeMap::new(),
             tools: &snapshot.header.tools,
             tools_here: stamps::tools(env.get("PATH")),
             observer: Observer::new(store, env, &around.key_roots),
@@ -74,6 +75,7 @@ impl<'a> Judge<'a> {
             compilers: HashMap::new(),
             macros: HashMap::new(),
             files: HashMap::new(),
+            named: HashMap::new(),
             entries: HashMap::new(),
         }
     }
@@ -144,7 +146,7 @@ impl<'a> Judge<'a> {
 
     /// What a script found on the system, and what would have Cargo run it again.
     fn run(&mut self, unit: &SeedUnit) -> Result<(), Unseeded> {
-        let Made::Run { witnesses, asked, .. } = &unit.made else { return Ok(()) };
+        let Made::Run { witnesses, asked, named, .. } = &unit.made else { return Ok(()) };
         for (name, value) in asked {
             // As Cargo reads it: what isn't UTF-8 counts as not there.
             let now = self.env.get(name).and_then(|value| value.to_str());
@@ -156,6 +158,12 @@ impl<'a> Judge<'a> {
             let look = || [stamps::file(Path::new(path)), stamps::watched(Path::new(path))];
             // One that is both named and watched is on record as watched.
             !self.files.entry((*path).clone()).or_insert_with(look).contains(stamp)
+        });
+        let changed = changed.or_else(|| {
+            let look = |text: &String| named::state(text).stamp;
+            named.iter().find(|(text, stamp)| {
+                self.named.entry((*text).clone()).or_insert_with(|| look(text)) != *stamp
+            })
         });
         changed.map_or(Ok(()), |(path, _)| Err(Unseeded::Native(path.clone())))
     }

@@ -11,6 +11,7 @@ mod fingerprints;
 mod judge;
 mod local;
 mod mentions;
+mod named;
 mod parent;
 mod place;
 mod record;
@@ -23,7 +24,7 @@ mod target_dir;
 mod times;
 mod unit;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
@@ -41,8 +42,10 @@ use kache_store::sys;
 
 use crate::report;
 use crate::world::Session;
+use judge::Judge;
 use parent::Parent;
 use place::Declined;
+use stamps::Tree;
 use surroundings::Surroundings;
 
 pub use record::Recorded;
@@ -127,7 +130,9 @@ fn seed(
         Err(why) if why.contains("known to build") => return Outcomes::NothingToDo,
         Err(why) => return Outcomes::Declined(why),
     };
-    let dirs = match parent.directories(&call) {
+    let asked = parent.ask_directories(&call);
+    let ahead = Ahead::of(store, &context, parent);
+    let dirs = match parent.directories_of(&call, asked) {
         Ok(dirs) => dirs,
         Err(why) => return Outcomes::Declined(why),
     };
@@ -139,9 +144,13 @@ fn seed(
             Ok(around) => around,
             Err(why) => return Outcomes::Declined(why),
         };
-    let Some(snapshot) = nearest(store, &around) else { return Outcomes::NothingToDo };
-    let placed =
-        place::place(store, &around, (settings, &parent.seen), (&session.id, &call.profile), &snapshot);
+    let ahead = ahead.filter(|ahead| ahead.lockfile == around.lockfile);
+    let Some(ahead) = ahead.or_else(|| Ahead::new(store, &context, around.lockfile.clone())) else {
+        return Outcomes::NothingToDo;
+    };
+    let mut judge = Judge::new(store, &around, (settings, &parent.seen), &session.id, &ahead.snapshot);
+    judge.sources = ahead.sources;
+    let placed = place::place(store, &around, judge, (&session.id, &call.profile), &ahead.snapshot);
     let workspace = around.dirs.workspace.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {
@@ -157,6 +166,30 @@ fn seed(
     }
 }
 
+/// What takes time and depends on nothing but the lockfile, so that it can be had while Cargo thinks about where it
+/// builds: Cargo needs longer for that than everything else takes.
+struct Ahead {
+    lockfile: String,
+    snapshot: Snapshot,
+    sources: BTreeMap<String, Tree>,
+}
+
+impl Ahead {
+    /// By the lockfile where it most probably is.
+    fn of(store: &Store, context: &Digest, parent: &Parent) -> Option<Self> {
+        Self::new(store, context, surroundings::lockfile(parent.probable_workspace()?)?)
+    }
+
+    fn new(store: &Store, context: &Digest, lockfile: String) -> Option<Self> {
+        let snapshot = nearest(store, context, &lockfile)?;
+        let locked = locked_packages(&lockfile);
+        let wanted = snapshot.units.iter().filter(|unit| locked.get(&unit.package) == Some(&unit.locked));
+        let dirs: BTreeSet<String> = wanted.map(|unit| unit.package_dir.clone()).collect();
+        let sources = stamps::packages(&dirs.into_iter().collect::<Vec<_>>());
+        Some(Self { lockfile, snapshot, sources })
+    }
+}
+
 /// Units that were not put into place when a target directory of the workspace that `dir` lies in was fresh the last
 /// time, and why.
 pub fn left_out(store: &Store, dir: &Path) -> Vec<Unfit> {
@@ -167,19 +200,19 @@ pub fn left_out(store: &Store, dir: &Path) -> Vec<Unfit> {
 }
 
 /// The snapshot of this lockfile, else the one of the lockfile that has most packages in common with it.
-fn nearest(store: &Store, around: &Surroundings) -> Option<Snapshot> {
-    if let Ok(Some(snapshot)) = store.snapshot(&around.context, &around.lock()) {
+fn nearest(store: &Store, context: &Digest, lockfile: &str) -> Option<Snapshot> {
+    if let Ok(Some(snapshot)) = store.snapshot(context, &Digest::of(lockfile.as_bytes())) {
         return Some(snapshot);
     }
-    let packages: BTreeSet<String> = locked_packages(&around.lockfile).into_keys().collect();
-    let locks = store.snapshot_locks(&around.context).into_iter().take(NEAREST_MAX);
-    let headers = locks.filter_map(|lock| store.snapshot_header(&around.context, &lock));
+    let packages: BTreeSet<String> = locked_packages(lockfile).into_keys().collect();
+    let locks = store.snapshot_locks(context).into_iter().take(NEAREST_MAX);
+    let headers = locks.filter_map(|lock| store.snapshot_header(context, &lock));
     let shared = headers.map(|header| (header.shared_packages(&packages), header.lock));
     let (count, lock) = shared.max_by_key(|(count, _)| *count)?;
     if count == 0 {
         return None;
     }
-    store.snapshot(&around.context, &lock).ok().flatten()
+    store.snapshot(context, &lock).ok().flatten()
 }
 
 fn emit(store: &Store, settings: &Settings, session: &Session, started: Instant, placed: place::Placed) {

@@ -43,6 +43,10 @@ pub struct Parent {
 /// What the kernel counts a process's start in, towards programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// How far apart two clocks may be read, in nanoseconds, and how often that is tried.
+const CLOCK_APART_NS: i64 = 10_000_000;
+const CLOCK_TRIES: u32 = 20;
+
 /// Variables that Cargo sets for each compiler as it needs.
 const OF_EACH: &[&str] = &[
     "CARGO",
@@ -71,6 +75,12 @@ pub struct Directories {
     pub workspace: PathBuf,
     /// The build directory: profile directories lie in it.
     pub build: PathBuf,
+}
+
+/// Questions to Cargo that are under way.
+pub struct Asked {
+    list: Option<io::Result<Child>>,
+    metadata: io::Result<Child>,
 }
 
 #[derive(Deserialize)]
@@ -136,10 +146,24 @@ impl Parent {
     /// # Errors
     /// In words, when it doesn't say.
     pub fn directories(&self, call: &CargoCall) -> Result<Directories, String> {
+        self.directories_of(call, self.ask_directories(call))
+    }
+
+    /// Puts the questions about directories; [`Parent::directories_of`] waits for the answers.
+    pub fn ask_directories(&self, call: &CargoCall) -> Asked {
         // Both are asked at once: the second one only about abbreviations, which a configuration may define anew.
-        let list = call.abbreviation.as_ref().map(|short| (short, self.ask(&["--list"], call)));
+        let list = call.abbreviation.as_ref().map(|_| self.ask(&["--list"], call));
         let metadata = self.ask(&["metadata", "--no-deps", "--offline", "--format-version", "1"], call);
-        if let Some((short, list)) = list {
+        Asked { list, metadata }
+    }
+
+    /// What Cargo answers.
+    ///
+    /// # Errors
+    /// In words, when it doesn't say where it builds.
+    pub fn directories_of(&self, call: &CargoCall, asked: Asked) -> Result<Directories, String> {
+        let Asked { list, metadata } = asked;
+        if let (Some(short), Some(list)) = (&call.abbreviation, list) {
             let list = answer(list)?;
             let is_usual =
                 String::from_utf8_lossy(&list).lines().any(|line| cargo_call::is_usual(short, line));
@@ -180,14 +204,16 @@ impl Parent {
         command.spawn()
     }
 
+    /// Where the lockfile most probably is.
+    pub fn probable_workspace(&self) -> Option<&Path> {
+        self.cwd.ancestors().find(|dir| dir.join("Cargo.lock").is_file())
+    }
+
     /// Where Cargo most probably builds: good enough to see that there is nothing to do, for nothing else.
     pub fn probable_build_dir(&self, call: &CargoCall) -> Option<PathBuf> {
         let set = |name: &str| self.env.text(name).map(|dir| self.cwd.join(dir));
         let explicit = call.target_dir.as_ref().map(|dir| self.cwd.join(dir));
-        let beside = || {
-            let root = self.cwd.ancestors().find(|dir| dir.join("Cargo.lock").is_file())?;
-            Some(root.join("target"))
-        };
+        let beside = || Some(self.probable_workspace()?.join("target"));
         explicit.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR")).or_else(beside)
     }
 }
@@ -214,10 +240,20 @@ pub fn is_alive(session: &Session) -> bool {
 fn started_ns(session: &Session) -> Option<i64> {
     let (_, start) = session.id.split_once('-')?;
     let ticks: f64 = start.parse().ok()?;
-    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let mut tries = 0..CLOCK_TRIES;
+    let (uptime, now_ns) = loop {
+        let before_ns = super::times::now_ns();
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let now_ns = super::times::now_ns();
+        // On a busy machine others may have had the processor in between. After the last try the process looks younger
+        // than it is, and what it has made in that time like an earlier one's.
+        if now_ns - before_ns < CLOCK_APART_NS || tries.next().is_none() {
+            break (uptime, now_ns);
+        }
+    };
     let uptime_s: f64 = uptime.split(' ').next()?.parse().ok()?;
     let age = Duration::try_from_secs_f64((uptime_s - ticks / TICKS_PER_SECOND).max(0.0)).ok()?;
-    Some(super::times::now_ns() - i64::try_from(age.as_nanos()).ok()?)
+    Some(now_ns - i64::try_from(age.as_nanos()).ok()?)
 }
 
 fn split(pair: &OsStr) -> Option<(OsString, OsString)> {

@@ -16,10 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
-use kache_core::config::Settings;
 use kache_core::entry::{Entry, OutputKind};
 use kache_core::event::{Moved, Seeding};
-use kache_core::invocation::Env;
 use kache_core::plan::{is_canonical, may_share};
 use kache_core::seed_unit::{Content, Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
@@ -67,11 +65,10 @@ pub enum Declined {
 pub fn place(
     store: &Store,
     around: &Surroundings,
-    (settings, env): (&Settings, &Env),
+    mut judge: Judge<'_>,
     (session, profile): (&str, &str),
     snapshot: &Snapshot,
 ) -> Result<Placed, Declined> {
-    let mut judge = Judge::new(store, around, (settings, env), session, snapshot);
     let mut choice = choose(&snapshot.units, |unit| judge.judge(unit));
     // What this Cargo is about to use comes first. Units rest on units of their own profile only; one that doesn't would
     // be left out below.

@@ -42,6 +42,8 @@ pub enum Recorded {
         units: usize,
         /// Of which new.
         new: usize,
+        /// Units that are not in it, by reason.
+        left_out: BTreeMap<String, usize>,
     },
     /// It would have been the snapshot that is there.
     Unchanged,
@@ -54,7 +56,10 @@ pub enum Recorded {
 impl std::fmt::Display for Recorded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Recorded::Written { units, new } => write!(f, "recorded {units} units, {new} of them new"),
+            Recorded::Written { units, new, left_out } => {
+                write!(f, "recorded {units} units, {new} of them new")?;
+                left_out.iter().try_for_each(|(code, count)| write!(f, ", left out {count} {code}"))
+            }
             Recorded::Unchanged => f.write_str("nothing new to record"),
             Recorded::Busy => f.write_str("another Cargo was at work"),
             Recorded::Nothing => f.write_str("no dependencies to record"),
@@ -71,7 +76,7 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
         return Ok(Recorded::Busy);
     }
     let locked = seeding::locked_packages(&around.lockfile);
-    let mut earlier = super::nearest(store, around);
+    let mut earlier = super::nearest(store, &around.context, &around.lockfile);
     if let Some(earlier) = &mut earlier {
         // Of another lockfile's, what this one names too: its units may be what lies here, made by an earlier Cargo.
         earlier.units.retain(|unit| locked.get(&unit.package) == Some(&unit.locked));
@@ -260,6 +265,10 @@ fn write(
             return Ok(Recorded::Unchanged);
         }
     }
+    let mut left_out = BTreeMap::new();
+    for unfit in &snapshot.header.unfit {
+        *left_out.entry(unfit.code.clone()).or_default() += 1;
+    }
     if let Some(earlier) = earlier {
         snapshot.absorb(earlier);
     }
@@ -267,5 +276,5 @@ fn write(
     store.make_durable(&new)?;
     fault::point(Point::SnapshotReady);
     store.put_snapshot(&snapshot)?;
-    Ok(Recorded::Written { units: snapshot.units.len(), new: new.len() })
+    Ok(Recorded::Written { units: snapshot.units.len(), new: new.len(), left_out })
 }

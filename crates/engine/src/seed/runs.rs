@@ -84,8 +84,8 @@ pub fn store_run(
     let witnesses = stamps::witnesses(&raw_output, &own);
     let texts = (output, stderr);
     let entry = publish(store, package, texts, outputs.into_values().collect(), &tree, took_ms)?;
-    let (output_ns, invoked_ns, asked) = (before.0, before.1, Vec::new());
-    let made = Made::Run { entry, output_ns, invoked_ns, ended_ns, asked, tree, witnesses };
+    let (output_ns, invoked_ns, asked, named) = (before.0, before.1, Vec::new(), BTreeMap::new());
+    let made = Made::Run { entry, output_ns, invoked_ns, ended_ns, asked, tree, witnesses, named };
     Ok((made, took_ms))
 }
 

@@ -1,14 +1,18 @@
 //! Whether what a unit was compiled from is still what it was. A unit is recorded later than it is made, and what is
-//! recorded says what its files look like *now*: that must be what they looked like then. Reads digests; no times.
+//! recorded says what its files look like *now*: that must be what they looked like then.
 
 use std::path::Path;
 
 use kache_core::entry::Evidence;
 use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
+use kache_core::plan::is_canonical;
 use kache_core::record::Input;
+use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::Unseeded;
 
+use super::fingerprints::Fingerprint;
+use super::times::mtime_ns;
 use crate::inputs::Observer;
 use crate::toolchain::find_program;
 
@@ -46,4 +50,29 @@ pub fn named_linker(
         (Some(now), None) => Ok(Some((input, now))),
         _ => Err(changed()),
     }
+}
+
+/// Whether what is on record about a unit still describes it.
+pub fn is_unchanged(
+    known: &SeedUnit,
+    fingerprint: &Fingerprint,
+    fingerprint_dir: &Path,
+    run_dir: &Path,
+) -> bool {
+    let same_hash = known.hash == fingerprint.hash && known.name == fingerprint.name;
+    same_hash
+        && match &known.made {
+            Made::Compile { .. } => known.files.iter().all(|file| {
+                !file.name.starts_with("dep-")
+                    || mtime_ns(&fingerprint_dir.join(&file.name)) == Some(file.mtime_ns)
+            }),
+            Made::Run { output_ns, invoked_ns, .. } => {
+                // The second one tells one run from another. The first one is set back where that is of no consequence
+                // to Cargo: see `crate::placement`.
+                let output = mtime_ns(&run_dir.join("output"));
+                let is_set_back = output.is_some_and(|ns| is_canonical(ns.div_euclid(1_000_000_000)));
+                (output == Some(*output_ns) || is_set_back)
+                    && mtime_ns(&run_dir.join("invoked.timestamp")) == Some(*invoked_ns)
+            }
+        }
 }

@@ -35,6 +35,8 @@ const TOOLS: &[&str] = &[
     "ranlib",
     "yasm",
 ];
+/// The stamp of a directory.
+pub const DIRECTORY: &str = "directory";
 /// Deepest folder of a package that is looked at.
 const DEPTH_MAX: usize = 64;
 
@@ -118,7 +120,7 @@ pub fn watched(path: &Path) -> String {
 /// Stamp of a file or directory; a directory's says only that there is one.
 pub fn file(path: &Path) -> String {
     match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => "directory".to_owned(),
+        Ok(meta) if meta.is_dir() => DIRECTORY.to_owned(),
         Ok(meta) => format!("{} {}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()),
         Err(_) => "absent".to_owned(),
     }

@@ -70,6 +70,13 @@ pub fn context(
     Some((key.finish().0, toolchain))
 }
 
+/// The text of a workspace's lockfile.
+pub fn lockfile(workspace: &std::path::Path) -> Option<String> {
+    let lock = workspace.join("Cargo.lock");
+    let is_short = fs::metadata(&lock).is_ok_and(|meta| meta.len() <= LOCK_BYTES_MAX);
+    fs::read_to_string(&lock).ok().filter(|_| is_short)
+}
+
 impl Surroundings {
     /// Puts together what is known; `Err` says in words what is missing.
     pub fn new(
@@ -79,10 +86,9 @@ impl Surroundings {
         (context, toolchain): (Digest, &Toolchain),
         dirs: Directories,
     ) -> Result<Self, String> {
-        let lock = dirs.workspace.join("Cargo.lock");
-        let too_long = fs::metadata(&lock).map_or(true, |meta| meta.len() > LOCK_BYTES_MAX);
-        let lockfile = fs::read_to_string(&lock).ok().filter(|_| !too_long);
-        let lockfile = lockfile.ok_or_else(|| format!("{} can't be read", lock.display()))?;
+        let lockfile = lockfile(&dirs.workspace);
+        let lockfile =
+            lockfile.ok_or_else(|| format!("{}'s lockfile can't be read", dirs.workspace.display()))?;
         let text = |path: &std::path::Path| {
             path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not UTF-8", path.display()))
         };

@@ -23,7 +23,7 @@ use super::runs::{Package, store_run};
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
 use super::times::{changed_ns, mtime_ns};
-use super::{local, since};
+use super::{local, named, since};
 use crate::inputs::Observer;
 use crate::macro_env;
 
@@ -214,11 +214,16 @@ impl Reader<'_> {
 
     fn fill_run(&self, case: &Case, script: &Script, unit: &mut SeedUnit) -> Result<(), Unseeded> {
         let tree = self.ground(unit)?;
+        let run_dir = self.run_dir(case);
         if let Some(known) = self.unchanged(case, unit) {
             *unit = known;
+            if let (Made::Run { output_ns, .. }, Some(ns)) =
+                (&mut unit.made, mtime_ns(&run_dir.join("output")))
+            {
+                *output_ns = ns;
+            }
             return Ok(());
         }
-        let run_dir = self.run_dir(case);
         let began_ns = mtime_ns(&run_dir.join("invoked.timestamp"));
         if began_ns.is_none_or(|began_ns| tree.changed_ns > began_ns) {
             return Err(Unseeded::Sources(unit.package_dir.clone()));
@@ -231,8 +236,11 @@ impl Reader<'_> {
         let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
         (unit.made, unit.took_ms) = store_run(self.store, &run_dir, &package, roots)?;
         self.witnesses(case, unit)?;
-        let seen =
-            macro_env::digest(self.store, self.env, &self.store.blob_path(&script.program), &script.program);
+        let program = self.store.blob_path(&script.program);
+        if let Made::Run { invoked_ns, named, .. } = &mut unit.made {
+            *named = named::record(&program, self.around, *invoked_ns)?;
+        }
+        let seen = macro_env::digest(self.store, self.env, &program, &script.program);
         unit.macros = vec![(script.program, seen.ok_or(Unseeded::EntryGone)?)];
         local::small_files(self.around, &self.fingerprint_dir(case), unit)
     }
@@ -271,7 +279,12 @@ impl Reader<'_> {
         let known = self.known.get(&unit.place())?;
         let stamp = self.sources.borrow().get(&unit.package_dir).copied().flatten()?.stamp;
         let is_same = (known.sources, &known.locked) == (stamp, &unit.locked)
-            && is_unchanged(known, case, &self.fingerprint_dir(case), &self.run_dir(case))
+            && since::is_unchanged(
+                known,
+                &case.fingerprint,
+                &self.fingerprint_dir(case),
+                &self.run_dir(case),
+            )
             && match (&known.made, case.fingerprint.stem(&case.dir)) {
                 (Made::Compile { entry, .. }, Some(stem)) => {
                     case.ledger.origin_of(&stem).is_some_and(|origin| origin.entry == *entry)
@@ -378,20 +391,4 @@ fn output_times(paths: &[PathBuf]) -> Option<(i64, i64)> {
         }
     }
     (newest != i64::MIN).then(|| (newest, metadata.unwrap_or(newest)))
-}
-
-/// Whether what is on record about a unit still describes it.
-fn is_unchanged(known: &SeedUnit, case: &Case, fingerprint_dir: &Path, run_dir: &Path) -> bool {
-    let same_hash = known.hash == case.fingerprint.hash && known.name == case.fingerprint.name;
-    same_hash
-        && match &known.made {
-            Made::Compile { .. } => known.files.iter().all(|file| {
-                !file.name.starts_with("dep-")
-                    || mtime_ns(&fingerprint_dir.join(&file.name)) == Some(file.mtime_ns)
-            }),
-            Made::Run { output_ns, invoked_ns, .. } => {
-                mtime_ns(&run_dir.join("output")) == Some(*output_ns)
-                    && mtime_ns(&run_dir.join("invoked.timestamp")) == Some(*invoked_ns)
-            }
-        }
 }
