@@ -84,6 +84,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         &made.iter().map(|output| output.kind).collect::<Vec<_>>(),
         Occupant::Nothing,
         done.standing.canonical_s,
+        None,
     );
     for (output, digest) in made.iter().zip(&digests) {
         let stored = take_over(store, output, digest, placement, done.standing.canonical_s)?;

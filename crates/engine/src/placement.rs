@@ -3,11 +3,12 @@
 //! `output` where that is provably harmless.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kache_core::entry::{Entry, OutputKind};
+use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::EntryKey;
 use kache_core::plan::{self, EPOCH_S, Occupant, Place, Placement};
@@ -31,6 +32,8 @@ pub struct Standing {
     pub canonical_s: i64,
     known_from_birth: bool,
     marked: bool,
+    /// The package's directory, unless it belongs to the workspace.
+    package_dir: Option<String>,
     newest_extern_ns: i128,
     run: Option<ScriptRun>,
 }
@@ -39,6 +42,8 @@ pub struct Standing {
 struct ScriptRun {
     output: PathBuf,
     package_dir: PathBuf,
+    /// Directories that Cargo takes for immutable.
+    immutable: Vec<PathBuf>,
     newest_script_ns: i128,
     /// No unit in this profile directory has seen an earlier run.
     is_first: bool,
@@ -65,6 +70,7 @@ impl Standing {
         Self {
             known_from_birth: ledger.known_from_birth() && is_known_layout(unit, layout),
             marked: marked.is_some(),
+            package_dir: crate::world::is_foreign(call).then(|| call.cwd.clone()),
             canonical_s: plan::canonical_time(depths),
             ledger,
             unit_id,
@@ -84,8 +90,15 @@ impl Standing {
     }
 
     /// Decides how outputs of these kinds, whose blobs carry `blob_s`, go into the directory, and puts the unit on
-    /// record. A build script's `output` is set back when that is what it takes and nothing can have seen it yet.
-    pub fn decide(&self, kinds: &[OutputKind], occupant: Occupant, blob_s: i64) -> Placement {
+    /// record, with the entry that the outputs come from if they do. A build script's `output` is set back when that is
+    /// what it takes and nothing can have seen it yet.
+    pub fn decide(
+        &self,
+        kinds: &[OutputKind],
+        occupant: Occupant,
+        blob_s: i64,
+        origin: Option<&EntryKey>,
+    ) -> Placement {
         let place = Place { known_from_birth: self.known_from_birth, marked: self.marked, occupant };
         let newest = |run_ns: i128| self.newest_extern_ns.max(run_ns);
         let run_ns =
@@ -99,7 +112,10 @@ impl Standing {
                 placement = when_set_back;
             }
         }
-        let recorded = self.marked || self.ledger.mark(&self.unit_id, blob_s).is_ok();
+        let recorded = match origin {
+            Some(key) => self.note_origin(key, blob_s).is_ok() || self.marked,
+            None => self.marked || self.ledger.mark(&self.unit_id, blob_s).is_ok(),
+        };
         if recorded { placement } else { Placement::Private }
     }
 
@@ -107,7 +123,7 @@ impl Standing {
     /// content, so both are settled now. Failing to costs sharing, nothing else.
     pub fn announce(&self, store: &Store, unit: &Unit, metadata: &Path) {
         let kind = if unit.emits_link { OutputKind::Metadata } else { OutputKind::CheckMetadata };
-        if self.decide(&[kind], Occupant::Nothing, self.canonical_s) == Placement::Shared
+        if self.decide(&[kind], Occupant::Nothing, self.canonical_s, None) == Placement::Shared
             && kache_store::link::set_mtime_of(metadata, self.canonical_s).is_ok()
             && let Ok(hashed) = kache_store::hashing::hash_file(metadata)
         {
@@ -123,11 +139,11 @@ impl Standing {
         let _ = self.ledger.mark(&self.unit_id, self.canonical_s);
     }
 
-    /// Puts on record which entry the unit's outputs are. Without it they can't be part of a snapshot.
-    pub fn note_origin(&self, call: &Invocation, key: EntryKey, entry: &Entry) {
-        let package_dir = crate::world::is_foreign(call).then(|| call.cwd.clone());
-        let blob_s = entry.oldest_mtime_s().unwrap_or_default();
-        let _ = self.ledger.mark_with(&self.unit_id, blob_s, &Origin { entry: key, package_dir });
+    /// Puts on record which entry the unit's outputs are. Without it they can't be part of a snapshot; where they turn out
+    /// not to be that entry's, the recorder sees it.
+    pub fn note_origin(&self, key: &EntryKey, blob_s: i64) -> io::Result<()> {
+        let origin = Origin { entry: *key, package_dir: self.package_dir.clone() };
+        self.ledger.mark_with(&self.unit_id, blob_s, &origin)
     }
 }
 
@@ -198,7 +214,9 @@ fn script_run(call: &Invocation, layout: &TargetLayout, ledger: &Ledger) -> Opti
     newest_script_ns = newest_script_ns.max(scripts.into_iter().max().unwrap_or(i128::MAX));
     let package_dir = PathBuf::from(call.env.text("CARGO_MANIFEST_DIR")?);
     let is_first = is_first_run(run_dir, ledger);
-    Some(ScriptRun { output: run_dir.join("output"), package_dir, newest_script_ns, is_first })
+    let home = crate::world::cargo_home(&call.env).map(PathBuf::from);
+    let immutable = home.iter().flat_map(|home| ["git", "registry"].map(|name| home.join(name))).collect();
+    Some(ScriptRun { output: run_dir.join("output"), package_dir, immutable, newest_script_ns, is_first })
 }
 
 /// Whether the build script's run in `run_dir` is the first that anything here saw. The file whose time tells when it
@@ -216,7 +234,8 @@ fn is_first_run(run_dir: &Path, ledger: &Ledger) -> bool {
 impl ScriptRun {
     /// Sets the time of `output` back to `to_s`, unless Cargo would then see a `rerun-if-changed` path as newer
     /// (`src/cargo/core/compiler/fingerprint/mod.rs`, `find_stale_file`, 1.95), or something here may have seen an
-    /// earlier run: the rising time is all that tells Cargo to make that anew.
+    /// earlier run: the rising time is all that tells Cargo to make that anew. Below Cargo's home it looks at no times
+    /// (since 1.71; an older one would run the script once more).
     fn set_back(&self, to_s: i64) -> bool {
         if !self.is_first {
             return false;
@@ -227,9 +246,9 @@ impl ScriptRun {
             let path = line
                 .strip_prefix("cargo:rerun-if-changed=")
                 .or(line.strip_prefix("cargo::rerun-if-changed="));
-            if let Some(path) = path
-                && newest_below(&self.package_dir.join(path.trim()), 0) > to_ns
-            {
+            let Some(path) = path.map(|path| self.package_dir.join(path.trim())) else { continue };
+            let is_immutable = self.immutable.iter().any(|dir| path.starts_with(dir));
+            if !is_immutable && newest_below(&path, 0) > to_ns {
                 return false;
             }
         }

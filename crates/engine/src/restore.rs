@@ -9,6 +9,7 @@ use std::path::Path;
 use kache_core::depinfo::{DEP_INFO_BYTES_MAX, DepInfo};
 use kache_core::entry::{Entry, OutputKind, Text};
 use kache_core::event::Moved;
+use kache_core::key::EntryKey;
 use kache_core::paths::Roots;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::unit::Unit;
@@ -91,7 +92,7 @@ pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, Resto
 /// Puts the outputs and the `.d` file into place.
 pub fn apply(
     store: &Store,
-    entry: &Entry,
+    (key, entry): (&EntryKey, &Entry),
     unit: &Unit,
     texts: &Texts,
     standing: &Standing,
@@ -100,7 +101,7 @@ pub fn apply(
     let out_dir = Path::new(&unit.out_dir);
     let kinds: Vec<_> = entry.outputs.iter().map(|output| output.kind).collect();
     let oldest_s = entry.oldest_mtime_s().unwrap_or_default();
-    let placement = standing.decide(&kinds, occupant(store, entry, out_dir), oldest_s);
+    let placement = standing.decide(&kinds, occupant(store, entry, out_dir), oldest_s, Some(key));
     let mut moved = Moved::default();
     for output in &entry.outputs {
         let dest = out_dir.join(&output.name);

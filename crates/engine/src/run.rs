@@ -184,14 +184,13 @@ impl<'a> Case<'a> {
     fn restore(&mut self, key: EntryKey, entry: &Entry) -> Result<(), Miss> {
         let clock = Instant::now();
         let outcome = restore::check(&self.store, entry, &self.roots).and_then(|texts| {
-            let moved = restore::apply(&self.store, entry, self.unit, &texts, &self.standing)?;
+            let moved = restore::apply(&self.store, (&key, entry), self.unit, &texts, &self.standing)?;
             restore::replay(&texts);
             fault::point(Point::Replayed);
             Ok(moved)
         });
         match outcome {
             Ok(moved) => {
-                self.note_origin(key, entry);
                 self.event.outcome = Outcome::Hit;
                 let is_ahead = !entry.prefetched_for.is_empty() && entry.prefetched_for == self.event.session;
                 self.event.source = Some(if is_ahead { Source::Prefetch } else { Source::Local });
@@ -348,16 +347,11 @@ impl<'a> Case<'a> {
         Ok(compiled.status.into())
     }
 
-    /// Puts on record where the unit's outputs come from, for the snapshot that is taken after the build.
-    fn note_origin(&self, key: EntryKey, entry: &Entry) {
-        if self.settings.seed.value {
-            self.standing.note_origin(self.call, key, entry);
-        }
-    }
-
     /// What a new entry entails, here and for others.
     fn follow_up(&self, stored: &Ingested) {
-        self.note_origin(stored.key, &stored.entry);
+        let blob_s = stored.entry.oldest_mtime_s().unwrap_or_default();
+        // Without it the unit is in no snapshot; nothing else depends on it.
+        let _ = self.standing.note_origin(&stored.key, blob_s);
         self.queue_upload(&stored.key);
         room::sweep_if_due(&self.store, self.settings);
     }

@@ -113,6 +113,22 @@ fn a_library_that_asks_the_system() {
     assert_idle(&two.cargo("run"));
 }
 
+/// Cargo looks at no times below its home: however young a package's files are, what comes after its script has the
+/// store's times, and nothing but the script's own files is copied.
+#[test]
+fn what_comes_after_a_script_is_shared() {
+    let lab = seeding_lab();
+    let script = format!("{SCRIPT}    println!(\"cargo:rerun-if-changed=.\");\n");
+    let (_, one) = built(&lab, &script, LIB, "run");
+    let two = one.checkout("two");
+    let run = two.cargo("run").same();
+    let seeding = run.events.iter().find(|event| event.kind == "seeding").expect("seeded");
+    assert!(seeding.number("moved/copied_bytes") < 1000, "{run}");
+    for p in [&two, &one, &two] {
+        assert_idle(&p.cargo("run"));
+    }
+}
+
 #[test]
 fn clippy_and_check_share_what_they_need() {
     let lab = seeding_lab();
