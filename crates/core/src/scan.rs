@@ -115,7 +115,7 @@ impl Scanner {
 }
 
 /// Whether all that a source does with the variable `name` is to locate a file for an `include!`: each mention is
-/// `include…!(concat!(env!("name")`. A source that doesn't mention it says nothing: `None`.
+/// `include…!(env!("name")` or `include…!(concat!(env!("name")`. A source that doesn't mention it says nothing: `None`.
 pub fn only_locates(source: &str, name: &str) -> Option<bool> {
     let mut mentions = source.match_indices(name).peekable();
     mentions.peek()?;
@@ -124,17 +124,18 @@ pub fn only_locates(source: &str, name: &str) -> Option<bool> {
 
 /// Whether the text before a variable's name ends with the beginning of such an `include!`.
 fn is_in_include(before: &str) -> bool {
-    let mut rest = before;
-    for part in ["\"", "(", "!", "env", "(", "!", "concat", "(", "!"] {
-        match rest.trim_end().strip_suffix(part) {
-            Some(shorter) => rest = shorter,
-            None => return false,
-        }
-    }
+    let Some(inside) = without(before, &["\"", "(", "!", "env"]) else { return false };
+    let inside = without(inside, &["(", "!", "concat"]).unwrap_or(inside);
+    let Some(rest) = without(inside, &["(", "!"]) else { return false };
     let rest = rest.trim_end();
     ["include", "include_str", "include_bytes"].iter().any(|name| {
         rest.strip_suffix(name).is_some_and(|head| !head.ends_with(|c: char| c.is_alphanumeric() || c == '_'))
     })
+}
+
+/// A text without these words at its end, the last one first; between them may be white space.
+fn without<'t>(text: &'t str, words: &[&str]) -> Option<&'t str> {
+    words.iter().try_fold(text, |rest, word| rest.trim_end().strip_suffix(word))
 }
 
 #[cfg(test)]
@@ -183,6 +184,9 @@ mod tests {
             ("fn main() {}", None),
             ("include!(concat!(env!(\"V\"), \"/g.rs\"));", Some(true)),
             ("x = include_str! ( concat!(\n env!( \"V\" ), \"/a\"))", Some(true)),
+            ("const A: &str = include_str!(env!(\"V\"));", Some(true)),
+            ("x(env!(\"V\"))", Some(false)),
+            ("x!(concat!(env!(\"V\")))", Some(false)),
             ("include!(concat!(env!(\"V\"), \"/g.rs\")); const D: &str = env!(\"V\");", Some(false)),
             ("my_include!(concat!(env!(\"V\"), \"/g.rs\"));", Some(false)),
             ("// V", Some(false)),

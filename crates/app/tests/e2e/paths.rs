@@ -234,6 +234,22 @@ fn nothing_restored_mentions_the_first_checkout() {
     assert_no_mention(&two, one.dir());
 }
 
+/// A script tells the crate where a generated file is, by a variable of its own, and that is all that the crate does with
+/// the path.
+#[test]
+fn a_variable_that_says_where_to_include_from() {
+    let lab = lab();
+    let lib = "pub fn value() -> &'static str { include_str!(env!(\"GENERATED\")) }\n";
+    let one = user_world(&lab, "one", lib);
+    let prints = "println!(\"cargo:rustc-env=GENERATED={}\", out.join(\"g.rs\").display());\n}\n";
+    let script = GENERATING.trim_end().trim_end_matches('}');
+    one.write("user/build.rs", format!("{script}    {prints}"));
+    one.cargo("run").same();
+    let two = one.checkout("another/and/longer/place");
+    two.cargo("run").same().all_hit();
+    assert_no_mention(&two, one.dir());
+}
+
 /// C5: the user's own remapping of the checkout directory is obeyed and doesn't make the second checkout miss.
 #[test]
 fn c5_users_own_remapping() {
