@@ -88,6 +88,8 @@ struct Report {
 impl Report {
     fn new(events: Vec<Event>, (from_ms, until_ms): (u64, u64), top: usize) -> Self {
         let tally = Tally::of(&events);
+        // What was put into place before a build is in the sums; it is no call of a compiler.
+        let events: Vec<Event> = events.into_iter().filter(|event| event.seeding.is_none()).collect();
         let crates = timeline::costs(&events);
         let period = format_duration(Duration::from_millis(until_ms.saturating_sub(from_ms)));
         let title = format!("Builds of the last {period}");
@@ -209,5 +211,17 @@ mod tests {
             event("app & co", "11-5", EventOutcome::Hit, 60_004, 4),
         ];
         Report::new(events, (1_700_000_000_000, 1_700_000_100_000), 10)
+    }
+
+    #[test]
+    fn what_was_in_place_before_is_told_and_is_no_call() {
+        let mut event = Event::new("-", EventOutcome::Passthrough);
+        (event.session, event.saved_ms) = ("11-5".to_owned(), 90_000);
+        event.seeding = Some(kache_core::event::Seeding { units: 4, runs: 1, ..Default::default() });
+        let report = Report::new(vec![event], (0, 1), 5);
+        let figures = text::figures(&report);
+        let told = figures.iter().find(|(label, _)| *label == "in place before").expect("told");
+        assert_eq!(told.1, "4 compiles and 1 build-script runs, which took 1m 30s");
+        assert_eq!((report.sessions.len(), report.crates.len()), (0, 0));
     }
 }

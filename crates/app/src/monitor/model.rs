@@ -228,7 +228,15 @@ impl Model {
     pub fn latest_build(&self) -> Option<(&str, Vec<&Event>)> {
         let last = self.tally.builds.iter().max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms));
         let (session, _) = last?;
-        Some((session, self.events.iter().filter(|event| event.session == *session).collect()))
+        let calls = self.events.iter().filter(|event| event.session == *session && event.seeding.is_none());
+        Some((session, calls.collect()))
+    }
+
+    /// What was put into place before the build of this session: compiles and runs of build scripts.
+    pub fn placed(&self, session: &str) -> Option<(u64, u64)> {
+        let mut events = self.events.iter().filter(|event| event.session == session);
+        let seeding = events.find_map(|event| event.seeding.as_ref())?;
+        (seeding.units + seeding.runs > 0).then_some((seeding.units, seeding.runs))
     }
 
     /// The calls of the latest build that are listed, in order.

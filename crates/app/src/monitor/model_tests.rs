@@ -57,6 +57,20 @@ pub fn sample() -> Model {
 }
 
 #[test]
+fn what_was_in_place_before_a_build_is_none_of_its_calls() {
+    let mut model = sample();
+    assert_eq!(model.placed("b"), None);
+    let calls = model.latest_build().map(|(_, calls)| calls.len());
+    let mut seeding = Event::new("-", Outcome::Passthrough);
+    (seeding.session, seeding.at_ms) = ("b".to_owned(), NOW_MS - 13_000);
+    seeding.seeding = Some(kache_core::event::Seeding { units: 4, runs: 1, ..Default::default() });
+    let events = [vec![seeding], model.events.clone()].concat();
+    model.load(events, NOW_MS);
+    assert_eq!(model.placed("b"), Some((4, 1)));
+    assert_eq!(model.latest_build().map(|(_, calls)| calls.len()), calls);
+}
+
+#[test]
 fn keys_do_what_is_listed() {
     let mut model = sample();
     for (key, tab) in [

@@ -121,12 +121,16 @@ fn build(model: &mut Model, frame: &mut Frame<'_>, area: Rect) {
     let part = Part::of(calls.iter().copied());
     let project = calls.last().map(|event| event.project.clone()).unwrap_or_default();
     let state = if model.is_live() { "running" } else { "finished" };
+    let placed = model.placed(session).map(|(compiles, runs)| {
+        format!("; {compiles} compiles and {runs} build-script runs in place before")
+    });
     let line = format!(
-        "{} calls {state}, the last {} ago; {} saved, {} compiled",
+        "{} calls {state}, the last {} ago; {} saved, {} compiled{}",
         calls.len(),
         ago(model, part.last_ms),
         us(part.times.saved_us),
-        us(part.times.compile_us)
+        us(part.times.compile_us),
+        placed.unwrap_or_default()
     );
     let title =
         Line::from(vec![Span::styled(project, BOLD), Span::styled(format!("  cargo {session}"), DIM)]);

@@ -20,6 +20,7 @@ pub fn render(report: &Report) -> String {
         "totals": part(&tally.all),
         "sources": tally.sources,
         "moved": tally.moved,
+        "seeding": tally.seeding,
         "reasons": {
             "misses": reasons(&tally.misses),
             "passthroughs": reasons(&tally.passthroughs),

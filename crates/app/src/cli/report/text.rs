@@ -61,6 +61,15 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
         ("compile time saved", us(all.times.saved_us)),
         ("compile time spent", us(all.times.compile_us)),
     ];
+    let seeding = &report.tally.seeding;
+    if seeding.builds > 0 {
+        let (compiles, runs) = (seeding.units, seeding.runs);
+        let saved = us(seeding.saved_us);
+        figures.push((
+            "in place before",
+            format!("{compiles} compiles and {runs} build-script runs, which took {saved}"),
+        ));
+    }
     let sources = &report.tally.sources;
     if sources.prefetch + sources.remote > 0 {
         let text =
