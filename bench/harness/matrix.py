@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ class Record:
     dispatched: int
     compiled: int
     hits: int
+    # Build scripts that really ran.
+    scripts: int
     is_noop_clean: bool
     reasons: dict[str, int] = field(default_factory=dict)
     # Bytes of outputs by the way they came from the cache, where the contestant tells.
@@ -112,6 +115,7 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
     before = contestant.tally()
     os.sync()  # So that nobody pays for writing back what the one before has written.
     stdout, stderr = plan.notes / "stdout", plan.notes / "stderr"
+    began_s = time.time()
     sample = measure.run(["cargo", *plan.cargo_args], where, contestant.env(where), stdout, stderr)
     if sample.exit_code != 0:
         tail = "".join(stderr.read_text(errors="replace").splitlines(keepends=True)[-30:])
@@ -136,6 +140,7 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
         dispatched=dispatched,
         compiled=done.compiled or 0,
         hits=done.hits or 0,
+        scripts=count_scripts(where / "target", began_s),
         is_noop_clean=phase.is_fresh or (dispatched == 0 and not names_work(stderr)),
         reasons=dict(done.reasons),
         moved=dict(done.moved),
@@ -150,6 +155,13 @@ def count_units(messages: Path) -> tuple[int, int]:
             units += 1
             dispatched += not json.loads(line)["fresh"]
     return units, dispatched
+
+
+def count_scripts(target: Path, began_s: float) -> int:
+    """Build scripts that ran since then: Cargo writes a file when it starts one. A result that was put there is older."""
+    marks = [*target.glob("*/build/*/invoked.timestamp"), *target.glob("*/*/build/*/invoked.timestamp")]
+    # Times of files run a tick behind the clock.
+    return sum(mark.stat().st_mtime >= began_s - 0.02 for mark in marks)
 
 
 def settle_tally(done: Tally, dispatched: int) -> Tally:

@@ -76,7 +76,8 @@ def all_cpu(record: Record) -> float:
 def tables(title: str, records: list[Record], cores: int) -> str:
     results = Results(records, cores)
     units = max(record.units for record in records)
-    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results), disk_table(results)]
+    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results)]
+    parts += [script_table(results), disk_table(results)]
     return "\n\n".join(parts + [f"  {line}" for line in remarks(results)])
 
 
@@ -119,6 +120,14 @@ def work_table(results: Results) -> str:
         cold, warm, warm2 = (results.disk(name, phase) for phase in (COLD, WARM, WARM2))
         row += ["", megabytes(cold), share(cold, plain), megabytes(warm), megabytes(warm2), share(warm2, plain)]
         rows.append(row)
+    return aligned(rows)
+
+
+def script_table(results: Results) -> str:
+    rows = [["build scripts run", *(phase.name for phase in PHASES)]]
+    for name in results.contestants:
+        ran = [[record.scripts for record in results.of(name, phase.name)] for phase in PHASES]
+        rows.append([name, *(str(max(scripts)) if scripts else DASH for scripts in ran)])
     return aligned(rows)
 
 

@@ -151,6 +151,16 @@ class Volumes(unittest.TestCase):
                 self.assertEqual(list(Path(folder).iterdir()), [])
 
 
+class Scripts(WithFolder):
+    def test_what_was_put_there_has_not_run(self) -> None:
+        for name, age_s in (("debug/build/a-1", 0), ("debug/build/b-2", 60), ("x86_64-unknown-none/debug/build/c-3", 0)):
+            mark = self.folder / name / "invoked.timestamp"
+            mark.parent.mkdir(parents=True)
+            mark.touch()
+            os.utime(mark, (time.time() - age_s,) * 2)
+        self.assertEqual(matrix.count_scripts(self.folder, time.time() - 1), 2)
+
+
 class Workspace(WithFolder):
     def test_an_edit_changes_one_line(self) -> None:
         root = self.folder / "w"
@@ -166,7 +176,7 @@ def record(contestant: str, number: int, wall_s: float, phase: str = "warm2", is
     return matrix.Record(
         project="x", contestant=contestant, file_system="ext4", rep=0, round=number, phase=phase, wall_s=wall_s, cpu_s=wall_s,
         background_cpu_s=0.0, other_cpu_s=0.0, disk_added_bytes=0, target_bytes=0, units=1, dispatched=1, compiled=0, hits=1,
-        is_noop_clean=is_noop_clean,
+        scripts=0, is_noop_clean=is_noop_clean,
     )  # fmt: skip
 
 
