@@ -173,7 +173,8 @@ impl Settings {
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
-            seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), false)?,
+            // Elsewhere the calling Cargo can't be looked at.
+            seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), cfg!(target_os = "linux"))?,
             daemon,
             daemon_idle_timeout_s,
             s3_concurrency,

@@ -30,9 +30,8 @@ fn defaults_need_nothing_but_a_home() {
     assert_eq!(settings.local_size_bytes_max, Setting::default_of(50 << 30));
     assert_eq!((*settings.s3_concurrency, *settings.compression_level), (16, 3));
     assert_eq!(*settings.daemon_idle_timeout_s, 600);
-    assert!(
-        *settings.cache_executables && !*settings.seed && !*settings.disabled && !*settings.portable_paths
-    );
+    assert!(*settings.cache_executables && !*settings.disabled && !*settings.portable_paths);
+    assert_eq!(*settings.seed, cfg!(target_os = "linux"));
     assert_eq!(settings.remote(), None);
 }
 
@@ -62,12 +61,12 @@ fn environment_wins_over_file_and_each_value_knows_its_origin() {
     let toml = "[cache]\nlocal_max_size = '10GB'\nkey_salt = 'file'\ncompression_level = 9\nexclude = ['gen/**']\n\
                 cache_executables = false";
     let settings =
-        settings(toml, &[("KACHE_MAX_SIZE", "1GiB"), ("KACHE_SEED", "1"), ("KACHE_PROGRESS", "verbose")]);
+        settings(toml, &[("KACHE_MAX_SIZE", "1GiB"), ("KACHE_SEED", "0"), ("KACHE_PROGRESS", "verbose")]);
     assert_eq!(settings.local_size_bytes_max, Setting { value: 1 << 30, origin: Origin::Environment });
     assert_eq!(settings.key_salt, Some(Setting { value: "file".into(), origin: Origin::File }));
     assert_eq!(settings.compression_level, Setting { value: 9, origin: Origin::File });
     assert_eq!(settings.exclude, Setting { value: vec!["gen/**".into()], origin: Origin::File });
-    assert_eq!(settings.seed, Setting { value: true, origin: Origin::Environment });
+    assert_eq!(settings.seed, Setting { value: false, origin: Origin::Environment });
     assert_eq!(*settings.progress, Progress::All);
     let rows = settings.rows();
     let row = rows.iter().find(|row| row.key == Some("cache.cache_executables")).expect("listed");
