@@ -136,25 +136,6 @@ fn a_dependency_that_was_cleaned_away_comes_back_as_new() {
     p.nothing_to_do("build");
 }
 
-/// A unit whose only compile here isn't stored is on record all the same: when its outputs have been cleaned away, what
-/// comes from the cache is news to those that were built against it.
-#[test]
-fn what_was_not_stored_is_on_record_too() {
-    let lab = lab();
-    lab.set_env("CARGO_INCREMENTAL", "0");
-    let one = macro_world(&lab, "one", "\"2\"");
-    one.cargo("run").same();
-    let two = one.checkout("two");
-    two.edit("user/src/lib.rs", "\"2\"", "mac::leave!()");
-    let run = two.cargo("run").same();
-    assert!(run.one("user").not_stored.starts_with("outputs"), "{run}");
-    two.write("user/src/lib.rs", one.read("user/src/lib.rs"));
-    two.cargo("clean -p user").plain().ok();
-    two.cargo("build -p mac -p user").ok().outcome("user", "hit");
-    two.cargo("run").same();
-    two.nothing_to_do("build");
-}
-
 /// A56, B4: builds with kache switched off (by variable, by no wrapper at all) in between.
 #[test]
 fn kache_switched_off_in_between() {

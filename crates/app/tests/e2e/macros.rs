@@ -208,6 +208,31 @@ fn a48_macro_leaves_a_file_behind() {
     }
 }
 
+/// A macro whose only compile here isn't stored is on record all the same: when its library has been cleaned away, what
+/// comes from the cache is news to those that were built with it.
+#[test]
+fn what_was_not_stored_is_on_record_too() {
+    let lab = lean_lab();
+    let one = macro_world(&lab, "one", "mac2::value!()");
+    let manifest = one.read("mac/Cargo.toml").replace("mac", "mac2").replace("proc-mac2ro", "proc-macro");
+    one.write("mac2/Cargo.toml", manifest + "[dependencies]\nmac = { path = \"../mac\" }\n");
+    let value = "#[proc_macro]\npub fn value(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n    \
+                 format!(\"{:?}\", \"2\").parse().unwrap()\n}\n";
+    one.write("mac2/src/lib.rs", value);
+    one.edit("Cargo.toml", "\"mac\"", "\"mac\", \"mac2\"");
+    one.edit("user/Cargo.toml", "mac = { path = \"../mac\" }", "mac2 = { path = \"../mac2\" }");
+    one.cargo("run").same();
+    let two = one.checkout("two");
+    two.write("mac2/src/lib.rs", value.replace("\"2\"", "mac::leave!()"));
+    let run = two.cargo("run").same();
+    assert!(run.one("mac2").not_stored.starts_with("outputs"), "{run}");
+    two.write("mac2/src/lib.rs", value);
+    two.cargo("clean -p mac2").plain().ok();
+    two.cargo("build -p mac -p mac2").ok().outcome("mac2", "hit");
+    two.cargo("run").same();
+    two.nothing_to_do("build");
+}
+
 /// What a macro prints while it expands is printed again from the cache, as a clean build prints it.
 #[test]
 fn macro_that_prints_to_standard_output() {
