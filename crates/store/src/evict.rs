@@ -250,11 +250,10 @@ impl<'a> Chosen<'a> {
         let why = vec![None; survey.entries.len()];
         let counted_bytes = survey.sizes().counted_bytes();
         let mut chosen = Self { survey, grace_s, why, needed_by, counted_bytes };
-        let orphans = survey.blobs.iter().filter(|(digest, _)| !chosen.needed_by.contains_key(digest));
-        let gone: u64 = orphans
-            .filter(|(_, blob)| blob.changed.age_s(survey.now) >= grace_s)
-            .map(|(digest, _)| chosen.counted_size(digest))
-            .sum();
+        // Orphans that are too young to go now are as good as gone: an earlier sweep has evicted their entries, or they go
+        // with the next one. If they counted, each sweep until then would evict more, and free nothing.
+        let orphans = survey.blobs.keys().filter(|digest| !chosen.needed_by.contains_key(digest));
+        let gone: u64 = orphans.map(|digest| chosen.counted_size(digest)).sum();
         chosen.counted_bytes -= gone;
         chosen
     }

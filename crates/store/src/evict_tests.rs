@@ -206,6 +206,22 @@ fn orphans_go_after_the_period_of_grace() {
 }
 
 #[test]
+fn what_is_about_to_be_free_is_not_freed_again() {
+    // Blobs change when a target directory that held them goes, so they may be younger than their entries' last use.
+    let young = |mut survey: Survey| {
+        survey.blobs.values_mut().for_each(|blob| blob.changed = ago(30));
+        survey
+    };
+    let blobs = [("1", 100, StoreOnly), ("2", 100, StoreOnly), ("3", 100, StoreOnly)];
+    let entries: [(&str, i64, &[&str]); 3] =
+        [("a", 3 * HOUR_S, &["1"]), ("b", 2 * HOUR_S, &["2"]), ("c", HOUR_S, &["3"])];
+    let first = plan(&young(survey(&entries, &blobs)), &limit(250));
+    assert_eq!((evicted(&first), first.blobs.len()), (vec![("a", Why::OverLimit)], 0));
+    let second = plan(&young(survey(&entries[1..], &blobs)), &limit(250));
+    assert_eq!((evicted(&second), second.blobs.len()), (vec![], 0));
+}
+
+#[test]
 fn strays_go_by_their_age() {
     let file = |path: &str, age_s| SurveyedFile { path: path.into(), size: 1, changed: ago(age_s) };
     let mut survey = survey(&[("kept", 0, &[])], &[]);
