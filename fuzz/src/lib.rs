@@ -20,12 +20,13 @@ use kache_core::record::{RECORDS_MAX, RecordSet};
 use kache_core::remap::{self, Adjustments};
 use kache_core::remote::build::BuildManifest;
 use kache_core::remote::keys::{CrateDir, Keys, Label};
-use kache_core::remote::manifest::{BLOBS_MAX, Manifest, ManifestError};
+use kache_core::remote::manifest::{BLOBS_MAX, Manifest, ManifestError, Pack, Signed};
 use kache_core::remote::member::Member;
 use kache_core::remote::records;
+use kache_core::remote::shared::{self, About, Head, Part};
 use kache_core::scan::{Scanner, only_locates};
 use kache_core::seeding::locked_packages;
-use kache_core::snapshot::Snapshot;
+use kache_core::snapshot::{Header, Snapshot};
 use kache_core::unit::Unit;
 use kache_core::{archive, diagnostics, link_report, printable, quantity};
 
@@ -52,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     ("quantity", quantity),
     ("record", record),
     ("remote_records", remote_records),
+    ("shared", shared),
     ("snapshot", snapshot),
 ];
 
@@ -287,6 +289,32 @@ pub fn remote_records(data: &[u8]) {
     assert_eq!(mine.records, before.records, "a second time there is nothing new");
     let again = RecordSet::decode(&mine.encode()).expect("what is encoded can be decoded");
     assert_eq!(again.records, mine.records);
+}
+
+/// Snapshots as the bucket has them: as they come, and as the payload of a head that fits, below checksums that blind
+/// bytes would never get right.
+pub fn shared(data: &[u8]) {
+    let nobodys = Digest::of(b"nobody's");
+    let manifest_key = "host".parse().expect("a label");
+    let mut about =
+        About { manifest_key, lockfile: nobodys, compiler: nobodys, cargo_home: "/cargo".to_owned() };
+    let _ = Head::decode(data, &about);
+    let Ok(header) = Header::decode(data) else { return };
+    about.lockfile = header.lock;
+    about.compiler = header.compiler.unwrap_or(nobodys);
+    about.cargo_home = header.cargo_home;
+    let size = data.len() as u64;
+    let pack = Pack { digest: Digest::of(data), size, unpacked_size: size };
+    let head = Head::new(&about, pack, vec![Part { context: header.context, size }]);
+    let object = head.encode(data);
+    let Ok((again, payload)) = Head::decode(&object, &about) else { return };
+    assert_eq!((again.signed_bytes(), payload), (head.signed_bytes(), data));
+    if let Ok(snapshots) = again.split(payload, &about, 1000) {
+        assert!(snapshots.iter().flat_map(|snapshot| &snapshot.units).all(|unit| unit.seen_s <= 1000));
+        let joined = shared::join(snapshots.clone(), snapshots);
+        let (bytes, parts) = shared::payload(&joined).expect("no more than there was");
+        assert_eq!(parts.iter().map(|part| part.size).sum::<u64>(), bytes.len() as u64);
+    }
 }
 
 /// Snapshots of dependencies.

@@ -14,6 +14,7 @@ mod monitor;
 mod purge;
 mod report;
 mod save_manifest;
+mod seeds;
 mod snapshot;
 mod stats;
 mod sums;

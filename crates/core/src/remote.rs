@@ -9,4 +9,5 @@ pub mod member;
 pub mod origin;
 pub mod records;
 pub mod secrets;
+pub mod shared;
 pub mod used;

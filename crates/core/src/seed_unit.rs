@@ -228,6 +228,18 @@ impl SeedUnit {
         matches!(self.made, Made::Run { .. })
     }
 
+    /// Contents of the files in its `OUT_DIR`.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let tree = match &self.made {
+            Made::Run { tree, .. } => tree.as_slice(),
+            Made::Compile { .. } => &[],
+        };
+        tree.iter().filter_map(|node| match &node.kind {
+            NodeKind::File { blob, .. } => Some(*blob),
+            NodeKind::Dir { .. } | NodeKind::Link { .. } => None,
+        })
+    }
+
     /// The newest time that placing the unit sets, in nanoseconds since 1970.
     pub fn newest_ns(&self) -> i64 {
         let files = self.files.iter().map(|file| file.mtime_ns);

@@ -96,7 +96,7 @@ impl fmt::Display for Unseeded {
             Unseeded::PathInOutput(dir) => write!(f, "an output names {dir}"),
             Unseeded::NamesWorkspace(what) => write!(f, "its build script's {what} names the workspace"),
             Unseeded::OutDir(what) => write!(f, "{what} in its OUT_DIR can't be kept"),
-            Unseeded::EntryGone => f.write_str("its entry was evicted"),
+            Unseeded::EntryGone => f.write_str("its entry is not in the store"),
             Unseeded::Native(what) => write!(f, "{what} is not what it was when the build script ran"),
             Unseeded::Dependency(what) => write!(f, "its dependency {what} is not seeded"),
             Unseeded::Rebuilt(what) => write!(f, "its dependency {what} was built again since"),

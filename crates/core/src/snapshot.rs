@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! header newline (unit newline)*           each line one JSON object
-//! header = {"version":3,"context":…,"lock":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
+//! header = {"version":3,"context":…,"lock":…,"compiler":…,"cargo_home":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
 //! unit   = {"profile":"debug","dir":"serde-1a2b","name":"lib-serde","hash":"0011223344556677","deps":[…],…}
 //! ```
 //! At most [`SNAPSHOT_BYTES_MAX`] bytes, [`UNITS_MAX`] units; another version is ignored. Every path in it is checked
@@ -48,6 +48,12 @@ pub struct Header {
     pub context: Digest,
     /// The lockfile's content.
     pub lock: Digest,
+    /// Identity of the compiler for the host. The context covers it; a snapshot that is shared is found by it.
+    #[serde(default)]
+    pub compiler: Option<Digest>,
+    /// Cargo's home, likewise.
+    #[serde(default)]
+    pub cargo_home: String,
     /// `name version` of every package that the lockfile names.
     #[serde(default)]
     pub packages: BTreeSet<String>,
@@ -103,6 +109,8 @@ impl Header {
             version: VERSION,
             context,
             lock,
+            compiler: None,
+            cargo_home: String::new(),
             packages: BTreeSet::new(),
             tools: BTreeMap::new(),
             recorded_s: 0,

@@ -1,4 +1,4 @@
-//! Moves entries, input records and build manifests between the store and a bucket, in the order that keeps both
+//! Moves entries, input records, build manifests and snapshots between the store and a bucket, in the order that keeps both
 //! whole: pack before manifest, manifest before input records. `kache sync`, `kache save-manifest` and the daemon all
 //! go through here. Does not decide what is worth moving.
 
@@ -8,6 +8,7 @@ mod inputs;
 mod listing;
 mod push;
 mod retry;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ pub use fetch::Fetched;
 pub use listing::Listed;
 pub use push::{Kept, Pushed};
 use retry::Pace;
+pub use snapshots::{Saved, entries_of};
 
 use crate::pack::{PackError, UnpackError};
 use crate::remote::{Fault, Remote, RemoteError};
@@ -127,6 +129,9 @@ pub enum Refusal {
     /// A build manifest.
     #[error(transparent)]
     Build(#[from] kache_core::remote::build::BuildError),
+    /// Snapshots.
+    #[error(transparent)]
+    Snapshots(#[from] kache_core::remote::shared::SharedError),
     /// A listing.
     #[error("the listing doesn't advance")]
     Listing,
@@ -251,6 +256,9 @@ fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
 #[cfg(test)]
 #[path = "transfer/foreign_tests.rs"]
 mod foreign_tests;
+#[cfg(test)]
+#[path = "transfer/snapshots_tests.rs"]
+mod snapshots_tests;
 #[cfg(test)]
 #[path = "transfer/tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Whose entries are believed: signs manifests with a key of this machine and checks signatures against the keys that
+//! Whose entries and snapshots are believed: signs manifests with a key of this machine and checks signatures against the keys that
 //! the settings trust. Knows nothing about buckets.
 //!
 //! Keys are Ed25519 in the forms that OpenSSL writes: `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`,
@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use kache_core::remote::manifest::{Manifest, SIGNATURES_MAX, Signature};
+use kache_core::remote::manifest::{SIGNATURES_MAX, Signature, Signed};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 /// What stands before the 32 bytes of a private key (PKCS #8).
@@ -79,20 +79,21 @@ impl Trust {
     }
 
     /// Signs a manifest, where there is a key to sign with.
-    pub fn sign(&self, manifest: &mut Manifest) {
+    pub fn sign(&self, manifest: &mut impl Signed) {
         let Some(pair) = &self.signing else { return };
         let key = hex(pair.public_key().as_ref());
         let signature = hex(pair.sign(&manifest.signed_bytes()).as_ref());
-        manifest.signatures.retain(|other| other.key != key);
-        manifest.signatures.truncate(SIGNATURES_MAX - 1);
-        manifest.signatures.push(Signature { key, signature });
+        let signatures = manifest.signatures_mut();
+        signatures.retain(|other| other.key != key);
+        signatures.truncate(SIGNATURES_MAX - 1);
+        signatures.push(Signature { key, signature });
     }
 
     /// Whether a manifest may be used.
     ///
     /// # Errors
     /// When trusted keys are set and none of them signed it.
-    pub fn judge(&self, manifest: &Manifest) -> Result<(), Untrusted> {
+    pub fn judge(&self, manifest: &impl Signed) -> Result<(), Untrusted> {
         if self.trusted.is_empty() {
             return Ok(());
         }
@@ -109,7 +110,7 @@ impl Trust {
     ///
     /// # Errors
     /// When it should be written anew.
-    pub fn would_keep(&self, manifest: &Manifest) -> Result<(), Untrusted> {
+    pub fn would_keep(&self, manifest: &impl Signed) -> Result<(), Untrusted> {
         if !self.is_particular() {
             return Ok(());
         }
@@ -119,11 +120,11 @@ impl Trust {
         self.check(manifest, &accepted)
     }
 
-    fn check(&self, manifest: &Manifest, accepted: &[[u8; 32]]) -> Result<(), Untrusted> {
+    fn check(&self, manifest: &impl Signed, accepted: &[[u8; 32]]) -> Result<(), Untrusted> {
         let message = manifest.signed_bytes();
         let mut verdict =
-            if manifest.signatures.is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
-        for Signature { key, signature } in &manifest.signatures {
+            if manifest.signatures().is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
+        for Signature { key, signature } in manifest.signatures() {
             let Some(key) = unhex(key).filter(|key| accepted.iter().any(|trusted| trusted[..] == key[..]))
             else {
                 continue;
@@ -184,7 +185,7 @@ mod tests {
     use kache_core::digest::Digest;
     use kache_core::entry::{Entry, Evidence};
     use kache_core::key::{EntryKey, UnitKey};
-    use kache_core::remote::manifest::Pack;
+    use kache_core::remote::manifest::{Manifest, Pack};
 
     // Written by OpenSSL.
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\n\

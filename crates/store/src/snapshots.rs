@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::snapshot::{Header, SNAPSHOT_BYTES_MAX, Snapshot};
@@ -17,6 +18,8 @@ use crate::layout::Store;
 
 /// Longest first line that is read, in bytes.
 const HEADER_BYTES_MAX: u64 = 8 << 20;
+/// How long others are waited for that write snapshots.
+const JOIN_WAIT: Duration = Duration::from_secs(30);
 /// A snapshot's last use is noted no more often than this, in seconds.
 const TOUCH_EVERY_S: i64 = 3600;
 
@@ -79,25 +82,27 @@ impl Store {
         )
     }
 
-    /// A snapshot in the form in which it travels, which is the form in which it is kept: what `kache save-manifest`
-    /// publishes beside the entries that [`Snapshot::entries`] names. `None` when there is none.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
-    pub fn export_snapshot(&self, context: &Digest, lock: &Digest) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.snapshot(context, lock)?.map(|snapshot| snapshot.encode()))
+    /// The snapshots of a lockfile, whatever their context, the one that was of use last first.
+    pub fn snapshots_of(&self, lock: &Digest) -> Vec<Snapshot> {
+        let entries = fs::read_dir(self.snapshots_dir()).into_iter().flatten().flatten();
+        let contexts = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok());
+        let mut found: Vec<(FileTime, Digest)> = contexts
+            .filter_map(|context| {
+                let meta = fs::metadata(self.snapshot_path(&context, lock)).ok()?;
+                Some((FileTime::modified(&meta), context))
+            })
+            .collect();
+        found.sort_by_key(|(used, context)| (std::cmp::Reverse(*used), *context));
+        found.into_iter().filter_map(|(_, context)| self.snapshot(&context, lock).ok().flatten()).collect()
     }
 
-    /// Takes a snapshot in that was exported elsewhere, with what is known here of the same context and lockfile;
-    /// `None` for bytes that are none. Its entries may come before or after: a unit without its entry is not seeded.
+    /// Takes a snapshot in that comes from elsewhere, with what is known here of the same context and lockfile. Its
+    /// entries may come before or after: a unit without its entry is not seeded. Returns how many units there are now.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn import_snapshot(&self, bytes: &[u8]) -> Result<Option<Snapshot>, Error> {
-        if bytes.len() as u64 > SNAPSHOT_BYTES_MAX {
-            return Ok(None);
-        }
-        let Ok(foreign) = Snapshot::decode(bytes) else { return Ok(None) };
+    pub fn join_snapshot(&self, foreign: Snapshot) -> Result<usize, Error> {
+        let _one_at_a_time = self.lock_snapshots(JOIN_WAIT)?;
         let snapshot = match self.snapshot(&foreign.header.context, &foreign.header.lock)? {
             None => foreign,
             // What this machine has built itself is known to fit it.
@@ -107,7 +112,7 @@ impl Store {
             }
         };
         self.put_snapshot(&snapshot)?;
-        Ok(Some(snapshot))
+        Ok(snapshot.units.len())
     }
 
     pub(crate) fn snapshots_dir(&self) -> PathBuf {

@@ -61,21 +61,27 @@ fn what_is_not_a_snapshot_of_this_name_is_none() {
 }
 
 #[test]
-fn a_snapshot_travels_and_joins_what_is_there() {
-    let (here, there) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
-    let (here, there) = (Store::open(here.path()).expect("open"), Store::open(there.path()).expect("open"));
+fn a_snapshot_from_elsewhere_joins_what_is_there() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let store = Store::open(dir.path()).expect("open");
     let lock = Digest::of(b"one");
-    assert_eq!(here.export_snapshot(&context(), &lock).expect("readable"), None);
-    here.put_snapshot(&snapshot("one", &["a", "b"])).expect("put");
-    let bytes = here.export_snapshot(&context(), &lock).expect("readable").expect("there");
-    assert_eq!(there.import_snapshot(&bytes).expect("written"), Some(snapshot("one", &["a", "b"])));
-    there.put_snapshot(&snapshot("one", &["b", "c"])).expect("put");
-    let joined = there.import_snapshot(&bytes).expect("written").expect("a snapshot");
+    assert!(store.snapshots_of(&lock).is_empty());
+    assert_eq!(store.join_snapshot(snapshot("one", &["a", "b"])).expect("written"), 2);
+    assert_eq!(store.snapshots_of(&lock), [snapshot("one", &["a", "b"])]);
+    store.put_snapshot(&snapshot("one", &["b", "c"])).expect("put");
+    assert_eq!(store.join_snapshot(snapshot("one", &["a", "b"])).expect("written"), 3);
+    let joined = store.snapshot(&context(), &lock).expect("readable").expect("there");
     let names: std::collections::BTreeSet<_> =
         joined.units.iter().map(|unit| unit.package_dir.as_str()).collect();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert_eq!(there.snapshot(&context(), &lock).expect("readable"), Some(joined));
-    assert_eq!(there.import_snapshot(b"{}\n").expect("nothing to write"), None);
+    // Another context of the same lockfile, of use earlier.
+    let mut other = snapshot("one", &["d"]);
+    other.header.context = Digest::of(b"other");
+    store.join_snapshot(other.clone()).expect("written");
+    let path = store.snapshot_path(&other.header.context, &lock);
+    fs::File::open(path).expect("open").set_modified(std::time::UNIX_EPOCH).expect("date");
+    assert_eq!(store.snapshots_of(&lock), [joined, other]);
+    assert!(store.snapshots_of(&Digest::of(b"two")).is_empty());
 }
 
 #[test]

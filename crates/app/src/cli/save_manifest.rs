@@ -11,6 +11,7 @@ use kache_core::remote::origin;
 use kache_service::setup::block_on;
 use kache_store::Store;
 
+use super::seeds;
 use super::sync::build_place;
 use super::workspace::{Compilers, Workspace};
 use super::{now_ms, settings, transfers};
@@ -26,7 +27,10 @@ Examples:
 
 The latest result of each unit that builds in this workspace used is added to what is recorded in the remote, under the \
 digest of Cargo.lock and the identity of the compiler: jobs that build other profiles add theirs. With a namespace it is \
-also written as an object of its own, which nobody else's builds share.")]
+also written as an object of its own, which nobody else's builds share.
+
+Where seeding is on, what the dependencies left in target directories is saved as well, results of build scripts \
+included: machines with the same CARGO_HOME pull it, and start with their dependencies in place.")]
 pub struct Args {
     /// Name of the build manifest; the host's target triple when not given
     #[arg(long, value_name = "KEY")]
@@ -83,6 +87,9 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
     for name in names {
         let noun = if count == 1 { "unit" } else { "units" };
         ui.status(&format!("Saved {count} {noun} as {name}."));
+    }
+    if let Some(about) = seeds::about(settings, &place, &workspace, &compilers) {
+        seeds::save(&transfer, settings, &about, ui).await?;
     }
     Ok(Status::Done)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use kache_core::config::{Remote, Settings};
 use kache_core::quantity::format_size;
 use kache_core::remote::keys::Label;
+use kache_core::remote::shared::About;
 use kache_service::setup::block_on;
 use kache_service::sync;
 use kache_service::transfer::{BuildPlace, Transfer, TransferError};
@@ -18,8 +19,8 @@ use kache_store::Store;
 use serde::Serialize;
 use serde_json::json;
 
-use super::transfers;
 use super::workspace::{Compilers, Workspace};
+use super::{seeds, transfers};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
@@ -35,8 +36,10 @@ Examples:
   kache sync --pull --json     counts for scripts
 
 A pull takes what `kache save-manifest` recorded for this Cargo.lock and compiler; without that it lists the manifests \
-of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Run it again to go on \
-after a failure. Exit code 1 when a transfer failed.")]
+of each package in Cargo.lock. Entries of other compilers or versions are left where they are. Where seeding is on, \
+what `save-manifest` saved of the dependencies comes, too, but not with `--all`: in a fresh target directory they are then \
+in place, and Cargo runs neither compilers nor build scripts for them. That takes the same CARGO_HOME, and the sources \
+(`cargo fetch --locked`). Run it again to go on after a failure. Exit code 1 when a transfer failed.")]
 pub struct Args {
     /// Only from the remote into the store
     #[arg(long)]
@@ -74,6 +77,7 @@ enum Mode {
 /// Everything that both directions need.
 struct Sync<'a> {
     transfer: Transfer,
+    settings: &'a Settings,
     store: &'a Store,
     /// The workspace and its compilers; `None` for everything.
     scope: Option<(Workspace, Compilers<'a>)>,
@@ -102,7 +106,7 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
     let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Really };
     let there = settings.remote().map(Remote::describe).unwrap_or_default();
-    let sync = Sync { transfer, store, scope, concurrency, there, mode, ui };
+    let sync = Sync { transfer, settings, store, scope, concurrency, there, mode, ui };
     let both = args.pull == args.push;
     let mut trouble = Trouble::default();
     let (mut pulled, mut pushed) = (None, None);
@@ -156,6 +160,8 @@ struct Moved {
     known: usize,
     /// Entries that a saved build names and the remote doesn't have.
     absent: usize,
+    /// Units of dependencies that a fresh target directory will have in place before Cargo looks.
+    snapshot_units: usize,
     /// Entries that stay on this machine, by the reason.
     kept: BTreeMap<String, usize>,
 }
@@ -165,6 +171,12 @@ impl Sync<'_> {
     fn place(&self, args: &Args) -> Result<Option<BuildPlace>, CliError> {
         let Some((_, compilers)) = &self.scope else { return Ok(None) };
         build_place(args.manifest_key.as_ref(), args.namespace.as_ref(), compilers).map(Some)
+    }
+
+    /// What the snapshots of the build manifest at `place` are about.
+    fn about(&self, place: Option<&BuildPlace>) -> Option<About> {
+        let (workspace, compilers) = self.scope.as_ref()?;
+        seeds::about(self.settings, place?, workspace, compilers)
     }
 }
 

@@ -69,6 +69,12 @@ impl Workspace {
         let root = self.root.to_string_lossy();
         let mut used = Used::new(&root, self.lockfile.as_ref());
         store.events(None).for_each(|event| used.add(&event));
+        // What is in place before Cargo looks, no build asks for.
+        for unit in store.snapshots_of(&self.lock_digest()).iter().flat_map(|snapshot| &snapshot.units) {
+            if let Some(entry) = store.peek_entry(&unit.entry()).ok().flatten().filter(|_| !unit.is_run()) {
+                used.add_seeded(unit.entry(), &entry, unit.seen_s.saturating_mul(1000));
+            }
+        }
         used.latest(|key, unit| {
             let entry = store.peek_entry(key).ok()??;
             let fields = store.evidence(key).ok()??.unit_fields;

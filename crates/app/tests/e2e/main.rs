@@ -31,6 +31,7 @@ mod scripted;
 mod seeding;
 mod seeding_doubts;
 mod seeding_hidden;
+mod seeding_remote;
 mod seeding_stories;
 mod support;
 mod tampered;

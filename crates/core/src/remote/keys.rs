@@ -6,6 +6,7 @@
 //! {prefix}/v3/inputs/{crate}/{unit_key}.json         names of what a unit's compiles read
 //! {prefix}/_manifests/{manifest_key}.json            what builds needed, by lockfile
 //! {prefix}/_manifests/v3/{namespace}/shards/{hash}.json
+//! {prefix}/_manifests/snapshots/{hash}               what dependencies left in target directories, see `shared`
 //! ```
 //! `{crate}` is the package's name written as a crate name (`-` becomes `_`), so that its library, build script and
 //! binaries lie together and one listing per package of a lockfile finds them all. A compile outside of any package
@@ -125,6 +126,11 @@ impl Keys {
         format!("{}/_manifests/v3/{namespace}/shards/{hash}.json", self.prefix)
     }
 
+    /// The snapshots about something, see [`super::shared::About::hash`].
+    pub fn snapshots(&self, hash: &Digest) -> String {
+        format!("{}/_manifests/snapshots/{hash}", self.prefix)
+    }
+
     /// An object that shows whether writing works: written by whoever asks, read back, and left there.
     pub fn scratch(&self) -> String {
         format!("{}/v3/doctor.txt", self.prefix)
@@ -163,6 +169,7 @@ mod tests {
                 keys.shard(&label("main"), &entry.0),
                 format!("artifacts/_manifests/v3/main/shards/{entry}.json"),
             ),
+            (keys.snapshots(&entry.0), format!("artifacts/_manifests/snapshots/{entry}")),
         ] {
             assert_eq!(name, expected);
         }

@@ -28,7 +28,7 @@ pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 /// Most that a pack may grow when it is unpacked; real outputs stay below 100 even where they are mostly zeros.
 pub const RATIO_MAX: u64 = 1000;
 /// Below this an unpacked size is never suspicious, in bytes.
-const RATIO_FREE_BYTES: u64 = 1 << 20;
+pub(crate) const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Most blobs of one entry.
 pub const BLOBS_MAX: usize = 4096;
 /// Most signatures that are looked at.
@@ -61,6 +61,17 @@ pub struct Signature {
     pub key: String,
     /// The signature, in hexadecimal.
     pub signature: String,
+}
+
+/// What somebody can vouch for.
+pub trait Signed {
+    /// The bytes that a signature is over: a label of the kind, and everything but the signatures, in the order of the
+    /// form.
+    fn signed_bytes(&self) -> Vec<u8>;
+    /// The signatures.
+    fn signatures(&self) -> &[Signature];
+    /// The same, to change them.
+    fn signatures_mut(&mut self) -> &mut Vec<Signature>;
 }
 
 /// What a pack is.
@@ -203,11 +214,20 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
 
-    /// The bytes that a signature is over: a label, and everything but the signatures, in the order of the form.
-    pub fn signed_bytes(&self) -> Vec<u8> {
+impl Signed for Manifest {
+    fn signed_bytes(&self) -> Vec<u8> {
         let unsigned = Manifest { signatures: Vec::new(), ..self.clone() };
         [b"kache manifest 1\n".as_slice(), &unsigned.encode()].concat()
+    }
+
+    fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+
+    fn signatures_mut(&mut self) -> &mut Vec<Signature> {
+        &mut self.signatures
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::build::BuildUnit;
 use super::fit::{Kind, Shape};
 use super::manifest::profile_of;
+use crate::entry::Entry;
 use crate::event::Event;
 use crate::key::{EntryKey, Field, KeyWriter, UnitKey};
 use crate::lockfile::Lockfile;
@@ -34,6 +35,21 @@ impl<'a> Used<'a> {
     /// For builds that were started in the directory `root` or below it, of packages that are in `lockfile`.
     pub fn new(root: &'a str, lockfile: Option<&'a Lockfile>) -> Self {
         Self { root: root.trim_end_matches('/'), lockfile, seen: BTreeMap::new() }
+    }
+
+    /// Takes an entry into account that was in place before a build asked for anything.
+    pub fn add_seeded(&mut self, key: EntryKey, entry: &Entry, at_ms: u64) {
+        let unit = BuildUnit {
+            crate_name: entry.crate_name.clone(),
+            package: entry.package.clone(),
+            package_version: entry.package_version.clone(),
+            unit_key: entry.unit,
+            entry_key: key,
+            kind: None,
+            slot: String::new(),
+        };
+        let latest = self.seen.entry(key).or_insert((0, unit));
+        latest.0 = latest.0.max(at_ms);
     }
 
     /// Takes an event into account.

@@ -1,7 +1,7 @@
 //! Whether a unit of a snapshot is what Cargo would get here if it made it: everything that Cargo takes for granted, and
 //! what would have Cargo run a script in a directory that isn't empty. Each thing is looked at once. Places nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use kache_core::config::Settings;
@@ -180,6 +180,10 @@ impl<'a> Judge<'a> {
         let links = |kind: OutputKind| matches!(kind, OutputKind::BuildScript | OutputKind::Linked);
         if !self.settings.cache_executables.value && entry.outputs.iter().any(|output| links(output.kind)) {
             return Err(Unseeded::Refused("cache.cache_executables is off".to_owned()));
+        }
+        let blobs: BTreeSet<Digest> = entry.blobs().collect();
+        if !unit.blobs().all(|blob| blobs.contains(&blob)) {
+            return Err(Unseeded::Refused("its OUT_DIR holds what its entry doesn't".to_owned()));
         }
         self.entries.insert(unit.place(), entry);
         Ok(())

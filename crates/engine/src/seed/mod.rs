@@ -13,6 +13,7 @@ mod local;
 mod mentions;
 mod named;
 mod parent;
+mod pending;
 mod place;
 mod record;
 mod runs;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
-use kache_core::invocation::is_rustc;
+use kache_core::invocation::{Env, is_rustc};
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
@@ -48,6 +49,7 @@ use place::Declined;
 use stamps::Tree;
 use surroundings::Surroundings;
 
+pub use pending::wait_for_recorders;
 pub use record::Recorded;
 
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
@@ -58,6 +60,12 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 const BUSY_MAX: Duration = Duration::from_secs(600);
 /// Snapshots with another lockfile that are looked at, newest first.
 const NEAREST_MAX: usize = 16;
+
+/// Cargo's home, as a Cargo that is started in this process's environment has it.
+pub fn cargo_home() -> Option<String> {
+    let env = Env::new(std::env::vars_os());
+    crate::world::cargo_home(&env).filter(|home| home.starts_with('/'))
+}
 
 /// Whether the wrapper is asked for the compiler's version: `rustc -vV`, with clippy-driver in front or not.
 fn asked_compiler(argv: &[OsString]) -> Option<&OsStr> {
@@ -145,7 +153,7 @@ fn seed(
             Err(why) => return Outcomes::Declined(why),
         };
     let ahead = ahead.filter(|ahead| ahead.lockfile == around.lockfile);
-    let Some(ahead) = ahead.or_else(|| Ahead::new(store, &context, around.lockfile.clone())) else {
+    let Some(ahead) = ahead.or_else(|| Ahead::new(store, &context, parent, around.lockfile.clone())) else {
         return Outcomes::NothingToDo;
     };
     let mut judge = Judge::new(store, &around, (settings, &parent.seen), &session.id, &ahead.snapshot);
@@ -177,15 +185,16 @@ struct Ahead {
 impl Ahead {
     /// By the lockfile where it most probably is.
     fn of(store: &Store, context: &Digest, parent: &Parent) -> Option<Self> {
-        Self::new(store, context, surroundings::lockfile(parent.probable_workspace()?)?)
+        Self::new(store, context, parent, surroundings::lockfile(parent.probable_workspace()?)?)
     }
 
-    fn new(store: &Store, context: &Digest, lockfile: String) -> Option<Self> {
+    fn new(store: &Store, context: &Digest, parent: &Parent, lockfile: String) -> Option<Self> {
         let snapshot = nearest(store, context, &lockfile)?;
         let locked = locked_packages(&lockfile);
         let wanted = snapshot.units.iter().filter(|unit| locked.get(&unit.package) == Some(&unit.locked));
         let dirs: BTreeSet<String> = wanted.map(|unit| unit.package_dir.clone()).collect();
-        let sources = stamps::packages(&dirs.into_iter().collect::<Vec<_>>());
+        let dirs: Vec<String> = dirs.into_iter().collect();
+        let sources = stamps::packages(&dirs, &parent.cargo_home()?);
         Some(Self { lockfile, snapshot, sources })
     }
 }

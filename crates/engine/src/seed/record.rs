@@ -116,6 +116,8 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     }
     pin(&mut read);
     let mut header = Header::new(around.context, around.lock());
+    header.compiler = Some(around.toolchain);
+    header.cargo_home.clone_from(&around.cargo_home);
     header.packages = locked.into_keys().collect();
     header.tools.insert(tools_id, tools);
     header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -2,7 +2,7 @@
 //! another. Local directories in texts become tokens and come back as the other directory's; binary files must not
 //! name them where it matters. Decides nothing about freshness.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::entry_key::{self, Rendering};
 use kache_core::event::Moved;
+use kache_core::invocation::Env;
 use kache_core::key::{EntryKey, KeyWriter, UnitKey};
 use kache_core::paths::{Root, Roots};
 use kache_core::plan::EPOCH_S;
@@ -27,6 +28,7 @@ use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use super::times::{mtime_ns, set_mtime_ns};
 use super::{mentions, stamps};
+use crate::macro_env;
 
 /// The name under which runs are listed, beside `build_script_build`.
 const CRATE_NAME: &str = "build_script_run";
@@ -47,6 +49,9 @@ pub struct Package<'a> {
     pub version: &'a str,
     /// Directory of its sources.
     pub dir: &'a str,
+    /// Names of variables that were set and that the script may have read: an entry whose script may have seen a
+    /// credential isn't shared.
+    pub variables: &'a [String],
 }
 
 /// Stores the run whose files are in `run_dir`; what it took in milliseconds comes with it.
@@ -87,6 +92,21 @@ pub fn store_run(
     let (output_ns, invoked_ns, asked, named) = (before.0, before.1, Vec::new(), BTreeMap::new());
     let made = Made::Run { entry, output_ns, invoked_ns, ended_ns, asked, tree, witnesses, named };
     Ok((made, took_ms))
+}
+
+/// Names of the variables that were set and that a run may have read: its program names them, or it asked Cargo to watch
+/// them.
+pub fn variables(
+    store: &Store,
+    env: &Env,
+    program: &Digest,
+    asked: &[(String, Option<String>)],
+) -> Result<Vec<String>, Unseeded> {
+    let named = macro_env::variables(store, env, &store.blob_path(program), program);
+    let named = named.ok_or(Unseeded::EntryGone)?;
+    let asked = asked.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.as_str());
+    let names: BTreeSet<&str> = named.iter().map(|(name, _)| *name).chain(asked).collect();
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Times of `output` and `invoked.timestamp`, in nanoseconds since 1970, and the inode of `output`.
@@ -232,7 +252,9 @@ fn publish(
     let record = InputRecord::default();
     let (unit, none) = (UnitKey(unit), Roots::default());
     let (key, entry_fields) = entry_key::derive(&unit, &record, &[], &none, &Rendering::default());
-    if store.peek_entry(&key).map_err(refused)?.is_some() {
+    let known = store.evidence(&key).map_err(refused)?.unwrap_or_default().macro_variables;
+    let is_told = package.variables.iter().all(|name| known.contains(name));
+    if is_told && store.peek_entry(&key).map_err(refused)?.is_some() {
         return Ok(key);
     }
     let text_of = |text: String| -> Result<Text, Unseeded> {
@@ -252,7 +274,9 @@ fn publish(
     entry.created_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     entry.boot = boot_id();
     let crate_name = entry.crate_name.clone();
-    let evidence = Evidence { crate_name, unit_fields, entry_fields, record, ..Evidence::default() };
+    let macro_variables = package.variables.to_vec();
+    let evidence =
+        Evidence { crate_name, unit_fields, entry_fields, record, macro_variables, ..Evidence::default() };
     store.publish(&key, &entry, &evidence).map_err(refused)?;
     Ok(key)
 }

@@ -25,6 +25,8 @@ pub struct Surroundings {
     pub context: Digest,
     /// The compiler, as Cargo names it.
     pub compiler: String,
+    /// Its identity, for the host.
+    pub toolchain: Digest,
     /// The lockfile's text.
     pub lockfile: String,
     /// Where Cargo builds.
@@ -110,7 +112,8 @@ impl Surroundings {
         let portable = shared.iter().filter(|_| settings.portable_paths.value);
         let key_roots = Roots::new(key_local.iter().chain(portable).cloned());
         let compiler = compiler.to_owned();
-        Ok(Self { context, compiler, lockfile, dirs, roots, key_roots, cargo_home })
+        let toolchain = toolchain.id;
+        Ok(Self { context, compiler, toolchain, lockfile, dirs, roots, key_roots, cargo_home })
     }
 
     /// Roots for what must be the same file for file wherever `CARGO_HOME` and toolchain are the same.

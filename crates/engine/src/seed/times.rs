@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file's modification time, in nanoseconds since 1970; `None` where there is no file.
@@ -40,4 +40,18 @@ pub fn newest_ns(path: &Path) -> Option<i64> {
         // What vanishes, or a link to nothing, Cargo leaves out.
         Some(newest.max(mtime_ns(entry.path()).unwrap_or(0)))
     })
+}
+
+/// Files of a compile that Cargo looks at, with their times: the newest, and that of the metadata.
+pub fn output_times(paths: &[PathBuf]) -> Option<(i64, i64)> {
+    let mut newest = i64::MIN;
+    let mut metadata = None;
+    for path in paths {
+        let ns = mtime_ns(path)?;
+        newest = newest.max(ns);
+        if path.extension().is_some_and(|extension| extension == "rmeta") {
+            metadata = Some(ns);
+        }
+    }
+    (newest != i64::MIN).then(|| (newest, metadata.unwrap_or(newest)))
 }

@@ -19,10 +19,10 @@ use kache_store::hashing::DigestMemo;
 use kache_store::ledger::Ledger;
 
 use super::fingerprints::{Fingerprint, Kind, Stamp};
-use super::runs::{Package, store_run};
+use super::runs::{self, Package, store_run};
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
-use super::times::{changed_ns, mtime_ns};
+use super::times::{changed_ns, mtime_ns, output_times};
 use super::{local, named, since};
 use crate::inputs::Observer;
 use crate::macro_env;
@@ -175,7 +175,8 @@ impl Reader<'_> {
         unit.locked.clone_from(locked.ok_or(Unseeded::Package)?);
         let dir = unit.package_dir.clone();
         let mut sources = self.sources.borrow_mut();
-        let tree = *sources.entry(dir).or_insert_with_key(|dir| stamps::package(Path::new(dir)));
+        let look = |dir: &String| stamps::package(Path::new(dir), &self.around.cargo_home);
+        let tree = *sources.entry(dir).or_insert_with_key(look);
         tree.ok_or_else(|| Unseeded::Sources(unit.package_dir.clone()))
     }
 
@@ -232,7 +233,8 @@ impl Reader<'_> {
         self.require_own(began_ns)?;
         self.tools_of(unit, began_ns)?;
         let (name, version) = script.package.split_once(' ').unwrap_or((&script.package, ""));
-        let package = Package { name, version, dir: &script.package_dir };
+        let variables = runs::variables(self.store, self.env, &script.program, &case.fingerprint.asked)?;
+        let package = Package { name, version, dir: &script.package_dir, variables: &variables };
         let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
         (unit.made, unit.took_ms) = store_run(self.store, &run_dir, &package, roots)?;
         self.witnesses(case, unit)?;
@@ -377,18 +379,4 @@ fn externs(evidence: &Evidence) -> Vec<(String, Digest)> {
         Some((field.name.trim_start_matches("extern ").to_owned(), digest.parse().ok()?))
     });
     digests.collect()
-}
-
-/// Files of a compile that Cargo looks at, with their times: the newest, and that of the metadata.
-fn output_times(paths: &[PathBuf]) -> Option<(i64, i64)> {
-    let mut newest = i64::MIN;
-    let mut metadata = None;
-    for path in paths {
-        let ns = mtime_ns(path)?;
-        newest = newest.max(ns);
-        if path.extension().is_some_and(|extension| extension == "rmeta") {
-            metadata = Some(ns);
-        }
-    }
-    (newest != i64::MIN).then(|| (newest, metadata.unwrap_or(newest)))
 }

@@ -10,7 +10,7 @@ use super::{Refusal, Transfer, TransferError, refuse};
 use crate::remote::{Body, Fault};
 
 /// How often what was written is read back and, where another machine's came in between, joined again.
-const ROUNDS_MAX: usize = 4;
+pub(super) const ROUNDS_MAX: usize = 4;
 
 /// Pages of a listing of shards that are looked through.
 const SHARD_PAGES_MAX: usize = 10;

@@ -10,9 +10,15 @@ use crate::pack::UnpackError;
 use crate::remote::memory::Request;
 use crate::testing::Machine;
 
-const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI";
-const OTHER_PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
-const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
+pub(super) const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVloQnLn0a0dviey3OFGKI";
+pub(super) const OTHER_PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
+pub(super) const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
+
+/// Of a machine that signs with this key and believes those.
+pub(super) fn policy(signing: Option<&str>, trusted: &[&str]) -> Policy {
+    let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
+    Policy { trust: Trust::new(signing, &trusted).expect("keys"), ..Policy::default() }
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_was_tampered_with_is_refused_and_replaced_by_the_next_push() {
@@ -87,10 +93,6 @@ async fn an_entry_under_another_key_is_refused_even_with_a_fitting_manifest() {
 #[tokio::test]
 async fn with_trusted_keys_only_signed_entries_are_used() {
     let bucket = bucket();
-    let policy = |signing: Option<&str>, trusted: &[&str]| {
-        let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();
-        Policy { trust: Trust::new(signing, &trusted).expect("keys"), ..Policy::default() }
-    };
     let (_pull_request, stored) = pushed(&bucket).await;
     let release = Machine::new(&bucket, policy(None, &[PUBLIC]));
     let error = release.transfer.fetch_entry(&stored.dir, &stored.key).await.expect_err("refused");

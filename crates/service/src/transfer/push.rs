@@ -104,7 +104,7 @@ impl Transfer {
         self.blocking(move |this| this.prepare_now(&key)).await?
     }
 
-    fn prepare_now(&self, key: &EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
+    pub(super) fn prepare_now(&self, key: &EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
         if self.policy.trust.is_mute() {
             return Ok(Err(Kept::Unsigned));
         }
@@ -199,7 +199,7 @@ impl Transfer {
 }
 
 /// An entry that may leave this machine.
-struct Ready {
+pub(super) struct Ready {
     dir: CrateDir,
     entry: Entry,
     evidence: Evidence,

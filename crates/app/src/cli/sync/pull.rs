@@ -1,14 +1,19 @@
 //! From the remote into the store: what a build manifest names, else what the listings of the lockfile's packages have
 //! for this compiler, else everything.
 
+use std::collections::BTreeSet;
+
 use kache_core::key::EntryKey;
 use kache_core::remote::build::Build;
 use kache_core::remote::fit::{Offer, Wanted as Wish};
 use kache_core::remote::keys::CrateDir;
+use kache_core::remote::manifest::Manifest;
+use kache_core::snapshot::Snapshot;
 use kache_service::sync::{self, Described, Wanted};
 use kache_service::transfer::{BuildPlace, Fetched, Listed};
 
 use super::{Done, Mode, Moved, Sync, Trouble, counted, entries};
+use crate::cli::seeds;
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
@@ -40,7 +45,8 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
         trouble.is_over = true;
         return Ok(Done { trouble, moved: Moved::default() });
     }
-    let plan = match recorded {
+    let snapshots = snapshots(sync, place, &mut trouble).await;
+    let mut plan = match recorded {
         Some(build) => {
             let named = named(sync, &build);
             let count = entries(named.len());
@@ -48,26 +54,62 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
             if sync.mode == Mode::Really {
                 Plan { wanted: named.into_iter().map(Wanted::Named).collect(), ..Plan::default() }
             } else {
-                describe(sync, named, &mut trouble).await
+                describe(sync, named, &mut trouble, |manifest| is_wanted(sync, manifest)).await
             }
         }
         None => {
             let found = list(sync, &mut trouble).await?;
-            describe(sync, found, &mut trouble).await
+            describe(sync, found, &mut trouble, |manifest| is_wanted(sync, manifest)).await
         }
     };
+    add_entries(sync, &mut plan, &snapshots, &mut trouble).await;
     let Plan { bytes, known, absent, .. } = plan;
-    let planned = Moved { entries: plan.wanted.len(), bytes, known, absent, ..Moved::default() };
+    let snapshot_units = seeds::count(&snapshots);
+    let planned =
+        Moved { entries: plan.wanted.len(), bytes, known, absent, snapshot_units, ..Moved::default() };
     if trouble.is_over {
-        return Ok(Done { trouble, moved: Moved { entries: 0, bytes: 0, ..planned } });
+        return Ok(Done { trouble, moved: Moved { entries: 0, bytes: 0, snapshot_units: 0, ..planned } });
     }
     if sync.mode == Mode::DryRun {
         let (what, there) = (counted(planned.entries, bytes), &sync.there);
         sync.ui.status(&format!("Would pull {what} from {there}; {known} are here already."));
+        if snapshot_units > 0 {
+            sync.ui.status(&format!(
+                "Would take over {snapshot_units} units of dependencies for fresh target directories."
+            ));
+        }
         return Ok(Done { trouble, moved: planned });
     }
-    let moved = fetch(sync, plan, &mut trouble).await;
+    let mut moved = fetch(sync, plan, &mut trouble).await;
+    if !snapshots.is_empty() {
+        moved.snapshot_units = seeds::take(&sync.transfer, snapshots, sync.ui).await?;
+    }
     Ok(Done { trouble, moved })
+}
+
+/// What machines have saved of the dependencies of this very build.
+async fn snapshots(sync: &Sync<'_>, place: Option<&BuildPlace>, trouble: &mut Trouble) -> Vec<Snapshot> {
+    let Some(about) = sync.about(place) else { return Vec::new() };
+    sync.transfer.find_snapshots(&about).await.unwrap_or_else(|error| {
+        trouble.add(sync.ui, error);
+        Vec::new()
+    })
+}
+
+/// Adds the entries that snapshots need to a plan. Among them are results of build scripts, which no compiler made.
+async fn add_entries(sync: &Sync<'_>, plan: &mut Plan, snapshots: &[Snapshot], trouble: &mut Trouble) {
+    let planned: BTreeSet<EntryKey> = plan.wanted.iter().map(Wanted::key).collect();
+    let mut more = seeds::wanted(&sync.transfer, snapshots);
+    more.retain(|listed| !planned.contains(&listed.key));
+    if sync.mode == Mode::Really {
+        plan.wanted.extend(more.into_iter().map(Wanted::Named));
+        return;
+    }
+    let more = describe(sync, more, trouble, |_| true).await;
+    plan.wanted.extend(more.wanted);
+    plan.bytes += more.bytes;
+    plan.known += more.known;
+    plan.absent += more.absent;
 }
 
 /// What a build needed, as far as it is for the compilers in use here.
@@ -111,7 +153,12 @@ async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> Result<Vec<Listed>, Cli
 }
 
 /// Fetches manifests of what isn't here and keeps what is of use here.
-async fn describe(sync: &Sync<'_>, listed: Vec<Listed>, trouble: &mut Trouble) -> Plan {
+async fn describe(
+    sync: &Sync<'_>,
+    listed: Vec<Listed>,
+    trouble: &mut Trouble,
+    is_of_use: impl Fn(&Manifest) -> bool,
+) -> Plan {
     let mut plan = Plan::default();
     let mut meter = Meter::new(sync.ui, "manifests", listed.len());
     let ended = sync::describe(&sync.transfer, listed, sync.concurrency, |_| meter.step(0)).await;
@@ -119,7 +166,7 @@ async fn describe(sync: &Sync<'_>, listed: Vec<Listed>, trouble: &mut Trouble) -
     for (listed, result) in ended {
         match result {
             Some(Ok(Described::There(manifest))) => {
-                if is_wanted(sync, &*manifest) {
+                if is_of_use(&manifest) {
                     plan.bytes += manifest.pack.size;
                     plan.wanted.push(Wanted::Described(listed.dir, manifest));
                 }
