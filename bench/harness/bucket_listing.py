@@ -24,7 +24,7 @@ def layout(prefix: str, namespace: str) -> dict[str, re.Pattern[str]]:
 
 
 def check(s3, bucket: str, prefix: str, namespace: str) -> dict[str, int]:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     objects = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
     found: dict[str, dict[tuple[str, ...], str]] = {}
     for name in objects:
@@ -53,7 +53,10 @@ def main() -> None:
     config = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required", response_checksum_validation="when_required")
     s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], region_name=os.environ["S3_REGION"], config=config)
     if sys.argv[1] == "make":
-        s3.create_bucket(Bucket=wanted["bucket"])
+        try:
+            s3.create_bucket(Bucket=wanted["bucket"])
+        except (s3.exceptions.BucketAlreadyExists, s3.exceptions.BucketAlreadyOwnedByYou):
+            pass  # Of an earlier run.
     else:
         print(json.dumps(check(s3, **wanted)))
 
