@@ -103,7 +103,8 @@ for program in "$disk"/target/debug/p?; do "$program"; done
 "$0" build -q
 du -sk "$disk/target" | cut -f 1
 cat "$disk"/cache/journal/*.jsonl 2>/dev/null || true
-umount "$disk"
+# A sweep may still be at it in the background.
+umount -l "$disk"
 "#;
 
 /// Where plain Cargo has room enough, so has kache, whose copies of programs would take as much again: it stops making
