@@ -85,6 +85,22 @@ fn a_fresh_machine_starts_with_its_dependencies_in_place() {
     built(&three.cargo("run")).all_hit();
 }
 
+/// Sources come with the build: Cargo asks for its compiler once before it fetches them, and once more after it.
+#[test]
+fn sources_that_come_with_the_build_are_in_time() {
+    let server = S3::start();
+    let lab = seeding_machine(&server);
+    let one = saved(&lab, SCRIPT);
+    become_another(&lab, "b");
+    let two = one.checkout("two");
+    fs::remove_dir_all(lab.root().join("cargo-home/git/checkouts")).expect("removed");
+    let said = ok(&two, "sync --pull");
+    assert!(said.contains("Sources of 3 packages are not here yet"), "{said}");
+    let run = built(&two.cargo("run"));
+    assert_eq!((seeded(&run), left_out(&run, "sources-changed")), ((4, 1), 5), "{run}");
+    assert_fresh(&run);
+}
+
 #[test]
 fn with_another_cargo_home_the_units_are_ordinary_hits() {
     let server = S3::start();
