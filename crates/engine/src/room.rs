@@ -15,6 +15,8 @@ use kache_store::sweep::Sweeping;
 
 /// Shortest time between two background sweeps.
 const SWEEP_PAUSE_S: u64 = 60;
+/// How often a compile that finds no room is run again.
+pub const ATTEMPTS: u32 = 3;
 /// As many times what is left to others anyway is freed where less is free: nobody knows how much the compile needs.
 const RESERVES: u64 = 4;
 /// How often another process's sweep is waited for, and how long each time.
@@ -54,7 +56,11 @@ pub fn make(store: &Store, out_dir: &Path) -> bool {
     let options = SweepOptions { room_bytes: wanted_bytes, grace: Duration::ZERO, ..SweepOptions::default() };
     for turn in 0..WAITS {
         match store.sweep(&options) {
-            Ok(Sweeping::Done(report)) => return turn > 0 || report.freed_bytes > 0,
+            // What others have freed or given back meanwhile is as good.
+            Ok(Sweeping::Done(report)) => {
+                let more = store.room().is_some_and(|now| now.free_bytes > room.free_bytes);
+                return turn > 0 || report.freed_bytes > 0 || more;
+            }
             Ok(Sweeping::Busy) => thread::sleep(WAIT),
             Err(error) => {
                 tracing::warn!(%error, "no room is made");
