@@ -22,13 +22,16 @@ const APART_MAX: usize = 4096;
 
 /// Looks for roots in bytes.
 pub struct Scanner {
-    automaton: Option<AhoCorasick>,
-    /// What each pattern says.
+    wholes: Option<AhoCorasick>,
+    /// The root that each of them is.
+    roots: Vec<Root>,
+    pieces: Option<AhoCorasick>,
+    /// What each piece says.
     signs: Vec<Vec<Sign>>,
     overlap_bytes: usize,
 }
 
-/// What a pattern says about a root.
+/// What a piece says about a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sign {
     root: Root,
@@ -37,8 +40,8 @@ struct Sign {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SignKind {
-    /// It is mentioned.
-    Enough,
+    /// The only one that the root has.
+    Only,
     /// A piece of it, and of no other root that isn't below it.
     Own,
     /// A piece of it and of others.
@@ -48,9 +51,10 @@ enum SignKind {
 impl Scanner {
     /// A scanner for `roots`. `others` are directories that may be mentioned freely.
     pub fn new(roots: &Roots, others: &[&str]) -> Self {
+        let mut wholes: BTreeMap<&[u8], Root> = BTreeMap::new();
         let mut patterns: BTreeMap<&[u8], Vec<Sign>> = BTreeMap::new();
         for (root, path) in roots.iter() {
-            patterns.entry(path.as_bytes()).or_default().push(Sign { root, kind: SignKind::Enough });
+            wholes.insert(path.as_bytes(), root);
             let is_in = |other: &str, piece: &[u8]| {
                 !other.starts_with(path) && memchr::memmem::find(other.as_bytes(), piece).is_some()
             };
@@ -61,21 +65,25 @@ impl Scanner {
             for piece in &pieces {
                 let is_own = !roots.iter().any(|(other, path)| other != root && is_in(path, piece));
                 let kind = match (is_own, pieces.len()) {
-                    (true, 1) => SignKind::Enough,
+                    (true, 1) => SignKind::Only,
                     (true, _) => SignKind::Own,
                     (false, _) => SignKind::Shared,
                 };
                 patterns.entry(piece).or_default().push(Sign { root, kind });
             }
         }
-        // Of several patterns that begin at one place the longest counts; later ones inside it are skipped, which
-        // is right for a root below another root and harmless for pieces.
-        let automaton =
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns.keys()).ok();
-        let overlap_bytes =
-            patterns.keys().map(|pattern| pattern.len()).max().unwrap_or(1).max(APART_MAX) - 1;
-        let signs: Vec<_> = patterns.into_values().collect();
-        Self { automaton: automaton.filter(|_| !signs.is_empty()), signs, overlap_bytes }
+        let longest = wholes.keys().map(|path| path.len()).max().unwrap_or(1);
+        // Of several roots that begin at one place the longest counts: one may be below another.
+        let automaton = |patterns: Vec<&[u8]>| {
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns).ok()
+        };
+        Self {
+            pieces: automaton(patterns.keys().copied().collect()).filter(|_| !patterns.is_empty()),
+            signs: patterns.into_values().collect(),
+            wholes: automaton(wholes.keys().copied().collect()).filter(|_| !wholes.is_empty()),
+            roots: wholes.into_values().collect(),
+            overlap_bytes: longest.max(APART_MAX) - 1,
+        }
     }
 
     /// How much of one piece of a file has to be looked at again together with the next, in bytes.
@@ -85,12 +93,30 @@ impl Scanner {
 
     /// The roots that `bytes` mention, in key order.
     pub fn mentions(&self, bytes: &[u8]) -> Vec<Root> {
-        let Some(automaton) = &self.automaton else { return Vec::new() };
+        self.mentions_where(bytes, |_| true)
+    }
+
+    /// As [`Scanner::mentions`], but a piece of a root only counts at offsets that `may_be_split` accepts: nothing takes
+    /// a path apart in debug information, so there pieces are those of other paths, of another checkout for instance.
+    pub fn mentions_where(&self, bytes: &[u8], may_be_split: impl Fn(usize) -> bool) -> Vec<Root> {
         let mut found: Vec<Root> = Vec::new();
+        let whole: Vec<_> = self.wholes.iter().flat_map(|automaton| automaton.find_iter(bytes)).collect();
+        for hit in &whole {
+            let root = self.roots[hit.pattern().as_usize()];
+            if !found.contains(&root) {
+                found.push(root);
+            }
+        }
         // Of each piece of a root the place where it was last.
         let mut pieces: Vec<(Sign, usize, usize)> = Vec::new();
-        for hit in automaton.find_iter(bytes) {
+        let mut whole = whole.iter().peekable();
+        for hit in self.pieces.iter().flat_map(|automaton| automaton.find_iter(bytes)) {
             let (pattern, at) = (hit.pattern().as_usize(), hit.start());
+            while whole.next_if(|root| root.end() <= at).is_some() {}
+            // What a root that is mentioned as a whole consists of says nothing about those above and below it.
+            if whole.peek().is_some_and(|root| root.start() <= at) || !may_be_split(at) {
+                continue;
+            }
             for sign in &self.signs[pattern] {
                 if found.contains(&sign.root) {
                     continue;
@@ -99,7 +125,7 @@ impl Scanner {
                     let is_own = sign.kind == SignKind::Own || other.kind == SignKind::Own;
                     other.root == sign.root && *of != pattern && is_own && at - there <= APART_MAX
                 };
-                if sign.kind == SignKind::Enough || pieces.iter().any(completes) {
+                if sign.kind == SignKind::Only || pieces.iter().any(completes) {
                     found.push(sign.root);
                     continue;
                 }
@@ -176,6 +202,11 @@ mod tests {
         assert_eq!(scanner.mentions(b"the project/ of others"), []);
         assert_eq!(scanner.mentions(b"mov 017/some,x; mov project/,y"), [Root::Target]);
         assert!(Scanner::new(&Roots::default(), &[]).mentions(b"x").is_empty());
+        // Where no path is taken apart, only whole ones count.
+        let pieces = b"mov 017/some,x; mov project/,y";
+        assert_eq!(scanner.mentions_where(pieces, |at| at < 20), []);
+        let whole = b"/srv/ci/builds/0017/some/team/a/project/target/debug";
+        assert_eq!(scanner.mentions_where(whole, |_| false), [Root::Target]);
     }
 
     #[test]

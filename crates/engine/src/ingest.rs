@@ -2,7 +2,7 @@
 //! proves which local paths are in the outputs, takes the files over. Every doubt is a reason not to store.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,8 +22,10 @@ use kache_store::clock::boot_id;
 use kache_store::fault::{self, Point};
 use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
+use object::read::ReadCache;
 
 use crate::compile::Compiled;
+use crate::elf;
 use crate::evidence;
 use crate::facts;
 use crate::inputs::Observer;
@@ -201,6 +203,9 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
         let failed =
             |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
         let mut file = fs::File::open(&output.path).map_err(failed)?;
+        let debug = elf::debug_ranges(&ReadCache::new(&file)).unwrap_or_default();
+        file.rewind().map_err(failed)?;
+        let mut read: u64 = 0;
         let mut bytes = vec![0u8; 1 << 20];
         let mut hasher = kache_store::hashing::Hasher::new();
         let mut kept = 0;
@@ -212,7 +217,12 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
             }
             hasher.update(&bytes[kept..kept + count]);
             let filled = kept + count;
-            for root in scanner.mentions(&bytes[..filled]) {
+            read += count as u64;
+            let is_debug = |at: usize| {
+                let at = read - (filled - at) as u64;
+                debug.iter().any(|range| range.contains(&at))
+            };
+            for root in scanner.mentions_where(&bytes[..filled], |at| !is_debug(at)) {
                 if !baked.contains(&root) {
                     baked.push(root);
                 }

@@ -11,6 +11,7 @@ pub mod seed;
 pub mod toolchain;
 
 mod compile;
+mod elf;
 mod evidence;
 mod facts;
 mod incremental;

@@ -5,7 +5,7 @@ use kache_testkit::{Project, Sandbox};
 
 use crate::fixtures::{c_build_script, user_world};
 use crate::support::Build::{Fails, Works};
-use crate::support::{Outcomes, lean_lab};
+use crate::support::{Outcomes, lab, lean_lab};
 
 const STATIC_FOO: &str = "println!(\"cargo:rustc-link-lib=static=foo\");";
 const CALLS_FOO: &str = "unsafe extern \"C\" { safe fn foo() -> i32; }\npub fn value() -> i32 { foo() }\n";
@@ -49,6 +49,22 @@ fn c_code_changes(p: &Project<'_>, args: &str, observe: impl Fn(&Project<'_>)) {
     p.cargo(args).same();
     observe(p);
     p.cargo("build").nothing_to_do();
+}
+
+/// A program's debug information names the directory in which a native archive was compiled, and that directory shares
+/// parts of its name with those of the checkouts: neither is the program's own directory in it, nor is that a doubt.
+#[test]
+fn debug_information_with_another_directory() {
+    let lab = lab();
+    let one = nat(&lab, "println!(\"cargo:rustc-link-lib=static:-bundle=foo\");", CALLS_FOO, "");
+    let map = "&format!(\"-fdebug-prefix-map={}=.\", std::env::current_dir().unwrap().display())";
+    one.edit("a/build.rs", "\"-c\"", &format!("\"-g\", {map}, \"-c\""));
+    let elsewhere = lab.root().join("elsewhere/with-the-same-long-end-of-a-name/w/foo.c");
+    one.write("a/foo.c", format!("#line 1 \"{}\"\nint foo(void) {{ return 1; }}\n", elsewhere.display()));
+    let left = one.checkout("left/with-the-same-long-end-of-a-name/w");
+    left.cargo("run").same();
+    let right = one.checkout("right/with-the-same-long-end-of-a-name/w");
+    right.cargo("run").same().all_hit();
 }
 
 /// A5, R2: an archive two crates down changes; metadata of the crate that bundles it does not.

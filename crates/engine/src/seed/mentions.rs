@@ -3,7 +3,8 @@
 
 use kache_core::scan::Scanner;
 use object::read::archive::ArchiveFile;
-use object::{Object, ObjectSection, SectionFlags};
+
+use crate::elf::debug_ranges;
 
 /// Whether every mention in `bytes` lies in debug sections of ELF objects, by themselves or in an archive.
 pub fn only_in_debug_sections(bytes: &[u8], scanner: &Scanner) -> bool {
@@ -27,23 +28,11 @@ pub fn only_in_debug_sections(bytes: &[u8], scanner: &Scanner) -> bool {
 }
 
 fn is_harmless_elf(bytes: &[u8], scanner: &Scanner) -> bool {
-    let Ok(file) = object::File::parse(bytes) else { return false };
+    let Some(ranges) = debug_ranges(bytes) else { return false };
     let mut rest = bytes.to_vec();
-    for section in file.sections() {
-        let is_debug =
-            section.name().is_ok_and(|name| name.starts_with(".debug_") || name.starts_with(".zdebug_"));
-        let is_loaded = match section.flags() {
-            SectionFlags::Elf { sh_flags } => sh_flags & u64::from(object::elf::SHF_ALLOC) != 0,
-            _ => true,
-        };
-        let range = section.file_range().and_then(|(start, size)| {
-            let start = usize::try_from(start).ok()?;
-            Some(start..start.checked_add(usize::try_from(size).ok()?)?)
-        });
-        if is_debug
-            && !is_loaded
-            && let Some(part) = range.and_then(|range| rest.get_mut(range))
-        {
+    for range in ranges {
+        let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        if let Some(part) = range.and_then(|(start, end)| rest.get_mut(start..end)) {
             part.fill(0);
         }
     }
