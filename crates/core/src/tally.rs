@@ -130,13 +130,16 @@ pub struct Build {
     pub project: String,
     /// Its sums.
     pub part: Part,
+    /// Units that were in place before it looked.
+    #[serde(default)]
+    pub seeded: u64,
 }
 
 impl Build {
-    /// Whether anything was looked up. Build scripts that ask the compiler something are sessions of their own, and
-    /// nothing but passthroughs.
+    /// Whether anything was looked up, or there already. Build scripts that ask the compiler something are sessions of
+    /// their own, and nothing but passthroughs.
     pub fn looked_up(&self) -> bool {
-        self.part.outcomes.total() > self.part.outcomes.passthrough
+        self.seeded > 0 || self.part.outcomes.total() > self.part.outcomes.passthrough
     }
 }
 
@@ -178,6 +181,7 @@ impl Tally {
     /// Counts one event.
     pub fn add(&mut self, event: &Event) {
         if self.seeding.add(event) {
+            self.add_seeded(event);
             return add_moved(&mut self.moved, &event.moved);
         }
         self.all.add(event);
@@ -210,6 +214,18 @@ impl Tally {
         }
     }
 
+    /// A build that finds everything in place calls no compiler, and is a build all the same.
+    fn add_seeded(&mut self, event: &Event) {
+        let placed = event.seeding.as_ref().map_or(0, |seeding| seeding.units + seeding.runs);
+        if placed > 0 && !event.session.is_empty() {
+            with(&mut self.builds, &event.session, |build: &mut Build| {
+                build.seeded += placed;
+                build.part.last_ms = build.part.last_ms.max(event.at_ms);
+                build.project.clone_from(&event.project);
+            });
+        }
+    }
+
     /// Adds the sums over other, later events.
     pub fn merge(&mut self, later: Self) {
         self.all.merge(&later.all);
@@ -219,6 +235,7 @@ impl Tally {
         for (session, build) in later.builds {
             with(&mut self.builds, &session, |mine: &mut Build| {
                 mine.part.merge(&build.part);
+                mine.seeded += build.seeded;
                 mine.project = build.project;
             });
         }

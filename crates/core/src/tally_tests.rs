@@ -55,6 +55,22 @@ fn sums() {
     assert_eq!((tally.builds["2"].project.as_str(), tally.builds["2"].part.first_ms), ("/p/2", 5));
 }
 
+/// A build that calls no compiler since everything is in place is the latest build nevertheless.
+#[test]
+fn what_was_in_place_makes_a_build() {
+    let seeding = |units: u64| {
+        let mut event = event("-", Outcome::Passthrough, 50, "3");
+        event.seeding = Some(crate::event::Seeding { units, ..Default::default() });
+        event
+    };
+    let tally = Tally::of(&[seeding(0)]);
+    assert_eq!(tally.build_count(), 0);
+    let mut tally = Tally::of(&sample());
+    tally.merge(Tally::of(&[seeding(4)]));
+    assert_eq!((tally.build_count(), tally.builds["3"].seeded, tally.builds["3"].part.last_ms), (3, 4, 50));
+    assert_eq!((tally.builds["3"].project.as_str(), tally.all.outcomes.total()), ("/p/3", 5));
+}
+
 #[test]
 fn parts_of_a_journal_sum_to_the_whole() {
     let events = sample();

@@ -17,8 +17,10 @@ use kache_store::sweep::Sweeping;
 const SWEEP_PAUSE_S: u64 = 60;
 /// How often a compile that finds no room is run again.
 pub const ATTEMPTS: u32 = 3;
-/// As many times what is left to others anyway is freed where less is free: nobody knows how much the compile needs.
+/// As many times what is left to others anyway is freed: nobody knows how much the compile needs.
 const RESERVES: u64 = 4;
+/// No compile fails for lack of room where this much is free, in bytes.
+const PLENTY_BYTES: u64 = 4 << 30;
 /// How often another process's sweep is waited for, and how long each time.
 const WAITS: u32 = 200;
 const WAIT: Duration = Duration::from_millis(50);
@@ -48,11 +50,12 @@ pub fn sweep_if_due(store: &Store, settings: &Settings) {
 pub fn make(store: &Store, out_dir: &Path) -> bool {
     let disk_of = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
     let Some(room) = store.room().filter(|_| disk_of(store.root()) == disk_of(out_dir)) else { return false };
-    let wanted_bytes = room.reserve_bytes.saturating_mul(RESERVES).max(1);
-    if room.free_bytes >= wanted_bytes {
+    if room.free_bytes >= PLENTY_BYTES {
         // Another disk is full, or none.
         return false;
     }
+    // What is free now wasn't enough, or was given back when the compiler died.
+    let wanted_bytes = room.reserve_bytes.saturating_mul(RESERVES).max(1);
     let options = SweepOptions { room_bytes: wanted_bytes, grace: Duration::ZERO, ..SweepOptions::default() };
     for turn in 0..WAITS {
         match store.sweep(&options) {

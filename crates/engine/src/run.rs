@@ -372,7 +372,7 @@ impl<'a> Case<'a> {
     fn close(self, started: Instant, end: End) -> End {
         if self.event.entry_key.is_some() && world::is_foreign(self.call) {
             let profile_dir = &self.profile_dir;
-            seed::watch(&self.store, self.settings, self.session, &self.call.compiler, profile_dir);
+            seed::watch(&self.store, self.settings, self.session, self.call, profile_dir);
         }
         report::emit(self.event, started, Some(&self.store), self.settings);
         end

@@ -79,15 +79,29 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
         return Ok(memo.toolchain);
     }
     let memo = examine(call, located.as_deref(), store, target)?;
-    // A proxy like rustup's, or a script, leads to different compilers in different directories: only the answer of
-    // a program that has its library beside it is remembered.
-    let root = located.as_deref().and_then(Path::parent).and_then(Path::parent);
-    let is_compiler_itself = root.and_then(driver_library).is_some();
-    if is_compiler_itself && let Ok(bytes) = serde_json::to_vec(&memo) {
+    if located.as_deref().is_some_and(is_compiler_itself)
+        && let Ok(bytes) = serde_json::to_vec(&memo)
+    {
         // Without a memo the next invocation examines again: slower, never wrong.
         let _ = store.memo_put("toolchain", &name, &bytes);
     }
     Ok(memo.toolchain)
+}
+
+/// Whether a program has the compiler's library beside it. A proxy like rustup's, or a script, leads to different
+/// compilers in different directories: only what is answered by the compiler itself may be remembered.
+fn is_compiler_itself(program: &Path) -> bool {
+    program.parent().and_then(Path::parent).and_then(driver_library).is_some()
+}
+
+/// A compiler's name by which it is found from everywhere: a Cargo that rustup didn't start calls it `rustc`. `None`
+/// where that depends on the directory.
+pub(crate) fn known_everywhere(env: &Env, cwd: &str, compiler: &str) -> Option<String> {
+    if compiler.starts_with('/') {
+        return Some(compiler.to_owned());
+    }
+    let program = find_program(env, cwd, compiler).filter(|program| is_compiler_itself(program))?;
+    program.to_str().map(str::to_owned)
 }
 
 /// The compiler of `call` for the host, and without a driver around it; where that can't be told, as it is.

@@ -12,6 +12,8 @@ use crate::layout::Store;
 
 /// A twentieth of the file system stays free, but no more than this, in bytes.
 const RESERVE_BYTES_MAX: u64 = 1 << 30;
+/// And no less than this, in bytes, or a quarter of a small one: linkers make large files.
+const RESERVE_BYTES_MIN: u64 = 256 << 20;
 
 /// Where others need room on the disk, only entries of this age stay, in seconds: enough for one that is being stored.
 const GRACE_WITHOUT_ROOM: Duration = Duration::from_secs(60);
@@ -28,7 +30,9 @@ pub struct Room {
 impl Room {
     /// `None` where the file system doesn't say: some in memory have no size.
     fn of(free_bytes: u64, size_bytes: u64) -> Option<Self> {
-        (size_bytes > 0).then(|| Self { free_bytes, reserve_bytes: (size_bytes / 20).min(RESERVE_BYTES_MAX) })
+        let least = RESERVE_BYTES_MIN.min(size_bytes / 4);
+        let reserve_bytes = (size_bytes / 20).clamp(least, RESERVE_BYTES_MAX);
+        (size_bytes > 0).then_some(Self { free_bytes, reserve_bytes })
     }
 
     /// Whether others need what is left.
@@ -89,9 +93,10 @@ mod tests {
             (40 * gib, 400 * gib, false, 0),
             (gib, 400 * gib, false, 0),
             (gib - 1, 400 * gib, true, gib + 1),
-            (40, 1000, true, 60),
-            (50, 1000, false, 0),
-            (60, 1000, false, 0),
+            (gib / 5, 3 * gib, true, gib / 2 - gib / 5),
+            (gib / 4, 3 * gib, false, 0),
+            (240, 1000, true, 260),
+            (250, 1000, false, 0),
         ] {
             let room = Room::of(free, size).expect("a size");
             assert_eq!((room.is_low(), room.lacking_bytes()), (low, lacking), "{free} of {size}");

@@ -340,7 +340,7 @@ fn in_a_build_with_a_daemon() {
 #[test]
 fn in_the_recording_of_dependencies() {
     for point in RECORDED {
-        let lab = seeding::seeding_lab();
+        let lab = crate::support::lean_lab();
         let upstream = seeding::Upstream::new(&lab, seeding::SCRIPT, seeding::LIB);
         let one = upstream.user(&lab);
         let trap = Trap::set(&lab, *point);
@@ -355,7 +355,7 @@ fn in_the_recording_of_dependencies() {
 
 #[test]
 fn in_seeding() {
-    let lab = seeding::seeding_lab();
+    let lab = crate::support::lean_lab();
     let (_upstream, one) = seeding::built(&lab, seeding::SCRIPT, seeding::LIB, "run");
     let two = one.checkout("elsewhere/two");
     for point in SEEDED {

@@ -136,6 +136,8 @@ fn a_disk_shared_with_the_target_directory() {
         command.args(["-rm", "/bin/sh", "-c", ON_ONE_DISK]).arg(&kache_testkit::toolchain().cargo).arg(&disk);
         command.arg(format!("{size_kib}k")).current_dir(p.dir());
         command.env("CARGO_TARGET_DIR", disk.join("target")).env("KACHE_CACHE_DIR", disk.join("cache"));
+        // With two at a time, what one takes for a moment may be what Cargo wants to write for the other.
+        command.env("CARGO_BUILD_JOBS", "1");
         command.envs(wrapper.map(|wrapper| ("RUSTC_WRAPPER", wrapper)));
         let output = command.output().expect("start unshare");
         assert!(output.status.success(), "{size_kib} KiB: {output:?}");
@@ -145,7 +147,7 @@ fn a_disk_shared_with_the_target_directory() {
         (target_kib.parse::<u64>().expect("a number"), journal.to_owned())
     };
     let (needed_kib, _) = build(1 << 20, None);
-    // What two linkers make at the same time is there twice for a moment.
+    // What the linker makes is there twice for a moment.
     let little = needed_kib + (12 << 10);
     build(little, None);
     let (_, journal) = build(little, Some(lab.wrapper()));

@@ -93,13 +93,6 @@ impl<'s> Upstream<'s> {
     }
 }
 
-/// A new world with seeding, which is off unless it is asked for.
-pub fn seeding_lab() -> Lab {
-    let lab = lean_lab();
-    lab.set_env("KACHE_SEED", "1");
-    lab
-}
-
 pub fn build_script(body: &str) -> String {
     format!(
         "fn main() {{\n    let out = std::path::PathBuf::from(std::env::var_os(\"OUT_DIR\").unwrap());\n{body}\n    \
@@ -193,7 +186,7 @@ pub fn assert_idle(cargo: &Cargo<'_>) {
 
 #[test]
 fn a_second_checkout_starts_with_its_dependencies_in_place() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("elsewhere/two");
     let run = two.cargo("run").same();
@@ -210,6 +203,17 @@ fn a_second_checkout_starts_with_its_dependencies_in_place() {
     assert_idle(&two.cargo("run"));
 }
 
+/// A Cargo that rustup didn't start calls the compiler `rustc`.
+#[test]
+fn a_compiler_with_a_bare_name() {
+    let lab = lean_lab();
+    lab.set_env("RUSTC", "rustc");
+    let (_, one) = built(&lab, SCRIPT, LIB, "run");
+    let run = one.checkout("elsewhere/two").cargo("run").same();
+    assert_eq!(seeded(&run), (4, 1), "{run}");
+    assert_fresh(&run);
+}
+
 trait Hits {
     fn number_of_hits(&self) -> u64;
 }
@@ -222,7 +226,7 @@ impl Hits for Run {
 
 #[test]
 fn members_and_path_packages_are_never_seeded() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "build");
     let two = one.checkout("two");
     let run = two.cargo("build").ok();
@@ -237,7 +241,7 @@ fn members_and_path_packages_are_never_seeded() {
 
 #[test]
 fn every_command_and_profile_finds_what_it_needs() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let upstream = Upstream::new(&lab, SCRIPT, LIB);
     let one = upstream.user(&lab);
     let host = kache_testkit::toolchain().host.clone();
@@ -268,7 +272,7 @@ fn every_command_and_profile_finds_what_it_needs() {
 
 #[test]
 fn a_variable_that_the_script_asked_for_changes() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     let run = two.cargo("run").env("FLAVOUR", "sour").same();
@@ -284,7 +288,7 @@ fn a_variable_that_the_script_asked_for_changes() {
 
 #[test]
 fn a_watched_file_of_the_system_changes() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let file = lab.write("etc/flavour", "old");
     let script = format!(
         "    let file = {:?};\n    println!(\"cargo:rerun-if-changed={{file}}\");\n    \
@@ -304,7 +308,7 @@ fn a_watched_file_of_the_system_changes() {
 
 #[test]
 fn what_a_script_found_on_the_system_changes_undeclared() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let file = lab.write("opt/lib/libfound.so", "old");
     let dir = file.parent().expect("a folder").display().to_string();
     let script = format!(
@@ -321,7 +325,7 @@ fn what_a_script_found_on_the_system_changes_undeclared() {
 
 #[test]
 fn a_script_that_keeps_its_directory_in_the_library_stays_at_home() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = "    println!(\"cargo:rerun-if-changed=build.rs\");\n    \
         std::fs::write(out.join(\"g.rs\"), format!(\"pub const FLAVOUR: &str = {:?};\\n\", out.display().to_string())).unwrap();\n";
     let (_, one) = built(&lab, script, LIB, "run");
@@ -338,7 +342,7 @@ fn a_script_that_keeps_its_directory_in_the_library_stays_at_home() {
 
 #[test]
 fn a_script_that_writes_its_directory_into_a_text_gets_the_new_one() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!(
         "{SCRIPT}    std::fs::create_dir_all(out.join(\"lib/empty\")).unwrap();\n    \
          std::fs::write(out.join(\"lib/x.pc\"), format!(\"prefix={{}}\\n\", out.display())).unwrap();\n    \
@@ -361,7 +365,7 @@ fn a_script_that_writes_its_directory_into_a_text_gets_the_new_one() {
 
 #[test]
 fn a_script_that_wants_to_run_always_runs_always() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = "    println!(\"cargo:rerun-if-changed=/does/not/exist\");\n    \
         std::fs::write(out.join(\"g.rs\"), \"pub const FLAVOUR: &str = \\\"x\\\";\\n\").unwrap();\n    \
         std::fs::OpenOptions::new().create(true).append(true).open(std::env::var(\"COUNT\").unwrap()).unwrap().set_len(0).unwrap();\n";
@@ -376,7 +380,7 @@ fn a_script_that_wants_to_run_always_runs_always() {
 
 #[test]
 fn another_commit_is_built_and_the_rest_is_seeded() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (upstream, one) = built(&lab, SCRIPT, LIB, "run");
     upstream.project.edit("low/src/lib.rs", "FLAVOUR.to_string()", "format!(\"new {FLAVOUR}\")");
     upstream.commit();
@@ -394,7 +398,7 @@ fn another_commit_is_built_and_the_rest_is_seeded() {
 
 #[test]
 fn a_source_that_somebody_edits_in_place_is_compiled() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let checkouts = lab.root().join("cargo-home/git/checkouts");
     let source = kache_testkit::walk(&checkouts).into_iter().find(|path| path.ends_with("top/src/lib.rs"));
@@ -408,7 +412,7 @@ fn a_source_that_somebody_edits_in_place_is_compiled() {
 
 #[test]
 fn switched_off_nothing_is_placed_or_recorded() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     for (name, value) in [("KACHE_SEED", "0"), ("KACHE_DISABLED", "1")] {
         let two = one.checkout("two");
@@ -421,7 +425,7 @@ fn switched_off_nothing_is_placed_or_recorded() {
 
 #[test]
 fn a_directory_that_is_in_use_is_left_alone() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     two.cargo("build -p beside").plain().ok();
@@ -432,7 +436,7 @@ fn a_directory_that_is_in_use_is_left_alone() {
 
 #[test]
 fn the_target_directory_is_where_cargo_says() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let out = |name: &str| lab.root().join(name);
     let by_variable = one.checkout("v").with_target(out("by-variable"));
@@ -464,7 +468,7 @@ fn the_target_directory_is_where_cargo_says() {
 
 #[test]
 fn another_file_system_gets_copies() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let other = tempfile::tempdir_in("/dev/shm").expect("a memory file system");
     let target = other.path().join("target");
@@ -478,7 +482,7 @@ fn another_file_system_gets_copies() {
 
 #[test]
 fn two_cargos_at_once_in_a_fresh_directory() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "build");
     recorded(&one.cargo("check"));
     for i in 0..3 {
@@ -495,7 +499,7 @@ fn two_cargos_at_once_in_a_fresh_directory() {
 
 #[test]
 fn killed_at_any_moment_leaves_what_cargo_rebuilds() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     for (i, signal) in ["KILL", "INT", "KILL", "INT", "KILL", "KILL"].iter().enumerate() {
         let two = one.checkout(&format!("two-{i}"));
@@ -511,7 +515,7 @@ fn killed_at_any_moment_leaves_what_cargo_rebuilds() {
 /// Whatever is missing of a unit that was placed, Cargo and kache bring it back.
 #[test]
 fn holes_in_what_was_placed_are_filled() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     for missing in ["lib-low", "liblow", "g.rs", "output", "build_script_build", "libmac"] {
         let two = one.checkout("two");
@@ -537,7 +541,7 @@ fn holes_in_what_was_placed_are_filled() {
 /// A script that runs again in a directory that was seeded writes in place: nobody else may notice.
 #[test]
 fn a_script_that_runs_again_does_not_reach_the_store() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let (two, three) = (one.checkout("two"), one.checkout("three"));
     assert_eq!(seeded(&two.cargo("run").ok()), (4, 1));
@@ -551,7 +555,7 @@ fn a_script_that_runs_again_does_not_reach_the_store() {
 /// Interrupted between a dependency and its dependents, the directory holds two states; neither is recorded wrongly.
 #[test]
 fn a_half_built_directory_is_not_recorded_as_whole() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     one.cargo("build -p low").env("FLAVOUR", "half").ok();
     wait_for_recorder(&one.cargo("build"));
@@ -564,7 +568,7 @@ fn a_half_built_directory_is_not_recorded_as_whole() {
 
 #[test]
 fn the_lockfile_alone_decides_nothing_about_content() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     two.edit("src/main.rs", "println!(\"", "println!(\"two \"); println!(\"");

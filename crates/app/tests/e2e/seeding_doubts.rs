@@ -7,10 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use kache_testkit::Project;
 
-use crate::seeding::{
-    LIB, SCRIPT, Upstream, assert_idle, built, fetch, left_out, reading, recorded, seeded, seeding_lab,
-};
-use crate::support::{Lab, Outcomes};
+use crate::seeding::{LIB, SCRIPT, Upstream, assert_idle, built, fetch, left_out, reading, recorded, seeded};
+use crate::support::{Lab, Outcomes, lean_lab};
 
 /// A file in the checkout of the repository in Cargo's home.
 fn source(lab: &Lab, name: &str) -> PathBuf {
@@ -23,7 +21,7 @@ fn source(lab: &Lab, name: &str) -> PathBuf {
 /// put together.
 #[test]
 fn what_was_built_on_another_state_of_a_dependency_is_not_placed_beside_this_one() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let hidden = lab.write("hidden.txt", "former");
     let script = reading(&format!("std::fs::read_to_string({:?}).unwrap()", hidden.to_str().expect("UTF-8")));
     let (_, one) = built(&lab, &script, LIB, "build");
@@ -40,7 +38,7 @@ fn what_was_built_on_another_state_of_a_dependency_is_not_placed_beside_this_one
 /// A package is edited in Cargo's home after it was recorded, and something else of the same directory is recorded then.
 #[test]
 fn recording_again_does_not_vouch_for_what_was_recorded_before() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let path = source(&lab, "top/src/lib.rs");
     let text = fs::read_to_string(&path).expect("read");
@@ -58,7 +56,7 @@ fn recording_again_does_not_vouch_for_what_was_recorded_before() {
 /// The same name and version with another content of the same length, as from a registry of one's own.
 #[test]
 fn a_package_published_again_is_another_one() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     // Not the one that is shared with the user's home.
     let registry = lab.root().join("cargo-home/registry");
     if registry.is_symlink() {
@@ -122,7 +120,7 @@ fn publish(lab: &Lab, value: &str) {
 /// A clean build sees the variables of this shell and of this workspace's configuration, declared or not.
 #[test]
 fn variables_that_nobody_declared() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, &reading("std::env::var(\"HIDDEN_KIND\").unwrap_or_default()"), LIB, "run");
     let same = one.checkout("same").cargo("run").env("UNRELATED", "x").same();
     assert_eq!(seeded(&same), (4, 1), "{same}");
@@ -147,7 +145,7 @@ fn variables_that_nobody_declared() {
 /// What was made by an earlier Cargo, which nobody recorded, was made in an environment that nobody knows.
 #[test]
 fn a_recorder_speaks_for_its_own_cargo_only() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = reading("std::env::var(\"HIDDEN_KIND\").unwrap_or_default()");
     let upstream = Upstream::new(&lab, &script, LIB);
     let one = upstream.user(&lab);
@@ -161,7 +159,7 @@ fn a_recorder_speaks_for_its_own_cargo_only() {
 /// The same for macros, and for a recording where a table set the variable.
 #[test]
 fn a_table_of_variables_where_it_was_recorded() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let upstream = Upstream::new(&lab, &reading("std::env::var(\"HIDDEN_KIND\").unwrap_or_default()"), LIB);
     let one = upstream.user(&lab);
     one.write(".cargo/config.toml", "[env]\nHIDDEN_KIND = \"table\"\n");
@@ -177,7 +175,7 @@ fn a_table_of_variables_where_it_was_recorded() {
 /// A tool that the script runs is another one by now; recording something else in between doesn't hide that.
 #[test]
 fn a_tool_that_a_script_runs_changes() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let tool = |says: &str| lab.write_program("tools/pkg-config", format!("#!/bin/sh\necho {says}\n"));
     let path = std::env::var("PATH").expect("a PATH");
     lab.set_env("PATH", format!("{}:{path}", tool("former").parent().expect("a folder").display()));
@@ -196,7 +194,7 @@ fn a_tool_that_a_script_runs_changes() {
 /// A watched file is replaced by one that is older: Cargo would not notice in a directory where it has built.
 #[test]
 fn a_watched_file_is_replaced_by_an_older_one() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let file = lab.write("etc/flavour", "new");
     let script = format!(
         "    println!(\"cargo:rerun-if-changed={{}}\", {0:?});\n{1}",
@@ -216,7 +214,7 @@ fn a_watched_file_is_replaced_by_an_older_one() {
 /// A script that leaves something outside `OUT_DIR` has to run to leave it in another directory too.
 #[test]
 fn a_script_that_writes_beside_the_programs_runs() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!(
         "{SCRIPT}    let profile = out.ancestors().nth(3).unwrap();\n    \
          std::fs::write(profile.join(\"libextra.so\"), \"x\").unwrap();\n"
@@ -231,7 +229,7 @@ fn a_script_that_writes_beside_the_programs_runs() {
 /// What would be run again isn't placed: a script may count on an empty directory.
 #[test]
 fn a_script_that_runs_finds_its_directory_empty() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!("{SCRIPT}    std::fs::create_dir(out.join(\"made\")).unwrap();\n");
     let (_, one) = built(&lab, &script, LIB, "run");
     let run = one.checkout("two").cargo("run").env("FLAVOUR", "sour").same();
@@ -242,7 +240,7 @@ fn a_script_that_runs_finds_its_directory_empty() {
 /// Cargo dates the metadata of `check` after each call of the wrapper; the store's own file must not be what it dates.
 #[test]
 fn metadata_that_is_asked_for_again_is_not_the_stores() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     // Another value makes the script run, and changes nothing that comes of it.
     let script = "    println!(\"cargo:rerun-if-env-changed=NOISE\");\n    \
         std::fs::write(out.join(\"g.rs\"), \"pub const FLAVOUR: &str = \\\"x\\\";\\n\").unwrap();\n";
@@ -265,7 +263,7 @@ fn metadata_that_is_asked_for_again_is_not_the_stores() {
 /// `b` may mean anything.
 #[test]
 fn an_abbreviation_with_another_meaning_is_a_doubt() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     let run = two.cargo("b").ok();
@@ -282,7 +280,7 @@ fn an_abbreviation_with_another_meaning_is_a_doubt() {
 /// What is not to be served from the cache isn't served by this way either.
 #[test]
 fn settings_that_keep_units_from_being_served() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let run = one.checkout("two").cargo("run").env("KACHE_VERIFY", "100%").same();
     assert_eq!(seeded(&run).0, 0, "{run}");
@@ -300,7 +298,7 @@ fn settings_that_keep_units_from_being_served() {
 /// A clock that was wrong, or another machine's: files that are changed from now on would look older.
 #[test]
 fn nothing_is_dated_in_the_future() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let recorded = kache_testkit::walk(&lab.cache_dir().join("v1/snapshots"));
     for file in recorded.iter().filter(|path| path.is_file()) {
@@ -319,7 +317,7 @@ fn nothing_is_dated_in_the_future() {
 /// whatever it records, nobody gets the wrong flavour.
 #[test]
 fn a_recorder_reads_while_another_cargo_builds() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let upstream = Upstream::new(&lab, SCRIPT, LIB);
     let one = upstream.user(&lab);
     one.cargo("build").ok();
@@ -342,7 +340,7 @@ fn a_recorder_reads_while_another_cargo_builds() {
 /// A path dependency that lies in Cargo's home is a path dependency.
 #[test]
 fn a_path_into_cargos_home_is_nobody_elses_package() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     let path = source(&lab, "mac/Cargo.toml");

@@ -5,10 +5,8 @@ use std::path::Path;
 
 use kache_testkit::Project;
 
-use crate::seeding::{
-    LIB, SCRIPT, assert_fresh, assert_idle, built, left_out, reading, recorded, seeded, seeding_lab,
-};
-use crate::support::Lab;
+use crate::seeding::{LIB, SCRIPT, assert_fresh, assert_idle, built, left_out, reading, recorded, seeded};
+use crate::support::{Lab, lean_lab};
 
 /// A second checkout says `says`, as a clean build does; the script was run for it or not.
 fn assert_says(lab: &Lab, one: &Project<'_>, says: &str, is_seeded: bool) {
@@ -35,7 +33,7 @@ fn reads(path: &Path) -> String {
 
 #[test]
 fn a_file_that_the_script_names_changes_comes_and_goes() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let file = lab.write("system/etc/release", "former");
     let (_, one) = built(&lab, &reads(&file), LIB, "run");
     assert_says(&lab, &one, "former", true);
@@ -55,7 +53,7 @@ fn a_file_that_the_script_names_changes_comes_and_goes() {
 
 #[test]
 fn a_program_that_the_script_names_by_its_path_changes() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let tool = |says: &str| lab.write_program("programs/teller", format!("#!/bin/sh\necho {says}\n"));
     let path = tool("former");
     let read = format!(
@@ -71,7 +69,7 @@ fn a_program_that_the_script_names_by_its_path_changes() {
 /// A file that was changed between the script's run and the recording isn't what the script saw.
 #[test]
 fn a_file_that_the_script_names_changes_before_the_recorder_looks() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let file = lab.write("system/etc/release", "former");
     // The script itself does what somebody else would do meanwhile.
     let script = format!(
@@ -89,7 +87,7 @@ fn a_file_that_the_script_names_changes_before_the_recorder_looks() {
 /// The kernel's files have no size and their time means nothing: those that stay the same don't keep a script away.
 #[test]
 fn files_of_the_kernel() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!(
         "{SCRIPT}    let seen = [\"/proc/cpuinfo\", \"/proc/version\"].map(|path| std::fs::read(path).unwrap());\n    \
          assert!(seen.iter().all(|bytes| !bytes.is_empty()) && std::path::Path::new(\"/dev/null\").exists());\n"

@@ -10,13 +10,6 @@ use crate::remote::{machine, ok};
 use crate::seeding::{LIB, SCRIPT, Upstream, assert_fresh, assert_idle, fetch, left_out, recorded, seeded};
 use crate::support::{Lab, Outcomes as _};
 
-/// A machine that seeds, and shares through the server by commands only.
-fn seeding_machine(server: &S3) -> Lab {
-    let lab = machine(server);
-    lab.set_env("KACHE_SEED", "1");
-    lab
-}
-
 /// From now on the world is that of another machine: nothing is in its store, its user has another home, and sources of
 /// repositories have been checked out later. `CARGO_HOME` is where it is on the first one.
 fn become_another(lab: &Lab, name: &str) {
@@ -54,7 +47,7 @@ fn compiled(run: &Run) -> usize {
 #[test]
 fn a_fresh_machine_starts_with_its_dependencies_in_place() {
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     let one = saved(&lab, SCRIPT);
     become_another(&lab, "b");
     let two = one.checkout("elsewhere/two");
@@ -89,7 +82,7 @@ fn a_fresh_machine_starts_with_its_dependencies_in_place() {
 #[test]
 fn sources_that_come_with_the_build_are_in_time() {
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     let one = saved(&lab, SCRIPT);
     become_another(&lab, "b");
     let two = one.checkout("two");
@@ -104,7 +97,7 @@ fn sources_that_come_with_the_build_are_in_time() {
 #[test]
 fn with_another_cargo_home_the_units_are_ordinary_hits() {
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     let one = saved(&lab, SCRIPT);
     become_another(&lab, "b");
     lab.set_env("CARGO_HOME", lab.make_cargo_home("other-cargo-home"));
@@ -121,7 +114,7 @@ fn with_another_cargo_home_the_units_are_ordinary_hits() {
 #[test]
 fn jobs_add_to_what_is_saved() {
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     let one = saved(&lab, SCRIPT);
     become_another(&lab, "b");
     let job = one.checkout("job");
@@ -146,7 +139,7 @@ fn a_run_that_may_have_read_a_credential_stays_here() {
                   let token = std::env::var(\"DEPLOY_TOKEN\").unwrap_or_default();\n    \
                   std::fs::write(out.join(\"g.rs\"), format!(\"pub const FLAVOUR: &str = {:?};\\n\", token)).unwrap();\n";
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     lab.set_env("DEPLOY_TOKEN", "swordfish-12345");
     let one = saved(&lab, script);
     let run = one.checkout("beside").cargo("run").ok();
@@ -164,7 +157,7 @@ fn a_run_that_may_have_read_a_credential_stays_here() {
 #[test]
 fn a_lost_result_is_made_again() {
     let server = S3::start();
-    let lab = seeding_machine(&server);
+    let lab = machine(&server);
     let one = saved(&lab, SCRIPT);
     let runs: Vec<String> = {
         let names = server.names().into_iter().filter(|name| name.contains("/manifests/low/"));

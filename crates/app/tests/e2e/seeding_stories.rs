@@ -6,9 +6,9 @@ use kache_testkit::toolchain;
 
 use crate::file_systems::{Way, assert_way};
 use crate::seeding::{
-    LIB, SCRIPT, Upstream, assert_fresh, assert_idle, built, fetch, left_out, recorded, seeded, seeding_lab,
+    LIB, SCRIPT, Upstream, assert_fresh, assert_idle, built, fetch, left_out, recorded, seeded,
 };
-use crate::support::{Lab, Outcomes};
+use crate::support::{Lab, Outcomes, lean_lab};
 use crate::toolchains::toolchain_copy;
 
 /// The end of a script that compiles C of its package into a static library, with debug information that names the
@@ -40,7 +40,6 @@ fn with_c(lab: &Lab) -> Upstream<'_> {
 /// Three worktrees on some pair of file systems: the first one builds, the others start with everything in place, and
 /// whatever happens in one of them, nothing is left to do in the others, in any order.
 pub fn worktrees_that_are_seeded(lab: &Lab, way: Way) {
-    lab.set_env("KACHE_SEED", "1");
     let upstream = with_c(lab);
     let one = upstream.user(lab);
     recorded(&one.cargo("run"));
@@ -76,7 +75,7 @@ pub fn worktrees_that_are_seeded(lab: &Lab, way: Way) {
 
 #[test]
 fn a_library_with_c_of_its_own() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let upstream = with_c(&lab);
     let one = upstream.user(&lab);
     recorded(&one.cargo("run"));
@@ -96,7 +95,7 @@ fn a_library_with_c_of_its_own() {
 /// A script that looks for a library of the system and links it.
 #[test]
 fn a_library_that_asks_the_system() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!(
         "{SCRIPT}    let found = std::process::Command::new(\"cc\").arg(\"-print-file-name=libm.so\").output().unwrap();\n    \
          let path = String::from_utf8(found.stdout).unwrap();\n    \
@@ -117,7 +116,7 @@ fn a_library_that_asks_the_system() {
 /// store's times, and nothing but the script's own files is copied.
 #[test]
 fn what_comes_after_a_script_is_shared() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!("{SCRIPT}    println!(\"cargo:rerun-if-changed=.\");\n");
     let (_, one) = built(&lab, &script, LIB, "run");
     let two = one.checkout("two");
@@ -131,7 +130,7 @@ fn what_comes_after_a_script_is_shared() {
 
 #[test]
 fn clippy_and_check_share_what_they_need() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "clippy");
     for args in ["clippy", "check", "clippy --all-targets"] {
         let two = one.checkout("two");
@@ -145,7 +144,7 @@ fn clippy_and_check_share_what_they_need() {
 
 #[test]
 fn features_on_and_off() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let lib = "include!(concat!(env!(\"OUT_DIR\"), \"/g.rs\"));\n\
         pub fn low() -> String { format!(\"{FLAVOUR} {}\", cfg!(feature = \"loud\")) }\n";
     let (upstream, one) = built(&lab, SCRIPT, lib, "run");
@@ -174,7 +173,7 @@ fn features_on_and_off() {
 /// Another build of the same compiler, which says the same about itself, at another place.
 #[test]
 fn a_switch_of_toolchains_and_back() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let other = toolchain_copy(&lab, "other", "another build").join("bin/rustc");
     let two = one.checkout("two");
@@ -205,7 +204,7 @@ fn mounted(lab: &Lab, dir: &std::path::Path, script: &str) -> String {
 /// The target directory is full while it is seeded; as soon as there is room, the build goes on.
 #[test]
 fn a_full_disk_under_the_target_directory() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     fs::create_dir(two.target()).expect("make a directory");
@@ -221,7 +220,7 @@ fn a_full_disk_under_the_target_directory() {
 /// A store that can't be written still seeds.
 #[test]
 fn a_store_that_is_read_only() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let two = one.checkout("two");
     let cache = lab.cache_dir().display();
@@ -236,7 +235,7 @@ fn a_store_that_is_read_only() {
 /// One package goes to another version, the others stay.
 #[test]
 fn one_of_two_repositories_is_updated() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
     let other = lab.project(
         "other",
@@ -269,7 +268,7 @@ fn one_of_two_repositories_is_updated() {
 /// Links for other profiles are free; copies are made for the one that is built.
 #[test]
 fn copies_are_made_for_the_profile_that_is_built() {
-    let lab = seeding_lab();
+    let lab = lean_lab();
     let script = format!(
         "{SCRIPT}    let noise: Vec<u8> = (0..17u32 << 18).flat_map(|i| i.wrapping_mul(2654435761).to_le_bytes()).collect();\n    \
          std::fs::write(out.join(\"noise.bin\"), noise).unwrap();\n"

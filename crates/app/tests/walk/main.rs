@@ -92,7 +92,6 @@ impl Walk {
             let dir = sandbox.root().join("upstream");
             std::fs::create_dir(&dir).expect("make a directory");
             workspace.upstream = format!("file://{}", dir.display());
-            sandbox.set_env("KACHE_SEED", "1");
         }
         let start_of_journal = sandbox.mark();
         let mut report = Report { walk: self, workspace: &workspace, taken: Vec::new() };

@@ -26,7 +26,7 @@ mod times;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -35,13 +35,14 @@ use std::time::{Duration, Instant};
 use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
-use kache_core::invocation::{Env, is_rustc};
+use kache_core::invocation::{Env, Invocation, is_rustc};
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
 use kache_store::sys;
 
 use crate::report;
+use crate::toolchain;
 use crate::world::Session;
 use judge::Judge;
 use parent::Parent;
@@ -67,11 +68,15 @@ pub fn cargo_home() -> Option<String> {
     crate::world::cargo_home(&env).filter(|home| home.starts_with('/'))
 }
 
-/// Whether the wrapper is asked for the compiler's version: `rustc -vV`, with clippy-driver in front or not.
-fn asked_compiler(argv: &[OsString]) -> Option<&OsStr> {
+/// The compiler that the wrapper is asked for the version of: `rustc -vV`, with clippy-driver in front or not.
+fn asked_compiler(argv: &[OsString]) -> Option<String> {
     let (last, compilers) = argv.split_last()?;
-    let compiler = compilers.last()?;
-    (last == "-vV" && compilers.len() <= 2 && is_rustc(compiler.to_str()?)).then_some(compiler.as_os_str())
+    let compiler = compilers.last()?.to_str()?;
+    if last != "-vV" || compilers.len() > 2 || !is_rustc(compiler) {
+        return None;
+    }
+    let cwd = std::env::current_dir().ok()?;
+    toolchain::known_everywhere(&Env::new(std::env::vars_os()), cwd.to_str()?, compiler)
 }
 
 /// Seeds the build directory of the calling Cargo if that is what the moment is for.
@@ -89,7 +94,7 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
     };
     // Apart, so that Cargo gets its answer whatever happens there: it remembers a wrapper that died when asked for its
     // version, and refuses every build in that directory from then on.
-    sys::apart(|| match seed(&store, settings, session, &parent, compiler) {
+    sys::apart(|| match seed(&store, settings, session, &parent, &compiler) {
         Outcomes::NothingToDo => {}
         Outcomes::Declined(why) => emit(&store, settings, session, started, declined(why)),
         Outcomes::Placed(placed) => emit(&store, settings, session, started, *placed),
@@ -113,13 +118,7 @@ fn declined(why: String) -> place::Placed {
     }
 }
 
-fn seed(
-    store: &Store,
-    settings: &Settings,
-    session: &Session,
-    parent: &Parent,
-    compiler: &OsStr,
-) -> Outcomes {
+fn seed(store: &Store, settings: &Settings, session: &Session, parent: &Parent, compiler: &str) -> Outcomes {
     let call = parent.call();
     // Cheap and good enough to see that there is nothing to do, which is nearly always.
     let probable = call.as_ref().ok().and_then(|call| parent.probable_build_dir(call));
@@ -147,11 +146,10 @@ fn seed(
     if target_dir::is_populated(&dirs.build) {
         return Outcomes::NothingToDo;
     }
-    let around =
-        match Surroundings::new(settings, parent, &compiler.to_string_lossy(), (context, &toolchain), dirs) {
-            Ok(around) => around,
-            Err(why) => return Outcomes::Declined(why),
-        };
+    let around = match Surroundings::new(settings, parent, compiler, (context, &toolchain), dirs) {
+        Ok(around) => around,
+        Err(why) => return Outcomes::Declined(why),
+    };
     let ahead = ahead.filter(|ahead| ahead.lockfile == around.lockfile);
     let Some(ahead) = ahead.or_else(|| Ahead::new(store, &context, parent, around.lockfile.clone())) else {
         return Outcomes::NothingToDo;
@@ -239,7 +237,7 @@ fn emit(store: &Store, settings: &Settings, session: &Session, started: Instant,
 
 /// Makes sure that somebody waits for the calling Cargo to end and then records what it has built: started once for
 /// each Cargo, when the first registry or git unit has been served or stored.
-pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &str, profile_dir: &Path) {
+pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invocation, profile_dir: &Path) {
     if !settings.seed.value || session.project.is_none() {
         return;
     }
@@ -248,11 +246,12 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, compiler: &s
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    if fs::write(&note, &session.id).is_err() || !compiler.starts_with('/') {
+    if fs::write(&note, &session.id).is_err() {
         return;
     }
+    let Some(compiler) = toolchain::known_everywhere(&call.env, &call.cwd, &call.compiler) else { return };
     let mut command = Command::new(program);
-    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler, "--note"]).arg(&note);
+    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler.as_str(), "--note"]).arg(&note);
     // A project's settings file is not found from where it runs.
     command.env(env::KACHE_CACHE_DIR, store.root());
     let portable = if settings.portable_paths.value { "1" } else { "0" };
@@ -293,7 +292,7 @@ fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<R
     // Everything about the process has to be known before it is gone.
     let parent = Parent::of(session).ok_or("the Cargo is gone, or can't be looked at")?;
     let dirs = parent.directories(&parent.call()?)?;
-    let (context, toolchain) = surroundings::context(&store, settings, &parent, OsStr::new(compiler))
+    let (context, toolchain) = surroundings::context(&store, settings, &parent, compiler)
         .ok_or("the compiler can't be identified")?;
     wait(session);
     let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;

@@ -1,7 +1,6 @@
 //! What seeding and recording both look at before anything else: the calling Cargo's compiler, lockfile and
 //! directories, and the identity under which snapshots are kept. Decides nothing about units.
 
-use std::ffi::OsStr;
 use std::fs;
 
 use kache_core::config::Settings;
@@ -44,11 +43,11 @@ pub fn context(
     store: &Store,
     settings: &Settings,
     parent: &Parent,
-    compiler: &OsStr,
+    compiler: &str,
 ) -> Option<(Digest, Toolchain)> {
     // Dependencies are compiled by rustc itself, also where clippy-driver compiles the workspace.
     let call = Invocation {
-        compiler: compiler.to_str()?.to_owned(),
+        compiler: compiler.to_owned(),
         cwd: "/".to_owned(),
         env: Env::default(),
         ..Invocation::default()
