@@ -26,9 +26,9 @@ pub const PACK_BYTES_MAX: u64 = 4 << 30;
 /// Most that one pack may unpack to, in bytes.
 pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 /// Most that a pack may grow when it is unpacked; real outputs stay below 100 even where they are mostly zeros.
-pub const RATIO_MAX: u64 = 1000;
+const RATIO_MAX: u64 = 1000;
 /// Below this an unpacked size is never suspicious, in bytes.
-pub(crate) const RATIO_FREE_BYTES: u64 = 1 << 20;
+const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Most blobs of one entry.
 pub const BLOBS_MAX: usize = 4096;
 /// Most signatures that are looked at.
@@ -43,6 +43,13 @@ pub struct Pack {
     pub size: u64,
     /// Length of the tar stream inside, in bytes.
     pub unpacked_size: u64,
+}
+
+impl Pack {
+    /// Whether it would unpack to more than any compression makes that small.
+    pub(crate) fn is_bomb(&self) -> bool {
+        self.unpacked_size > self.size.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES)
+    }
 }
 
 /// A content of the pack.
@@ -200,11 +207,10 @@ impl Manifest {
     fn check(&self) -> Result<(), ManifestError> {
         let Pack { size, unpacked_size, .. } = self.pack;
         let blob_bytes = self.blobs.iter().try_fold(0u64, |sum, blob| sum.checked_add(blob.size));
-        let ratio_allows = size.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES);
         let absurd = [
             (size > PACK_BYTES_MAX || size == 0, "a pack of impossible size"),
             (unpacked_size > UNPACKED_BYTES_MAX, "more content than is accepted"),
-            (unpacked_size > ratio_allows, "content that no compression makes that small"),
+            (self.pack.is_bomb(), "content that no compression makes that small"),
             (self.blobs.len() > BLOBS_MAX, "more files than a compile has"),
             (blob_bytes.is_none_or(|bytes| bytes > unpacked_size), "files larger than the pack"),
             (self.signatures.len() > SIGNATURES_MAX, "too many signatures"),

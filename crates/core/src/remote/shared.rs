@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Label;
-use super::manifest::{Pack, RATIO_FREE_BYTES, RATIO_MAX, SIGNATURES_MAX, Signature, Signed};
+use super::manifest::{Pack, SIGNATURES_MAX, Signature, Signed};
 use crate::digest::Digest;
 use crate::form::newer_version;
 use crate::key::KeyWriter;
@@ -159,10 +159,7 @@ impl Head {
         let absurd = [
             (size > OBJECT_BYTES_MAX, "a payload of impossible size"),
             (unpacked_size > PAYLOAD_BYTES_MAX, "more than is accepted"),
-            (
-                unpacked_size > size.saturating_mul(RATIO_MAX).max(RATIO_FREE_BYTES),
-                "a payload that no compression makes that small",
-            ),
+            (self.pack.is_bomb(), "a payload that no compression makes that small"),
             (self.parts.len() > PARTS_MAX, "too many snapshots"),
             (contexts.len() != self.parts.len(), "one snapshot twice"),
             (sum != Some(unpacked_size), "parts that don't make the whole"),
