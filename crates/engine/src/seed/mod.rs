@@ -27,7 +27,8 @@ mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -242,13 +243,10 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invoc
         return;
     }
     let note = profile_dir.join(".kache").join("recorder");
-    if fs::read_to_string(&note).is_ok_and(|known| known.lines().next() == Some(session.id.as_str())) {
+    if !claim(&note, &session.id).unwrap_or(false) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    if fs::write(&note, &session.id).is_err() {
-        return;
-    }
     let Some(compiler) = toolchain::known_everywhere(&call.env, &call.cwd, &call.compiler) else { return };
     let mut command = Command::new(program);
     command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler.as_str(), "--note"]).arg(&note);
@@ -263,6 +261,24 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invoc
     if let Err(error) = kache_store::sys::detach_and_spawn(command) {
         tracing::warn!(%error, "no snapshot will be recorded");
     }
+}
+
+/// Writes down in `note` that `session` has a recorder; `false` if it had one. Of several that ask at once, one is told
+/// `true`: a second recorder would do the work of the first one again.
+fn claim(note: &Path, session: &str) -> io::Result<bool> {
+    let mut note = File::options().read(true).write(true).create(true).truncate(false).open(note)?;
+    if note.try_lock().is_err() {
+        return Ok(false);
+    }
+    let mut known = Vec::new();
+    note.read_to_end(&mut known)?;
+    if known.split(|byte| *byte == b'\n').next() == Some(session.as_bytes()) {
+        return Ok(false);
+    }
+    note.set_len(0)?;
+    note.rewind()?;
+    note.write_all(session.as_bytes())?;
+    Ok(true)
 }
 
 /// Waits for the Cargo of `session` to end, then records what it has built.
@@ -323,6 +339,27 @@ fn wait(session: &Session) {
         });
         if !waited {
             std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cargo_gets_one_recorder() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let note = dir.path().join("recorder");
+        fs::write(&note, "a longer session\nrecorded nothing\n").expect("write");
+        for session in ["1-1", "2-2"] {
+            let claim = || claim(&note, session).expect("claim");
+            let claimed = std::thread::scope(|scope| {
+                let asking: Vec<_> = (0..16).map(|_| scope.spawn(claim)).collect();
+                asking.into_iter().map(|thread| thread.join().expect("thread")).filter(|won| *won).count()
+            });
+            assert_eq!((claimed, claim()), (1, false));
+            assert_eq!(fs::read_to_string(&note).expect("read"), session);
         }
     }
 }

@@ -50,7 +50,8 @@ pub struct State {
 }
 
 /// What the program in the file `program` names outside Cargo's home, the toolchain and the build directory, and its
-/// state, in which nothing may have changed since `started_ns`.
+/// state, in which nothing may have changed since `started_ns`. The kernel's clock for files ticks every few milliseconds:
+/// what changed in the tick of the start may have changed after it.
 pub fn record(
     program: &Path,
     around: &Surroundings,
@@ -62,7 +63,7 @@ pub fn record(
     let texts = texts.ok_or_else(|| Unseeded::Unknown("the build script's program".to_owned()))?;
     let look = |text: String| {
         let state = state(&text);
-        if state.changed_ns > started_ns { Err(Unseeded::Native(text)) } else { Ok((text, state.stamp)) }
+        if state.changed_ns >= started_ns { Err(Unseeded::Native(text)) } else { Ok((text, state.stamp)) }
     };
     texts.into_iter().map(look).collect()
 }

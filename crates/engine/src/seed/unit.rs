@@ -183,7 +183,7 @@ impl Reader<'_> {
     /// The tools that it was made with, if they are still the same; `made_ns` is when making it began.
     fn tools_of(&self, unit: &mut SeedUnit, made_ns: Option<i64>) -> Result<(), Unseeded> {
         let (tools, changed_ns) = self.tools;
-        if made_ns.is_none_or(|made_ns| changed_ns > made_ns) {
+        if made_ns.is_none_or(|made_ns| changed_ns >= made_ns) {
             return Err(Unseeded::Native("a program that scripts or linking run".to_owned()));
         }
         unit.tools = Some(tools);
@@ -226,7 +226,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let began_ns = mtime_ns(&run_dir.join("invoked.timestamp"));
-        if began_ns.is_none_or(|began_ns| tree.changed_ns > began_ns) {
+        if began_ns.is_none_or(|began_ns| tree.changed_ns >= began_ns) {
             return Err(Unseeded::Sources(unit.package_dir.clone()));
         }
         unit.sources = tree.stamp;
@@ -250,8 +250,8 @@ impl Reader<'_> {
     /// Files of the system that the run depends on, as far as it says, none of which may have changed since; and
     /// what it asked Cargo to watch.
     fn witnesses(&self, case: &Case, unit: &mut SeedUnit) -> Result<(), Unseeded> {
-        let Made::Run { ended_ns, asked, witnesses, .. } = &mut unit.made else { return Ok(()) };
-        let newer = |path: &&String| changed_ns(Path::new(path)).is_some_and(|ns| ns > *ended_ns);
+        let Made::Run { invoked_ns, asked, witnesses, .. } = &mut unit.made else { return Ok(()) };
+        let newer = |path: &&String| changed_ns(Path::new(path)).is_some_and(|ns| ns >= *invoked_ns);
         if let Some(path) = witnesses.keys().filter(|path| !Path::new(path).is_dir()).find(newer) {
             return Err(Unseeded::Native(path.clone()));
         }
