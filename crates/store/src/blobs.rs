@@ -18,7 +18,7 @@ use crate::files::{Content, TmpFile, read_capped, remove};
 use crate::hashing::hash_file;
 use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::{Store, make_dir_and_above, with_folder};
-use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of};
+use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of, share_bytes};
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
 pub const TEXT_MTIME_S: i64 = 1;
@@ -79,7 +79,8 @@ pub enum BlobState {
 impl Store {
     /// Makes a finished file's content a blob with mtime `mtime_s`, unless there is one. `digest` is the content's.
     ///
-    /// A blob that is there already is used as it is, never re-dated; one that was altered is replaced.
+    /// A blob that is there already is used as it is, never re-dated; one that was altered is replaced. Where the file
+    /// systems clone, the file then becomes a clone of it, with its own time and permissions.
     ///
     /// # Errors
     /// When the file can't be read or the blob can't be made. No blob is then visible that wasn't before.
@@ -96,6 +97,8 @@ impl Store {
             return Err(Error::new("store", file, Errno::INVAL));
         }
         if let Some(stat) = self.known_blob(digest, meta.len())? {
+            // Saves bytes or nothing.
+            let _ = share_bytes(&self.blob_path(digest), file);
             return Ok(Stored::Known(stat));
         }
         let (tmp, open) = match how {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sys::Shared;
 use crate::testing::{BLOB_S, Bench};
 use kache_core::entry::OutputKind;
 
@@ -64,6 +65,35 @@ fn a_known_blob_is_never_re_dated() {
             assert_eq!(matches!(stored, Stored::New(_)), i == 0);
             let left = FileTime::modified(&fs::metadata(&file).expect("stat")).seconds();
             assert_ne!(left, mtime_s, "a file whose content is known stays as it is");
+        }
+        assert_eq!(bench.leftovers(), 0);
+    }
+}
+
+/// A compile that comes to what the store has already costs no bytes where the file systems clone.
+#[test]
+fn a_file_whose_content_is_known_becomes_a_clone_with_its_own_time_and_permissions() {
+    for bench in Bench::everywhere() {
+        let content = vec![5u8; 1 << 20];
+        bench.ingest(&bench.write("first", &content), IngestHow::Clone);
+        for (name, links) in [("second", 1), ("third", 2)] {
+            let file = bench.write(name, &content);
+            fs::set_permissions(&file, Permissions::from_mode(0o750)).expect("chmod");
+            set_mtime(&File::open(&file).expect("open"), 1_800_000_000).expect("utimes");
+            (1..links).for_each(|_| fs::hard_link(&file, bench.path("other name")).expect("link"));
+            let before = fs::metadata(&file).expect("stat");
+            bench.ingest(&file, IngestHow::Clone);
+            let after = fs::metadata(&file).expect("stat");
+            assert_eq!(fs::read(&file).expect("read"), content);
+            assert_eq!((after.mode(), after.nlink()), (before.mode(), links));
+            assert_eq!(FileTime::modified(&after), FileTime::modified(&before));
+            let is_clone = after.ino() != before.ino();
+            if bench.volume.is_some() {
+                assert_eq!(is_clone, links == 1, "{name}");
+            }
+            let extents = crate::sys::extents(&File::open(&file).expect("open")).unwrap_or_default();
+            let is_shared = extents.iter().any(|extent| extent.sharing == Shared::Yes);
+            assert_eq!(is_shared, is_clone, "{name}: {extents:?}");
         }
         assert_eq!(bench.leftovers(), 0);
     }

@@ -209,7 +209,7 @@ mod tests {
         fs::remove_dir_all(&target).expect("remove");
     }
 
-    /// Where the file system has clones and tells about them (CI mounts two that do), cloned bytes aren't reclaimable.
+    /// Where the file system has clones and tells about them, cloned bytes aren't reclaimable.
     #[test]
     fn clones_are_told_from_bytes_of_ones_own() {
         for bench in Bench::everywhere() {

@@ -158,6 +158,30 @@ pub fn place(
     Ok(mode)
 }
 
+/// Has the file `dest`, which has the blob's content, share the blob's bytes: where the file systems clone, a clone with
+/// its time and permissions takes its place. Elsewhere, and where the file has other names, it stays as it is. Returns
+/// whether it was replaced.
+///
+/// # Errors
+/// When either can't be looked at or the clone can't be finished; `dest` is then as it was.
+pub(crate) fn share_bytes(blob: &Path, dest: &Path) -> Result<bool, Error> {
+    let meta = fs::symlink_metadata(dest).doing("look at", dest)?;
+    if meta.nlink() != 1 || meta.len() == 0 {
+        return Ok(false);
+    }
+    let source = File::open(blob).doing("open blob", blob)?;
+    let source_meta = source.metadata().doing("look at blob", blob)?;
+    let tmp_path = dest.with_file_name(unique_name(TMP_PREFIX));
+    let Some((tmp, file)) = reflink(&source, &source_meta, &tmp_path, Permission::Plain.open_mode())? else {
+        return Ok(false);
+    };
+    file.set_permissions(meta.permissions()).doing("set the permissions of", tmp.path())?;
+    let time = meta.modified().doing("look at", dest)?;
+    file.set_modified(time).doing("set the time of", tmp.path())?;
+    tmp.rename_to(dest)?;
+    Ok(true)
+}
+
 /// Writes a new file of these bytes under the name `dest`, whose directory must exist, in place of what has it.
 ///
 /// # Errors

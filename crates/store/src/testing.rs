@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, Output, OutputKind};
 use kache_core::key::{EntryKey, UnitKey};
+use kache_testkit::{FileSystem, Volume};
 use tempfile::TempDir;
 
 use crate::blobs::{IngestHow, Stored};
@@ -19,6 +20,8 @@ pub(crate) const BLOB_S: i64 = 1_704_067_201;
 pub(crate) struct Bench {
     pub dir: TempDir,
     pub store: Store,
+    /// Where it lies, if that was mounted for it; whatever is on it goes first.
+    pub volume: Option<Volume>,
 }
 
 impl Bench {
@@ -27,17 +30,21 @@ impl Bench {
     }
 
     pub(crate) fn below(dir: &Path) -> Self {
-        let dir = tempfile::tempdir_in(dir).expect("temp dir");
-        let store = Store::open(&dir.path().join("cache")).expect("open");
-        Self { dir, store }
+        Self::on(dir, None)
     }
 
-    /// One bench on each file system at hand: that of temporary files, and those of the directories listed in
-    /// `KACHE_TEST_DIRS` (CI mounts XFS and btrfs there).
+    fn on(dir: &Path, volume: Option<Volume>) -> Self {
+        let dir = tempfile::tempdir_in(dir).expect("temp dir");
+        let store = Store::open(&dir.path().join("cache")).expect("open");
+        Self { dir, store, volume }
+    }
+
+    /// One bench where temporary files are, and one on each file system that clones, where one can be mounted: in CI it
+    /// can.
     pub(crate) fn everywhere() -> Vec<Self> {
-        let more = std::env::var_os("KACHE_TEST_DIRS").unwrap_or_default();
-        let more: Vec<PathBuf> = std::env::split_paths(&more).filter(|dir| dir.is_dir()).collect();
-        [std::env::temp_dir()].iter().chain(&more).map(|dir| Self::below(dir)).collect()
+        let volumes = [FileSystem::Xfs, FileSystem::Btrfs].into_iter().filter_map(Volume::mount);
+        let mounted = volumes.map(|volume| Self::on(&volume.root(), Some(volume)));
+        [Self::new()].into_iter().chain(mounted).collect()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
