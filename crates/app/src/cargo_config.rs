@@ -41,15 +41,22 @@ pub enum WrapperPlace {
 }
 
 impl WrapperSetting {
-    /// Whether it is kache, by its name.
+    /// Whether it is kache, by its name or because it is this very program.
     pub fn is_kache(&self) -> bool {
-        is_named(&self.value, "kache")
+        is_named(&self.value, "kache") || is_me(&self.value)
     }
 
     /// Whether it is sccache, by its name.
     pub fn is_sccache(&self) -> bool {
         is_named(&self.value, "sccache")
     }
+}
+
+/// Whether a program's name or path leads to this program, by `PATH` where it has no directory.
+pub fn is_me(program: &OsStr) -> bool {
+    let path = std::env::var_os(env::PATH);
+    let found = find_program(program, path.as_deref()).and_then(|file| file.canonicalize().ok());
+    found.is_some() && found == std::env::current_exe().and_then(|me| me.canonicalize()).ok()
 }
 
 /// Whether a program's file name without extension is `name`.

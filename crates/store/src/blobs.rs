@@ -58,10 +58,10 @@ impl Stored {
 pub enum IngestHow {
     /// Blob and file share what they can, and the file gets the blob's mtime: a reflink, else one inode with the
     /// blob's permissions, else a copy. For files that nobody writes to again and nobody else holds. A file whose
-    /// content is known already stays as it is, unless another process stored that content at the same moment: then
+    /// content is known already keeps its time, unless another process stored that content at the same moment: then
     /// it may have got the time that was asked for.
     Link,
-    /// The file stays as it is; the blob is a reflink or copy.
+    /// The file keeps its time; the blob is a reflink or copy.
     Clone,
 }
 

@@ -9,10 +9,9 @@ use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
-use kache_core::config::env;
 
 use super::{current_dir, diff};
-use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, find_program, is_named};
+use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, is_me, is_named};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Style, Ui};
 use completions::Touching;
@@ -166,16 +165,11 @@ fn agreed(ui: &Ui) -> Result<bool, CliError> {
 /// The wrapper's name as Cargo should have it: what is there if it already leads to this program, plain `kache`
 /// where that is found through PATH (it survives reinstallation), else the full path.
 fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
-    let path = std::env::var_os(env::PATH);
     let me = std::env::current_exe()
         .and_then(|me| me.canonicalize())
         .map_err(|error| CliError::failure("this program's own path is unknown").because(&error))?;
-    let is_me = |name: &OsStr| {
-        let found = find_program(name, path.as_deref()).and_then(|file| file.canonicalize().ok());
-        found.is_some_and(|file| file == me)
-    };
     let present = config.wrappers.iter().find(|setting| matches!(setting.place, WrapperPlace::User(_)));
-    if let Some(present) = present.filter(|setting| setting.is_kache() && is_me(&setting.value)) {
+    if let Some(present) = present.filter(|setting| is_me(&setting.value)) {
         return Ok(present.value.to_string_lossy().into_owned());
     }
     if is_me(OsStr::new("kache")) {

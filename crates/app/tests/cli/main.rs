@@ -184,6 +184,23 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
 
+/// A file of another name is the same program: Cargo uses kache.
+#[test]
+fn doctor_knows_the_wrapper_by_what_it_leads_to() {
+    let home = Home::new();
+    let link = home.path("cache-tool");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kache"), &link).expect("link");
+    for (wrapper, good, says) in [
+        (link.to_str().expect("UTF-8"), true, "the wrapper is "),
+        ("/bin/true", false, "Cargo uses another wrapper (/bin/true)"),
+        ("/none/kache", false, "there is no program /none/kache"),
+    ] {
+        let said = home.kache_with(&["doctor"], &[("RUSTC_WRAPPER", wrapper)]).out;
+        assert!(said.contains(says), "{said}");
+        assert_eq!(!said.contains("another wrapper") && !said.contains("no program"), good, "{said}");
+    }
+}
+
 #[test]
 fn doctor_tries_the_file_systems_and_leaves_nothing_behind() {
     let home = Home::new();

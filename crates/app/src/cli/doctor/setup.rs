@@ -7,7 +7,7 @@ use std::process::Command;
 use kache_core::config::{Origin, Settings, env};
 
 use super::{Findings, Verdict};
-use crate::cargo_config::{CargoConfig, WrapperSetting, find_program};
+use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me};
 
 /// Version and place of this program, and whether a shell would find it.
 pub fn program(findings: &mut Findings) {
@@ -113,19 +113,18 @@ fn wrapper(config: &CargoConfig, findings: &mut Findings) {
     }
     findings.add(Verdict::Good, format!("the wrapper is {value}, set by {}", first.place));
     let path = std::env::var_os(env::PATH);
-    let found = find_program(&first.value, path.as_deref()).and_then(|file| file.canonicalize().ok());
-    match (found, std::env::current_exe().and_then(|me| me.canonicalize())) {
-        (None, _) => findings.add_with_hint(
+    match find_program(&first.value, path.as_deref()) {
+        None => findings.add_with_hint(
             Verdict::Bad,
             format!("there is no program {value}: builds fail"),
             "`kache init` puts the right path in",
         ),
-        (Some(found), Ok(me)) if found != me => findings.add_with_hint(
+        Some(found) if !is_me(found.as_os_str()) => findings.add_with_hint(
             Verdict::Warning,
             format!("the wrapper is another copy of kache: {}", found.display()),
             "`kache init` with the copy you want puts its path in",
         ),
-        _ => {}
+        Some(_) => {}
     }
 }
 
