@@ -1,6 +1,6 @@
 //! From a seed to a workspace and a list of steps. Pure: the same seed gives the same walk everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::{
     FAILS, Fetched, File, Home, Kind, Package, Part, Product, Script, Slot, TREES, VARIABLES, VARIANTS,
@@ -111,6 +111,8 @@ struct Chooser<'a> {
     /// A source that doesn't compile, by worktree, and how long it may stay so.
     broken: [Option<(Slot, usize)>; TREES],
     tree: usize,
+    /// What comes next, before anything else is chosen.
+    row: VecDeque<Act>,
 }
 
 /// How often each kind of step comes, in the order of [`Chooser::act`].
@@ -129,6 +131,7 @@ pub fn steps(random: &mut Random, workspace: &Workspace, count: usize) -> Vec<St
         variants: BTreeMap::new(),
         broken: [None; TREES],
         tree: 0,
+        row: VecDeque::new(),
     };
     chooser.hot = (0..5).map(|_| chooser.random.pick(&chooser.slots)).collect();
     if workspace.fetches() {
@@ -143,6 +146,9 @@ pub fn steps(random: &mut Random, workspace: &Workspace, count: usize) -> Vec<St
 
 impl Chooser<'_> {
     fn step(&mut self) -> Step {
+        if let Some(act) = self.row.pop_front() {
+            return Step { tree: self.tree, act };
+        }
         if self.random.chance(25) {
             self.tree = self.random.below(TREES);
         }
@@ -187,7 +193,7 @@ impl Chooser<'_> {
                 let build = if self.random.chance(50) { self.whole(Verb::Build) } else { self.partial() };
                 Act::BuildWithout(self.random.pick(&[Absence::NoWrapper, Absence::Disabled]), build)
             }
-            10 => Act::Clean(self.random.below(self.workspace.packages.len())),
+            10 => self.clean(),
             11 if self.workspace.fetches() => {
                 let verb = self.random.pick(&[Verb::Build, Verb::Build, Verb::Check, Verb::Test]);
                 Act::Fresh(if self.random.chance(80) { self.whole(verb) } else { self.partial() })
@@ -198,6 +204,27 @@ impl Chooser<'_> {
             14 => self.random.pick(&[Act::Collect, Act::LoseEntries, Act::LoseBlobs]),
             _ => Act::LoseCache,
         }
+    }
+
+    /// A package is cleaned. Often it alone is edited and built then, and what rests on it later: where times decide,
+    /// that is when they are unlike what a build of everything leaves.
+    fn clean(&mut self) -> Act {
+        let index = self.random.below(self.workspace.packages.len());
+        if self.random.chance(60) {
+            let slots: Vec<Slot> = self.slots.iter().copied().filter(|slot| slot.package == index).collect();
+            if !slots.is_empty() && self.random.chance(75) {
+                let slot = self.random.pick(&slots);
+                let edit = self.next_variant(slot);
+                self.row.push_back(edit);
+            }
+            if self.workspace.packages[index].home == Home::Member {
+                let verb = self.random.pick(&[Verb::Build, Verb::Build, Verb::Check]);
+                self.row.push_back(Act::Build(Build { verb, profile: Profile::Dev, package: Some(index) }));
+            }
+            let verb = self.random.pick(&[Verb::Build, Verb::Build, Verb::Test, Verb::Check]);
+            self.row.push_back(Act::Build(Build { verb, profile: Profile::Dev, package: None }));
+        }
+        Act::Clean(index)
     }
 
     fn edit(&mut self) -> Act {
@@ -211,6 +238,10 @@ impl Chooser<'_> {
                 return Act::Edit(slot, FAILS);
             }
         }
+        self.next_variant(slot)
+    }
+
+    fn next_variant(&mut self, slot: Slot) -> Act {
         let variant = self.variants.entry((self.tree, slot)).or_default();
         *variant = (*variant + 1) % VARIANTS;
         Act::Edit(slot, *variant)
