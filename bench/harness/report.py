@@ -5,6 +5,7 @@ other; never a ratio of medians, which on a shared machine may come from differe
 """
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -210,6 +211,11 @@ def aligned(rows: list[list[str]]) -> str:
         cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def command_line(program: str, argv: list[str]) -> str:
+    """The command as it may be published: a path says nothing to a reader, the versions are in the set-up."""
+    return shlex.join([program, *(Path(word).name if word.startswith("/") else word for word in argv)])
 
 
 def save(out: Path, command: str, setup: dict[str, str], records: list[object], text: str) -> None:
