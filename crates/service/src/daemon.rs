@@ -345,5 +345,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+#[path = "daemon/hostile_tests.rs"]
+mod hostile_tests;
+#[cfg(test)]
 #[path = "daemon/tests.rs"]
 mod tests;
