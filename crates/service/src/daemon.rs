@@ -13,6 +13,7 @@
 pub mod bucket;
 pub mod depot;
 pub mod dispatcher;
+mod flights;
 mod health;
 mod lifecycle;
 mod prefetch;

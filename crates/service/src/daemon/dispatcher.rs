@@ -1,26 +1,19 @@
 //! Brings things from the remote into the store, once however many ask, and remembers for a while what the remote
 //! doesn't have. A remote that fails is left alone. Does not know how a transfer is done, nor who asks.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kache_core::key::{EntryKey, UnitKey};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::depot::{Blame, Depot, Fetched, Names, Trouble};
-use super::lock;
+use super::flights::{Flight, Flights};
+pub use super::flights::{How, Landing};
 use super::traffic::{SMALL_MAX, Traffic, Urgency};
 
-/// How long it is remembered that the remote doesn't have something.
-const ABSENT: Duration = Duration::from_secs(120);
-/// Most absences that are remembered; beyond it all are forgotten.
-const ABSENT_MAX: usize = 100_000;
 /// Longest time for one transfer, should it ever fail to end by itself. The largest pack on a slow line takes hours.
 pub const TRANSFER_MAX: Duration = Duration::from_secs(6 * 3600);
-/// Longest time that a build is kept waiting for an entry. The transfer goes on: who asks later finds its result.
-const ENTRY_MAX: Duration = Duration::from_secs(15);
 /// A line that carries less than this makes the remote too slow, in bytes per second; it is shared by all transfers.
 const SLOWEST: u64 = 16 << 10;
 
@@ -34,10 +27,13 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Longest time that a build is kept waiting for an entry. The transfer goes on: who asks later finds its result.
+    pub const ENTRY_MAX: Duration = Duration::from_secs(15);
+
     /// How long a build waits for it.
     pub const fn patience(self) -> Duration {
         match self {
-            Subject::Entry(_) => ENTRY_MAX,
+            Subject::Entry(_) => Self::ENTRY_MAX,
             Subject::Records(_) => SMALL_MAX,
         }
     }
@@ -54,52 +50,17 @@ impl Subject {
     }
 }
 
-/// How an attempt to bring something ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Landing {
-    /// It is in the store now.
-    Arrived,
-    /// It was in the store.
-    Known,
-    /// The remote doesn't have it, or not in a usable form.
-    Absent,
-    /// The remote was asked and failed.
-    Failed,
-    /// The remote was not asked: it fails too often.
-    Sick,
-}
-
-/// How a landing came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// The remote was asked for it.
-    Asked,
-    /// Somebody else had it brought at the same time.
-    Shared,
-    /// It was remembered.
-    Remembered,
-}
-
-/// Where the end of a transfer is announced.
-type Flight = watch::Receiver<Option<Landing>>;
-
 /// Brings things, see the module.
 pub struct Dispatcher<D> {
     depot: Arc<D>,
     traffic: Arc<Traffic>,
-    flights: Mutex<HashMap<Subject, Flight>>,
-    absent: Mutex<HashMap<Subject, Instant>>,
+    flights: Arc<Flights<Subject>>,
 }
 
 impl<D: Depot> Dispatcher<D> {
     /// A dispatcher that makes at most `slots` transfers at a time.
     pub fn new(depot: Arc<D>, slots: usize) -> Arc<Self> {
-        Arc::new(Self {
-            depot,
-            traffic: Arc::new(Traffic::new(slots)),
-            flights: Mutex::default(),
-            absent: Mutex::default(),
-        })
+        Arc::new(Self { depot, traffic: Arc::new(Traffic::new(slots)), flights: Flights::new() })
     }
 
     /// All requests to the remote, for whoever makes some of them without bringing anything.
@@ -109,7 +70,7 @@ impl<D: Depot> Dispatcher<D> {
 
     /// Whether something is being brought, or looked for.
     pub fn is_busy(&self) -> bool {
-        self.traffic.is_busy() || !lock(&self.flights).is_empty()
+        self.traffic.is_busy() || !self.flights.is_empty()
     }
 
     /// Brings something; an entry for the build `session` before that asks for it, where one is given. Dropping the
@@ -123,16 +84,10 @@ impl<D: Depot> Dispatcher<D> {
     ) -> (Landing, How) {
         // Whoever waits for a slot ahead of need has not begun: a build that needs the same doesn't queue behind it.
         let _turn = self.traffic.turn(urgency).await;
-        let (mut flight, how) = match self.join_or_depart(subject, names, urgency, session) {
-            Ok(flight) => flight,
-            Err(landing) => return landing,
-        };
-        let landing = match flight.wait_for(Option::is_some).await {
-            Ok(landing) => landing.unwrap_or(Landing::Failed),
-            // Its task is gone without a word: it panicked, or the daemon ends.
-            Err(_) => Landing::Failed,
-        };
-        (landing, how)
+        match self.join_or_depart(subject, names, urgency, session) {
+            Ok((flight, how)) => (flight.landing().await, how),
+            Err(landing) => landing,
+        }
     }
 
     /// The flight that brings the subject, begun now unless there is one; or how it ends without one.
@@ -143,28 +98,9 @@ impl<D: Depot> Dispatcher<D> {
         urgency: Urgency,
         session: &str,
     ) -> Result<(Flight, How), (Landing, How)> {
-        let mut flights = lock(&self.flights);
-        if let Some(flight) = flights.get(&subject) {
-            return Ok((flight.clone(), How::Shared));
-        }
-        let now = Instant::now();
-        if lock(&self.absent).get(&subject).is_some_and(|until| now < *until) {
-            return Err((Landing::Absent, How::Remembered));
-        }
-        if !self.traffic.permits() {
-            return Err((Landing::Sick, How::Remembered));
-        }
-        let (land, flight) = watch::channel(None);
-        flights.insert(subject, flight.clone());
-        drop(flights);
         let (me, names, session) = (Arc::clone(self), names.clone(), session.to_owned());
-        tokio::spawn(async move {
-            // However the transfer ends, even by a panic, the flight ends with it.
-            let _gone = Gone { flights: &me.flights, subject };
-            let landing = me.transfer(subject, &names, urgency, &session).await;
-            land.send_replace(Some(landing));
-        });
-        Ok((flight, How::Asked))
+        let transfer = || async move { me.transfer(subject, &names, urgency, &session).await };
+        self.flights.join_or_depart(subject, || self.traffic.permits(), transfer)
     }
 
     async fn transfer(&self, subject: Subject, names: &Names, urgency: Urgency, session: &str) -> Landing {
@@ -180,7 +116,7 @@ impl<D: Depot> Dispatcher<D> {
                 }
                 // Records that have just come bring nothing new a moment later.
                 if fetched == Fetched::Absent || matches!(subject, Subject::Records(_)) {
-                    self.remember_absent(subject);
+                    self.flights.remember_absent(subject);
                 }
                 match fetched {
                     Fetched::New { .. } => Landing::Arrived,
@@ -192,7 +128,8 @@ impl<D: Depot> Dispatcher<D> {
                 tracing::warn!(?subject, crate_name = names.crate_name, %trouble, "a transfer failed");
                 self.traffic.failed(&trouble);
                 if trouble.blame == Blame::Object {
-                    self.remember_absent(subject);
+                    self.flights.remember_absent(subject);
+                    return Landing::Absent;
                 }
                 Landing::Failed
             }
@@ -230,26 +167,6 @@ impl<D: Depot> Dispatcher<D> {
         };
         let never = |_| Err(Trouble { blame: Blame::Remote, why: "a transfer took too long".to_owned() });
         (result.unwrap_or_else(never), is_late)
-    }
-
-    fn remember_absent(&self, subject: Subject) {
-        let mut absent = lock(&self.absent);
-        if absent.len() >= ABSENT_MAX {
-            absent.clear();
-        }
-        absent.insert(subject, Instant::now() + ABSENT);
-    }
-}
-
-/// Takes a flight off the board when it goes out of scope.
-struct Gone<'a> {
-    flights: &'a Mutex<HashMap<Subject, Flight>>,
-    subject: Subject,
-}
-
-impl Drop for Gone<'_> {
-    fn drop(&mut self) {
-        lock(self.flights).remove(&self.subject);
     }
 }
 

@@ -1,3 +1,4 @@
+use super::super::flights::ABSENT;
 use super::super::scripted::{Fate, Scripted, key, names};
 use super::*;
 
@@ -75,7 +76,7 @@ async fn a_lying_object_is_its_own_fault_and_not_asked_for_again() {
     for i in 0..20 {
         let subject = entry(&i.to_string());
         depot.arrange(subject, Fate::Trouble(Blame::Object));
-        assert_eq!(bring(&dispatcher, subject).await, (Landing::Failed, How::Asked));
+        assert_eq!(bring(&dispatcher, subject).await, (Landing::Absent, How::Asked));
         assert_eq!(bring(&dispatcher, subject).await, (Landing::Absent, How::Remembered));
     }
     assert!(dispatcher.traffic().sickness().is_none());
