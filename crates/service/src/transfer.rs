@@ -25,7 +25,7 @@ pub use fetch::Fetched;
 pub use listing::Listed;
 pub use push::{Kept, Pushed};
 use retry::Pace;
-pub use snapshots::{Saved, entries_of};
+pub use snapshots::{Saved, missing_entries};
 
 use crate::pack::{PackError, UnpackError};
 use crate::remote::{Fault, Remote, RemoteError};

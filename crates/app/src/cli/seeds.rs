@@ -11,7 +11,7 @@ use kache_core::remote::shared::About;
 use kache_core::snapshot::Snapshot;
 use kache_engine::seed;
 use kache_service::sync::{self, Pushing};
-use kache_service::transfer::{BuildPlace, Listed, Pushed, Saved, Transfer, entries_of};
+use kache_service::transfer::{BuildPlace, Listed, Pushed, Saved, Transfer, missing_entries};
 
 use super::transfers::{self, Meter};
 use super::workspace::{Compilers, Workspace};
@@ -90,12 +90,8 @@ pub fn count(snapshots: &[Snapshot]) -> usize {
 
 /// Entries that are wanted for snapshots, without those that the store has.
 pub fn wanted(transfer: &Transfer, snapshots: &[Snapshot]) -> Vec<Listed> {
-    let mut seen = BTreeSet::new();
-    let new = entries_of(snapshots)
-        .filter(|(_, key)| !transfer.store().has_entry(key))
-        .filter(|(_, key)| seen.insert(*key));
-    let listed = new.filter_map(|(package, key)| Some((CrateDir::of(package, "")?, key)));
-    listed.map(|(dir, key)| Listed { dir, key }).collect()
+    let missing = missing_entries(transfer.store(), snapshots).into_iter();
+    missing.filter_map(|(package, key)| Some(Listed { dir: CrateDir::of(package, "")?, key })).collect()
 }
 
 /// Takes snapshots over, and says what they are good for; how many units there are now.

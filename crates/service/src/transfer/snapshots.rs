@@ -1,12 +1,14 @@
 //! Shares snapshots: what dependencies left in target directories, for machines with the same lockfile, compiler and
 //! `CARGO_HOME`. The entries that they name travel like all others. Decides which units may leave this machine.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
+use kache_core::lockfile::Lockfile;
 use kache_core::remote::manifest::Pack;
 use kache_core::remote::secrets;
 use kache_core::remote::shared::{
@@ -15,6 +17,7 @@ use kache_core::remote::shared::{
 use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::Snapshot;
+use kache_store::Store;
 
 use super::builds::ROUNDS_MAX;
 use super::{Refusal, Transfer, TransferError, refuse};
@@ -53,6 +56,24 @@ impl Transfer {
             Err(Refusal::Snapshots(SharedError::Newer(_))) => Ok(Vec::new()),
             Err(refusal) => Err(refuse(&name, refusal)),
         }
+    }
+
+    /// The same, and of them the units of the lockfile's packages: what isn't of it is never placed, and whoever wrote it has
+    /// no say in what is fetched for it.
+    ///
+    /// # Errors
+    /// As [`Transfer::find_snapshots`].
+    pub async fn find_snapshots_for(
+        &self,
+        about: &About,
+        lockfile: &Lockfile,
+    ) -> Result<Vec<Snapshot>, TransferError> {
+        let mut found = self.find_snapshots(about).await?;
+        let is_part = |unit: &SeedUnit| {
+            unit.package.split_once(' ').is_some_and(|(name, version)| lockfile.has(name, version))
+        };
+        found.iter_mut().for_each(|snapshot| snapshot.units.retain(is_part));
+        Ok(found)
     }
 
     /// Takes a snapshot into the store, with what is known here of the same context and lockfile. Returns how many units
@@ -178,10 +199,12 @@ impl Transfer {
     }
 }
 
-/// Entries that snapshots need, with the packages that they are filed under.
-pub fn entries_of(snapshots: &[Snapshot]) -> impl Iterator<Item = (&str, EntryKey)> {
+/// Entries that snapshots need and the store doesn't have, each once, with the packages that they are filed under.
+pub fn missing_entries<'s>(store: &Store, snapshots: &'s [Snapshot]) -> Vec<(&'s str, EntryKey)> {
+    let mut seen = BTreeSet::new();
     let units = snapshots.iter().flat_map(|snapshot| &snapshot.units);
-    units.map(|unit| (unit.package.split_once(' ').map_or("", |(name, _)| name), unit.entry()))
+    let named = units.map(|unit| (unit.package.split_once(' ').map_or("", |(name, _)| name), unit.entry()));
+    named.filter(|(_, key)| !store.has_entry(key) && seen.insert(*key)).collect()
 }
 
 /// The snapshots in a payload that is the one its head describes.

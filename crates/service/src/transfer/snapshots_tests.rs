@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kache_core::digest::Digest;
+use kache_core::lockfile::Lockfile;
 use kache_core::remote::manifest::Pack;
 use kache_core::remote::shared::{About, Head, OBJECT_BYTES_MAX, Part};
 use kache_core::seed_unit::{Dependency, Made, SeedUnit};
@@ -78,11 +79,25 @@ async fn what_machines_save_of_one_lockfile_is_joined_and_written_once() {
     assert_eq!(bucket.count(Request::List), 0);
     // Taken over with what is there.
     let snapshots = two.transfer.find_snapshots(&about()).await.expect("found");
-    assert_eq!(entries_of(&snapshots).map(|(package, _)| package).collect::<BTreeSet<_>>().len(), 3);
+    assert_eq!(missing_entries(machine(&bucket).store(), &snapshots).len(), 3);
+    assert_eq!(missing_entries(two.store(), &snapshots).len(), 2);
     for snapshot in snapshots {
         assert_eq!(two.transfer.take_snapshot(snapshot).await.expect("taken"), 3);
     }
     assert_eq!(two.store().snapshots_of(&about().lockfile).len(), 1);
+}
+
+/// Whoever wrote an object may name what he likes in it, and has entries of the lockfile's packages fetched at most.
+#[tokio::test]
+async fn what_is_of_other_packages_is_left_out() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    saved(&here, &["a", "b"]).await;
+    let lockfile = Lockfile::parse("[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n").expect("a lockfile");
+    let found = here.transfer.find_snapshots_for(&about(), &lockfile).await.expect("found");
+    let units: Vec<&str> =
+        found.iter().flat_map(|found| &found.units).map(|unit| unit.dir.as_str()).collect();
+    assert_eq!(units, ["b-1"]);
 }
 
 #[tokio::test]

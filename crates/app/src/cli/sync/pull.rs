@@ -90,16 +90,11 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
 /// What machines have saved of the dependencies of this very build.
 async fn snapshots(sync: &Sync<'_>, place: Option<&BuildPlace>, trouble: &mut Trouble) -> Vec<Snapshot> {
     let (Some(about), Some((workspace, _))) = (sync.about(place), &sync.scope) else { return Vec::new() };
-    let mut found = sync.transfer.find_snapshots(&about).await.unwrap_or_else(|error| {
+    let Some(lockfile) = &workspace.lockfile else { return Vec::new() };
+    sync.transfer.find_snapshots_for(&about, lockfile).await.unwrap_or_else(|error| {
         trouble.add(sync.ui, error);
         Vec::new()
-    });
-    // What isn't of this lockfile is never placed, and whoever wrote it has no say in what is fetched for it.
-    let is_part = |package: &str| {
-        package.split_once(' ').is_some_and(|(name, version)| workspace.has_package(name, version))
-    };
-    found.iter_mut().for_each(|snapshot| snapshot.units.retain(|unit| is_part(&unit.package)));
-    found
+    })
 }
 
 /// Adds the entries that snapshots need to a plan. Among them are results of build scripts, which no compiler made.
