@@ -254,6 +254,11 @@ pub fn protocol(data: &[u8]) {
         {
             assert!(!find.crate_name.contains(['/', '.', '\0']) && !find.package.contains(['/', '.', '\0']));
         }
+        if let Request::Seed(seed) = &request
+            && is_fine
+        {
+            assert!(seed.dir.starts_with('/') && !seed.about.manifest_key.to_string().contains(['/', '\0']));
+        }
     }
     if let Ok(reply) = protocol::decode::<Reply>(body)
         && let Ok(frame) = protocol::encode(&reply)

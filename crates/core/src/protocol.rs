@@ -8,6 +8,9 @@
 //! ```
 //! The first twelve bytes never change their form, so that both sides can tell another version. Lengths are judged
 //! before anything is read or allocated. Whatever arrives is checked by [`Request::check`] before it is acted upon.
+//!
+//! A question that a daemon doesn't know it refuses, and goes on to answer the others: so a new one is no new version, as
+//! long as the asker can do without the answer.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::key::{EntryKey, UnitKey};
 use crate::record::RECORDS_MAX;
+use crate::remote::shared::About;
 
 /// Version of the frames and of their content.
 pub const VERSION: u32 = 1;
@@ -98,6 +102,8 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
 pub enum Request {
     /// Whether the remote has a unit that the local store doesn't have.
     Find(Box<Find>),
+    /// To bring a snapshot, and the entries that it names, for fresh target directories.
+    Seed(Box<Seed>),
     /// How the daemon is.
     Status,
     /// To end. Uploads are finished as long as that takes no longer than this.
@@ -124,6 +130,26 @@ pub struct Find {
     pub build: Build,
     /// Which credentials of its environment the asker would use, see `config::Remote::ambient`; absent where the
     /// remote's settings name their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ambient: Option<Digest>,
+}
+
+/// A snapshot that the local store doesn't have, for a Cargo that begins in a fresh target directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// See [`Find::remote`].
+    pub remote: Digest,
+    /// What the remote's snapshots have to be about.
+    pub about: About,
+    /// Of these, the one of this context, see `snapshot::Header::context`.
+    pub context: Digest,
+    /// The directory with `Cargo.lock`.
+    pub dir: String,
+    /// See [`Build::session`].
+    pub session: String,
+    /// How long the asker waits for one that is on its way already, in milliseconds.
+    pub patience_ms: u64,
+    /// See [`Find::ambient`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ambient: Option<Digest>,
 }
@@ -185,7 +211,7 @@ pub enum Unavailable {
     OtherRemote,
     /// The remote fails or is too slow.
     Sick,
-    /// It took longer than compiling would.
+    /// It takes longer than it is worth waiting for.
     Late,
     /// Too many ask at once.
     Full,
@@ -215,6 +241,8 @@ pub struct Status {
     pub demand: Demand,
     /// What was fetched before it was asked for.
     pub prefetch: Prefetch,
+    /// Snapshots for fresh target directories.
+    pub snapshots: Snapshots,
 }
 
 /// Uploads, as numbers.
@@ -275,29 +303,59 @@ pub struct Prefetch {
     pub used_bytes: u64,
 }
 
+/// Snapshots since the start, as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshots {
+    /// Questions for one.
+    pub asked: u64,
+    /// Snapshots that came into the store.
+    pub taken: u64,
+    /// Entries that were fetched for them.
+    pub entries: u64,
+}
+
 impl Request {
     /// Whether everything in the request is within its bounds and safe to use in names.
     ///
     /// # Errors
     /// Names the first part that isn't.
     pub fn check(&self) -> Result<(), &'static str> {
-        let Request::Find(find) = self else { return Ok(()) };
-        let Build { session, dir, host, host_toolchain, toolchain, target, mode, profile } = &find.build;
-        if !is_crate_name(&find.crate_name) {
+        match self {
+            Request::Find(find) => find.check(),
+            Request::Seed(seed) => seed.check(),
+            Request::Status | Request::Stop { .. } => Ok(()),
+        }
+    }
+}
+
+impl Seed {
+    fn check(&self) -> Result<(), &'static str> {
+        if !is_path(&self.dir) || !is_path(&self.about.cargo_home) {
+            return Err("the lockfile's directory or Cargo's home is not an absolute path");
+        }
+        if !is_plain(&self.session, NAME_BYTES_MAX) {
+            return Err("the build's name is too long");
+        }
+        Ok(())
+    }
+}
+
+impl Find {
+    fn check(&self) -> Result<(), &'static str> {
+        let Build { session, dir, host, host_toolchain, toolchain, target, mode, profile } = &self.build;
+        if !is_crate_name(&self.crate_name) {
             return Err("the crate's name is none");
         }
-        if !find.package.is_empty() && !is_crate_name(&find.package.replace('-', "_")) {
+        if !self.package.is_empty() && !is_crate_name(&self.package.replace('-', "_")) {
             return Err("the package's name is none");
         }
-        if find.wanted.len() > RECORDS_MAX {
+        if self.wanted.len() > RECORDS_MAX {
             return Err("too many entries at once");
         }
-        let is_path = dir.starts_with('/') && dir.len() <= PATH_BYTES_MAX && !dir.contains('\0');
-        if !(dir.is_empty() || is_path) {
+        if !(dir.is_empty() || is_path(dir)) {
             return Err("the build's directory is not an absolute path");
         }
-        let is_plain =
-            |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.contains(char::is_control);
         // A target may be the path of a file.
         if !is_plain(target, PATH_BYTES_MAX) || !is_plain(profile, PATH_BYTES_MAX) {
             return Err("the unit's target or profile is too long");
@@ -308,6 +366,14 @@ impl Request {
         }
         Ok(())
     }
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.len() <= PATH_BYTES_MAX && !text.contains('\0')
+}
+
+fn is_plain(text: &str, bytes_max: usize) -> bool {
+    text.len() <= bytes_max && !text.contains(char::is_control)
 }
 
 /// Whether a text can be a crate's name: Unicode letters, digits and `_`.
@@ -333,6 +399,24 @@ mod tests {
         }
     }
 
+    fn seed() -> Seed {
+        let about = About {
+            manifest_key: "x86_64-unknown-linux-gnu".parse().expect("a label"),
+            lockfile: Digest::of(b"l"),
+            compiler: Digest::of(b"c"),
+            cargo_home: "/home/a/.cargo".into(),
+        };
+        Seed {
+            remote: Digest::of(b"r"),
+            about,
+            context: Digest::of(b"x"),
+            dir: "/w".into(),
+            session: "1-2".into(),
+            patience_ms: 5,
+            ambient: None,
+        }
+    }
+
     fn unframed(frame: &[u8]) -> Result<&[u8], FrameError> {
         let header = frame[..HEADER_BYTES].try_into().expect("a header");
         let length = body_length(header)?;
@@ -341,8 +425,12 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        for request in [Request::Find(Box::new(find())), Request::Status, Request::Stop { drain_ms: 30_000 }]
-        {
+        for request in [
+            Request::Find(Box::new(find())),
+            Request::Seed(Box::new(seed())),
+            Request::Status,
+            Request::Stop { drain_ms: 30_000 },
+        ] {
             let frame = encode(&request).expect("short");
             assert_eq!(decode::<Request>(unframed(&frame).expect("own frame")), Ok(request));
         }
@@ -403,6 +491,38 @@ mod tests {
             spoil(&mut find);
             assert_eq!(Request::Find(Box::new(find)).check().is_ok(), *fine, "case {i}");
         }
+    }
+
+    #[test]
+    fn snapshots_are_asked_for_within_bounds() {
+        type Spoil = fn(&mut Seed);
+        let cases: &[(Spoil, bool)] = &[
+            (|_| {}, true),
+            (|seed| seed.session.clear(), true),
+            (|seed| seed.session = "s".repeat(300), false),
+            (|seed| seed.dir.clear(), false),
+            (|seed| seed.dir = "relative".into(), false),
+            (|seed| seed.dir = "/".repeat(5000), false),
+            (|seed| seed.about.cargo_home = "a".into(), false),
+            (|seed| seed.about.cargo_home = "/a\0".into(), false),
+        ];
+        for (i, (spoil, fine)) in cases.iter().enumerate() {
+            let mut seed = seed();
+            spoil(&mut seed);
+            assert_eq!(Request::Seed(Box::new(seed)).check().is_ok(), *fine, "case {i}");
+        }
+        // What would lead elsewhere in the bucket isn't even a message.
+        let mut json = serde_json::to_value(Request::Seed(Box::new(seed()))).expect("JSON");
+        json["about"]["manifest_key"] = "../x".into();
+        assert!(decode::<Request>(json.to_string().as_bytes()).is_err());
+    }
+
+    /// As a daemon sees it that is older than a question: it refuses that one, and the asker goes on without.
+    #[test]
+    fn an_unknown_question_is_a_frame_like_any_other() {
+        let frame = encode(&serde_json::json!({ "ask": "later", "what": 1 })).expect("short");
+        let body = unframed(&frame).expect("of this version");
+        assert!(matches!(decode::<Request>(body), Err(FrameError::Malformed(_))));
     }
 
     proptest! {

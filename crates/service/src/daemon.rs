@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! wrapper ──socket──► server ──► Desk ─┬─ find ──► dispatcher ──► depot (bucket) ──► store
-//!                                      └─ first question of a build ──► prefetch ──► dispatcher
+//!                                      ├─ first question of a build ──► prefetch ──► dispatcher
+//!                                      └─ fresh target directory ──► snapshots ──► dispatcher
 //! store::queue ──► uploads ──► depot
 //! every few seconds: idle? replaced? journal read? upkeep due?
 //! ```
@@ -22,6 +23,7 @@ mod scripted;
 mod serve;
 mod server;
 mod sessions;
+mod snapshots;
 mod traffic;
 mod trouble;
 mod upkeep;
@@ -33,7 +35,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
-use kache_core::protocol::{Demand, Find, Reply, Request, Status, Unavailable};
+use kache_core::protocol::{Demand, Find, Reply, Request, Seed, Status, Unavailable};
 use kache_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -48,6 +50,7 @@ use depot::{Depot, Names, Wish};
 use dispatcher::{Dispatcher, How, Landing, Subject};
 use lifecycle::Caretaker;
 use prefetch::Prefetch;
+use snapshots::Snapshots;
 use traffic::Urgency;
 use uploads::Uploads;
 
@@ -94,6 +97,7 @@ struct Service<D> {
     id: Digest,
     dispatcher: Arc<Dispatcher<D>>,
     prefetch: Arc<Prefetch<D>>,
+    snapshots: Arc<Snapshots<D>>,
     uploads: Arc<Uploads<D>>,
 }
 
@@ -112,10 +116,12 @@ impl<D: Depot> Service<D> {
 pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc<D>>) -> End {
     let service = config.remote.as_ref().zip(depot).map(|((_, id), depot)| {
         let dispatcher = Dispatcher::new(Arc::clone(&depot), config.slots);
-        let prefetch = Prefetch::new(Arc::clone(&config.store), Arc::clone(&depot), Arc::clone(&dispatcher));
+        let store = || Arc::clone(&config.store);
+        let prefetch = Prefetch::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
+        let snapshots = Snapshots::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
         let slots = config.slots.div_ceil(2);
-        let uploads = Uploads::new(Arc::clone(&config.store), depot, *id, slots);
-        Service { id: *id, dispatcher, prefetch, uploads }
+        let uploads = Uploads::new(store(), depot, *id, slots);
+        Service { id: *id, dispatcher, prefetch, snapshots, uploads }
     });
     let uploading = service.as_ref().map(|service| tokio::spawn(Arc::clone(&service.uploads).run()));
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -196,20 +202,36 @@ impl<D: Depot> Desk<D> {
         }
     }
 
-    async fn find(&self, find: &Find) -> Reply {
-        let Some(service) = self.service.as_ref().filter(|service| service.id == find.remote) else {
-            return Reply::Unavailable(Unavailable::OtherRemote);
-        };
-        self.count(|demand| demand.asked += 1);
-        if service.lacks_credentials() && find.ambient.is_some() && find.ambient != self.config.ambient {
+    /// What there is for an asker who means this remote and has these credentials; or why nothing.
+    fn service_for(&self, remote: Digest, ambient: Option<Digest>) -> Result<&Service<D>, Unavailable> {
+        *lock(&self.last_asked) = Instant::now();
+        let service = self.service.as_ref().filter(|service| service.id == remote);
+        let service = service.ok_or(Unavailable::OtherRemote)?;
+        if service.lacks_credentials() && ambient.is_some() && ambient != self.config.ambient {
             // Its own have expired; the asker's may be newer, and a daemon that a build starts gets the build's.
             tracing::info!("a build has other credentials than those that the remote refuses");
             self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
-            return Reply::Unavailable(Unavailable::Ending);
+            return Err(Unavailable::Ending);
         }
-        if self.is_ending.load(Ordering::Relaxed) {
-            return Reply::Unavailable(Unavailable::Ending);
+        if self.is_ending.load(Ordering::Relaxed) { Err(Unavailable::Ending) } else { Ok(service) }
+    }
+
+    async fn seed(&self, seed: &Seed) -> Reply {
+        match self.service_for(seed.remote, seed.ambient) {
+            Ok(service) => {
+                let _waiting = Counted::one_more(&self.waiting);
+                service.snapshots.bring(seed).await
+            }
+            Err(why) => Reply::Unavailable(why),
         }
+    }
+
+    async fn find(&self, find: &Find) -> Reply {
+        let service = match self.service_for(find.remote, find.ambient) {
+            Ok(service) => service,
+            Err(why) => return Reply::Unavailable(why),
+        };
+        self.count(|demand| demand.asked += 1);
         let _waiting = Counted::one_more(&self.waiting);
         service.prefetch.heard_of(&find.build);
         let reply = self.look(service, find).await;
@@ -295,6 +317,7 @@ impl<D: Depot> Desk<D> {
             uploads,
             demand: *lock(&self.demand),
             prefetch: service.map(|service| service.prefetch.numbers()).unwrap_or_default(),
+            snapshots: service.map(|service| service.snapshots.numbers()).unwrap_or_default(),
         }
     }
 
@@ -306,10 +329,8 @@ impl<D: Depot> Desk<D> {
 impl<D: Depot> server::Answers for Desk<D> {
     async fn answer(&self, request: Request) -> Reply {
         match request {
-            Request::Find(find) => {
-                *lock(&self.last_asked) = Instant::now();
-                self.find(&find).await
-            }
+            Request::Find(find) => self.find(&find).await,
+            Request::Seed(seed) => self.seed(&seed).await,
             Request::Status => Reply::Status(Box::new(self.status().await)),
             Request::Stop { drain_ms } => {
                 let drain = Duration::from_millis(drain_ms).min(lifecycle::DRAIN_MAX);

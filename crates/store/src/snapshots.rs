@@ -44,6 +44,11 @@ impl Store {
         }
     }
 
+    /// Whether there is a snapshot of a lockfile.
+    pub fn has_snapshot(&self, context: &Digest, lock: &Digest) -> bool {
+        self.snapshot_path(context, lock).is_file()
+    }
+
     /// The first part of a snapshot.
     pub fn snapshot_header(&self, context: &Digest, lock: &Digest) -> Option<Header> {
         let file = fs::File::open(self.snapshot_path(context, lock)).ok()?;

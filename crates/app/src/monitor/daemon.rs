@@ -57,6 +57,9 @@ pub fn lines(daemon: &Daemon, remote: Option<Digest>, now_ms: u64) -> Vec<(Weigh
     }
     lines.push((Weight::Plain, numbers_of_demand(status)));
     lines.push((Weight::Plain, numbers_of_prefetch(status)));
+    if status.snapshots.asked > 0 {
+        lines.push((Weight::Plain, numbers_of_snapshots(status)));
+    }
     lines.push((Weight::Plain, numbers_of_uploads(status)));
     if let Some(why) = &status.uploads.refused {
         lines.push((Weight::Alarm, format!("          wait, for the credentials may not write: {why}")));
@@ -87,6 +90,14 @@ fn numbers_of_prefetch(status: &Status) -> String {
         format_size(prefetch.bytes),
         prefetch.builds,
         prefetch.used
+    )
+}
+
+fn numbers_of_snapshots(status: &Status) -> String {
+    let snapshots = &status.snapshots;
+    format!(
+        "fresh     {} directories asked, {} snapshots taken over with {} entries",
+        snapshots.asked, snapshots.taken, snapshots.entries
     )
 }
 

@@ -14,6 +14,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::key::{EntryKey, UnitKey};
 
@@ -47,7 +49,8 @@ impl fmt::Display for CrateDir {
 }
 
 /// A manifest key or a namespace: one part of an object's name, chosen by a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Label(String);
 
 /// A text that can't be a part of an object's name.
@@ -65,6 +68,20 @@ impl std::str::FromStr for Label {
             return Err(NotALabel(text.to_owned()));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = NotALabel;
+
+    fn try_from(text: String) -> Result<Self, NotALabel> {
+        text.parse()
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.0
     }
 }
 

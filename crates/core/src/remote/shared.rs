@@ -38,7 +38,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const RENEW_S: u64 = 86_400;
 
 /// What snapshots are about: who has the same can use them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// The manifest key; usually the host's target triple.
     pub manifest_key: Label,

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
-use kache_core::protocol::Build;
+use kache_core::protocol::{Build, Seed};
 use kache_core::remote::build::{Build as SavedBuild, BuildUnit};
 use kache_core::remote::fit::{Offer, Wanted};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::Manifest;
 use kache_core::remote::records::Grown;
+use kache_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -246,6 +247,24 @@ impl Depot for Bucket {
             }
             self.listed(&lockfile, &wishes, &traffic).await
         })
+    }
+
+    fn find_snapshot<'a>(&'a self, wanted: &'a Seed) -> Promise<'a, Option<Snapshot>> {
+        Box::pin(async move {
+            let lockfile = lockfile_above(Path::new(&wanted.dir)).await;
+            let Some(lockfile) = lockfile.filter(|lockfile| lockfile.digest == wanted.about.lockfile) else {
+                let why = format!("the lockfile in {} is another one by now", wanted.dir);
+                return Err(Trouble { blame: Blame::Local, why });
+            };
+            let found = self.transfer.find_snapshots_for(&wanted.about, &lockfile).await.map_err(trouble)?;
+            let is_meant =
+                |snapshot: &Snapshot| snapshot.header.context == wanted.context && !snapshot.units.is_empty();
+            Ok(found.into_iter().find(is_meant))
+        })
+    }
+
+    fn take_snapshot(&self, snapshot: Snapshot) -> Promise<'_, usize> {
+        Box::pin(async move { self.transfer.take_snapshot(snapshot).await.map_err(trouble) })
     }
 
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed> {

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kache_core::key::{EntryKey, UnitKey};
-use kache_core::protocol::Build;
+use kache_core::protocol::{Build, Seed};
 pub use kache_core::remote::fit::{Kind, Shape};
+use kache_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
 use super::traffic::Traffic;
@@ -88,6 +89,13 @@ pub trait Depot: Send + Sync + 'static {
         wishes: mpsc::Sender<Wish>,
         traffic: Arc<Traffic>,
     ) -> Promise<'a, ()>;
+
+    /// The snapshot that a fresh directory could use, as far as it is about packages of the lockfile there. Takes nothing
+    /// into the store.
+    fn find_snapshot<'a>(&'a self, wanted: &'a Seed) -> Promise<'a, Option<Snapshot>>;
+
+    /// Takes a snapshot into the store; how many units there are now.
+    fn take_snapshot(&self, snapshot: Snapshot) -> Promise<'_, usize>;
 
     /// Uploads an entry with the records that lead to it.
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed>;

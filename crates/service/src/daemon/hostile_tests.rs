@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kache_core::protocol::{self, Build, HEADER_BYTES};
+use kache_core::remote::shared::About;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -85,14 +86,28 @@ async fn random_frames_take_nothing_down() {
     }));
     let machine = machine(&Arc::new(Memory::new()));
     let stored = machine.compile("demo", b"object code", b"warning", &[]);
-    let honest = question(&stored, &[stored.key], Build::default());
+    let snapshot = Seed {
+        remote: super::tests::remote(),
+        about: About {
+            manifest_key: "host".parse().expect("a label"),
+            lockfile: Digest::of(b"lock"),
+            compiler: Digest::of(b"compiler"),
+            cargo_home: "/cargo".to_owned(),
+        },
+        context: Digest::of(b"context"),
+        dir: machine.dir.path().to_str().expect("UTF-8").to_owned(),
+        session: String::new(),
+        patience_ms: 1,
+        ambient: None,
+    };
+    let honest = [question(&stored, &[stored.key], Build::default()), Request::Seed(Box::new(snapshot))];
     let running = daemon(&machine);
     for crowd in 0..rounds.div_ceil(CROWD) {
         let mut connections = Vec::new();
         for round in crowd * CROWD..(crowd + 1) * CROWD {
             let random = &mut Random::new(round);
             let mut stream = connect(&machine).await;
-            let frame = bytes(&honest, random);
+            let frame = bytes(&honest[random.below(2)], random);
             let cut = random.below(frame.len() + 1);
             // It may have been refused before all of it was sent.
             let _ = stream.write_all(&frame[..cut]).await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
-use kache_core::protocol::Build;
+use kache_core::protocol::{Build, Seed};
+use kache_core::snapshot::Snapshot;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
@@ -31,6 +32,12 @@ pub struct Scripted {
     pub wishes: Mutex<Vec<Wish>>,
     /// Failures of the next attempts to foresee anything.
     pub foresight: Mutex<Vec<Blame>>,
+    /// What the remote has for every fresh directory.
+    pub snapshot: Mutex<Option<Snapshot>>,
+    /// Snapshots that were taken over.
+    pub taken: Mutex<Vec<Snapshot>>,
+    /// How often one was looked for.
+    pub snapshots_looked_for: AtomicUsize,
     /// In the order in which they began.
     pub asked: Mutex<Vec<Subject>>,
     pub pushed: Mutex<Vec<EntryKey>>,
@@ -64,6 +71,9 @@ impl Scripted {
             all_pushes: Mutex::new(Ok(Pushed::Done)),
             wishes: Mutex::default(),
             foresight: Mutex::default(),
+            snapshot: Mutex::default(),
+            taken: Mutex::default(),
+            snapshots_looked_for: AtomicUsize::new(0),
             asked: Mutex::default(),
             pushed: Mutex::default(),
             gate: Semaphore::new(permits),
@@ -130,6 +140,22 @@ impl Depot for Scripted {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn find_snapshot<'a>(&'a self, _: &'a Seed) -> Promise<'a, Option<Snapshot>> {
+        Box::pin(async move {
+            self.snapshots_looked_for.fetch_add(1, Ordering::SeqCst);
+            self.pass().await;
+            Ok(self.snapshot.lock().expect("lock").clone())
+        })
+    }
+
+    fn take_snapshot(&self, snapshot: Snapshot) -> Promise<'_, usize> {
+        Box::pin(async move {
+            let units = snapshot.units.len();
+            self.taken.lock().expect("lock").push(snapshot);
+            Ok(units)
         })
     }
 

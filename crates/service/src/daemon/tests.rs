@@ -19,7 +19,7 @@ use crate::remote::memory::{Memory, Mischief, Request as Asked};
 use crate::testing::{Machine, Stored};
 use crate::transfer::{BuildPlace, Policy};
 
-fn remote() -> Digest {
+pub fn remote() -> Digest {
     Digest::of(b"the remote")
 }
 

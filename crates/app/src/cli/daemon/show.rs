@@ -86,6 +86,12 @@ impl View<'_> {
             prefetch.entries.saturating_sub(prefetch.used),
             format_size(prefetch.bytes.saturating_sub(prefetch.used_bytes)),
         );
+        let snapshots = &health.snapshots;
+        let _ = writeln!(
+            text,
+            "  {:<22}{} asked, {} taken over with {} entries",
+            "fresh directories", snapshots.asked, snapshots.taken, snapshots.entries
+        );
         let uploads = &health.uploads;
         let _ = writeln!(
             text,
@@ -124,7 +130,7 @@ pub fn last_lines(text: &str, count: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use kache_core::protocol::{Demand, Prefetch, Uploads};
+    use kache_core::protocol::{Demand, Prefetch, Snapshots, Uploads};
 
     use super::*;
 
@@ -142,6 +148,7 @@ mod tests {
             sick: Some("timed out (tried again in 9 s)".into()),
             demand: Demand { asked: 5, arrived: 3, absent: 1, unavailable: 1, ..Demand::default() },
             prefetch: Prefetch { builds: 1, entries: 10, bytes: 10 << 20, used: 8, used_bytes: 9 << 20 },
+            snapshots: Snapshots { asked: 3, taken: 1, entries: 220 },
             uploads: Uploads {
                 done: 4,
                 known: 1,
@@ -161,6 +168,7 @@ The daemon is running: process 42, version 1.2.3, for 1m 00s
   left alone            timed out (tried again in 9 s)
   builds                5 asked, 3 arrived, 1 absent, 1 not answered
   prefetched            10 entries (10.0 MiB) for 1 build(s); 2 (1.00 MiB) not used so far
+  fresh directories     3 asked, 1 taken over with 220 entries
   uploads               4 done, 1 of them known there; 0 stay local; 2 attempts failed
   uploads wait          the credentials may not write: 403 (tried again in 3600 s)
   latest failure        503
