@@ -1,5 +1,6 @@
-//! Asks the daemon whether the remote has a unit, and starts a daemon where there is none. Only called on a miss, and
-//! only where a remote is configured. Knows nothing about remotes.
+//! Asks the daemon whether the remote has a unit, or what fills a fresh target directory, and starts a daemon where there
+//! is none. Only called on a miss or for such a directory, and only where a remote is configured. Knows nothing about
+//! remotes.
 //!
 //! Nothing that can be wrong with a daemon fails a build or costs it more than `PATIENCE` once:
 //!
@@ -12,7 +13,7 @@
 //! | serves another remote | it says so: a note is left for those who mean this remote |
 //! | dies in the middle | the connection ends: a note is left |
 //! | is busy for long | it says every now and then that it is alive, and gives up by itself |
-//! | refuses the question | there is nothing for this unit; others ask on |
+//! | refuses the question, or is too old to know it | there is nothing for this unit; others ask on |
 //!
 //! While a note is fresh (see `store::rendezvous`) nobody asks. A daemon that starts removes the notes.
 
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
-use kache_core::protocol::{self, Build, Find, FrameError, HEADER_BYTES, Reply, Request, Unavailable};
+use kache_core::protocol::{self, Build, Find, FrameError, HEADER_BYTES, Reply, Request, Seed, Unavailable};
 use kache_store::Store;
 use kache_store::lock::Locking;
 use kache_store::rendezvous::Concerns;
@@ -123,9 +124,14 @@ pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<(
 }
 
 impl<'a> Daemon<'a> {
-    /// The daemon to ask; none where no remote is in use, or builds are to leave it to commands.
+    /// Whether there is one to ask: not where no remote is in use, or builds are to leave it to commands.
+    pub fn is_used(settings: &Settings) -> bool {
+        settings.remote().is_some() && settings.daemon.value
+    }
+
+    /// The daemon to ask; see [`Daemon::is_used`].
     pub fn of(store: &'a Store, settings: &'a Settings) -> Option<Self> {
-        let remote = settings.remote().filter(|_| settings.daemon.value)?.identity();
+        let remote = settings.remote().filter(|_| Self::is_used(settings))?.identity();
         Some(Self { store, settings, remote, program: std::env::current_exe() })
     }
 
@@ -134,27 +140,40 @@ impl<'a> Daemon<'a> {
         &self.remote
     }
 
+    /// Which credentials of its environment the build uses, see `config::Remote::ambient`.
+    pub fn ambient(&self) -> Option<Digest> {
+        self.settings.remote().and_then(|remote| remote.ambient)
+    }
+
     /// Asks for a unit.
     pub fn find(&self, key: UnitKey, names: Names<'_>, wanted: &[EntryKey], build: &Build) -> Answer {
-        if let Some(why) = self.store.avoided_daemon(&self.remote) {
-            tracing::debug!(why, "the daemon is not asked");
-            return Answer::Nothing;
-        }
-        let request = Request::Find(Box::new(Find {
+        self.put(&Request::Find(Box::new(Find {
             remote: self.remote,
             unit: key,
             crate_name: names.crate_name.to_owned(),
             package: names.package.to_owned(),
             wanted: wanted.to_vec(),
             build: build.clone(),
-            ambient: self.settings.remote().and_then(|remote| remote.ambient),
-        }));
-        if let Err(why) = request.check() {
-            // About this unit alone; others are asked for as ever.
+            ambient: self.ambient(),
+        })))
+    }
+
+    /// Asks for a snapshot, which the daemon brings for whoever needs it next.
+    pub fn seed(&self, wanted: Seed) -> Answer {
+        self.put(&Request::Seed(Box::new(wanted)))
+    }
+
+    fn put(&self, request: &Request) -> Answer {
+        if let Some(why) = self.store.avoided_daemon(&self.remote) {
             tracing::debug!(why, "the daemon is not asked");
             return Answer::Nothing;
         }
-        match self.ask(&request) {
+        if let Err(why) = request.check() {
+            // About this one alone; others are asked for as ever.
+            tracing::debug!(why, "the daemon is not asked");
+            return Answer::Nothing;
+        }
+        match self.ask(request) {
             Ok(Reply::Arrived) => Answer::Arrived,
             Ok(Reply::Unavailable(Unavailable::OtherRemote)) => {
                 self.note(Concerns::Remote(&self.remote), "it serves another remote");

@@ -1,6 +1,8 @@
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 
+use kache_core::remote::shared::About;
+
 use super::*;
 
 /// A store, and settings that name a remote.
@@ -90,6 +92,34 @@ fn answers_are_taken_as_they_are() {
         let Request::Find(find) = request else { panic!("{request:?}") };
         assert_eq!((find.crate_name.as_str(), find.remote), ("demo", *world.daemon().remote()));
     }
+}
+
+/// A daemon that is older than the question refuses it; it is asked for units as ever.
+#[test]
+fn a_daemon_that_does_not_know_a_question_is_asked_others() {
+    let world = World::new();
+    let refusal = Reply::Refused { why: "unknown variant `seed`".into() };
+    let server = answer_once(world.listen(), frames(&[refusal]));
+    let daemon = world.daemon();
+    let about = About {
+        manifest_key: "host".parse().expect("a label"),
+        lockfile: Digest::of(b"lock"),
+        compiler: Digest::of(b"compiler"),
+        cargo_home: "/cargo".to_owned(),
+    };
+    let wanted = Seed {
+        remote: *daemon.remote(),
+        about,
+        context: Digest::of(b"context"),
+        dir: "/w".to_owned(),
+        session: "1-2".to_owned(),
+        patience_ms: 0,
+        ambient: daemon.ambient(),
+    };
+    assert_eq!(daemon.seed(wanted.clone()), Answer::Nothing);
+    assert_eq!(world.note(), None);
+    let request = protocol::decode::<Request>(&server.join().expect("served")).expect("a request");
+    assert_eq!(request, Request::Seed(Box::new(wanted)));
 }
 
 #[test]

@@ -30,7 +30,8 @@ digest of Cargo.lock and the identity of the compiler: jobs that build other pro
 also written as an object of its own, which nobody else's builds share.
 
 Where seeding is on, what the dependencies left in target directories is saved as well, results of build scripts \
-included: machines with the same CARGO_HOME pull it, and start with their dependencies in place.")]
+included: machines with the same CARGO_HOME pull it or have their daemon fetch it, and start with their dependencies in \
+place.")]
 pub struct Args {
     /// Name of the build manifest; the host's target triple when not given
     #[arg(long, value_name = "KEY")]

@@ -36,7 +36,7 @@ impl Machine {
     }
 
     /// What the running daemon says of itself.
-    fn status(&self) -> serde_json::Value {
+    pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.daemon("status --json")).expect("JSON")
     }
 

@@ -29,6 +29,7 @@ mod remote;
 mod resources;
 mod scripted;
 mod seeding;
+mod seeding_daemon;
 mod seeding_doubts;
 mod seeding_hidden;
 mod seeding_remote;

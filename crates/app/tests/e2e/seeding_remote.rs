@@ -12,7 +12,7 @@ use crate::support::{Lab, Outcomes as _};
 
 /// From now on the world is that of another machine: nothing is in its store, its user has another home, and sources of
 /// repositories have been checked out later. `CARGO_HOME` is where it is on the first one.
-fn become_another(lab: &Lab, name: &str) {
+pub fn become_another(lab: &Lab, name: &str) {
     let home = lab.root().join(name);
     fs::create_dir(&home).expect("another home");
     fs::rename(lab.cache_dir(), home.join("store of the one before")).expect("another store");
@@ -24,7 +24,7 @@ fn become_another(lab: &Lab, name: &str) {
 }
 
 /// Builds a project whose dependency `low` has this build script, and saves all that is to be shared of it.
-fn saved<'s>(lab: &'s Lab, script: &str) -> Project<'s> {
+pub fn saved<'s>(lab: &'s Lab, script: &str) -> Project<'s> {
     let one = Upstream::new(lab, script, LIB).user(lab);
     recorded(&one.cargo("run"));
     ok(&one, "sync --push");

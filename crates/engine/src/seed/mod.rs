@@ -7,6 +7,7 @@
 //!
 //! Everything that isn't certain is a reason not to seed; the build then goes on as it would have.
 
+mod abroad;
 mod fingerprints;
 mod judge;
 mod local;
@@ -33,6 +34,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kache_core::cargo_call::CargoCall;
 use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
@@ -42,8 +44,9 @@ use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
 use kache_store::sys;
 
+use crate::daemon_client::Daemon;
 use crate::report;
-use crate::toolchain;
+use crate::toolchain::{self, Toolchain};
 use crate::world::Session;
 use judge::Judge;
 use parent::Parent;
@@ -88,17 +91,26 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
     let Some(compiler) = asked_compiler(argv) else { return };
     let started = Instant::now();
     let Some(parent) = Parent::of(session) else { return };
-    let Ok(store) =
-        settings.cache_dir().map_err(drop).and_then(|dir| Store::open_existing(dir).map_err(drop))
-    else {
+    // What comes from elsewhere needs a store to come to.
+    let open = if Daemon::is_used(settings) { Store::open } else { Store::open_existing };
+    let Ok(store) = settings.cache_dir().map_err(drop).and_then(|dir| open(dir).map_err(drop)) else {
         return;
     };
     // Apart, so that Cargo gets its answer whatever happens there: it remembers a wrapper that died when asked for its
     // version, and refuses every build in that directory from then on.
-    sys::apart(|| match seed(&store, settings, session, &parent, &compiler) {
-        Outcomes::NothingToDo => {}
-        Outcomes::Declined(why) => emit(&store, settings, session, started, declined(why)),
-        Outcomes::Placed(placed) => emit(&store, settings, session, started, *placed),
+    sys::apart(|| {
+        let call = parent.call();
+        let Some(identity) = looks_fresh(&store, settings, &parent, &compiler, &call) else { return };
+        let asked = Instant::now();
+        if call.is_ok() {
+            abroad::send_for(&store, settings, session, &parent, &identity);
+        }
+        let times = (started, asked.elapsed());
+        match seed(&store, settings, session, (&parent, call), (&compiler, identity)) {
+            Outcomes::NothingToDo => {}
+            Outcomes::Declined(why) => emit(&store, settings, session, times, declined(why)),
+            Outcomes::Placed(placed) => emit(&store, settings, session, times, *placed),
+        }
     });
 }
 
@@ -119,16 +131,29 @@ fn declined(why: String) -> place::Placed {
     }
 }
 
-fn seed(store: &Store, settings: &Settings, session: &Session, parent: &Parent, compiler: &str) -> Outcomes {
-    let call = parent.call();
-    // Cheap and good enough to see that there is nothing to do, which is nearly always.
+/// The context and the compiler of a directory that may well be fresh: cheap, and good enough to see that there is nothing
+/// to do, which is nearly always.
+fn looks_fresh(
+    store: &Store,
+    settings: &Settings,
+    parent: &Parent,
+    compiler: &str,
+    call: &Result<CargoCall, String>,
+) -> Option<(Digest, Toolchain)> {
     let probable = call.as_ref().ok().and_then(|call| parent.probable_build_dir(call));
     if call.is_ok() && probable.as_deref().is_none_or(target_dir::is_populated) {
-        return Outcomes::NothingToDo;
+        return None;
     }
-    let Some((context, toolchain)) = surroundings::context(store, settings, parent, compiler) else {
-        return Outcomes::NothingToDo;
-    };
+    surroundings::context(store, settings, parent, compiler)
+}
+
+fn seed(
+    store: &Store,
+    settings: &Settings,
+    session: &Session,
+    (parent, call): (&Parent, Result<CargoCall, String>),
+    (compiler, (context, toolchain)): (&str, (Digest, Toolchain)),
+) -> Outcomes {
     if store.snapshot_locks(&context).is_empty() {
         return Outcomes::NothingToDo;
     }
@@ -223,7 +248,13 @@ fn nearest(store: &Store, context: &Digest, lockfile: &str) -> Option<Snapshot> 
     store.snapshot(context, &lock).ok().flatten()
 }
 
-fn emit(store: &Store, settings: &Settings, session: &Session, started: Instant, placed: place::Placed) {
+fn emit(
+    store: &Store,
+    settings: &Settings,
+    session: &Session,
+    (started, waited): (Instant, Duration),
+    placed: place::Placed,
+) {
     let mut event = Event::new("-", Outcome::Passthrough);
     "seeding".clone_into(&mut event.kind);
     event.session.clone_from(&session.id);
@@ -231,7 +262,8 @@ fn emit(store: &Store, settings: &Settings, session: &Session, started: Instant,
         session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
     event.moved = placed.moved;
     event.saved_ms = placed.saved_ms;
-    event.times.restore_us = report::micros(started.elapsed());
+    event.times.remote_us = report::micros(waited);
+    event.times.restore_us = report::micros(started.elapsed().saturating_sub(waited));
     event.seeding = Some(placed.seeding);
     report::emit(event, started, Some(store), settings);
 }
