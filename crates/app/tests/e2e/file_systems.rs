@@ -9,6 +9,7 @@ use kache_testkit::FileSystem::{Btrfs, Tmpfs, Xfs};
 use kache_testkit::{FileSystem, Project, Run, Volume, settle, wait_for};
 
 use crate::fixtures::{ALL_KINDS, c_build_script, macro_world};
+use crate::seeding::{LIB, SCRIPT, Upstream, fetch, recorded, seeded};
 use crate::support::{Lab, Outcomes, lean_lab_on};
 
 /// Where the projects are, and where the store is when it is elsewhere.
@@ -41,6 +42,54 @@ impl Pair {
     }
 }
 
+/// Where a story takes place.
+struct Scene<'s> {
+    lab: &'s Lab,
+    way: Way,
+    /// A repository of which the program uses a package: those worktrees are seeded.
+    upstream: Option<Upstream<'s>>,
+}
+
+impl<'s> Scene<'s> {
+    /// A workspace whose program uses the fetched package, if there is one.
+    fn with_fetched(&self, p: Project<'s>) -> Project<'s> {
+        if let Some(upstream) = &self.upstream {
+            let url = upstream.project.dir().display();
+            let manifest = p.read("app/Cargo.toml");
+            p.write("app/Cargo.toml", format!("{manifest}top = {{ git = \"file://{url}\" }}\n"));
+            let main = p.read("app/src/main.rs");
+            p.write(
+                "app/src/main.rs",
+                main.replace("fn main() {\n", "fn main() {\n    println!(\"{}\", top::top());\n"),
+            );
+            fetch(&p);
+        }
+        p
+    }
+
+    fn workspace(&self, name: &str) -> Project<'s> {
+        self.with_fetched(workspace(self.lab, name))
+    }
+
+    /// The first worktree is built.
+    fn build_first(&self, p: &Project<'_>) {
+        p.cargo("run").same();
+        if self.upstream.is_some() {
+            // The comparison took the target directory away while the recorder wanted to look.
+            p.wipe();
+            recorded(&p.cargo("run"));
+        }
+    }
+
+    /// Another worktree is built, and nothing is compiled.
+    fn build_another(&self, p: &Project<'_>) -> Run {
+        let run = p.cargo("run").same();
+        run.all_hit();
+        assert_eq!(seeded(&run), if self.upstream.is_some() { (4, 1) } else { (0, 0) }, "{run}");
+        run
+    }
+}
+
 /// Tells a story on a pair of file systems; not at all where they can't be had.
 fn on(pair: Pair, story: impl Fn(&Lab, Way)) {
     let mount = |wanted: Option<FileSystem>| match wanted {
@@ -56,6 +105,23 @@ fn on(pair: Pair, story: impl Fn(&Lab, Way)) {
     }
     story(&lab, pair.way());
     lab.assert_doctor_is_content();
+}
+
+/// Tells a story on a pair of file systems, without fetched packages.
+fn tell(pair: Pair, story: fn(&Scene<'_>)) {
+    on(pair, |lab, way| story(&Scene { lab, way, upstream: None }));
+}
+
+/// The same with fetched packages, so that worktrees are seeded.
+fn tell_seeded(pair: Pair, story: fn(&Scene<'_>)) {
+    on(pair, |lab, way| {
+        let upstream = Upstream::new(lab, SCRIPT, LIB);
+        // The workspaces have a package of this name.
+        upstream.project.edit("mac/Cargo.toml", "name = \"mac\"", "name = \"fetched-mac\"");
+        upstream.project.edit("top/Cargo.toml", "mac = {", "mac = { package = \"fetched-mac\",");
+        upstream.commit();
+        story(&Scene { lab, way, upstream: Some(upstream) });
+    });
 }
 
 /// Every kind of unit, and a library that compiles C.
@@ -93,14 +159,12 @@ pub fn assert_way(run: &Run, way: Way) {
 }
 
 /// Three worktrees are built; then there is nothing to do in any of them, in every order.
-fn three_worktrees(lab: &Lab, way: Way) {
-    let one = workspace(lab, "one");
-    one.cargo("run").same();
+fn three_worktrees(scene: &Scene<'_>) {
+    let one = scene.workspace("one");
+    scene.build_first(&one);
     let (two, three) = (one.checkout("two"), one.checkout("a/third"));
     for p in [&two, &three] {
-        let run = p.cargo("run").same();
-        run.all_hit();
-        assert_way(&run, way);
+        assert_way(&scene.build_another(p), scene.way);
     }
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         order.iter().for_each(|index| [&one, &two, &three][*index].nothing_to_do("build"));
@@ -114,11 +178,11 @@ fn three_worktrees(lab: &Lab, way: Way) {
 }
 
 /// Edits in the second of two worktrees, built in parts; reverts; the first one stays as it is.
-fn edits_and_reverts(lab: &Lab, _: Way) {
-    let one = workspace(lab, "one");
-    one.cargo("run").same();
+fn edits_and_reverts(scene: &Scene<'_>) {
+    let one = scene.workspace("one");
+    scene.build_first(&one);
     let two = one.checkout("two");
-    two.cargo("run").same().all_hit();
+    scene.build_another(&two);
     for (file, package, old, new) in [
         ("gen/number.txt", "gen", "7", "8"),
         ("nat/foo.c", "nat", "1", "2"),
@@ -145,14 +209,16 @@ fn edits_and_reverts(lab: &Lab, _: Way) {
 }
 
 /// Builds are killed between a dependency and its dependents.
-fn interruptions(lab: &Lab, _: Way) {
-    let one = macro_world(lab, "one", "concat!(mac::gate!(), include_str!(\"data.txt\"), dep::VALUE!())");
+fn interruptions(scene: &Scene<'_>) {
+    let one =
+        macro_world(scene.lab, "one", "concat!(mac::gate!(), include_str!(\"data.txt\"), dep::VALUE!())");
     one.write("dep/Cargo.toml", "[package]\nname = \"dep\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
     one.write("dep/src/lib.rs", "#[macro_export]\nmacro_rules! VALUE { () => { \"1\" } }\n");
     one.write("user/src/data.txt", "data");
     one.edit("Cargo.toml", "\"mac\"", "\"dep\", \"mac\"");
     one.edit("user/Cargo.toml", "[dependencies]\n", "[dependencies]\ndep = { path = \"../dep\" }\n");
-    one.cargo("run").same();
+    let one = scene.with_fetched(one);
+    scene.build_first(&one);
     let two = one.checkout("two");
     for (signal, old, new) in
         [("KILL", "\"1\"", "\"2\""), ("INT", "\"2\"", "\"1\""), ("KILL", "\"1\"", "\"2\"")]
@@ -175,16 +241,16 @@ fn interruptions(lab: &Lab, _: Way) {
 
 /// What else happens to a worktree: another branch and back, builds without kache, a variable that has a build script run
 /// again, checks in between, and a second project that has a part of the first one's packages.
-fn everyday(lab: &Lab, _: Way) {
-    let one = workspace(lab, "one");
+fn everyday(scene: &Scene<'_>) {
+    let one = scene.workspace("one");
     one.edit(
         "gen/build.rs",
         "fn main() {\n",
         "fn main() {\n    println!(\"cargo:rerun-if-env-changed=FLIP\");\n",
     );
-    one.cargo("run").same();
+    scene.build_first(&one);
     let two = one.checkout("two");
-    two.cargo("run").same().all_hit();
+    scene.build_another(&two);
     let branch = |number: &str, native: &str, factor: &str| {
         two.write("gen/number.txt", number);
         two.write("nat/foo.c", format!("int foo(void) {{ return {native}; }}\n"));
@@ -217,8 +283,9 @@ fn everyday(lab: &Lab, _: Way) {
 }
 
 /// Programs and tests share no inode with the store or with each other: writing to them in place reaches nobody else.
-fn executables_are_private(lab: &Lab, _: Way) {
-    let one = workspace(lab, "one");
+fn executables_are_private(scene: &Scene<'_>) {
+    let Scene { lab, .. } = scene;
+    let one = scene.workspace("one");
     one.cargo("test -q").same();
     one.cargo("run").same();
     let two = one.checkout("two");
@@ -258,22 +325,22 @@ macro_rules! stories {
 
             #[test]
             fn three_worktrees() {
-                on($pair, super::three_worktrees);
+                tell($pair, super::three_worktrees);
             }
 
             #[test]
             fn edits_and_reverts() {
-                on($pair, super::edits_and_reverts);
+                tell($pair, super::edits_and_reverts);
             }
 
             #[test]
             fn interruptions() {
-                on($pair, super::interruptions);
+                tell($pair, super::interruptions);
             }
 
             #[test]
             fn executables_are_private() {
-                on($pair, super::executables_are_private);
+                tell($pair, super::executables_are_private);
             }
 
             #[test]
@@ -293,12 +360,33 @@ stories! {
     store_in_memory_target_on_btrfs: Pair { projects: Some(Btrfs), store: Some(Tmpfs) };
 }
 
-#[test]
-fn everyday_with_clones() {
-    on(same(Xfs), everyday);
+/// Where nothing was mounted.
+const AT_HAND: Pair = Pair { projects: None, store: None };
+
+/// One test for each of these stories where files are cloned, and where they are linked.
+macro_rules! two_ways {
+    ($($name:ident: $tell:ident $story:ident;)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn with_clones() {
+                $tell(same(Xfs), $story);
+            }
+
+            #[test]
+            fn with_links() {
+                $tell(AT_HAND, $story);
+            }
+        }
+    )*};
 }
 
-#[test]
-fn everyday_with_links() {
-    on(Pair { projects: None, store: None }, everyday);
+two_ways! {
+    everyday_life: tell everyday;
+    three_seeded_worktrees: tell_seeded three_worktrees;
+    seeded_edits_and_reverts: tell_seeded edits_and_reverts;
+    seeded_interruptions: tell_seeded interruptions;
+    seeded_everyday_life: tell_seeded everyday;
+    seeded_executables: tell_seeded executables_are_private;
 }
