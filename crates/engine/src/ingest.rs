@@ -65,7 +65,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     }
     let made = outputs::collect(done.unit, &compiled.artifacts)?;
     reads::check_bundled(done, &made, compiled)?;
-    let inputs = reads::inputs(done, &info, compiled)?;
+    let inputs = reads::inputs(done, &made, &info, compiled)?;
     let (digests, mut baked) = examine(done, &made)?;
     let derived = reads::named_roots(done, &info, &inputs);
     baked.extend(&derived);

@@ -42,6 +42,17 @@ pub fn collect(unit: &Unit, artifacts: &[(String, String)]) -> Result<Vec<Made>,
     Ok(made)
 }
 
+/// Whether a linker made one of them. rustc leaves out a crate type that the target doesn't have ("dropping unsupported
+/// crate type", 1.95): with a static C library there are no `cdylib`s.
+pub fn has_linked(unit: &Unit, made: &[Made]) -> bool {
+    let is_archive = |output: &Made| {
+        unit.crate_types.contains(&CrateType::Staticlib)
+            && Path::new(&output.name).extension().is_some_and(|extension| extension == "a")
+    };
+    let links = |kind| matches!(kind, OutputKind::BuildScript | OutputKind::ProcMacro | OutputKind::Linked);
+    unit.runs_linker() && made.iter().any(|output| links(output.kind) && !is_archive(output))
+}
+
 fn describe(unit: &Unit, path: &Path) -> Result<Made, NotStored> {
     let refuse = |why: &str| NotStored::Outputs(format!("{}: {why}", path.display()));
     let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_safe_name(name));

@@ -26,7 +26,7 @@ use kache_store::sys::{AccessKind, ObservedAccess};
 use crate::compile::Compiled;
 use crate::macro_env;
 use crate::native;
-use crate::outputs::Made;
+use crate::outputs::{self, Made};
 use crate::placement::Standing;
 use crate::toolchain::Toolchain;
 
@@ -74,7 +74,12 @@ pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// The inputs of the compile, sorted.
-pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Result<Vec<Input>, NotStored> {
+pub fn inputs(
+    done: &Finished<'_>,
+    made: &[Made],
+    info: &DepInfo,
+    compiled: &Compiled,
+) -> Result<Vec<Input>, NotStored> {
     let mut inputs = BTreeSet::new();
     let name = |path: &str| done.roots.name_of(path);
     for path in info.inputs() {
@@ -85,7 +90,7 @@ pub fn inputs(done: &Finished<'_>, info: &DepInfo, compiled: &Compiled) -> Resul
         inputs.insert(Input::File(name(&path)));
     }
     inputs.extend(info.env().map(|(name, _)| Input::Env(name.to_owned())));
-    if done.unit.runs_linker() {
+    if outputs::has_linked(done.unit, made) {
         inputs.extend(linked_files(done, compiled)?.iter().map(|path| Input::File(name(path))));
     }
     let needs_observation = done.unit.emits_link

@@ -47,6 +47,27 @@ fn every_kind<'s>(sandbox: &'s Sandbox, name: &str) -> Project<'s> {
     )
 }
 
+/// A crate type that the target doesn't have is left out by the compiler, so that no linker runs.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn a_library_whose_linked_form_is_left_out() {
+    let lab = lean_lab();
+    let p = every_kind(&lab, "one");
+    let build = |p: &Project<'_>| {
+        p.cargo("build -p kinds --lib --target x86_64-unknown-linux-gnu")
+            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .same()
+    };
+    let first = build(&p);
+    first.outcome("kinds", "miss");
+    assert!(first.of("kinds").iter().all(|event| event.not_stored.is_empty()), "{first}");
+    let libraries: Vec<PathBuf> =
+        kache_testkit::walk(&p.target().join("x86_64-unknown-linux-gnu/debug/deps"));
+    let with = |end: &str| libraries.iter().filter(|path| path.to_string_lossy().ends_with(end)).count();
+    assert_eq!((with(".a"), with(".rlib"), with(".so")), (1, 1, 0), "{libraries:?}");
+    build(&p.checkout("two")).outcome("kinds", "hit");
+}
+
 /// Linked outputs that may be changed in place: everything executable and every library for other languages, but not
 /// what only Cargo and the compiler use.
 fn users_own(p: &Project<'_>) -> Vec<PathBuf> {
