@@ -1,6 +1,7 @@
 //! Stores the result of a compile: works out what the compile read, makes sure that none of it changed meanwhile,
 //! proves which local paths are in the outputs, takes the files over. Every doubt is a reason not to store.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,7 @@ use kache_core::key::EntryKey;
 use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::reason::NotStored;
-use kache_core::record::InputRecord;
+use kache_core::record::{Input, InputRecord};
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
@@ -66,11 +67,14 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let made = outputs::collect(done.unit, &compiled.artifacts)?;
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &made, &info, compiled)?;
-    let (digests, mut baked) = examine(done, &made)?;
-    let derived = reads::named_roots(done, &info, &inputs);
-    baked.extend(&derived);
-    baked.sort_unstable();
-    baked.dedup();
+    let (digests, mut settled) = examine(done, &made)?;
+    settled.extend(reads::named_roots(done, &info, info.env().map(|(name, _)| name)));
+    let variables = inputs.iter().filter_map(|input| match input {
+        Input::Env(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let mut derived = reads::named_roots(done, &info, variables);
+    let baked = distinct(settled.iter().chain(&derived));
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
@@ -103,13 +107,25 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         });
     }
     fault::point(Point::OutputsTaken);
-    let record = witness::portable(store, done, &observer, &record, &entry).unwrap_or(record);
+    let settled = distinct(&settled);
+    let record = match witness::portable(store, done, &observer, (&record, &settled, &derived), &entry) {
+        Some(portable) => {
+            derived.retain(|root| portable.baked.contains(root));
+            portable
+        }
+        None => record,
+    };
     let (entry_key, entry_fields) = key_of(&record)?;
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);
     Ok(Ingested { key: entry_key, new_bytes, entry })
+}
+
+/// Each root once, in key order.
+fn distinct<'r>(roots: impl IntoIterator<Item = &'r Root>) -> Vec<Root> {
+    roots.into_iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn publish(

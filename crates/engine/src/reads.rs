@@ -128,11 +128,12 @@ pub fn inputs(
 /// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds, such
 /// as its length, unless the sources show that it only locates files to include. `OUT_DIR`, which as a rule does no
 /// more than that, often from inside a macro, is left to the scan.
-pub fn named_roots(done: &Finished<'_>, info: &DepInfo, inputs: &[Input]) -> Vec<Root> {
-    let names = inputs.iter().filter_map(|input| match input {
-        Input::Env(name) if name != "OUT_DIR" => Some(name.as_str()),
-        _ => None,
-    });
+pub fn named_roots<'n>(
+    done: &Finished<'_>,
+    info: &DepInfo,
+    names: impl Iterator<Item = &'n str>,
+) -> Vec<Root> {
+    let names = names.filter(|name| *name != "OUT_DIR");
     let is_free = |name: &&str| {
         let paths = info.inputs().iter().filter(|path| path.ends_with(".rs"));
         let sources = paths.filter_map(|path| fs::read_to_string(compiler_path(done.call, path)).ok());

@@ -38,22 +38,25 @@ impl Witness {
     }
 }
 
-/// The record without the paths that macros could see, once it is proven that they don't matter.
+/// The record without the paths that macros could see, once it is proven that they don't matter. `settled` are roots that
+/// the outputs mention or that a variable names which the compiler itself has read: nothing is to be proven about them.
+/// `derived` are those that variables name of which only the sources have the names.
 pub fn portable(
     store: &Store,
     done: &Finished<'_>,
     observer: &Observer<'_>,
-    record: &InputRecord,
+    (record, settled, derived): (&InputRecord, &[Root], &[Root]),
     entry: &Entry,
 ) -> Option<InputRecord> {
     let mut named = visible_roots(done, observer, record)?;
-    if named.is_empty() || record.baked.contains(&Root::Workspace) {
+    named.extend(derived);
+    if named.is_empty() || settled.contains(&Root::Workspace) {
         return None;
     }
     named.push(Root::Workspace);
     let places = named.into_iter().filter_map(|root| Some((root, done.roots.get(root)?.to_owned())));
     let mut now = Witness { result: Some(result(entry)), places: places.collect() };
-    let record = record.without_macro_paths();
+    let record = InputRecord { baked: settled.to_vec(), ..record.without_macro_paths() };
     let (key, _) = observer.entry_key(&done.key.0, &record, &done.unit.rendering).ok()?;
     let before =
         store.memo_get("places", &key.0).and_then(|bytes| serde_json::from_slice::<Witness>(&bytes).ok());

@@ -135,6 +135,12 @@ pub fn mode(_: TokenStream) -> TokenStream {
     literal(format!("{:?}", env::var_os("MODE")))
 }
 
+/// Length of the variable that the caller names.
+#[proc_macro]
+pub fn length_of(input: TokenStream) -> TokenStream {
+    literal(format!("{:?}", env::var(input.to_string()).map(|value| value.len()).ok()))
+}
+
 /// The variable named by the caller.
 #[proc_macro]
 pub fn var(input: TokenStream) -> TokenStream {

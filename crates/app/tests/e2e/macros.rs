@@ -150,6 +150,28 @@ fn a3_macro_that_sees_the_path_of_the_checkout() {
     }
 }
 
+/// The name of a variable that leads to the checkout, in a source beside a macro that could take it from there: shared
+/// once two checkouts have shown that nothing is made of it, and never where something is, or where the compiler reads it.
+#[test]
+fn a3_a_source_that_names_a_variable_with_the_path_of_the_checkout() {
+    let named = "concat!(mac::mode!(), stringify!(CARGO_MANIFEST_DIR))";
+    let made_of = "concat!(mac::mode!(), mac::length_of!(CARGO_MANIFEST_DIR))";
+    let read = "{ const LENGTH: usize = env!(\"CARGO_MANIFEST_DIR\").len() / 1000; [mac::mode!()][LENGTH] }";
+    for (expression, is_free) in [(named, true), (made_of, false), (read, false)] {
+        let lab = lean_lab();
+        let one = macro_world(&lab, "wt/one", expression);
+        one.cargo("run").same();
+        for name in ["wt/second", "elsewhere/in/third"] {
+            let run = one.checkout(name).cargo("run").same();
+            if is_free && name != "wt/second" {
+                run.all_hit()
+            } else {
+                run.not_hit("user")
+            };
+        }
+    }
+}
+
 /// A4: a macro evaluates the tokens `env!("X")` itself, so that rustc never sees them.
 #[test]
 fn a4_macro_evaluates_env_itself() {
