@@ -47,6 +47,13 @@ pub enum OutputKind {
     Debug,
 }
 
+impl OutputKind {
+    /// Whether a linker made it, or rustc itself a static library: object code of dependencies is in it.
+    pub fn is_linked(self) -> bool {
+        matches!(self, OutputKind::ProcMacro | OutputKind::BuildScript | OutputKind::Linked)
+    }
+}
+
 /// One output file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {

@@ -49,8 +49,7 @@ pub fn has_linked(unit: &Unit, made: &[Made]) -> bool {
         unit.crate_types.contains(&CrateType::Staticlib)
             && Path::new(&output.name).extension().is_some_and(|extension| extension == "a")
     };
-    let links = |kind| matches!(kind, OutputKind::BuildScript | OutputKind::ProcMacro | OutputKind::Linked);
-    unit.runs_linker() && made.iter().any(|output| links(output.kind) && !is_archive(output))
+    unit.runs_linker() && made.iter().any(|output| output.kind.is_linked() && !is_archive(output))
 }
 
 fn describe(unit: &Unit, path: &Path) -> Result<Made, NotStored> {

@@ -131,10 +131,7 @@ impl Reader<'_> {
         let paths: Vec<PathBuf> = judged.map(|output| dir.join(&output.name)).collect();
         let times = output_times(&paths).ok_or_else(|| Unseeded::Stale("an output is missing".to_owned()))?;
         (found.newest_ns, found.metadata_ns) = times;
-        let links = |kind: &OutputKind| {
-            matches!(kind, OutputKind::ProcMacro | OutputKind::BuildScript | OutputKind::Linked)
-        };
-        found.needs_metadata_only = !entry.outputs.iter().any(|output| links(&output.kind));
+        found.needs_metadata_only = !entry.outputs.iter().any(|output| output.kind.is_linked());
         self.check_outputs(&entry, stem, dir)?;
         found.outputs = entry.outputs.iter().map(|output| output.digest).collect();
         found.externs = externs(&evidence);
