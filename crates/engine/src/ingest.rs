@@ -68,13 +68,17 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(done, &made, &info, compiled)?;
     let (digests, mut settled) = examine(done, &made)?;
-    settled.extend(reads::named_roots(done, &info, info.env().map(|(name, _)| name)));
-    let variables = inputs.iter().filter_map(|input| match input {
-        Input::Env(name) => Some(name.as_str()),
+    let reported: BTreeSet<&str> = info.env().map(|(name, _)| name).collect();
+    let only_in_sources = inputs.iter().filter_map(|input| match input {
+        Input::Env(name) if !reported.contains(name.as_str()) => Some(name.as_str()),
         _ => None,
     });
-    let mut derived = reads::named_roots(done, &info, variables);
-    let baked = distinct(settled.iter().chain(&derived));
+    // What may have been made of a root's path without a mention of it: by the compiler, and by macros.
+    let read = reads::named_roots(done, &info, reported.iter().copied());
+    let mut visible = reads::named_roots(done, &info, only_in_sources);
+    settled.extend(&read);
+    let settled = distinct(&settled);
+    let baked = distinct(settled.iter().chain(&visible));
     let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
@@ -107,14 +111,14 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         });
     }
     fault::point(Point::OutputsTaken);
-    let settled = distinct(&settled);
-    let record = match witness::portable(store, done, &observer, (&record, &settled, &derived), &entry) {
+    let record = match witness::portable(store, done, &observer, (&record, &settled, &visible), &entry) {
         Some(portable) => {
-            derived.retain(|root| portable.baked.contains(root));
+            visible.retain(|root| settled.contains(root));
             portable
         }
         None => record,
     };
+    let derived = distinct(read.iter().chain(&visible));
     let (entry_key, entry_fields) = key_of(&record)?;
     let evidence =
         Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };

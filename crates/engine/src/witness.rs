@@ -40,16 +40,16 @@ impl Witness {
 
 /// The record without the paths that macros could see, once it is proven that they don't matter. `settled` are roots that
 /// the outputs mention or that a variable names which the compiler itself has read: nothing is to be proven about them.
-/// `derived` are those that variables name of which only the sources have the names.
+/// `visible` are those that variables name of which only the sources have the names.
 pub fn portable(
     store: &Store,
     done: &Finished<'_>,
     observer: &Observer<'_>,
-    (record, settled, derived): (&InputRecord, &[Root], &[Root]),
+    (record, settled, visible): (&InputRecord, &[Root], &[Root]),
     entry: &Entry,
 ) -> Option<InputRecord> {
     let mut named = visible_roots(done, observer, record)?;
-    named.extend(derived);
+    named.extend(visible);
     if named.is_empty() || settled.contains(&Root::Workspace) {
         return None;
     }
