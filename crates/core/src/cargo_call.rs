@@ -21,7 +21,7 @@ pub struct CargoCall {
 pub enum Doubt {
     /// Not a command that builds the workspace, or an alias.
     Subcommand(String),
-    /// An option that isn't known before the command, or one whose effect on directories isn't stable.
+    /// An option that isn't known before the command, or one that names files elsewhere.
     Option(String),
     /// Cargo was not asked to do anything.
     Nothing,
@@ -81,6 +81,7 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
             "-C" | "--color" => drop(rest.next()),
             color if color.starts_with("--color=") => {}
             config if takes_config(config) => call.pass_on(config, &mut rest)?,
+            unstable if unstable.starts_with("-Z") => call.pass_on_unstable(unstable, &mut rest)?,
             option if option.starts_with(['-', '+']) => return Err(Doubt::Option(option.to_owned())),
             command => break command,
         }
@@ -98,10 +99,11 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
             "--" => break,
             "--target-dir" => call.target_dir = rest.next().cloned(),
             "-r" | "--release" => call.profile = profile_dir("release").to_owned(),
-            "-Z" | "--lockfile-path" | "--build-dir" => return Err(Doubt::Option(arg.clone())),
-            unstable if unstable.starts_with("-Z") || unstable.starts_with("--lockfile-path=") => {
-                return Err(Doubt::Option(unstable.to_owned()));
+            "--lockfile-path" | "--build-dir" => return Err(Doubt::Option(arg.clone())),
+            lockfile if lockfile.starts_with("--lockfile-path=") => {
+                return Err(Doubt::Option(lockfile.to_owned()));
             }
+            unstable if unstable.starts_with("-Z") => call.pass_on_unstable(unstable, &mut rest)?,
             "--manifest-path" => call.pass_on(arg, &mut rest)?,
             manifest if manifest.starts_with("--manifest-path=") => call.passed_on.push(arg.clone()),
             config if takes_config(config) => call.pass_on(config, &mut rest)?,
@@ -154,13 +156,30 @@ impl CargoCall {
         let mut rest = self.passed_on.iter();
         let mut configs = Vec::new();
         while let Some(arg) = rest.next() {
-            let value = if arg.contains('=') { None } else { rest.next() };
+            let value =
+                if matches!(arg.as_str(), "--config" | "--manifest-path") { rest.next() } else { None };
             if takes_config(arg) {
                 configs.push(arg.clone());
                 configs.extend(value.cloned());
             }
         }
         configs
+    }
+
+    /// Unstable features that the arguments ask for, in order.
+    pub fn unstable(&self) -> impl Iterator<Item = &str> {
+        self.passed_on.iter().map(String::as_str).filter(|arg| arg.starts_with("-Z"))
+    }
+
+    fn pass_on_unstable<'a>(
+        &mut self,
+        arg: &str,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), Doubt> {
+        let is_whole = arg.len() > "-Z".len();
+        let value = if is_whole { "" } else { rest.next().ok_or_else(|| Doubt::Option(arg.to_owned()))? };
+        self.passed_on.push(format!("{arg}{value}"));
+        Ok(())
     }
 
     fn pass_on<'a>(&mut self, arg: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), Doubt> {
@@ -192,6 +211,8 @@ mod tests {
             ("run --bin x --target-dir yes -- a", "", Some("yes")),
             ("run arg --target-dir no", "", None),
             ("run -v arg --target-dir no", "", None),
+            ("-Zx build -Z y=1 --target-dir o", "-Zx -Zy=1", Some("o")),
+            ("run -Z x arg --target-dir no", "-Zx", None),
         ] {
             let call = parsed(line).unwrap_or_else(|doubt| panic!("{line}: {doubt}"));
             assert_eq!(call.passed_on.join(" "), passed_on, "{line}");
@@ -229,7 +250,9 @@ mod tests {
         ] {
             assert_eq!(is_usual("b", line), is_it, "{line}");
         }
-        let call = parsed("--config a.b=1 b --manifest-path x --config y.toml --config=z").expect("known");
+        let call =
+            parsed("--config a.b=1 b -Zx --manifest-path x --config y.toml --config=z").expect("known");
+        assert_eq!(call.unstable().collect::<Vec<_>>(), ["-Zx"]);
         assert_eq!(call.configs().join(" "), "--config a.b=1 --config y.toml --config=z");
     }
 
@@ -240,8 +263,7 @@ mod tests {
             ("metadata", Doubt::Subcommand("metadata".into())),
             ("install x", Doubt::Subcommand("install".into())),
             ("xtask", Doubt::Subcommand("xtask".into())),
-            ("-Zx build", Doubt::Option("-Zx".into())),
-            ("build -Z unstable", Doubt::Option("-Z".into())),
+            ("build -Z", Doubt::Option("-Z".into())),
             ("+nightly build", Doubt::Option("+nightly".into())),
             ("build --lockfile-path=x", Doubt::Option("--lockfile-path=x".into())),
             ("build --config", Doubt::Option("--config".into())),

@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod args;
+pub mod cargo;
 pub mod cargo_call;
 pub mod config;
 pub mod depinfo;

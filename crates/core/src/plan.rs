@@ -27,7 +27,6 @@
 //! | only that `output` is newer, and its run is the first one that anything here saw | no mark, run on record | `output` is set back, shared |
 //! | the build script ran again, and `output` changed or not | another run on record | private, current time |
 //! | `check`/clippy metadata, `.d`, executables that people edit | any | private, current time |
-//! | Cargo's new layout, with a directory for each unit | none | private, current time |
 //!
 //! Two profiles are two directories with a ledger each; so are two build directories, wherever they are and by
 //! whichever symlink they are reached, because the ledger lies inside.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cargo::layout::UnitDir;
 use crate::digest::Digest;
 use crate::entry::is_safe_name;
 use crate::key::EntryKey;
@@ -15,8 +16,8 @@ use crate::record::Input;
 pub struct SeedUnit {
     /// Profile directory below the build directory: `debug`, `x86_64-unknown-linux-gnu/release`.
     pub profile: String,
-    /// Its directory below `.fingerprint`.
-    pub dir: String,
+    /// Its directory.
+    pub dir: UnitDir,
     /// The file with its fingerprint hash in that directory.
     pub name: String,
     /// The fingerprint hash, 16 hexadecimal digits.
@@ -123,14 +124,12 @@ pub enum Made {
     Compile {
         /// The entry.
         entry: EntryKey,
-        /// Where the outputs go, below the profile directory: `deps` or `build/<dir>`.
-        out_dir: String,
     },
     /// A build script's run: output, messages and `OUT_DIR` are in an entry too.
     Run {
         /// The entry.
         entry: EntryKey,
-        /// Modification time of `output`, in nanoseconds since 1970.
+        /// Modification time of the file with its standard output, in nanoseconds since 1970.
         output_ns: i64,
         /// Modification time of `invoked.timestamp`, in nanoseconds since 1970.
         invoked_ns: i64,
@@ -186,10 +185,10 @@ pub enum NodeKind {
 
 impl SeedUnit {
     /// A unit whose fingerprint `name` lies in `profile/dir`, with nothing else known of it.
-    pub fn new(profile: &str, dir: &str, name: &str, made: Made) -> Self {
+    pub fn new(profile: &str, dir: UnitDir, name: &str, made: Made) -> Self {
         Self {
             profile: profile.to_owned(),
-            dir: dir.to_owned(),
+            dir,
             name: name.to_owned(),
             hash: String::new(),
             deps: Vec::new(),
@@ -213,13 +212,18 @@ impl SeedUnit {
 
     /// `profile/dir`: one place in a target directory.
     pub fn place(&self) -> String {
-        format!("{}/{}", self.profile, self.dir)
+        format!("{}/{}", self.profile, self.dir.name())
+    }
+
+    /// Whether this is the compile of a build script.
+    pub fn is_script(&self) -> bool {
+        matches!(self.made, Made::Compile { .. }) && self.name.starts_with("build-script-")
     }
 
     /// The entry that holds what was made.
     pub fn entry(&self) -> EntryKey {
         match &self.made {
-            Made::Compile { entry, .. } | Made::Run { entry, .. } => *entry,
+            Made::Compile { entry } | Made::Run { entry, .. } => *entry,
         }
     }
 
@@ -260,15 +264,12 @@ impl SeedUnit {
     /// A path that could lead out of the directory that it is joined to.
     pub(crate) fn unsafe_path(&self) -> Option<&str> {
         let mut paths = vec![self.profile.as_str()];
-        let mut names = vec![self.dir.as_str(), &self.name];
+        let mut names = vec![self.name.as_str()];
         names.extend(self.files.iter().map(|file| file.name.as_str()));
         let mut astray = None;
-        match &self.made {
-            Made::Compile { out_dir, .. } => paths.push(out_dir),
-            Made::Run { tree, .. } => {
-                paths.extend(tree.iter().map(|node| node.path.as_str()));
-                astray = node_astray(tree);
-            }
+        if let Made::Run { tree, .. } = &self.made {
+            paths.extend(tree.iter().map(|node| node.path.as_str()));
+            astray = node_astray(tree);
         }
         let bad_path = paths.into_iter().find(|path| !is_safe_path(path));
         bad_path.or_else(|| names.into_iter().find(|name| !is_safe_name(name))).or(astray)

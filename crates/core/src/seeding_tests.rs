@@ -1,4 +1,5 @@
 use super::*;
+use crate::cargo::layout::UnitDir;
 use crate::digest::Digest;
 use crate::key::EntryKey;
 use crate::seed_unit::{Dependency, Made};
@@ -7,17 +8,21 @@ fn entry(name: &str) -> EntryKey {
     EntryKey(Digest::of(name.as_bytes()))
 }
 
+fn dir_of(name: &str) -> UnitDir {
+    UnitDir::parse(&format!("{name}-{:016}", 1)).expect("a unit")
+}
+
 fn unit(name: &str, deps: &[&str]) -> SeedUnit {
-    let made = Made::Compile { entry: entry(name), out_dir: "deps".into() };
+    let made = Made::Compile { entry: entry(name) };
     let dependency = |name: &&str| Dependency {
         hash: (*name).to_owned(),
-        pins: vec![(format!("debug/{name}-1"), entry(name))],
+        pins: vec![(format!("debug/{name}-0000000000000001"), entry(name))],
     };
     SeedUnit {
         hash: name.to_owned(),
         deps: deps.iter().map(dependency).collect(),
         package: format!("{name} 1.0.0"),
-        ..SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made)
+        ..SeedUnit::new("debug", dir_of(name), &format!("lib-{name}"), made)
     }
 }
 
@@ -58,7 +63,7 @@ fn a_dependency_that_was_never_found_counts_as_unfit() {
 #[test]
 fn a_dependency_that_was_built_again_is_not_the_one_that_was_built_on() {
     let mut again = unit("low", &[]);
-    again.made = Made::Compile { entry: entry("low, built again"), out_dir: "deps".into() };
+    again.made = Made::Compile { entry: entry("low, built again") };
     let units = [unit("top", &["mid"]), unit("mid", &["low"]), again];
     assert_eq!(chosen(&units, ""), ("low".to_owned(), "top dependency, mid dependency-rebuilt".to_owned()));
     let mut other_hash = unit("low", &[]);
@@ -72,7 +77,7 @@ fn a_dependency_that_was_built_again_is_not_the_one_that_was_built_on() {
 #[test]
 fn units_with_one_hash_stand_and_fall_together() {
     let mut lib = unit("lib", &["run"]);
-    lib.deps[0].pins.push(("x/run-1".to_owned(), entry("run")));
+    lib.deps[0].pins.push(("x/run-0000000000000001".to_owned(), entry("run")));
     let twin = SeedUnit { profile: "x".into(), ..unit("run", &[]) };
     let units = [unit("run", &[]), twin, lib];
     let placed = |unfit: &str| choose(&units, |unit| (unit.profile == unfit).then_some(Unseeded::Cpu)).placed;

@@ -1,14 +1,13 @@
 //! Snapshots: which registry and git units a target directory held complete, so that another one can be given them
 //! before Cargo looks. Owns the form and the choice of units; doesn't know how they are observed or placed.
 //!
-//! A snapshot names units by Cargo's own words for them (profile directory, fingerprint directory, fingerprint hash)
-//! and carries the small files of the fingerprint directory. What the compiler or a build script made is an
+//! A snapshot names units by Cargo's own words for them (profile directory, unit directory, fingerprint hash) and carries the small files of the fingerprint directory. What the compiler or a build script made is an
 //! [`crate::entry::Entry`]: it is evicted, checked and shared like every other.
 //!
 //! ```text
 //! header newline (unit newline)*           each line one JSON object
-//! header = {"version":3,"context":…,"lock":…,"compiler":…,"cargo_home":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
-//! unit   = {"profile":"debug","dir":"serde-1a2b","name":"lib-serde","hash":"0011223344556677","deps":[…],…}
+//! header = {"version":4,"context":…,"lock":…,"compiler":…,"cargo_home":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
+//! unit   = {"profile":"debug","dir":"serde/0123456789abcdef","name":"lib-serde","hash":"0011223344556677","deps":[…],…}
 //! ```
 //! At most [`SNAPSHOT_BYTES_MAX`] bytes, [`UNITS_MAX`] units; another version is ignored. Every path in it is checked
 //! before it is joined to anything: a snapshot may come from another machine.
@@ -23,7 +22,7 @@ use crate::key::EntryKey;
 use crate::seed_unit::SeedUnit;
 
 /// Version of the form.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Longest snapshot that is read, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 /// Most units in one snapshot; those not seen for longest go first.
@@ -71,7 +70,7 @@ pub struct Header {
 /// A unit that was not recorded or not placed, for `why-miss`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfit {
-    /// `profile/dir`, for instance `debug/serde-1a2b`.
+    /// `profile/dir`, for instance `debug/serde/0123456789abcdef`.
     pub unit: String,
     /// Package and version, where known.
     #[serde(default)]
@@ -178,11 +177,16 @@ impl Snapshot {
 
     /// Brings the units of an earlier snapshot in that this one doesn't have, as long as they aren't too old: another
     /// profile, another command. Of one place, the newer unit stays; what was built on the older one names it, and so
-    /// is chosen no more.
+    /// is chosen no more. Units of another layout are no use to the Cargo that recorded this.
     pub fn absorb(&mut self, earlier: Snapshot) {
         let known: BTreeSet<String> = self.units.iter().map(SeedUnit::place).collect();
+        let layout = self.units.first().map(|unit| unit.dir.layout);
         let oldest_s = self.header.recorded_s.saturating_sub(UNIT_AGE_S);
-        let is_wanted = |unit: &SeedUnit| unit.seen_s >= oldest_s && !known.contains(&unit.place());
+        let is_wanted = |unit: &SeedUnit| {
+            unit.seen_s >= oldest_s
+                && layout.is_none_or(|layout| unit.dir.layout == layout)
+                && !known.contains(&unit.place())
+        };
         self.units.extend(earlier.units.into_iter().filter(is_wanted));
         self.units.sort_by_key(|unit| std::cmp::Reverse(unit.seen_s));
         self.units.truncate(UNITS_MAX);

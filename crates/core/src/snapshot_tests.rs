@@ -1,4 +1,5 @@
 use super::*;
+use crate::cargo::layout::UnitDir;
 use crate::record::Input;
 use crate::seed_unit::{Content, Dependency, Made, Node, NodeKind, SmallFile};
 
@@ -7,7 +8,7 @@ fn entry(name: &str) -> EntryKey {
 }
 
 fn unit(dir: &str) -> SeedUnit {
-    let made = Made::Compile { entry: entry(dir), out_dir: "deps".into() };
+    let made = Made::Compile { entry: entry(dir) };
     SeedUnit {
         hash: format!("{:016x}", dir.len()),
         deps: vec![Dependency { hash: "0".repeat(16), pins: vec![("debug/z-9".into(), entry("z"))] }],
@@ -18,7 +19,7 @@ fn unit(dir: &str) -> SeedUnit {
         inputs: vec![(Input::File("/usr/lib/libc.so.6".into()), "absent".into())],
         took_ms: 7,
         seen_s: 1000,
-        ..SeedUnit::new("debug", dir, "lib-p", made)
+        ..SeedUnit::new("debug", UnitDir::parse(&format!("{dir}{:015}", 0)).expect("a unit"), "lib-p", made)
     }
 }
 
@@ -63,9 +64,8 @@ fn the_form_round_trips_and_the_header_can_be_read_alone() {
 #[test]
 fn paths_that_leave_their_directory_are_refused() {
     type Spoil = fn(&mut SeedUnit, &str);
-    let spoils: [(&str, Spoil); 4] = [
+    let spoils: [(&str, Spoil); 3] = [
         ("profile", |unit, path| unit.profile = path.to_owned()),
-        ("dir", |unit, path| unit.dir = path.to_owned()),
         ("name", |unit, path| unit.name = path.to_owned()),
         ("file", |unit, path| unit.files[0].name = path.to_owned()),
     ];
@@ -78,9 +78,11 @@ fn paths_that_leave_their_directory_are_refused() {
         }
         let refused = Snapshot::decode(&snapshot(vec![run("p-1", path)]).encode());
         assert!(matches!(refused, Err(SnapshotError::UnsafePath(_))), "tree {path:?}");
-        let mut bad = unit("p-1");
-        bad.made = Made::Compile { entry: bad.entry(), out_dir: path.to_owned() };
-        assert!(Snapshot::decode(&snapshot(vec![bad]).encode()).is_err(), "out_dir {path:?}");
+        let good = String::from_utf8(snapshot(vec![unit("p-1")]).encode()).expect("UTF-8");
+        for dir in [path.to_owned(), format!("{path}/{:016}", 1), format!("{path}-{:015}", 1)] {
+            let bad = good.replace(&unit("p-1").dir.name(), &dir.replace('\0', "\\u0000"));
+            assert!(Snapshot::decode(bad.as_bytes()).is_err(), "dir {dir:?}");
+        }
     }
 }
 
@@ -149,7 +151,7 @@ fn units_of_other_commands_are_kept_and_old_or_superseded_ones_are_not() {
     let own_hash = now.units[0].hash.clone();
     now.absorb(earlier);
     let places = now.units.iter().map(SeedUnit::place).collect::<Vec<_>>();
-    assert_eq!(places, ["debug/p-1", "debug/q-2", "debug/r-4"]);
+    assert_eq!(places, ["debug/p-1", "debug/q-2", "debug/r-4"].map(|place| format!("{place}{:015}", 0)));
     assert_eq!(now.units[0].hash, own_hash);
     // What is known of tools stays as long as some unit was made with them.
     assert_eq!(now.header.tools.keys().collect::<Vec<_>>(), [&Digest::of(b"tools")]);

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kache_core::cargo::layout::{self, Layout, OutputDir, UNITS, UnitDir};
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::EntryKey;
@@ -53,7 +54,7 @@ impl Standing {
     /// Looks at the ledger and at the times of everything that Cargo will compare the unit's outputs with.
     pub fn observe(call: &Invocation, unit: &Unit, layout: &TargetLayout, session: &str) -> Self {
         let ledger = Ledger::open(&layout.profile_dir, session);
-        let unit_id = unit.stem();
+        let unit_id = layout.unit_id.clone();
         let mut newest_extern_ns = 0;
         let mut depths = Vec::new();
         for path in unit.externs.iter().filter_map(|dependency| dependency.path.as_deref().map(Path::new)) {
@@ -68,7 +69,7 @@ impl Standing {
         }
         let marked = ledger.mark_of(&unit_id);
         Self {
-            known_from_birth: ledger.known_from_birth() && is_known_layout(unit, layout),
+            known_from_birth: ledger.known_from_birth(),
             marked: marked.is_some(),
             package_dir: crate::world::is_foreign(call).then(|| call.cwd.clone()),
             canonical_s: plan::canonical_time(depths),
@@ -156,78 +157,81 @@ pub fn mark_bypassed(call: &Invocation, session: &str) {
     };
     let extra = call.args.iter().find_map(|arg| arg.trim_start_matches("-C").strip_prefix("extra-filename="));
     let (Some(name), Some(out_dir)) = (option("--crate-name"), option("--out-dir")) else { return };
-    let out_dir = Path::new(&call.cwd).join(out_dir);
-    let profile_dir = out_dir.ancestors().skip(1).take(2).find(|dir| dir.join(".cargo-lock").exists());
-    if let Some(profile_dir) = profile_dir {
-        let ledger = Ledger::open(profile_dir, session);
-        if let Some(run_dir) = call.env.text("OUT_DIR").and_then(|dir| Path::new(dir).parent()) {
-            is_first_run(run_dir, &ledger);
+    let outputs = OutputDir::of(&Path::new(&call.cwd).join(out_dir)).filter(crate::world::is_cargos);
+    if let Some(outputs) = outputs {
+        let ledger = Ledger::open(&outputs.profile_dir, session);
+        if let Some((run, profile_dir)) = run_of(call) {
+            is_first_run(&run, profile_dir, &ledger);
         }
         // Without the mark the directory counts as foreign from the next session on: more bytes, nothing else.
-        let _ = ledger.mark(&format!("{name}{}", extra.unwrap_or_default()), 0);
+        let _ = ledger.mark(&outputs.unit_id(&format!("{name}{}", extra.unwrap_or_default())), 0);
     }
 }
 
-/// Only where outputs lie as Cargo's classic layout has them does the ledger see every artifact.
-fn is_known_layout(unit: &Unit, layout: &TargetLayout) -> bool {
-    let out_dir = Path::new(&unit.out_dir);
-    let below = out_dir.strip_prefix(&layout.profile_dir).map(|rest| rest.components().count());
-    let first = out_dir.strip_prefix(&layout.profile_dir).ok().and_then(|rest| rest.components().next());
-    let first = first.map(|part| part.as_os_str().to_string_lossy().into_owned());
-    matches!((first.as_deref(), below), (Some("deps" | "examples"), Ok(1)) | (Some("build"), Ok(2)))
+/// The run of a build script whose results the unit sees, and the profile directory: Cargo says so by setting `OUT_DIR`.
+fn run_of(call: &Invocation) -> Option<(UnitDir, &Path)> {
+    UnitDir::of_out_dir(Path::new(call.env.text("OUT_DIR")?))
 }
 
 /// The mark of the unit that made a dependency's file, in the ledger of the profile directory that it lies in.
 fn artifact_mark(ledger: &Ledger, layout: &TargetLayout, path: &Path) -> Option<i64> {
     let stem = path.file_stem()?.to_str()?;
-    let id = stem.strip_prefix("lib").unwrap_or(stem);
-    let profile_dir = path.parent()?.parent()?;
-    if profile_dir == layout.profile_dir { ledger.mark_of(id) } else { mark_in(profile_dir, id) }
+    let outputs = OutputDir::of(path.parent()?)?;
+    let id = outputs.unit_id(stem.strip_prefix("lib").unwrap_or(stem));
+    let is_here = outputs.profile_dir == layout.profile_dir;
+    if is_here { ledger.mark_of(&id) } else { mark_in(&outputs.profile_dir, &id) }
 }
 
-/// Times of the build-script executables of a package.
-fn script_times(build_dir: &Path, package: &str) -> Vec<i128> {
-    let is_ours = |name: &str| name.rsplit_once('-').is_some_and(|(p, _)| p == package);
-    let dirs = fs::read_dir(build_dir).into_iter().flatten().flatten();
-    let dirs = dirs.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
-    let files = dirs.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten());
-    let is_script = |name: &str| name.starts_with("build_script_") && !name.contains('.');
-    files
-        .filter(|file| file.file_name().to_str().is_some_and(is_script))
-        .map(|file| mtime_ns(&file.path()).unwrap_or(i128::MAX))
-        .collect()
+/// Times of the build-script executables of a package in a profile directory.
+fn script_times(profile_dir: &Path, run: &UnitDir) -> Vec<i128> {
+    let units = profile_dir.join(UNITS);
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let dirs = match run.layout {
+        Layout::Classic => names(&units),
+        Layout::PerUnit => {
+            names(&units.join(&run.package)).iter().map(|hash| format!("{}/{hash}", run.package)).collect()
+        }
+    };
+    let dirs = dirs.iter().filter_map(|name| UnitDir::parse(name)).filter(|unit| unit.package == run.package);
+    let is_script = |name: &String| name.starts_with("build_script_") && !name.contains('.');
+    let files = dirs.flat_map(|unit| {
+        let dir = profile_dir.join(unit.outputs(true));
+        names(&dir).into_iter().filter(is_script).map(move |name| dir.join(name)).collect::<Vec<_>>()
+    });
+    files.map(|file| mtime_ns(&file).unwrap_or(i128::MAX)).collect()
 }
 
-/// The build script's run that the unit depends on, if any: Cargo says so by setting `OUT_DIR`.
+/// The build script's run that the unit depends on, if any.
 fn script_run(call: &Invocation, layout: &TargetLayout, ledger: &Ledger) -> Option<ScriptRun> {
-    let run_dir = Path::new(call.env.text("OUT_DIR")?).parent()?;
-    let name = run_dir.file_name()?.to_str()?;
-    let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
+    let (run, profile_dir) = run_of(call)?;
     // The executable lies in another directory of the same package, and which one Cargo doesn't say: all count.
     let mut newest_script_ns = i128::from(EPOCH_S) * SECOND_NS;
-    let mut scripts = script_times(run_dir.parent()?, package);
+    let mut scripts = script_times(profile_dir, &run);
     if scripts.is_empty() {
-        // Cross build: scripts are built for the host, one directory of targets further up.
-        let profile = layout.profile_dir.file_name()?;
-        scripts = script_times(&layout.target_dir.join(profile).join("build"), package);
+        // Cross build: scripts are built for the host, in the last of the profile directories.
+        scripts = script_times(layout.profile_dirs().last()?, &run);
     }
     newest_script_ns = newest_script_ns.max(scripts.into_iter().max().unwrap_or(i128::MAX));
     let package_dir = PathBuf::from(call.env.text("CARGO_MANIFEST_DIR")?);
-    let is_first = is_first_run(run_dir, ledger);
+    let is_first = is_first_run(&run, profile_dir, ledger);
     let home = crate::world::cargo_home(&call.env).map(PathBuf::from);
     let immutable = home.iter().flat_map(|home| ["git", "registry"].map(|name| home.join(name))).collect();
-    Some(ScriptRun { output: run_dir.join("output"), package_dir, immutable, newest_script_ns, is_first })
+    let output = profile_dir.join(run.stdout());
+    Some(ScriptRun { output, package_dir, immutable, newest_script_ns, is_first })
 }
 
-/// Whether the build script's run in `run_dir` is the first that anything here saw. The file whose time tells when it
-/// started is written anew by each run (`src/cargo/core/compiler/custom_build.rs`, 1.95), and born with the first: that
-/// covers runs which other packages' scripts saw and no compiler call did.
-fn is_first_run(run_dir: &Path, ledger: &Ledger) -> bool {
-    let Ok(meta) = fs::metadata(run_dir.join("invoked.timestamp")) else { return false };
+/// Whether a build script's run is the first that anything here saw. The file whose time tells when it started is
+/// written anew by each run (`src/cargo/core/compiler/custom_build.rs`, 1.95), and born with the first: that covers runs
+/// which other packages' scripts saw and no compiler call did.
+fn is_first_run(run: &UnitDir, profile_dir: &Path, ledger: &Ledger) -> bool {
+    let invoked = profile_dir.join(run.run()).join(layout::INVOKED);
+    let Ok(meta) = fs::metadata(invoked) else { return false };
     let (Ok(started), Ok(born)) = (meta.modified(), meta.created()) else { return false };
-    let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
     // Both are asked, because the ledger has to hear of every run.
-    let is_on_record = ledger.is_first_run(&name, mtime_ns_in(&meta));
+    let is_on_record = ledger.is_first_run(&run.id(), mtime_ns_in(&meta));
     is_on_record && started.duration_since(born).is_ok_and(|later| later < RERUN_MIN)
 }
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kache_core::archive;
+use kache_core::cargo::layout::{self, Place};
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::OutputKind;
@@ -29,6 +30,7 @@ use crate::native;
 use crate::outputs::{self, Made};
 use crate::placement::Standing;
 use crate::toolchain::Toolchain;
+use crate::world::TargetLayout;
 
 /// What there is to know about a unit when its compile has ended.
 pub struct Finished<'a> {
@@ -48,6 +50,8 @@ pub struct Finished<'a> {
     pub toolchain: &'a Toolchain,
     /// The target directory's view.
     pub standing: &'a Standing,
+    /// Where the unit lies in the build directory.
+    pub place: &'a TargetLayout,
 }
 
 /// Whether a file may have changed since `started`: nobody can set a ctime.
@@ -212,11 +216,10 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return Vec::new() };
     let path = path.as_str();
     let name = done.roots.name_of(path);
-    let target = done.roots.get(Root::Target).unwrap_or("\0");
     let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let is_read = matches!(access.kind, AccessKind::Read | AccessKind::Update);
     let exists = access.path.exists();
-    if is_cargos_own(path, target) && !is_script_output(path) {
+    if is_cargos_own(done, path) {
         let is_file = is_read && exists;
         let bundled =
             matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
@@ -250,23 +253,41 @@ fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
 fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess) -> bool {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return true };
     let path = path.as_str();
-    let target = done.roots.get(Root::Target).unwrap_or("\0");
     let is_elsewhere =
         !is_temporary(path) || done.roots.name_of(path).starts_with(Root::Workspace.name_prefix());
     matches!(access.kind, AccessKind::Write | AccessKind::Update)
         && is_elsewhere
-        && !is_cargos_own(path, target)
+        && place_of(done, path) == Place::Other
         && access.path.is_file()
 }
 
-/// Whether a path lies where Cargo and the compiler keep their own files: `<target>/[<triple>/]<profile>/deps` and its
-/// siblings.
-fn is_cargos_own(path: &str, target: &str) -> bool {
-    const DIRS: &[&str] = &["deps", "build", "incremental", "examples", ".fingerprint", ".kache"];
-    let below = path.strip_prefix(target).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    below.is_some_and(|rest| {
-        rest.len() <= 1 || rest.split('/').skip(1).take(4).any(|part| DIRS.contains(&part))
-    })
+/// What a path is in the profile directories that Cargo works in for this unit. The directories above them are Cargo's
+/// bookkeeping too.
+fn place_of(done: &Finished<'_>, path: &str) -> Place {
+    let path = Path::new(path);
+    let dirs = done.place.profile_dirs();
+    let is_above = |dir: &PathBuf| dir.parent().is_some_and(|above| above == path);
+    let below = dirs.iter().find_map(|dir| path.strip_prefix(dir).ok()?.to_str());
+    match below {
+        Some(rest) => layout::place(rest),
+        // Of a workspace that is its own target directory the contents matter.
+        None if Path::new(&done.call.cwd).starts_with(path) => Place::Other,
+        None if path == done.place.target_dir || dirs.iter().any(is_above) => Place::Bookkeeping,
+        None => Place::Other,
+    }
+}
+
+/// Whether Cargo or a key keeps track of a path: everything that it and the compiler write, but for what a build script
+/// left in its `OUT_DIR`, which is read like sources.
+fn is_cargos_own(done: &Finished<'_>, path: &str) -> bool {
+    match place_of(done, path) {
+        Place::Bookkeeping | Place::Output => true,
+        Place::ScriptOutput | Place::Other => false,
+        Place::UnitOutput(unit) => {
+            let is_run = |dir: &PathBuf| dir.join(unit.run()).is_dir();
+            !done.place.profile_dirs().iter().any(is_run)
+        }
+    }
 }
 
 /// The linker looks at what it is about to write.
@@ -279,11 +300,6 @@ fn is_own_output(done: &Finished<'_>, path: &str) -> bool {
     let rest =
         name.strip_prefix("lib").and_then(|name| name.strip_prefix(&stem)).or(name.strip_prefix(&stem));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Files below a build script's `OUT_DIR` are inputs like sources.
-fn is_script_output(path: &str) -> bool {
-    path.contains("/build/") && path.contains("/out/")
 }
 
 /// Without observation: the proc macros that are named, for the variables that they may read.
@@ -331,7 +347,7 @@ pub fn check_unchanged(
     for input in &record.inputs {
         let (Input::File(name) | Input::Dir(name) | Input::Link(name)) = input else { continue };
         let Some(path) = done.roots.path_of(name) else { continue };
-        let is_artifact = is_cargos_own(&path, &target) && !is_script_output(&path);
+        let is_artifact = is_cargos_own(done, &path);
         let in_target = path.starts_with(&target);
         let started = if in_target { compiled.started_in_target } else { compiled.started };
         // A directory of which only the existence counts is written to all the time.
@@ -354,21 +370,6 @@ pub fn check_unchanged(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cargo_keeps_is_told_from_what_others_put_into_the_target_directory() {
-        for (path, own) in [
-            ("/w/target", true),
-            ("/w/target/debug/deps/liba.rmeta", true),
-            ("/w/target/t/debug/incremental/x/y", true),
-            ("/w/target/sqlx/query.json", false),
-            ("/w/targets/debug/deps/x", false),
-            ("/w/src/deps/x.rs", false),
-        ] {
-            assert_eq!(is_cargos_own(path, "/w/target"), own, "{path}");
-        }
-        assert!(is_script_output("/w/target/debug/build/p-1/out/g.rs"));
-    }
 
     #[test]
     fn module_shadows() {

@@ -2,7 +2,7 @@
 //! the single place where the cache fails open.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kache_core::config::Settings;
@@ -32,7 +32,7 @@ use crate::placement::Standing;
 use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
-use crate::world::{self, Session};
+use crate::world::{self, Session, TargetLayout};
 use crate::{compile, evidence, facts, outputs, pass, reads, report, room, seed, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
@@ -99,7 +99,7 @@ struct Case<'a> {
     roots: Roots,
     toolchain: Toolchain,
     standing: Standing,
-    profile_dir: PathBuf,
+    place: TargetLayout,
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
@@ -144,7 +144,7 @@ impl<'a> Case<'a> {
             roots,
             toolchain,
             standing,
-            profile_dir: layout.profile_dir,
+            place: layout,
             key,
             fields,
             externs,
@@ -312,6 +312,7 @@ impl<'a> Case<'a> {
             roots: &self.roots,
             toolchain: &self.toolchain,
             standing: &self.standing,
+            place: &self.place,
         };
         let stored = if !compiled.status.success() {
             self.event.outcome = Outcome::Error;
@@ -371,8 +372,7 @@ impl<'a> Case<'a> {
 
     fn close(self, started: Instant, end: End) -> End {
         if self.event.entry_key.is_some() && world::is_foreign(self.call) {
-            let profile_dir = &self.profile_dir;
-            seed::watch(&self.store, self.settings, self.session, self.call, profile_dir);
+            seed::watch(&self.store, self.settings, self.session, self.call, &self.place);
         }
         report::emit(self.event, started, Some(&self.store), self.settings);
         end

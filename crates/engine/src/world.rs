@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::{self, Layout, OutputDir, UnitDir};
 use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
@@ -19,13 +20,26 @@ use kache_core::unit::Unit;
 
 use crate::toolchain::Toolchain;
 
-/// A unit's place in Cargo's target directory.
+/// A unit's place in Cargo's build directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetLayout {
-    /// The target (or build) directory itself.
+    /// The build directory itself.
     pub target_dir: PathBuf,
-    /// `target/debug`, `target/<triple>/release`, …: one build lock, one ledger.
+    /// The profile directory: `target/debug`, `target/<triple>/release`, …: one build lock, one ledger.
     pub profile_dir: PathBuf,
+    /// The unit among those of the profile directory: its mark in the ledger.
+    pub unit_id: String,
+    /// How Cargo arranges the directory.
+    pub layout: Layout,
+}
+
+impl TargetLayout {
+    /// Profile directories that Cargo works in for this unit: its own, and for a cross build the one of the host.
+    pub fn profile_dirs(&self) -> Vec<PathBuf> {
+        let host = self.profile_dir.file_name().map(|profile| self.target_dir.join(profile));
+        let other = host.filter(|host| *host != self.profile_dir);
+        std::iter::once(self.profile_dir.clone()).chain(other).collect()
+    }
 }
 
 /// The calling Cargo process.
@@ -81,19 +95,23 @@ fn response_file(path: &str) -> Result<Vec<String>, Bypass> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Where the unit's outputs lie. The profile directory is the nearest one above with Cargo's build lock; with
-/// `--target` it lies in a directory named after the target.
+/// Where the unit's outputs lie. `Cargo` leaves its lock in a profile directory, or where it takes none (on a network
+/// file system) the unit's fingerprint directory: without either one the directory isn't Cargo's.
 pub fn target_layout(unit: &Unit) -> Result<TargetLayout, Bypass> {
-    let out_dir = Path::new(&unit.out_dir);
-    let has_lock = |dir: &&Path| fs::symlink_metadata(dir.join(".cargo-lock")).is_ok();
-    let profile_dir = out_dir.ancestors().skip(1).take(5).find(has_lock).ok_or(Bypass::TargetDir)?;
-    let mut target_dir = profile_dir.parent().ok_or(Bypass::TargetDir)?;
-    if let Some(target) = &unit.target
-        && target_dir.file_name().is_some_and(|name| Some(name) == Path::new(target).file_stem())
-    {
-        target_dir = target_dir.parent().ok_or(Bypass::TargetDir)?;
+    let outputs = OutputDir::of(Path::new(&unit.out_dir)).ok_or(Bypass::TargetDir)?;
+    let target_dir = outputs.build_dir(unit.target.as_deref()).ok_or(Bypass::TargetDir)?.to_owned();
+    if !is_cargos(&outputs) {
+        return Err(Bypass::TargetDir);
     }
-    Ok(TargetLayout { target_dir: target_dir.to_owned(), profile_dir: profile_dir.to_owned() })
+    let unit_id = outputs.unit_id(&unit.stem());
+    Ok(TargetLayout { target_dir, profile_dir: outputs.profile_dir, unit_id, layout: outputs.layout })
+}
+
+/// Whether a Cargo has prepared the directory of outputs.
+pub fn is_cargos(outputs: &OutputDir) -> bool {
+    let own = outputs.unit.as_ref().map(UnitDir::fingerprint);
+    let signs = layout::LOCKS.into_iter().chain([layout::FINGERPRINTS]).chain(own.as_deref());
+    signs.into_iter().any(|name| fs::symlink_metadata(outputs.profile_dir.join(name)).is_ok())
 }
 
 /// The target directory with symbolic links resolved, where that differs.

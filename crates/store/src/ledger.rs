@@ -5,11 +5,11 @@
 //! ```text
 //! <profile dir>/.kache/birth      the directory held no artifacts at first sight; content: format version
 //! <profile dir>/.kache/foreign    it did, or someone has built there without kache since
-//! <profile dir>/.kache/session    the Cargo invocation that last checked for foreign artifacts
-//! <profile dir>/.kache/units/ID   one mark for each unit; content: its canonical time in seconds, and where the unit is
-//!                                  the result of an entry: the entry's key, and for what comes from a registry or
-//!                                  a git checkout the package's directory; one on each line
-//! <profile dir>/.kache/runs/DIR   when the run of a build script in `build/DIR` started that units here saw first, in
+//! <profile dir>/.kache/session    the Cargo invocations that last checked for foreign artifacts, newest first
+//! <profile dir>/.kache/units/ID   one mark for each unit, by `OutputDir::unit_id`; content: its canonical time in
+//!                                  seconds, and where the unit is the result of an entry: the entry's key, and for what
+//!                                  comes from a registry or a git checkout the package's directory; one on each line
+//! <profile dir>/.kache/runs/ID    when the run of a build script (`UnitDir::id`) started that units here saw first, in
 //!                                  nanoseconds since 1970
 //! ```
 //! A ledger that can't be read or written makes the directory count as foreign: more bytes, never a wrong build.
@@ -18,6 +18,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::{self, CLASSIC_OUTPUTS, LEDGER, OutputDir, UNITS, UnitDir};
 use kache_core::key::EntryKey;
 use rustix::fs::{FlockOperation, flock};
 
@@ -29,6 +30,9 @@ use crate::link::TMP_PREFIX;
 const VERSION: &str = "1\n";
 /// A file under a temporary name that is this old belongs to a process that died, in seconds.
 const LEFTOVER_AGE_S: i64 = 3600;
+
+/// How many Cargos' checks are remembered. With fine-grained locking several build in one directory at a time.
+const SESSIONS_MAX: usize = 8;
 
 /// Longest mark that is read, in bytes.
 const MARK_BYTES_MAX: usize = 8 << 10;
@@ -53,7 +57,7 @@ impl Ledger {
     /// Opens the ledger of `profile_dir` for a unit of the Cargo invocation `session`, and settles once in each
     /// session whether anyone has built there without kache.
     pub fn open(profile_dir: &Path, session: &str) -> Self {
-        let dir = profile_dir.join(".kache");
+        let dir = profile_dir.join(LEDGER);
         let known_from_birth = settle(profile_dir, &dir, session).unwrap_or(false);
         Self { dir, known_from_birth }
     }
@@ -105,7 +109,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the run of a build script in `build/<run>` that started at `started_ns` is the first one that a unit
+    /// Whether the run `run` of a build script that started at `started_ns` is the first one that a unit
     /// here saw; `false` also when that can't be put on record.
     pub fn is_first_run(&self, run: &str, started_ns: i128) -> bool {
         let path = self.dir.join("runs").join(run);
@@ -121,7 +125,7 @@ impl Ledger {
 
 /// The record of a profile directory as it is, for looking at: checks and settles nothing.
 pub fn peek(profile_dir: &Path) -> Ledger {
-    Ledger { dir: profile_dir.join(".kache"), known_from_birth: false }
+    Ledger { dir: profile_dir.join(LEDGER), known_from_birth: false }
 }
 
 /// The canonical time on record for a unit in another profile directory (proc macros of a cross build).
@@ -157,41 +161,87 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
         fs::write(dir.join("birth"), VERSION)?;
         fault::point(Point::LedgerBorn);
     }
-    fs::write(dir.join("session"), session)?;
+    let known = fs::read_to_string(dir.join("session")).unwrap_or_default();
+    let sessions: Vec<&str> = std::iter::once(session).chain(known.lines()).take(SESSIONS_MAX).collect();
+    fs::write(dir.join("session"), sessions.join("\n"))?;
     Ok(true)
 }
 
 fn is_settled(dir: &Path, session: &str) -> bool {
-    fs::read_to_string(dir.join("session")).is_ok_and(|known| known == session) && dir.join("birth").exists()
+    let known = fs::read_to_string(dir.join("session")).unwrap_or_default();
+    known.lines().any(|line| line == session) && dir.join("birth").exists()
 }
 
-/// Whether `deps/`, `examples/` or a build script's directory holds an artifact of a unit without mark. A program
-/// counts like a library: it was linked with libraries that may be gone.
+/// Whether a directory of outputs holds an artifact of a unit without mark. A program counts like a library: it was
+/// linked with libraries that may be gone.
 fn has_unmarked_artifacts(profile_dir: &Path, marks: &Path) -> io::Result<bool> {
     let unmarked = |id: &str| !marks.join(id).exists();
-    for folder in ["deps", "examples"] {
+    for folder in CLASSIC_OUTPUTS {
         let dir = profile_dir.join(folder);
         for name in names(&dir)? {
             if name.starts_with(TMP_PREFIX) {
                 discard_leftover(&dir.join(&name), LEFTOVER_AGE_S);
             }
             let is_second_name = folder == "examples" && is_second_name(&name);
-            if artifact_unit(&name).filter(|_| !is_second_name).is_some_and(unmarked)
-                || (is_program_name(&name) && unmarked(&name) && dir.join(&name).is_file())
+            if layout::stem_of_artifact(&name).filter(|_| !is_second_name).is_some_and(unmarked)
+                || (layout::has_unit_hash(&name) && unmarked(&name) && dir.join(&name).is_file())
             {
                 return Ok(true);
             }
         }
     }
-    for package in names(&profile_dir.join("build"))? {
-        for name in names(&profile_dir.join("build").join(package))? {
+    let units = profile_dir.join(UNITS);
+    for package in names(&units)? {
+        for name in names(&units.join(&package))? {
             // `build-script-build` is Cargo's second name for the executable.
-            if name.starts_with("build_script_") && !name.contains('.') && unmarked(&name) {
+            let is_script = name.starts_with("build_script_") && !name.contains('.');
+            if is_script && unmarked(&name) {
+                return Ok(true);
+            }
+            if let Some(unit) = UnitDir::parse(&format!("{package}/{name}"))
+                && has_unmarked_outputs(&profile_dir.join(unit.own_folder()), unmarked)?
+            {
                 return Ok(true);
             }
         }
     }
     Ok(false)
+}
+
+/// Whether the directory of one unit (`build/PKG/HASH`) holds an artifact, and the unit has no mark. What a build
+/// script's run leaves there is no artifact.
+fn has_unmarked_outputs(unit_dir: &Path, unmarked: impl Fn(&str) -> bool) -> io::Result<bool> {
+    let parts = names(unit_dir)?;
+    if parts.iter().any(|part| part == "run") {
+        return Ok(false);
+    }
+    let mut dirs = vec![unit_dir.join("out")];
+    if parts.iter().any(|part| part == "artifact") {
+        let artifacts = unit_dir.join("artifact");
+        dirs.extend(names(&artifacts)?.iter().map(|kind| artifacts.join(kind)));
+    }
+    for dir in dirs {
+        let Some(outputs) = OutputDir::of(&dir) else { continue };
+        if !unmarked(&outputs.unit_id("")) {
+            continue;
+        }
+        for name in names(&dir)? {
+            if name.starts_with(TMP_PREFIX) {
+                discard_leftover(&dir.join(&name), LEFTOVER_AGE_S);
+            } else if layout::stem_of_artifact(&name).is_some() || is_program(&dir.join(&name)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether this is a program's file: no extension, and executable.
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let meta = fs::symlink_metadata(path);
+    path.extension().is_none()
+        && meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o100 != 0)
 }
 
 /// Removes what was in the making when its process died, unless somebody may still be at it. Nobody else would.
@@ -202,25 +252,11 @@ fn discard_leftover(path: &Path, age_min_s: i64) {
     }
 }
 
-/// The unit that a file with an extension in `deps/` belongs to: `libserde-1a2b.rlib` is of `serde-1a2b`.
-fn artifact_unit(name: &str) -> Option<&str> {
-    let (stem, extension) = name.rsplit_once('.')?;
-    let is_made_of_units = matches!(extension, "rlib" | "rmeta" | "so" | "dylib" | "a" | "wasm" | "exe");
-    is_made_of_units.then(|| stem.strip_prefix("lib").unwrap_or(stem))
-}
-
 /// Whether this is how Cargo calls a library among the examples once more, for users: without hash. Shared libraries
 /// have no other name.
 fn is_second_name(name: &str) -> bool {
     name.rsplit_once('.')
-        .is_some_and(|(stem, extension)| !is_program_name(stem) && !matches!(extension, "so" | "dylib"))
-}
-
-/// Whether this is how a program's file is called where Cargo has it made: `app-1a2b3c4d5e6f7a8b`. Its second name,
-/// under which users find it, has no hash.
-fn is_program_name(name: &str) -> bool {
-    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash);
-    hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        .is_some_and(|(stem, extension)| !layout::has_unit_hash(stem) && !matches!(extension, "so" | "dylib"))
 }
 
 fn names(dir: &Path) -> io::Result<Vec<String>> {
@@ -289,7 +325,7 @@ mod tests {
         );
         assert!(!ledger.is_first_run("p-1", 7), "another run");
         assert!(!Ledger::open(dir.path(), "2-2").is_first_run("p-1", 7), "remembered");
-        fs::remove_dir_all(dir.path().join(".kache")).expect("remove");
+        fs::remove_dir_all(dir.path().join(LEDGER)).expect("remove");
         assert!(!ledger.is_first_run("p-1", 5), "no place to write");
     }
 
@@ -303,9 +339,15 @@ mod tests {
             "examples/libex-0123456789abcdef.rlib",
             "examples/libex.so",
             "build/p-1/build_script_build-9",
+            "build/p/0123456789abcdef/out/libp.rlib",
+            "build/p/0123456789abcdef/out/libp.so",
+            "build/p/0123456789abcdef/artifact/cdylib/libp.so",
         ] {
             let dir = profile();
             fs::create_dir(dir.path().join("examples")).expect("examples");
+            for folder in ["out", "fingerprint", "artifact/cdylib"] {
+                fs::create_dir_all(dir.path().join("build/p/0123456789abcdef").join(folder)).expect("unit");
+            }
             assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
             put(&dir, name);
             assert!(Ledger::open(dir.path(), "1-1").known_from_birth(), "checked once in a session");
@@ -313,6 +355,41 @@ mod tests {
             fs::remove_file(dir.path().join(name)).expect("remove");
             assert!(!Ledger::open(dir.path(), "3-3").known_from_birth(), "{name}");
         }
+    }
+
+    #[test]
+    fn units_with_directories_of_their_own_are_told_by_package_and_hash() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let put = |name: &str, mode: u32| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.path().join("build").join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+            fs::write(&path, "x").expect("file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+        };
+        put("p/0123456789abcdef/run/stdout", 0o644);
+        put("p/0123456789abcdef/out/libc.a", 0o644);
+        put("q/0000000000000001/fingerprint/lib-q", 0o644);
+        put("q/0000000000000001/out/q.d", 0o644);
+        let ledger = Ledger::open(dir.path(), "1-1");
+        assert!(ledger.known_from_birth(), "what a script's run made is no artifact");
+        ledger.mark("q.0000000000000001", 1).expect("mark");
+        put("q/0000000000000001/out/build_script_build", 0o755);
+        assert!(Ledger::open(dir.path(), "2-2").known_from_birth());
+        put("q/0000000000000002/out/build_script_build", 0o755);
+        assert!(!Ledger::open(dir.path(), "3-3").known_from_birth(), "the same name in another unit");
+    }
+
+    #[test]
+    fn several_cargos_at_once_check_once_each() {
+        let dir = profile();
+        for session in ["1-1", "2-2"] {
+            assert!(Ledger::open(dir.path(), session).known_from_birth());
+        }
+        put(&dir, "deps/libb-2.rmeta");
+        assert!(Ledger::open(dir.path(), "1-1").known_from_birth());
+        assert!(Ledger::open(dir.path(), "2-2").known_from_birth());
+        assert!(!Ledger::open(dir.path(), "3-3").known_from_birth());
     }
 
     #[test]

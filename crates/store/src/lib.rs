@@ -6,6 +6,7 @@
 //! beside it.
 
 pub mod blobs;
+pub mod cargo_locks;
 pub mod clock;
 pub mod entries;
 pub mod error;

@@ -1,3 +1,4 @@
+use kache_core::cargo::layout::UnitDir;
 use kache_core::key::EntryKey;
 use kache_core::seed_unit::{Made, SeedUnit};
 
@@ -8,12 +9,17 @@ fn snapshot(lock: &str, units: &[&str]) -> Snapshot {
     let header = Header::new(Digest::of(b"context"), Digest::of(lock.as_bytes()));
     let mut snapshot = Snapshot { header, units: Vec::new() };
     for name in units {
-        let made = Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())), out_dir: "deps".into() };
+        let made = Made::Compile { entry: EntryKey(Digest::of(name.as_bytes())) };
         snapshot.units.push(SeedUnit {
             hash: "0".repeat(16),
             package: format!("{name} 1.0.0"),
             package_dir: (*name).to_owned(),
-            ..SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made)
+            ..SeedUnit::new(
+                "debug",
+                UnitDir::parse(&format!("{name}-{:016}", 1)).expect("a unit"),
+                &format!("lib-{name}"),
+                made,
+            )
         });
     }
     snapshot

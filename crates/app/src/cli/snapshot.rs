@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use kache_core::cargo::layout::Layout;
 use kache_engine::seed::record_after;
 
 use crate::error::{CliError, Outcome, Status};
@@ -18,17 +19,24 @@ pub struct Args {
     /// The compiler that it uses
     #[arg(long, value_name = "PATH")]
     compiler: String,
+    /// How that Cargo arranges its build directory
+    #[arg(long, value_name = "LAYOUT", value_parser = layout)]
+    layout: Layout,
     /// The file that says what came of it
     #[arg(long, value_name = "FILE")]
     note: PathBuf,
+}
+
+fn layout(word: &str) -> Result<Layout, String> {
+    word.parse().map_err(|()| format!("{word} is no layout"))
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     // Which store is meant, the wrapper says through variables; nobody reads what is said here unless it was started
     // by hand.
     let (settings, _) = crate::settings::load(None)?;
-    let recorded =
-        record_after(&settings, &args.cargo, &args.compiler, &args.note).map_err(CliError::failure)?;
+    let recorded = record_after(&settings, &args.cargo, (&args.compiler, args.layout), &args.note)
+        .map_err(CliError::failure)?;
     ui.status(&recorded.to_string());
     Ok(Status::Done)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cargo::layout::UnitDir;
 use crate::key::EntryKey;
 use crate::seed_unit::Made;
 use crate::snapshot::Header;
@@ -18,9 +19,16 @@ fn snapshot(context: &str, recorded_s: u64, units: &[(&str, &str)]) -> Snapshot 
     header.cargo_home = about().cargo_home;
     header.recorded_s = recorded_s;
     let unit = |(dir, entry): &(&str, &str)| {
-        let made =
-            Made::Compile { entry: EntryKey(Digest::of(entry.as_bytes())), out_dir: "deps".to_owned() };
-        SeedUnit { seen_s: recorded_s, ..SeedUnit::new("debug", dir, "lib-x", made) }
+        let made = Made::Compile { entry: EntryKey(Digest::of(entry.as_bytes())) };
+        SeedUnit {
+            seen_s: recorded_s,
+            ..SeedUnit::new(
+                "debug",
+                UnitDir::parse(&format!("{dir}{:015}", 0)).expect("a unit"),
+                "lib-x",
+                made,
+            )
+        }
     };
     Snapshot { header, units: units.iter().map(unit).collect() }
 }
@@ -141,8 +149,9 @@ fn machines_join_what_they_know() {
     let joined = join(mine.clone(), theirs.clone());
     let contexts: Vec<_> = joined.iter().map(|snapshot| snapshot.header.context).collect();
     assert_eq!(contexts, ["b", "a", "c"].map(|context| Digest::of(context.as_bytes())));
-    let dirs: BTreeSet<_> = joined[1].units.iter().map(|unit| (unit.dir.as_str(), unit.entry())).collect();
-    let expected = [("x-1", "new"), ("y-1", "y"), ("z-1", "z")];
+    let dirs: BTreeSet<_> =
+        joined[1].units.iter().map(|unit| (unit.dir.package.as_str(), unit.entry())).collect();
+    let expected = [("x", "new"), ("y", "y"), ("z", "z")];
     let expected = expected.map(|(dir, entry)| (dir, EntryKey(Digest::of(entry.as_bytes()))));
     assert_eq!(dirs, BTreeSet::from(expected));
     assert!(covers(&joined, &mine) && has_places(&joined, &mine));

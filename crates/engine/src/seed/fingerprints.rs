@@ -1,10 +1,12 @@
-//! Cargo's fingerprint directories, read as Cargo writes them (`src/cargo/core/compiler/fingerprint/mod.rs`, 1.95): a
-//! unit's hash, the hashes of its dependencies, what it watches. What isn't in that form is no unit.
+//! Cargo's fingerprint directories, read as Cargo writes them (`src/cargo/core/compiler/fingerprint/mod.rs` in 1.95,
+//! `src/compiler/fingerprint/mod.rs` in 1.100): a unit's hash, the hashes of its dependencies, what it watches. Fields
+//! that aren't needed may be missing or new; what isn't in that form otherwise is no unit.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::UnitDir;
 use serde::Deserialize;
 
 /// Largest file of a fingerprint directory that is read, in bytes.
@@ -53,16 +55,47 @@ pub enum Kind {
 
 #[derive(Deserialize)]
 struct Json {
-    deps: Vec<(u64, String, bool, u64)>,
+    /// Arrays of what identifies a dependency; its hash comes last.
+    deps: Vec<Vec<serde_json::Value>>,
     local: Vec<Local>,
 }
 
-#[derive(Deserialize)]
-enum Local {
-    Precalculated(#[expect(dead_code, reason = "only that it is of this kind counts")] String),
-    CheckDepInfo { checksum: bool },
-    RerunIfChanged { paths: Vec<PathBuf> },
-    RerunIfEnvChanged { var: String, val: Option<String> },
+/// One of Cargo's `LocalFingerprint`s: an object with the variant's name as its only key.
+#[derive(Debug, Default, Deserialize)]
+struct Local {
+    #[serde(rename = "CheckDepInfo")]
+    dep_info: Option<CheckDepInfo>,
+    #[serde(rename = "RerunIfChanged")]
+    paths: Option<RerunIfChanged>,
+    #[serde(rename = "RerunIfEnvChanged")]
+    variable: Option<RerunIfEnvChanged>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CheckDepInfo {
+    /// Up to 1.99: whether contents decide instead of times.
+    #[serde(default)]
+    checksum: bool,
+    /// Since 1.100: `mtime` or `content`.
+    #[serde(default)]
+    fingerprint: Option<String>,
+}
+
+impl CheckDepInfo {
+    fn is_by_time(&self) -> bool {
+        !self.checksum && self.fingerprint.as_deref().is_none_or(|method| method == "mtime")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct RerunIfChanged {
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RerunIfEnvChanged {
+    var: String,
+    val: Option<String>,
 }
 
 /// A hash as Cargo writes it: the bytes of the number, lowest first, in hexadecimal.
@@ -88,15 +121,15 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
     let json: Json = serde_json::from_slice(&fs::read(json).ok()?).ok()?;
     let (mut watched, mut asked) = (Vec::new(), Vec::new());
     for local in json.local {
-        match local {
-            // Freshness by checksum is unstable and another matter.
-            Local::CheckDepInfo { checksum: true } => return None,
-            Local::RerunIfChanged { paths } => watched.extend(paths),
-            Local::RerunIfEnvChanged { var, val } => asked.push((var, val)),
-            Local::CheckDepInfo { .. } | Local::Precalculated(_) => {}
+        // Where contents decide, the dep-info holds checksums, and seeding by time would be a guess.
+        if local.dep_info.is_some_and(|dep_info| !dep_info.is_by_time()) {
+            return None;
         }
+        watched.extend(local.paths.into_iter().flat_map(|changed| changed.paths));
+        asked.extend(local.variable.map(|changed| (changed.var, changed.val)));
     }
-    let deps = json.deps.iter().map(|dep| hex(dep.3)).collect();
+    let deps: Option<Vec<String>> = json.deps.iter().map(|dep| dep.last()?.as_u64().map(hex)).collect();
+    let deps = deps?;
     Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched, asked, stamp })
 }
 
@@ -113,15 +146,15 @@ fn kind_of(name: &str) -> Option<Kind> {
 }
 
 impl Fingerprint {
-    /// The stem of the outputs' names: crate name and the unit's hash, which also ends the directory's name `dir`.
-    pub fn stem(&self, dir: &str) -> Option<String> {
-        let (_, unit_hash) = dir.rsplit_once('-')?;
+    /// What the outputs are named after in the classic layout, and mostly in the other one: crate name and the unit's
+    /// hash. `None` for a run.
+    pub fn stem(&self, dir: &UnitDir) -> Option<String> {
         let prefix = match self.kind {
             Kind::Library => "lib-",
             Kind::Script => "build-script-",
             Kind::Run => return None,
         };
-        Some(format!("{}-{unit_hash}", self.name.strip_prefix(prefix)?.replace('-', "_")))
+        Some(format!("{}-{}", self.name.strip_prefix(prefix)?.replace('-', "_"), dir.hash))
     }
 }
 
@@ -156,6 +189,27 @@ mod tests {
         assert_eq!(read(dir.path()), None, "two units in one directory");
     }
 
+    /// Both forms in which Cargo says how dep-info is compared, and what may come.
+    #[test]
+    fn what_is_not_needed_may_be_there_or_not() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("write");
+        write("lib-p", "00112233aabbccdd");
+        for (local, is_unit) in [
+            (r#"{"CheckDepInfo":{"dep_info":"x","checksum":false}}"#, true),
+            (r#"{"CheckDepInfo":{"dep_info":"x","checksum":true}}"#, false),
+            (r#"{"CheckDepInfo":{"dep_info":"x","fingerprint":"mtime"}}"#, true),
+            (r#"{"CheckDepInfo":{"dep_info":"x","fingerprint":"content"}}"#, false),
+            (r#"{"CheckDepInfo":{"dep_info":"x","fingerprint":"unheard-of"}}"#, false),
+            (r#"{"Precalculated":"1.0"}"#, true),
+            (r#"{"Unheard":{"of":[1]}}"#, true),
+            ("7", false),
+        ] {
+            write("lib-p.json", &format!(r#"{{"new":{{}},"deps":[],"local":[{local}],"profile":1}}"#));
+            assert_eq!(read(dir.path()).is_some(), is_unit, "{local}");
+        }
+    }
+
     #[test]
     fn stems() {
         let unit = |name: &str| Fingerprint {
@@ -167,12 +221,13 @@ mod tests {
             asked: Vec::new(),
             stamp: [0; 4],
         };
-        assert_eq!(unit("lib-my-crate").stem("my-crate-1a").as_deref(), Some("my_crate-1a"));
+        let dir = UnitDir::parse("my-crate-0123456789abcdef").expect("a unit");
+        assert_eq!(unit("lib-my-crate").stem(&dir).as_deref(), Some("my_crate-0123456789abcdef"));
         assert_eq!(
-            unit("build-script-build-script-build").stem("p-2b").as_deref(),
-            Some("build_script_build-2b")
+            unit("build-script-build-script-build").stem(&dir).as_deref(),
+            Some("build_script_build-0123456789abcdef")
         );
-        assert_eq!(unit("run-build-script-build-script-build").stem("p-2b"), None);
+        assert_eq!(unit("run-build-script-build-script-build").stem(&dir), None);
         for other in ["bin-x", "test-lib-x", "doc-lib-x", "example-x"] {
             assert_eq!(kind_of(other), None, "{other}");
         }

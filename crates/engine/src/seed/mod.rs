@@ -34,6 +34,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kache_core::cargo::layout::{LEDGER, Layout};
 use kache_core::cargo_call::CargoCall;
 use kache_core::config::{Settings, env};
 use kache_core::digest::Digest;
@@ -47,7 +48,7 @@ use kache_store::sys;
 use crate::daemon_client::Daemon;
 use crate::report;
 use crate::toolchain::{self, Toolchain};
-use crate::world::Session;
+use crate::world::{Session, TargetLayout};
 use judge::Judge;
 use parent::Parent;
 use place::Declined;
@@ -270,18 +271,19 @@ fn emit(
 
 /// Makes sure that somebody waits for the calling Cargo to end and then records what it has built: started once for
 /// each Cargo, when the first registry or git unit has been served or stored.
-pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invocation, profile_dir: &Path) {
+pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invocation, place: &TargetLayout) {
     if !settings.seed.value || session.project.is_none() {
         return;
     }
-    let note = profile_dir.join(".kache").join("recorder");
+    let note = place.profile_dir.join(LEDGER).join("recorder");
     if !claim(&note, &session.id).unwrap_or(false) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
     let Some(compiler) = toolchain::known_everywhere(&call.env, &call.cwd, &call.compiler) else { return };
     let mut command = Command::new(program);
-    command.args(["snapshot", "--cargo", &session.id, "--compiler", compiler.as_str(), "--note"]).arg(&note);
+    command.args(["snapshot", "--cargo", &session.id, "--compiler", &compiler]);
+    command.args(["--layout", place.layout.word(), "--note"]).arg(&note);
     // A project's settings file is not found from where it runs.
     command.env(env::KACHE_CACHE_DIR, store.root());
     let portable = if settings.portable_paths.value { "1" } else { "0" };
@@ -320,11 +322,11 @@ fn claim(note: &Path, session: &str) -> io::Result<bool> {
 pub fn record_after(
     settings: &Settings,
     session: &str,
-    compiler: &str,
+    (compiler, layout): (&str, Layout),
     note: &Path,
 ) -> Result<Recorded, String> {
     let session = Session { id: session.to_owned(), project: None };
-    let recorded = record_of(settings, &session, compiler);
+    let recorded = record_of(settings, &session, compiler, layout);
     let came_of_it = recorded.as_ref().map_or_else(String::clone, ToString::to_string);
     // For whoever wonders. Another Cargo's recorder may have taken over.
     if fs::read_to_string(note).is_ok_and(|known| known == session.id) {
@@ -333,7 +335,12 @@ pub fn record_after(
     recorded
 }
 
-fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<Recorded, String> {
+fn record_of(
+    settings: &Settings,
+    session: &Session,
+    compiler: &str,
+    layout: Layout,
+) -> Result<Recorded, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let store = settings.cache_dir().map_err(|error| words(&error))?;
     let store = Store::open_existing(store).map_err(|error| words(&error))?;
@@ -348,7 +355,7 @@ fn record_of(settings: &Settings, session: &Session, compiler: &str) -> Result<R
     let patience = Instant::now();
     loop {
         let one_at_a_time = store.lock_snapshots(BUSY_MAX);
-        let recorded = record::record(&store, &parent, &around).map_err(|error| words(&error))?;
+        let recorded = record::record(&store, &parent, &around, layout).map_err(|error| words(&error))?;
         drop(one_at_a_time);
         if recorded != Recorded::Busy || patience.elapsed() > BUSY_MAX {
             return Ok(recorded);

@@ -130,10 +130,20 @@ impl Parent {
     /// # Errors
     /// The doubt about its directories, in words.
     pub fn call(&self) -> Result<CargoCall, String> {
-        if let Some((name, _)) = self.env.iter().find(|(name, _)| name.starts_with("CARGO_UNSTABLE_")) {
-            return Err(format!("environment variable {name} is set"));
-        }
         cargo_call::parse(&self.args).map_err(|doubt| doubt.to_string())
+    }
+
+    /// Unstable features that its arguments and variables ask for, and choices that it offers for one release only. They
+    /// decide about the layout of its build directory, among others.
+    pub fn features(&self) -> Vec<String> {
+        let call = self.call();
+        let args = call.iter().flat_map(|call| call.unstable().map(str::to_owned));
+        let is_choice = |name: &str| name.starts_with("CARGO_UNSTABLE_") || name.starts_with("__CARGO_");
+        let variables = self.env.iter().filter(|(name, _)| is_choice(name));
+        let mut features: Vec<String> =
+            args.chain(variables.map(|(name, value)| format!("{name}={}", value.display()))).collect();
+        features.sort();
+        features
     }
 
     /// Cargo's home.
@@ -214,6 +224,11 @@ impl Parent {
         let set = |name: &str| self.env.text(name).map(|dir| self.cwd.join(dir));
         let explicit = call.target_dir.as_ref().map(|dir| self.cwd.join(dir));
         let beside = || Some(self.probable_workspace()?.join("target"));
+        // A template has to be filled in by Cargo.
+        let apart = set("CARGO_BUILD_BUILD_DIR").filter(|dir| !dir.to_string_lossy().contains('{'));
+        if apart.is_some() {
+            return apart;
+        }
         explicit.or_else(|| set("CARGO_TARGET_DIR")).or_else(|| set("CARGO_BUILD_TARGET_DIR")).or_else(beside)
     }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
+use kache_core::cargo::layout::Layout;
 use kache_core::entry::{Entry, OutputKind};
 use kache_core::event::{Moved, Seeding};
 use kache_core::plan::{is_canonical, may_share};
@@ -23,12 +24,13 @@ use kache_core::seed_unit::{Content, Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
+use kache_store::cargo_locks;
 use kache_store::fault::{self, Point};
 use kache_store::ledger::{Ledger, Origin};
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use super::judge::Judge;
-use super::runs::Site;
+use super::runs::{RunFiles, Site};
 use super::surroundings::Surroundings;
 use super::target_dir;
 use super::times::{mtime_ns, set_mtime_ns};
@@ -133,7 +135,7 @@ impl<'a> Ground<'a> {
         target_dir::create(build).map_err(refused)?;
         let mut locks = Vec::new();
         for profile in profiles {
-            locks.push(target_dir::lock(&build.join(profile)).map_err(refused)?.ok_or(Declined::Busy)?);
+            locks.extend(cargo_locks::take(&build.join(profile)).map_err(refused)?.ok_or(Declined::Busy)?);
         }
         if target_dir::is_populated(build) {
             return Err(Declined::Populated);
@@ -187,16 +189,19 @@ impl<'a> Hand<'a> {
         let profile_dir = self.around.dirs.build.join(&unit.profile);
         let entry = self.entries.get(&unit.place()).ok_or(Unseeded::EntryGone)?;
         let newest_ns = match &unit.made {
-            Made::Compile { out_dir, .. } => self.compile(unit, entry, &profile_dir.join(out_dir), moved)?,
+            Made::Compile { .. } => {
+                let out_dir = profile_dir.join(unit.dir.outputs(unit.is_script()));
+                self.compile(unit, entry, &out_dir, moved)?
+            }
             Made::Run { output_ns, .. } => {
-                let run_dir = profile_dir.join("build").join(&unit.dir);
-                Site { store: self.store, roots: &self.around.roots, run_dir }
+                let files = RunFiles::of(&profile_dir, &unit.dir);
+                Site { store: self.store, roots: &self.around.roots, files }
                     .place(entry, &unit.made, moved)?;
                 *output_ns
             }
         };
         fault::point(Point::SeedPlaced);
-        let dir = profile_dir.join(".fingerprint").join(&unit.dir);
+        let dir = profile_dir.join(unit.dir.fingerprint());
         fs::create_dir_all(&dir).map_err(refused)?;
         for file in &unit.files {
             let path = dir.join(&file.name);
@@ -218,9 +223,9 @@ impl<'a> Hand<'a> {
     fn take_back(&self, unit: &SeedUnit) {
         let profile_dir = self.around.dirs.build.join(&unit.profile);
         // What stays in spite of this is never believed: the hash comes last.
-        let _ = fs::remove_dir_all(profile_dir.join(".fingerprint").join(&unit.dir));
-        if unit.is_run() {
-            let _ = fs::remove_dir_all(profile_dir.join("build").join(&unit.dir));
+        let _ = fs::remove_dir_all(profile_dir.join(unit.dir.fingerprint()));
+        if unit.is_run() || unit.dir.layout == Layout::PerUnit {
+            let _ = fs::remove_dir_all(profile_dir.join(unit.dir.own_folder()));
         }
     }
 
@@ -241,12 +246,12 @@ impl<'a> Hand<'a> {
         let shared = entry.outputs.iter().all(|output| is_shareable(output.kind))
             && in_order
             && is_canonical(oldest_s);
-        let stem = entry.dep_info_name.trim_end_matches(".d");
+        let mark = unit.dir.mark(entry.dep_info_name.trim_end_matches(".d"));
         let ledger = self.ground.ledgers.get(unit.profile.as_str());
         let ledger = ledger.filter(|ledger| ledger.known_from_birth());
         let ledger = ledger.ok_or_else(|| Unseeded::Refused("the directory has no ledger".to_owned()))?;
         let origin = Origin { entry: unit.entry(), package_dir: Some(unit.package_dir.clone()) };
-        ledger.mark_with(stem, oldest_s, &origin).map_err(failed)?;
+        ledger.mark_with(&mark, oldest_s, &origin).map_err(failed)?;
         fs::create_dir_all(out_dir).map_err(failed)?;
         let mut newest_ns = i64::MIN;
         for output in &entry.outputs {

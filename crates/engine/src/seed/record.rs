@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kache_core::cargo::layout::Layout;
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::{self, Unseeded, choose};
 use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
+use kache_store::cargo_locks;
 use kache_store::fault::{self, Point};
 use kache_store::ledger;
 
@@ -67,11 +69,16 @@ impl std::fmt::Display for Recorded {
     }
 }
 
-/// Records what `around` has built.
-pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<Recorded, kache_store::Error> {
+/// Records what `around` has built in the layout of its Cargo.
+pub fn record(
+    store: &Store,
+    parent: &Parent,
+    around: &Surroundings,
+    layout: Layout,
+) -> Result<Recorded, kache_store::Error> {
     let build = &around.dirs.build;
     let profiles = target_dir::profiles(build);
-    let is_busy = || profiles.iter().any(|profile| target_dir::is_locked(&build.join(profile)));
+    let is_busy = || profiles.iter().any(|profile| cargo_locks::is_held(&build.join(profile)));
     if is_busy() {
         return Ok(Recorded::Busy);
     }
@@ -99,8 +106,8 @@ pub fn record(store: &Store, parent: &Parent, around: &Surroundings) -> Result<R
     let mut found = Vec::new();
     for profile in &profiles {
         let ledger = ledger::peek(&build.join(profile));
-        for dir in target_dir::folders(&build.join(profile).join(".fingerprint")) {
-            let path = build.join(profile).join(".fingerprint").join(&dir);
+        for dir in target_dir::units(&build.join(profile), layout) {
+            let path = build.join(profile).join(dir.fingerprint());
             if let Some(fingerprint) = fingerprints::read(&path) {
                 found.push(Case { profile: profile.clone(), dir, fingerprint, ledger: ledger.clone() });
             }
@@ -150,7 +157,7 @@ fn read_units(reader: &Reader<'_>, cases: &[Case]) -> Vec<Found> {
 /// What was made again since reading it began is of two states: the file with its hash tells.
 fn check_unmoved(build: &Path, found: &mut [Found]) {
     for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
-        let dir = build.join(&unit.unit.profile).join(".fingerprint").join(&unit.unit.dir);
+        let dir = build.join(&unit.unit.profile).join(unit.unit.dir.fingerprint());
         if fingerprints::stamp(&dir, &unit.unit.name) != Some(unit.stamp) {
             unit.unfit = Some(Unseeded::Stale("it was made again meanwhile".to_owned()));
         }

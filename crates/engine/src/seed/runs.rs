@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kache_core::cargo::layout::{INVOKED, ROOT_OUTPUT, UnitDir};
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::entry_key::{self, Rendering};
@@ -54,38 +55,74 @@ pub struct Package<'a> {
     pub variables: &'a [String],
 }
 
-/// Stores the run whose files are in `run_dir`; what it took in milliseconds comes with it.
+/// Where a run's files lie.
+pub struct RunFiles {
+    /// Everything of the unit.
+    own: PathBuf,
+    /// `OUT_DIR`.
+    out_dir: PathBuf,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    /// Its time tells when the run started.
+    invoked: PathBuf,
+    /// Its content is the path of `OUT_DIR`, its time tells when the run had ended.
+    root_output: PathBuf,
+}
+
+impl RunFiles {
+    /// The files of a unit in a profile directory.
+    pub fn of(profile_dir: &Path, unit: &UnitDir) -> Self {
+        let dir = profile_dir.join(unit.run());
+        Self {
+            own: profile_dir.join(unit.own_folder()),
+            out_dir: profile_dir.join(unit.out_dir()),
+            stdout: profile_dir.join(unit.stdout()),
+            stderr: dir.join("stderr"),
+            invoked: dir.join(INVOKED),
+            root_output: dir.join(ROOT_OUTPUT),
+        }
+    }
+
+    /// Times of the standard output and of the start, in nanoseconds since 1970, and the inode of the former.
+    fn stamp(&self) -> Option<(i64, i64, u64)> {
+        let inode = fs::metadata(&self.stdout).ok()?.ino();
+        Some((mtime_ns(&self.stdout)?, mtime_ns(&self.invoked)?, inode))
+    }
+}
+
+/// Stores a run; what it took in milliseconds comes with it.
 pub fn store_run(
     store: &Store,
-    run_dir: &Path,
+    files: &RunFiles,
     package: &Package<'_>,
     (roots, cargo_home): (&Roots, &str),
 ) -> Result<(Made, u64), Unseeded> {
     let missing = |name: &str| Unseeded::OutDir(name.to_owned());
-    let before = stamp_of(run_dir).ok_or_else(|| missing("output"))?;
-    let text = |name: &str| -> Result<String, Unseeded> {
-        let bytes = fs::read(run_dir.join(name)).map_err(|_| missing(name))?;
+    let before = files.stamp().ok_or_else(|| missing("output"))?;
+    let text = |path: &Path| -> Result<String, Unseeded> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let bytes = fs::read(path).map_err(|_| missing(name))?;
         let text = String::from_utf8(bytes).map_err(|_| missing(name))?;
         let tokens = roots.tokenize(&text).ok_or_else(|| missing(name))?;
         require_no_workspace(&tokens, name).map(|()| tokens)
     };
-    let out_dir = run_dir.join("out");
-    if fs::read(run_dir.join("root-output")).ok().as_deref() != Some(out_dir.as_os_str().as_encoded_bytes()) {
-        return Err(missing("root-output"));
+    let out_dir = files.out_dir.as_os_str().as_encoded_bytes();
+    if fs::read(&files.root_output).ok().as_deref() != Some(out_dir) {
+        return Err(missing(ROOT_OUTPUT));
     }
-    let (output, stderr) = (text("output")?, text("stderr")?);
+    let (output, stderr) = (text(&files.stdout)?, text(&files.stderr)?);
     let mut keeper =
         Keeper { store, roots, cargo_home, outputs: BTreeMap::new(), tree: Vec::new(), bytes: 0 };
-    keeper.keep(&out_dir, "")?;
+    keeper.keep(&files.out_dir, "")?;
     let Keeper { outputs, tree, .. } = keeper;
-    if stamp_of(run_dir).as_ref() != Some(&before) {
+    if files.stamp().as_ref() != Some(&before) {
         return Err(Unseeded::Stale("the build script ran again meanwhile".to_owned()));
     }
-    let ended_ns = mtime_ns(&run_dir.join("root-output")).unwrap_or(before.1);
+    let ended_ns = mtime_ns(&files.root_output).unwrap_or(before.1);
     let took_ms = u64::try_from(ended_ns.saturating_sub(before.1) / 1_000_000).unwrap_or(0);
     let raw_output = roots.detokenize(&output).unwrap_or_default();
-    let own =
-        [cargo_home, package.dir, run_dir.to_str().unwrap_or("/"), roots.get(Root::Target).unwrap_or("/")];
+    let unit_dir = files.own.to_str().unwrap_or("/");
+    let own = [cargo_home, package.dir, unit_dir, roots.get(Root::Target).unwrap_or("/")];
     let witnesses = stamps::witnesses(&raw_output, &own);
     let texts = (output, stderr);
     let entry = publish(store, package, texts, outputs.into_values().collect(), &tree, took_ms)?;
@@ -107,12 +144,6 @@ pub fn variables(
     let asked = asked.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.as_str());
     let names: BTreeSet<&str> = named.iter().map(|(name, _)| *name).chain(asked).collect();
     Ok(names.into_iter().map(str::to_owned).collect())
-}
-
-/// Times of `output` and `invoked.timestamp`, in nanoseconds since 1970, and the inode of `output`.
-fn stamp_of(run_dir: &Path) -> Option<(i64, i64, u64)> {
-    let inode = fs::metadata(run_dir.join("output")).ok()?.ino();
-    Some((mtime_ns(&run_dir.join("output"))?, mtime_ns(&run_dir.join("invoked.timestamp"))?, inode))
 }
 
 fn require_no_workspace(tokens: &str, what: &str) -> Result<(), Unseeded> {
@@ -287,16 +318,18 @@ pub struct Site<'a> {
     pub store: &'a Store,
     /// The directories here.
     pub roots: &'a Roots,
-    /// `build/<dir>`.
-    pub run_dir: PathBuf,
+    /// The files to be made.
+    pub files: RunFiles,
 }
 
 impl Site<'_> {
     /// Puts a run into place; its fingerprint is not this function's.
     pub fn place(&self, entry: &Entry, made: &Made, moved: &mut Moved) -> Result<(), Unseeded> {
         let Made::Run { output_ns, invoked_ns, ended_ns, tree, .. } = made else { return Ok(()) };
-        let out_dir = self.run_dir.join("out");
-        fs::create_dir_all(&out_dir).map_err(refused)?;
+        let RunFiles { out_dir, stdout, stderr, invoked, root_output, .. } = &self.files;
+        for dir in [Some(out_dir.as_path()), stdout.parent()].into_iter().flatten() {
+            fs::create_dir_all(dir).map_err(refused)?;
+        }
         let mut dirs = Vec::new();
         for node in tree {
             let path = out_dir.join(&node.path);
@@ -319,16 +352,15 @@ impl Site<'_> {
         for (path, mode) in dirs.iter().rev() {
             set_mode(path, *mode)?;
         }
-        let small = |name: &str, bytes: &[u8], time_ns: i64| -> Result<(), Unseeded> {
-            let path = self.run_dir.join(name);
-            fs::write(&path, bytes).map_err(refused)?;
-            set_mtime_ns(&path, time_ns).map_err(refused)
+        let small = |path: &Path, bytes: &[u8], time_ns: i64| -> Result<(), Unseeded> {
+            fs::write(path, bytes).map_err(refused)?;
+            set_mtime_ns(path, time_ns).map_err(refused)
         };
-        small("stderr", self.text(&entry.stderr)?.as_bytes(), *ended_ns)?;
-        small("root-output", out_dir.as_os_str().as_encoded_bytes(), *ended_ns)?;
+        small(stderr, self.text(&entry.stderr)?.as_bytes(), *ended_ns)?;
+        small(root_output, out_dir.as_os_str().as_encoded_bytes(), *ended_ns)?;
         // What Cargo writes into it (`crates/cargo-util/src/paths.rs`, `set_invocation_time`, 1.95).
-        small("invoked.timestamp", b"This file has an mtime of when this was started.", *invoked_ns)?;
-        small("output", self.text(&entry.stdout)?.as_bytes(), *output_ns)
+        small(invoked, b"This file has an mtime of when this was started.", *invoked_ns)?;
+        small(stdout, self.text(&entry.stdout)?.as_bytes(), *output_ns)
     }
 
     fn file(&self, blob: &Digest, path: &Path, tokens: bool, moved: &mut Moved) -> Result<(), Unseeded> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use kache_core::cargo::layout::INVOKED;
 use kache_core::entry::Evidence;
 use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
@@ -53,12 +54,8 @@ pub fn named_linker(
 }
 
 /// Whether what is on record about a unit still describes it.
-pub fn is_unchanged(
-    known: &SeedUnit,
-    fingerprint: &Fingerprint,
-    fingerprint_dir: &Path,
-    run_dir: &Path,
-) -> bool {
+pub fn is_unchanged(known: &SeedUnit, fingerprint: &Fingerprint, profile_dir: &Path) -> bool {
+    let fingerprint_dir = profile_dir.join(known.dir.fingerprint());
     let same_hash = known.hash == fingerprint.hash && known.name == fingerprint.name;
     same_hash
         && match &known.made {
@@ -69,10 +66,10 @@ pub fn is_unchanged(
             Made::Run { output_ns, invoked_ns, .. } => {
                 // The second one tells one run from another. The first one is set back where that is of no consequence
                 // to Cargo: see `crate::placement`.
-                let output = mtime_ns(&run_dir.join("output"));
+                let output = mtime_ns(&profile_dir.join(known.dir.stdout()));
                 let is_set_back = output.is_some_and(|ns| is_canonical(ns.div_euclid(1_000_000_000)));
                 (output == Some(*output_ns) || is_set_back)
-                    && mtime_ns(&run_dir.join("invoked.timestamp")) == Some(*invoked_ns)
+                    && mtime_ns(&profile_dir.join(known.dir.run()).join(INVOKED)) == Some(*invoked_ns)
             }
         }
 }

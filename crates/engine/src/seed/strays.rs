@@ -1,16 +1,17 @@
 //! Files in a build directory that neither Cargo nor the compiler puts there: a build script that copies a library
 //! beside the programs leaves one. Who did can't be told from the file; when can, and so which runs may have been it.
-//! Knows Cargo's classic layout.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::{CLASSIC_OUTPUTS, FOLDERS, Layout, has_unit_hash};
+
+use super::target_dir::{names, units};
+
 /// Most files that are looked at.
 const FILES_MAX: usize = 20_000;
-/// What Cargo keeps in a profile directory.
-const FOLDERS: &[&str] = &[".fingerprint", ".kache", "build", "deps", "examples", "incremental"];
 /// What Cargo keeps beside the profile directories.
 const BESIDE: &[&str] = &["doc", "package", "tmp", "CACHEDIR.TAG"];
 
@@ -41,17 +42,21 @@ pub fn find(build: &Path, profiles: &[String]) -> Vec<Stray> {
     }
     for profile in profiles {
         let dir = build.join(profile);
-        // A program in its place is a second name of the file in `deps`.
+        // A program in its place is a second name of an output.
         let mut linked = HashSet::new();
-        for folder in ["deps", "examples"] {
+        for folder in CLASSIC_OUTPUTS {
             for name in names(&dir.join(folder)) {
                 let path = dir.join(folder).join(&name);
                 if is_of_a_unit(&name) {
-                    linked.extend(fs::symlink_metadata(&path).ok().map(|meta| meta.ino()));
+                    linked.extend(inode(&path));
                 } else if folder == "deps" {
                     add(&path, &mut found);
                 }
             }
+        }
+        for unit in units(&dir, Layout::PerUnit) {
+            let outputs = dir.join(unit.outputs(false));
+            linked.extend(names(&outputs).iter().filter_map(|name| inode(&outputs.join(name))));
         }
         for name in names(&dir) {
             let path = dir.join(&name);
@@ -70,9 +75,11 @@ pub fn find(build: &Path, profiles: &[String]) -> Vec<Stray> {
 
 /// Whether a name in `deps` is one that the compiler was told to use: with a unit's hash.
 fn is_of_a_unit(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or(name);
-    let hash = stem.rsplit_once('-').map_or("", |(_, hash)| hash);
-    hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    has_unit_hash(name.split('.').next().unwrap_or(name))
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|meta| meta.ino())
 }
 
 /// A file, or everything in a folder.
@@ -86,11 +93,6 @@ fn add(path: &Path, found: &mut Vec<Stray>) {
             found.push(Stray { path: entry.into_path(), times_ns });
         }
     }
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 #[cfg(test)]
@@ -117,11 +119,15 @@ mod tests {
             "debug/deps/liba-0123456789abcdef.rlib",
             "debug/deps/a-0123456789abcdef.0.rcgu.o",
             "debug/app.d",
+            "debug/build/b/0123456789abcdef/out/b",
+            "debug/build/b/0123456789abcdef/fingerprint/bin-b",
             "x86_64-unknown-none/release/deps/libb-0123456789abcdef.rmeta",
         ] {
             put(name);
         }
         fs::hard_link(build.join("debug/deps/app-0123456789abcdef"), build.join("debug/app")).expect("link");
+        fs::hard_link(build.join("debug/build/b/0123456789abcdef/out/b"), build.join("debug/b"))
+            .expect("link");
         let profiles = ["debug".to_owned(), "x86_64-unknown-none/release".to_owned()];
         assert_eq!(find(build, &profiles), []);
         let strays = ["debug/libfound.so", "debug/deps/libfound.so", "bridge/include/x.h", "debug/data/y"];

@@ -64,6 +64,9 @@ pub fn context(
     key.text("cargo path", parent.exe.to_str()?);
     key.text("key salt", settings.key_salt.as_ref().map_or("", |salt| salt.value.as_str()));
     key.text("paths", portable);
+    for feature in parent.features() {
+        key.text("feature", feature);
+    }
     // What decides about compiles, and Cargo doesn't know.
     for name in ["RUSTC_BOOTSTRAP"].iter().chain(LINKER_ENV) {
         key.text(*name, parent.seen.get(name).map_or("-".into(), |value| format!("={}", value.display())));

@@ -1,12 +1,11 @@
-//! A build directory from outside: its profile directories, whether there is anything in it, who holds its locks.
-//! Knows Cargo's classic layout and nothing about units.
+//! A build directory from outside: its profile directories and units, whether there is anything in it. Knows nothing
+//! about what a unit is made of.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use kache_core::cargo::layout::{self, FINGERPRINTS, LEDGER, Layout, UNITS, UnitDir};
 
 /// What Cargo writes into a build directory that it makes (`crates/cargo-util/src/paths.rs`, 1.95).
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55
@@ -19,15 +18,41 @@ pub fn profiles(build: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for name in folders(build) {
         let dir = build.join(&name);
-        if dir.join(".fingerprint").is_dir() {
+        if is_profile(&dir) {
             found.push(name);
             continue;
         }
-        let below = folders(&dir).into_iter().filter(|inner| dir.join(inner).join(".fingerprint").is_dir());
+        let below = folders(&dir).into_iter().filter(|inner| is_profile(&dir.join(inner)));
         found.extend(below.map(|inner| format!("{name}/{inner}")));
     }
     found.sort();
     found
+}
+
+fn is_profile(dir: &Path) -> bool {
+    layout::is_profile_dir(names(dir).iter().map(String::as_str))
+}
+
+/// The units of a profile directory that Cargo has heard of, in one of its layouts.
+pub fn units(profile_dir: &Path, layout: Layout) -> Vec<UnitDir> {
+    let names: Vec<String> = match layout {
+        Layout::Classic => folders(&profile_dir.join(FINGERPRINTS)),
+        Layout::PerUnit => {
+            let packages = folders(&profile_dir.join(UNITS));
+            let below = |package: &String| {
+                let hashes = folders(&profile_dir.join(UNITS).join(package));
+                hashes.into_iter().map(|hash| format!("{package}/{hash}")).collect::<Vec<_>>()
+            };
+            packages.iter().flat_map(below).collect()
+        }
+    };
+    names.iter().filter_map(|name| UnitDir::parse(name)).collect()
+}
+
+/// Names of what is in a folder.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Names of the folders in a folder.
@@ -41,7 +66,7 @@ pub fn folders(dir: &Path) -> Vec<String> {
 pub fn is_populated(build: &Path) -> bool {
     let has_any = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     let is_used =
-        |dir: &Path| [".fingerprint", "deps", "build", ".kache"].iter().any(|name| has_any(dir.join(name)));
+        |dir: &Path| [FINGERPRINTS, "deps", UNITS, LEDGER].iter().any(|name| has_any(dir.join(name)));
     folders(build).iter().any(|name| {
         let dir = build.join(name);
         is_used(&dir) || folders(&dir).iter().any(|inner| is_used(&dir.join(inner)))
@@ -57,45 +82,6 @@ pub fn create(build: &Path) -> io::Result<()> {
     fs::write(build.join("CACHEDIR.TAG"), CACHEDIR_TAG)
 }
 
-/// Cargo's lock on a profile directory, which is made where it is missing; `None` when someone else has it.
-pub fn lock(profile_dir: &Path) -> io::Result<Option<File>> {
-    fs::create_dir_all(profile_dir)?;
-    let path = profile_dir.join(".cargo-lock");
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Whether a process holds Cargo's lock on a profile directory. Looks without taking it, so that no Cargo ever has to
-/// wait for the look.
-pub fn is_locked(profile_dir: &Path) -> bool {
-    let Ok(meta) = fs::metadata(profile_dir.join(".cargo-lock")) else { return false };
-    let Ok(table) = fs::read_to_string("/proc/locks") else { return true };
-    let device = device_of_mount(profile_dir).unwrap_or_default();
-    // `5: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`
-    let file = format!("{device}:{}", meta.ino());
-    table.lines().any(|line| line.split_whitespace().any(|word| word.ends_with(&file)))
-}
-
-/// The device of the file system that a directory is on, as `/proc/locks` writes it: `fe:00`. What `stat` says is another
-/// one where a file system has subvolumes, each of which counts its files from the start.
-fn device_of_mount(dir: &Path) -> Option<String> {
-    let dir = fs::canonicalize(dir).ok()?;
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    // `36 35 98:0 /root /mount/point …`, later mounts over earlier ones.
-    let mounts = table.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(2);
-        let (device, point) = (fields.next()?, fields.nth(1)?);
-        let (major, minor) = device.split_once(':')?;
-        let device = format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?);
-        dir.starts_with(point).then_some((point.len(), device))
-    });
-    mounts.max_by_key(|(length, _)| *length).map(|(_, device)| device)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,16 +94,27 @@ mod tests {
         create(&build).expect("there");
         assert!(build.join("CACHEDIR.TAG").is_file());
         assert!(!is_populated(&build) && profiles(&build).is_empty());
-        let held = lock(&build.join("debug")).expect("lock").expect("free");
-        assert!(is_locked(&build.join("debug")));
-        assert!(lock(&build.join("debug")).expect("no error").is_none());
-        drop(held);
-        assert!(!is_locked(&build.join("debug")));
+        fs::create_dir_all(build.join("debug")).expect("mkdir");
+        fs::write(build.join("debug/.cargo-lock"), "").expect("a lock");
         assert!(!is_populated(&build), "a lock file is nothing");
         for profile in ["debug", "x86_64-unknown-none/release"] {
             fs::create_dir_all(build.join(profile).join(".fingerprint/p-1")).expect("mkdir");
         }
         assert_eq!(profiles(&build), ["debug", "x86_64-unknown-none/release"]);
         assert!(is_populated(&build));
+    }
+
+    #[test]
+    fn units_of_both_layouts_are_told_apart() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let hash = "0123456789abcdef";
+        for name in
+            [format!(".fingerprint/a-{hash}"), format!("build/a-{hash}/out"), format!("build/b/{hash}/out")]
+        {
+            fs::create_dir_all(dir.path().join(name)).expect("mkdir");
+        }
+        let names = |layout| units(dir.path(), layout).iter().map(UnitDir::name).collect::<Vec<_>>();
+        assert_eq!(names(Layout::Classic), [format!("a-{hash}")]);
+        assert_eq!(names(Layout::PerUnit), [format!("b/{hash}")]);
     }
 }

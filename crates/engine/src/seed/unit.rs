@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::{INVOKED, Layout, UnitDir};
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, OutputKind};
 use kache_core::entry_key::input_field;
@@ -18,8 +19,8 @@ use kache_store::Store;
 use kache_store::hashing::DigestMemo;
 use kache_store::ledger::Ledger;
 
-use super::fingerprints::{Fingerprint, Kind, Stamp};
-use super::runs::{self, Package, store_run};
+use super::fingerprints::{Fingerprint, Stamp};
+use super::runs::{self, Package, RunFiles, store_run};
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
 use super::times::{changed_ns, mtime_ns, output_times};
@@ -31,12 +32,19 @@ use crate::macro_env;
 pub struct Case {
     /// Profile directory.
     pub profile: String,
-    /// Fingerprint directory.
-    pub dir: String,
-    /// What is in it.
+    /// The unit's directory.
+    pub dir: UnitDir,
+    /// What is in its fingerprint directory.
     pub fingerprint: Fingerprint,
     /// What kache knows about the profile directory.
     pub ledger: Ledger,
+}
+
+impl Case {
+    /// The unit's mark in the ledger; `None` for a run.
+    fn mark(&self) -> Option<String> {
+        Some(self.dir.mark(&self.fingerprint.stem(&self.dir)?))
+    }
 }
 
 /// A unit, and what else is known about it for the moment.
@@ -98,17 +106,13 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// A compile; `None` for what belongs to the workspace, or was never seen by kache.
     pub fn compile(&self, case: &Case) -> Option<Found> {
-        let stem = case.fingerprint.stem(&case.dir)?;
-        let origin = case.ledger.origin_of(&stem)?;
+        let mark = case.mark()?;
+        let origin = case.ledger.origin_of(&mark)?;
         let package_dir = origin.package_dir?;
-        let out_dir = match case.fingerprint.kind {
-            Kind::Script => format!("build/{}", case.dir),
-            Kind::Library | Kind::Run => "deps".to_owned(),
-        };
-        let made = Made::Compile { entry: origin.entry, out_dir: out_dir.clone() };
+        let made = Made::Compile { entry: origin.entry };
         let mut found = self.blank(case, package_dir, made);
-        let dir = self.around.dirs.build.join(&case.profile).join(out_dir);
-        if let Err(why) = self.fill_compile(case, &mut found, &origin.entry, &stem, &dir) {
+        let dir = self.profile_dir(case).join(case.dir.outputs(found.unit.is_script()));
+        if let Err(why) = self.fill_compile(case, &mut found, &origin.entry, &dir) {
             found.unfit = Some(why);
         }
         Some(found)
@@ -119,7 +123,6 @@ impl Reader<'_> {
         case: &Case,
         found: &mut Found,
         key: &EntryKey,
-        stem: &str,
         dir: &Path,
     ) -> Result<(), Unseeded> {
         let gone = |_| Unseeded::EntryGone;
@@ -132,7 +135,7 @@ impl Reader<'_> {
         let times = output_times(&paths).ok_or_else(|| Unseeded::Stale("an output is missing".to_owned()))?;
         (found.newest_ns, found.metadata_ns) = times;
         found.needs_metadata_only = !entry.outputs.iter().any(|output| output.kind.is_linked());
-        self.check_outputs(&entry, stem, dir)?;
+        self.check_outputs(&entry, case, dir)?;
         found.outputs = entry.outputs.iter().map(|output| output.digest).collect();
         found.externs = externs(&evidence);
         let tree = self.ground(&mut found.unit)?;
@@ -198,10 +201,10 @@ impl Reader<'_> {
     /// A build script's run.
     pub fn run(&self, case: &Case, script: &Script) -> Found {
         let key = EntryKey(Digest::of(b"none"));
-        let made = Made::Compile { entry: key, out_dir: "deps".into() };
+        let made = Made::Compile { entry: key };
         let mut found = self.blank(case, script.package_dir.clone(), made);
         found.unit.package.clone_from(&script.package);
-        found.newest_ns = mtime_ns(&self.run_dir(case).join("output")).unwrap_or(i64::MIN);
+        found.newest_ns = mtime_ns(&self.stdout(case)).unwrap_or(i64::MIN);
         found.metadata_ns = found.newest_ns;
         found.watched.clone_from(&case.fingerprint.watched);
         if let Err(why) = self.fill_run(case, script, &mut found.unit) {
@@ -212,17 +215,14 @@ impl Reader<'_> {
 
     fn fill_run(&self, case: &Case, script: &Script, unit: &mut SeedUnit) -> Result<(), Unseeded> {
         let tree = self.ground(unit)?;
-        let run_dir = self.run_dir(case);
         if let Some(known) = self.unchanged(case, unit) {
             *unit = known;
-            if let (Made::Run { output_ns, .. }, Some(ns)) =
-                (&mut unit.made, mtime_ns(&run_dir.join("output")))
-            {
+            if let (Made::Run { output_ns, .. }, Some(ns)) = (&mut unit.made, mtime_ns(&self.stdout(case))) {
                 *output_ns = ns;
             }
             return Ok(());
         }
-        let began_ns = mtime_ns(&run_dir.join("invoked.timestamp"));
+        let began_ns = mtime_ns(&self.profile_dir(case).join(case.dir.run()).join(INVOKED));
         if began_ns.is_none_or(|began_ns| tree.changed_ns >= began_ns) {
             return Err(Unseeded::Sources(unit.package_dir.clone()));
         }
@@ -233,7 +233,8 @@ impl Reader<'_> {
         let variables = runs::variables(self.store, self.env, &script.program, &case.fingerprint.asked)?;
         let package = Package { name, version, dir: &script.package_dir, variables: &variables };
         let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
-        (unit.made, unit.took_ms) = store_run(self.store, &run_dir, &package, roots)?;
+        let files = RunFiles::of(&self.profile_dir(case), &case.dir);
+        (unit.made, unit.took_ms) = store_run(self.store, &files, &package, roots)?;
         self.witnesses(case, unit)?;
         let program = self.store.blob_path(&script.program);
         if let Made::Run { invoked_ns, named, .. } = &mut unit.made {
@@ -265,12 +266,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn run_dir(&self, case: &Case) -> PathBuf {
-        self.around.dirs.build.join(&case.profile).join("build").join(&case.dir)
+    fn profile_dir(&self, case: &Case) -> PathBuf {
+        self.around.dirs.build.join(&case.profile)
+    }
+
+    fn stdout(&self, case: &Case) -> PathBuf {
+        self.profile_dir(case).join(case.dir.stdout())
     }
 
     fn fingerprint_dir(&self, case: &Case) -> PathBuf {
-        self.around.dirs.build.join(&case.profile).join(".fingerprint").join(&case.dir)
+        self.profile_dir(case).join(case.dir.fingerprint())
     }
 
     /// What is on record about the unit, where that still describes it and the files of its package.
@@ -278,15 +283,10 @@ impl Reader<'_> {
         let known = self.known.get(&unit.place())?;
         let stamp = self.sources.borrow().get(&unit.package_dir).copied().flatten()?.stamp;
         let is_same = (known.sources, &known.locked) == (stamp, &unit.locked)
-            && since::is_unchanged(
-                known,
-                &case.fingerprint,
-                &self.fingerprint_dir(case),
-                &self.run_dir(case),
-            )
-            && match (&known.made, case.fingerprint.stem(&case.dir)) {
-                (Made::Compile { entry, .. }, Some(stem)) => {
-                    case.ledger.origin_of(&stem).is_some_and(|origin| origin.entry == *entry)
+            && since::is_unchanged(known, &case.fingerprint, &self.profile_dir(case))
+            && match (&known.made, case.mark()) {
+                (Made::Compile { entry }, Some(mark)) => {
+                    case.ledger.origin_of(&mark).is_some_and(|origin| origin.entry == *entry)
                 }
                 (Made::Run { entry, .. }, None) => self.store.entry_path(entry).exists(),
                 _ => false,
@@ -305,7 +305,7 @@ impl Reader<'_> {
                     .map(|hash| Dependency { hash: hash.clone(), pins: Vec::new() })
                     .collect(),
                 package_dir,
-                ..SeedUnit::new(&case.profile, &case.dir, &case.fingerprint.name, made)
+                ..SeedUnit::new(&case.profile, case.dir.clone(), &case.fingerprint.name, made)
             },
             unfit: None,
             newest_ns: i64::MIN,
@@ -319,12 +319,14 @@ impl Reader<'_> {
     }
 
     /// What lies there must be what the entry says, under names that no other unit uses.
-    fn check_outputs(&self, entry: &Entry, stem: &str, dir: &Path) -> Result<(), Unseeded> {
+    fn check_outputs(&self, entry: &Entry, case: &Case, dir: &Path) -> Result<(), Unseeded> {
+        let stem = case.fingerprint.stem(&case.dir).unwrap_or_default();
+        let is_own = |name: &str| case.dir.layout == Layout::PerUnit || name.contains(&stem);
         let memo = DigestMemo::new(self.store);
         for output in &entry.outputs {
             let unknown = || Unseeded::Unknown(output.name.clone());
             let digest = memo.digest(&dir.join(&output.name)).map_err(|_| unknown())?;
-            if !output.name.contains(stem) || digest != Some(output.digest) {
+            if !is_own(&output.name) || digest != Some(output.digest) {
                 return Err(unknown());
             }
         }

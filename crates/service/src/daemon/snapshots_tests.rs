@@ -1,3 +1,4 @@
+use kache_core::cargo::layout::UnitDir;
 use kache_core::key::EntryKey;
 use kache_core::remote::shared::About;
 use kache_core::seed_unit::{Made, SeedUnit};
@@ -28,8 +29,13 @@ impl World {
     fn saved(&self, names: &[&str]) {
         let mut snapshot = Snapshot { header: Header::new(wanted().context, lockfile()), units: Vec::new() };
         for name in names {
-            let made = Made::Compile { entry: key(name), out_dir: "deps".to_owned() };
-            let unit = SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made);
+            let made = Made::Compile { entry: key(name) };
+            let unit = SeedUnit::new(
+                "debug",
+                UnitDir::parse(&format!("{name}-{:016}", 1)).expect("a unit"),
+                &format!("lib-{name}"),
+                made,
+            );
             snapshot.units.push(SeedUnit { package: format!("{name} 1.0.0"), ..unit });
             self.depot.arrange(entry(name), Fate::Fetched(Fetched::New { bytes: 1 }));
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kache_core::cargo::layout::UnitDir;
 use kache_core::digest::Digest;
 use kache_core::lockfile::Lockfile;
 use kache_core::remote::manifest::Pack;
@@ -33,11 +34,16 @@ fn snapshot(machine: &Machine, names: &[&str], variables: &[&str]) -> Snapshot {
     let mut units: Vec<SeedUnit> = Vec::new();
     for name in names {
         let entry = machine.compile(name, name.as_bytes(), b"", variables).key;
-        let made = Made::Compile { entry, out_dir: "deps".to_owned() };
+        let made = Made::Compile { entry };
         let dep = units
             .last()
             .map(|unit| Dependency { hash: unit.hash.clone(), pins: vec![(unit.place(), unit.entry())] });
-        let mut unit = SeedUnit::new("debug", &format!("{name}-1"), &format!("lib-{name}"), made);
+        let mut unit = SeedUnit::new(
+            "debug",
+            UnitDir::parse(&format!("{name}-{:016}", 1)).expect("a unit"),
+            &format!("lib-{name}"),
+            made,
+        );
         unit.hash = Digest::of(name.as_bytes()).to_string()[..16].to_owned();
         unit.deps.extend(dep);
         unit.package = format!("{name} 1.0.0");
@@ -62,7 +68,7 @@ async fn found(machine: &Machine) -> Result<BTreeSet<String>, TransferError> {
 }
 
 fn dirs(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|name| format!("{name}-1")).collect()
+    names.iter().map(|name| format!("{name}-{:016}", 1)).collect()
 }
 
 #[tokio::test]
@@ -97,7 +103,7 @@ async fn what_is_of_other_packages_is_left_out() {
     let found = here.transfer.find_snapshots_for(&about(), &lockfile).await.expect("found");
     let units: Vec<&str> =
         found.iter().flat_map(|found| &found.units).map(|unit| unit.dir.as_str()).collect();
-    assert_eq!(units, ["b-1"]);
+    assert_eq!(units, ["b-0000000000000001"]);
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! Finds Cargo's target directories: by their tag and Cargo's own files in them, never by their name. Follows no
 //! symbolic link.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use kache_core::cargo::layout::is_profile_dir;
+use kache_store::cargo_locks;
+
 /// What a cache directory's tag begins with.
 const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
-/// How deep below a target directory Cargo's build locks are: `<triple>/<profile>/.cargo-lock`.
+/// How deep below a target directory Cargo's locks are: in `<triple>/<profile>`.
 const LOCK_DEPTH: usize = 2;
 
 /// A target directory.
@@ -56,9 +59,13 @@ fn has_tag(dir: &Path) -> bool {
     read.is_ok() && start == SIGNATURE
 }
 
-/// What Cargo leaves in its target directories: what it knows of the compiler, or a profile with fingerprints.
+/// What Cargo leaves in its target directories: what it knows of the compiler, or a profile.
 fn has_markers(dir: &Path) -> bool {
-    let is_profile = |dir: PathBuf| dir.join(".fingerprint").is_dir();
+    let is_profile = |dir: PathBuf| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        is_profile_dir(names.iter().map(String::as_str))
+    };
     dir.join(".rustc_info.json").is_file() || children(dir).any(is_profile)
 }
 
@@ -79,9 +86,7 @@ fn busy(dir: &Path) -> Option<String> {
 }
 
 fn is_locked(dir: &Path, depth: usize) -> bool {
-    let lock = File::open(dir.join(".cargo-lock"));
-    let is_held = lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
-    is_held || (depth > 0 && children(dir).any(|child| is_locked(&child, depth - 1)))
+    cargo_locks::is_held(dir) || (depth > 0 && children(dir).any(|child| is_locked(&child, depth - 1)))
 }
 
 /// A running program whose file is below a directory, where the system tells.
