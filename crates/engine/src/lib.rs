@@ -28,6 +28,7 @@ mod reads;
 mod report;
 mod restore;
 mod room;
+mod rustup;
 mod verify;
 mod witness;
 mod world;

@@ -17,6 +17,8 @@ use kache_store::layout::Store;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, statat};
 use serde::{Deserialize, Serialize};
 
+use crate::rustup;
+
 /// A compiler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
@@ -70,6 +72,10 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     name.text("compiler", located.as_deref().unwrap_or(Path::new("")).to_string_lossy());
     name.text("driver", call.driver.clone().unwrap_or_default());
     name.text("target", target.unwrap_or_default());
+    let choice = located.as_deref().and_then(|program| rustup::choice(call, program));
+    for field in choice.iter().flatten() {
+        name.text("choice", field.as_str());
+    }
     let name = name.finish().0;
     if located.is_some()
         && let Some(bytes) = store.memo_get("toolchain", &name)
@@ -79,7 +85,7 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
         return Ok(memo.toolchain);
     }
     let memo = examine(call, located.as_deref(), store, target)?;
-    if located.as_deref().is_some_and(is_compiler_itself)
+    if (choice.is_some() || located.as_deref().is_some_and(is_compiler_itself))
         && let Ok(bytes) = serde_json::to_vec(&memo)
     {
         // Without a memo the next invocation examines again: slower, never wrong.
@@ -88,20 +94,24 @@ pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Resul
     Ok(memo.toolchain)
 }
 
-/// Whether a program has the compiler's library beside it. A proxy like rustup's, or a script, leads to different
-/// compilers in different directories: only what is answered by the compiler itself may be remembered.
+/// Whether a program has the compiler's library beside it. A script leads to different compilers in different directories:
+/// only what is answered by the compiler itself, or chosen by rustup, may be remembered.
 fn is_compiler_itself(program: &Path) -> bool {
     program.parent().and_then(Path::parent).and_then(driver_library).is_some()
 }
 
-/// A compiler's name by which it is found from everywhere: a Cargo that rustup didn't start calls it `rustc`. `None`
-/// where that depends on the directory.
-pub(crate) fn known_everywhere(env: &Env, cwd: &str, compiler: &str) -> Option<String> {
-    if compiler.starts_with('/') {
-        return Some(compiler.to_owned());
+/// The path of the compiler proper: a Cargo that rustup didn't start calls it `rustc`, and what this leads to may be
+/// rustup's proxy. `None` where it can't be told.
+pub(crate) fn compiler_proper(call: &Invocation, store: &Store) -> Option<String> {
+    let program = find_program(&call.env, &call.cwd, &call.compiler)?;
+    if is_compiler_itself(&program) {
+        let is_absolute = call.compiler.starts_with('/');
+        return if is_absolute { Some(call.compiler.clone()) } else { program.to_str().map(str::to_owned) };
     }
-    let program = find_program(env, cwd, compiler).filter(|program| is_compiler_itself(program))?;
-    program.to_str().map(str::to_owned)
+    rustup::choice(call, &program)?;
+    let plain = Invocation { driver: None, ..call.clone() };
+    let compiler = identify(&plain, store, None).ok()?.sysroot.join("bin/rustc");
+    compiler.is_file().then(|| compiler.to_str().map(str::to_owned))?
 }
 
 /// The compiler of `call` for the host, and without a driver around it; where that can't be told, as it is.

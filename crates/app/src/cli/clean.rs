@@ -108,8 +108,9 @@ fn remove(all: &[Target], chosen: &[&Target], args: &Args, ui: &Ui) -> Outcome {
         match find::check(path) {
             None => ui.warn(&format!("{} is no target directory any more; it stays", path.display())),
             Some(found) if found.busy.is_some() => ui.warn(&busy_text(path, &found)),
-            Some(_) => match std::fs::remove_dir_all(path) {
-                Ok(()) => done.push(*target),
+            Some(_) => match find::remove(path) {
+                Ok(true) => done.push(*target),
+                Ok(false) => ui.warn(&format!("{} stays: a build has just begun in it", path.display())),
                 Err(error) => errors.push(CliError::file("remove", path, &error)),
             },
         }

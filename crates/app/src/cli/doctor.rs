@@ -1,10 +1,11 @@
 //! `kache doctor`: looks at everything that has to be right for the cache to work, and says what isn't and what to
-//! do about it. The checks are in `setup` (settings, Cargo), `disk` (store, file systems) and `remote`.
+//! do about it. The checks are in `setup` (settings, Cargo), `seeding`, `disk` (store, file systems), `background` and `remote`.
 
 mod background;
 mod disk;
 mod fix;
 mod remote;
+mod seeding;
 mod setup;
 
 use std::path::PathBuf;
@@ -135,9 +136,10 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let mut findings = Findings::default();
     setup::program(&mut findings);
     let settings = setup::settings(&cwd, &mut findings);
-    setup::cargo(&cwd, &mut findings);
+    let cargo_version = setup::cargo(&cwd, &mut findings);
     if let Some(settings) = &settings {
         if let Some(store) = disk::store(settings, &mut findings) {
+            seeding::check(settings, &store, cargo_version.as_deref(), &mut findings);
             background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);
             if args.verify || args.checksums || args.repair {

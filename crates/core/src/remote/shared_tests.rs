@@ -103,7 +103,8 @@ fn what_is_not_what_it_says_is_refused() {
     }] {
         assert!(matches!(read(&object(&[other], |_| {})), Err(SharedError::Other)));
     }
-    let astray = snapshot("a", 10, &[("../x", "x")]);
+    let mut astray = snapshot("a", 10, &[("x-1", "x")]);
+    astray.units[0].profile = "../x".to_owned();
     let said = read(&object(&[astray], |_| {})).expect_err("refused").to_string();
     assert!(said.contains("unsafe path"), "{said}");
     for bytes in [&b""[..], b"\n", b"{}\n", b"{}"] {

@@ -133,6 +133,14 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
     Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched, asked, stamp })
 }
 
+/// Whether a fingerprint directory belongs to a finished library, build script or run, understood or not.
+pub fn is_of_a_kind_that_is_seeded(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_seeded = |name: &String| name.strip_suffix(".json").is_some_and(|name| kind_of(name).is_some());
+    names.into_iter().any(|name| is_seeded(&name))
+}
+
 fn kind_of(name: &str) -> Option<Kind> {
     if name.starts_with("run-build-script-") {
         Some(Kind::Run)

@@ -44,6 +44,7 @@ use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
 use kache_store::sys;
+use serde::{Deserialize, Serialize};
 
 use crate::daemon_client::Daemon;
 use crate::report;
@@ -58,6 +59,8 @@ use surroundings::Surroundings;
 pub use pending::wait_for_recorders;
 pub use record::Recorded;
 
+/// Kind of the memo that says what the last recording came to; its key is the digest of the Cargo's version.
+const RECORDING_MEMO: &str = "recording";
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
 const LEFT_OUT_MEMO: &str = "seeding";
 /// Longest time that a recorder waits for its Cargo.
@@ -73,15 +76,17 @@ pub fn cargo_home() -> Option<String> {
     crate::world::cargo_home(&env).filter(|home| home.starts_with('/'))
 }
 
-/// The compiler that the wrapper is asked for the version of: `rustc -vV`, with clippy-driver in front or not.
-fn asked_compiler(argv: &[OsString]) -> Option<String> {
+/// The question for the version of a compiler: `rustc -vV`, with clippy-driver in front or not. Compiler, directory and
+/// environment are those of the call.
+fn asked_compiler(argv: &[OsString]) -> Option<Invocation> {
     let (last, compilers) = argv.split_last()?;
     let compiler = compilers.last()?.to_str()?;
     if last != "-vV" || compilers.len() > 2 || !is_rustc(compiler) {
         return None;
     }
-    let cwd = std::env::current_dir().ok()?;
-    toolchain::known_everywhere(&Env::new(std::env::vars_os()), cwd.to_str()?, compiler)
+    let cwd = std::env::current_dir().ok()?.to_str()?.to_owned();
+    let env = Env::new(std::env::vars_os());
+    Some(Invocation { compiler: compiler.to_owned(), cwd, env, ..Invocation::default() })
 }
 
 /// Seeds the build directory of the calling Cargo if that is what the moment is for.
@@ -89,7 +94,7 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
     if !settings.seed.value || settings.disabled.value {
         return;
     }
-    let Some(compiler) = asked_compiler(argv) else { return };
+    let Some(question) = asked_compiler(argv) else { return };
     let started = Instant::now();
     let Some(parent) = Parent::of(session) else { return };
     // What comes from elsewhere needs a store to come to.
@@ -101,7 +106,11 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
     // version, and refuses every build in that directory from then on.
     sys::apart(|| {
         let call = parent.call();
-        let Some(identity) = looks_fresh(&store, settings, &parent, &compiler, &call) else { return };
+        if !looks_fresh(&parent, &call) {
+            return;
+        }
+        let Some(compiler) = toolchain::compiler_proper(&question, &store) else { return };
+        let Some(identity) = surroundings::context(&store, settings, &parent, &compiler) else { return };
         let asked = Instant::now();
         if call.is_ok() {
             abroad::send_for(&store, settings, session, &parent, &identity);
@@ -132,20 +141,11 @@ fn declined(why: String) -> place::Placed {
     }
 }
 
-/// The context and the compiler of a directory that may well be fresh: cheap, and good enough to see that there is nothing
-/// to do, which is nearly always.
-fn looks_fresh(
-    store: &Store,
-    settings: &Settings,
-    parent: &Parent,
-    compiler: &str,
-    call: &Result<CargoCall, String>,
-) -> Option<(Digest, Toolchain)> {
+/// Whether the directory may well be fresh: cheap, and good enough to see that there is nothing to do, which is nearly
+/// always.
+fn looks_fresh(parent: &Parent, call: &Result<CargoCall, String>) -> bool {
     let probable = call.as_ref().ok().and_then(|call| parent.probable_build_dir(call));
-    if call.is_ok() && probable.as_deref().is_none_or(target_dir::is_populated) {
-        return None;
-    }
-    surroundings::context(store, settings, parent, compiler)
+    call.is_err() || probable.is_some_and(|dir| !target_dir::is_populated(&dir))
 }
 
 fn seed(
@@ -280,7 +280,7 @@ pub fn watch(store: &Store, settings: &Settings, session: &Session, call: &Invoc
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    let Some(compiler) = toolchain::known_everywhere(&call.env, &call.cwd, &call.compiler) else { return };
+    let Some(compiler) = toolchain::compiler_proper(call, store) else { return };
     let mut command = Command::new(program);
     command.args(["snapshot", "--cargo", &session.id, "--compiler", &compiler]);
     command.args(["--layout", place.layout.word(), "--note"]).arg(&note);
@@ -346,16 +346,60 @@ fn record_of(
     let store = Store::open_existing(store).map_err(|error| words(&error))?;
     // Everything about the process has to be known before it is gone.
     let parent = Parent::of(session).ok_or("the Cargo is gone, or can't be looked at")?;
+    let recorded = record_for(&store, settings, session, &parent, compiler, layout);
+    note_recording(&store, &parent, &recorded);
+    recorded
+}
+
+/// What recording came to, for `kache doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// In words.
+    pub what: String,
+    /// Whether a snapshot is there.
+    pub works: bool,
+    /// When, in seconds since 1970.
+    pub at_s: u64,
+}
+
+fn note_recording(store: &Store, parent: &Parent, recorded: &Result<Recorded, String>) {
+    let Some(version) = parent.version() else { return };
+    let recording = Recording {
+        what: recorded.as_ref().map_or_else(String::clone, ToString::to_string),
+        works: matches!(recorded, Ok(Recorded::Written { .. } | Recorded::Unchanged)),
+        at_s: u64::try_from(times::now_ns() / 1_000_000_000).unwrap_or_default(),
+    };
+    if let Ok(json) = serde_json::to_vec(&recording) {
+        // Only `kache doctor` asks for it.
+        let _ = store.memo_put(RECORDING_MEMO, &Digest::of(version.as_bytes()), &json);
+    }
+}
+
+/// What the last recording came to with a Cargo that answers `-V` with this line; `None` where none was tried.
+pub fn last_recording(store: &Store, cargo_version: &str) -> Option<Recording> {
+    let json = store.memo_get(RECORDING_MEMO, &Digest::of(cargo_version.as_bytes()))?;
+    serde_json::from_slice(&json).ok()
+}
+
+fn record_for(
+    store: &Store,
+    settings: &Settings,
+    session: &Session,
+    parent: &Parent,
+    compiler: &str,
+    layout: Layout,
+) -> Result<Recorded, String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
     let dirs = parent.directories(&parent.call()?)?;
-    let (context, toolchain) = surroundings::context(&store, settings, &parent, compiler)
-        .ok_or("the compiler can't be identified")?;
+    let (context, toolchain) =
+        surroundings::context(store, settings, parent, compiler).ok_or("the compiler can't be identified")?;
     wait(session);
-    let around = Surroundings::new(settings, &parent, compiler, (context, &toolchain), dirs)?;
+    let around = Surroundings::new(settings, parent, compiler, (context, &toolchain), dirs)?;
     // Each recorder knows the environment of its own Cargo only, so one waits for the next Cargo and the next recorder.
     let patience = Instant::now();
     loop {
         let one_at_a_time = store.lock_snapshots(BUSY_MAX);
-        let recorded = record::record(&store, &parent, &around, layout).map_err(|error| words(&error))?;
+        let recorded = record::record(store, parent, &around, layout).map_err(|error| words(&error))?;
         drop(one_at_a_time);
         if recorded != Recorded::Busy || patience.elapsed() > BUSY_MAX {
             return Ok(recorded);

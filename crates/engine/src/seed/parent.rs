@@ -214,6 +214,13 @@ impl Parent {
         command.spawn()
     }
 
+    /// The first line of what the program answers to `-V`.
+    pub fn version(&self) -> Option<String> {
+        let output = Command::new(&self.exe).arg("-V").current_dir("/").stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        text.lines().next().map(str::to_owned)
+    }
+
     /// Where the lockfile most probably is.
     pub fn probable_workspace(&self) -> Option<&Path> {
         self.cwd.ancestors().find(|dir| dir.join("Cargo.lock").is_file())

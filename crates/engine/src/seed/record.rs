@@ -53,6 +53,11 @@ pub enum Recorded {
     Busy,
     /// There is nothing that could be recorded.
     Nothing,
+    /// Cargo's fingerprints are there, and none of them has a form that is known.
+    NotUnderstood {
+        /// How many.
+        units: usize,
+    },
 }
 
 impl std::fmt::Display for Recorded {
@@ -65,6 +70,12 @@ impl std::fmt::Display for Recorded {
             Recorded::Unchanged => f.write_str("nothing new to record"),
             Recorded::Busy => f.write_str("another Cargo was at work"),
             Recorded::Nothing => f.write_str("no dependencies to record"),
+            Recorded::NotUnderstood { units } => {
+                write!(
+                    f,
+                    "none of {units} fingerprints is understood: this Cargo writes them in another form"
+                )
+            }
         }
     }
 }
@@ -103,15 +114,9 @@ pub fn record(
         sources: RefCell::default(),
         known: &known,
     };
-    let mut found = Vec::new();
-    for profile in &profiles {
-        let ledger = ledger::peek(&build.join(profile));
-        for dir in target_dir::units(&build.join(profile), layout) {
-            let path = build.join(profile).join(dir.fingerprint());
-            if let Some(fingerprint) = fingerprints::read(&path) {
-                found.push(Case { profile: profile.clone(), dir, fingerprint, ledger: ledger.clone() });
-            }
-        }
+    let (found, skipped) = cases(build, &profiles, layout);
+    if found.is_empty() && skipped > 0 {
+        return Ok(Recorded::NotUnderstood { units: skipped });
     }
     let mut read = read_units(&reader, &found);
     check_times(around, &mut read);
@@ -130,6 +135,24 @@ pub fn record(
     header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
+}
+
+/// The units whose fingerprints are understood, and how many fingerprints of libraries and build scripts aren't.
+fn cases(build: &Path, profiles: &[String], layout: Layout) -> (Vec<Case>, usize) {
+    let (mut found, mut skipped) = (Vec::new(), 0);
+    for profile in profiles {
+        let ledger = ledger::peek(&build.join(profile));
+        for dir in target_dir::units(&build.join(profile), layout) {
+            let path = build.join(profile).join(dir.fingerprint());
+            match fingerprints::read(&path) {
+                Some(fingerprint) => {
+                    found.push(Case { profile: profile.clone(), dir, fingerprint, ledger: ledger.clone() });
+                }
+                None => skipped += usize::from(fingerprints::is_of_a_kind_that_is_seeded(&path)),
+            }
+        }
+    }
+    (found, skipped)
 }
 
 /// Reads all units: compiles first, since a run's package is known from its script's.

@@ -64,7 +64,7 @@ async fn saved(machine: &Machine, names: &[&str]) -> Saved {
 /// Directories of the units that a machine finds.
 async fn found(machine: &Machine) -> Result<BTreeSet<String>, TransferError> {
     let found = machine.transfer.find_snapshots(&about()).await?;
-    Ok(found.into_iter().flat_map(|snapshot| snapshot.units).map(|unit| unit.dir).collect())
+    Ok(found.into_iter().flat_map(|snapshot| snapshot.units).map(|unit| unit.dir.name()).collect())
 }
 
 fn dirs(names: &[&str]) -> BTreeSet<String> {
@@ -101,8 +101,8 @@ async fn what_is_of_other_packages_is_left_out() {
     saved(&here, &["a", "b"]).await;
     let lockfile = Lockfile::parse("[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n").expect("a lockfile");
     let found = here.transfer.find_snapshots_for(&about(), &lockfile).await.expect("found");
-    let units: Vec<&str> =
-        found.iter().flat_map(|found| &found.units).map(|unit| unit.dir.as_str()).collect();
+    let units: Vec<String> =
+        found.iter().flat_map(|found| &found.units).map(|unit| unit.dir.name()).collect();
     assert_eq!(units, ["b-0000000000000001"]);
 }
 

@@ -1,11 +1,11 @@
-//! Finds Cargo's target directories: by their tag and Cargo's own files in them, never by their name. Follows no
-//! symbolic link.
+//! Finds Cargo's target directories: by their tag and Cargo's own files in them, never by their name. Removes one with
+//! Cargo's locks in hand. Follows no symbolic link.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use kache_core::cargo::layout::is_profile_dir;
+use kache_core::cargo::layout::{LOCKS, is_profile_dir};
 use kache_store::cargo_locks;
 
 /// What a cache directory's tag begins with.
@@ -89,6 +89,27 @@ fn is_locked(dir: &Path, depth: usize) -> bool {
     cargo_locks::is_held(dir) || (depth > 0 && children(dir).any(|child| is_locked(&child, depth - 1)))
 }
 
+/// Removes a target directory, with the locks of its profiles taken first; `false` when a Cargo holds one of them.
+pub fn remove(dir: &Path) -> io::Result<bool> {
+    let mut locks = Vec::new();
+    for profile in profiles(dir, LOCK_DEPTH) {
+        match cargo_locks::take(&profile)? {
+            Some(taken) => locks.extend(taken),
+            None => return Ok(false),
+        }
+    }
+    fs::remove_dir_all(dir).map(|()| true)
+}
+
+/// Directories with one of Cargo's locks.
+fn profiles(dir: &Path, depth: usize) -> Vec<PathBuf> {
+    if LOCKS.iter().any(|name| dir.join(name).is_file()) {
+        return vec![dir.to_owned()];
+    }
+    let below = children(dir).filter(|_| depth > 0);
+    below.flat_map(|child| profiles(&child, depth - 1)).collect()
+}
+
 /// A running program whose file is below a directory, where the system tells.
 fn running_below(dir: &Path) -> Option<PathBuf> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -143,10 +164,14 @@ mod tests {
         let target =
             make(dir.path(), "target", &[TAG, (".rustc_info.json", "{}"), ("debug/.cargo-lock", "")]);
         assert_eq!(check(&target).and_then(|found| found.busy), None);
-        let lock = File::open(target.join("debug/.cargo-lock")).expect("open");
-        lock.lock().expect("lock");
-        assert_eq!(check(&target).and_then(|found| found.busy).as_deref(), Some("a build is running in it"));
-        drop(lock);
+        for (name, exclusive) in [(".cargo-lock", true), (".cargo-lock", false), (".cargo-build-lock", false)]
+        {
+            let lock = File::create(target.join("debug").join(name)).expect("create");
+            if exclusive { lock.lock() } else { lock.lock_shared() }.expect("lock");
+            let busy = check(&target).and_then(|found| found.busy);
+            assert_eq!(busy.as_deref(), Some("a build is running in it"), "{name}");
+            assert!(!remove(&target).expect("no error") && target.is_dir());
+        }
         if cfg!(target_os = "linux") {
             let program = target.join("debug/app");
             fs::copy("/bin/sleep", &program).expect("copy");
@@ -156,5 +181,6 @@ mod tests {
             child.wait().expect("wait");
             assert_eq!(busy.as_deref(), Some("debug/app is running"));
         }
+        assert!(remove(&target).expect("no error") && !target.exists());
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+use kache_core::cargo::{TESTED_MINORS, minor_version};
 use kache_core::config::{Origin, Settings, env};
 
 use super::{Findings, Verdict};
@@ -74,20 +75,35 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
     Some(settings)
 }
 
-/// Which wrapper Cargo uses here, and whether it is this program.
-pub fn cargo(cwd: &Path, findings: &mut Findings) {
+/// Which wrapper Cargo uses here, and whether it is this program; Cargo's version comes back.
+pub fn cargo(cwd: &Path, findings: &mut Findings) -> Option<String> {
     findings.section = "Cargo";
     match CargoConfig::observe(cwd, |name| std::env::var_os(name)) {
         Err(error) => findings.add(Verdict::Bad, error.to_string()),
         Ok(config) => wrapper(&config, findings),
     }
-    match version_of("cargo") {
-        Some(version) => findings.add(Verdict::Good, version),
+    let cargo = version_of("cargo");
+    match &cargo {
+        Some(version) => cargo_version(version, findings),
         None => findings.add(Verdict::Bad, "`cargo -V` doesn't run"),
     }
     match version_of("rustc") {
         Some(version) => findings.add(Verdict::Good, version),
         None => findings.add(Verdict::Bad, "`rustc -V` doesn't run"),
+    }
+    cargo
+}
+
+/// Whether kache is tested with this Cargo. Another one may arrange its directories in a way that isn't known.
+fn cargo_version(line: &str, findings: &mut Findings) {
+    let (oldest, newest) = (TESTED_MINORS.start(), TESTED_MINORS.end());
+    match minor_version(line) {
+        Some(minor) if TESTED_MINORS.contains(&minor) => findings.add(Verdict::Good, line),
+        Some(_) | None => findings.add_with_hint(
+            Verdict::Warning,
+            format!("{line}, which this kache is not tested with"),
+            format!("it is tested with Cargo 1.{oldest} to 1.{newest}; `kache stats` says whether builds are served"),
+        ),
     }
 }
 
