@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::files::remove_tree;
 use crate::journal::{Event, Mark, read_journal};
+use crate::layout::Layout;
 use crate::oracle::Memo;
 use crate::project::Project;
 use crate::toolchain::toolchain;
@@ -21,6 +22,7 @@ pub struct Sandbox {
     dir: TempDir,
     wrapper: PathBuf,
     path: OsString,
+    layout: Layout,
     cache_dir: PathBuf,
     env: RefCell<Vec<(OsString, OsString)>>,
     memo: RefCell<Memo>,
@@ -45,6 +47,7 @@ impl Sandbox {
             dir,
             wrapper: wrapper.into(),
             path,
+            layout: Layout::of_this_process(),
             cache_dir,
             env: RefCell::default(),
             memo: RefCell::default(),
@@ -64,6 +67,11 @@ impl Sandbox {
     /// Leaves everything in place at the end, for someone to look at.
     pub fn keep(&mut self) {
         self.dir.disable_cleanup(true);
+    }
+
+    /// The layout in which Cargo builds here.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The program that Cargo gets as `RUSTC_WRAPPER`.
@@ -100,7 +108,9 @@ impl Sandbox {
             std::os::unix::fs::symlink(registry, home.join("registry")).expect("share the registry");
         }
         let rustc = toolchain().rustc.display();
-        let text = format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n", rustc.to_string());
+        let layout = self.layout.configuration();
+        let text =
+            format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n{layout}", rustc.to_string());
         fs::write(home.join("config.toml"), text).expect("write Cargo's config");
         home
     }
@@ -117,6 +127,7 @@ impl Sandbox {
             .env("TMPDIR", root.join("tmp"))
             .env("LANG", "C")
             .env("KACHE_CACHE_DIR", &self.cache_dir)
+            .envs(self.layout.variables().iter().copied())
             .envs(self.env.borrow().iter().map(|(n, v)| (n, v)))
             .current_dir(root);
         command

@@ -25,10 +25,10 @@ use std::time::Instant;
 
 use kache_testkit::{FileSystem, Sandbox, Volume};
 
-use crate::model::{Fetched, Workspace};
-use crate::random::Random;
-use crate::steps::Step;
-use crate::walker::Walker;
+use self::model::{Fetched, Workspace};
+use self::random::Random;
+use self::steps::Step;
+use self::walker::Walker;
 
 /// Steps of each of the fixed walks.
 const STEPS: usize = 130;
