@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::layout::is_compiled;
+
 /// How long [`wait_for`] waits before it declares a test broken.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -86,8 +88,8 @@ pub fn remove_tree(path: &Path) {
     }
 }
 
-/// What compilers left in a target directory: every file in a `deps` or `build` directory that is neither dep-info
-/// nor something that Cargo or a build script wrote.
+/// What compilers left in a target directory: every output that is neither dep-info nor something that Cargo or a build
+/// script wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifacts {
     by_name: BTreeMap<PathBuf, (u64, u64)>,
@@ -99,10 +101,7 @@ impl Artifacts {
         let mut by_name = BTreeMap::new();
         for file in walk(target) {
             let name = file.strip_prefix(target).expect("below target").to_path_buf();
-            let text = name.to_string_lossy().into_owned();
-            let compiled =
-                text.contains("/deps/") || text.contains("/build_script_") && !text.contains("/out/");
-            if compiled && !text.ends_with(".d") {
+            if is_compiled(target, &name) && !name.to_string_lossy().ends_with(".d") {
                 let bytes = fs::read(&file).unwrap_or_default();
                 let mut hasher = DefaultHasher::new();
                 bytes.hash(&mut hasher);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::files::remove_tree;
 use crate::journal::{Event, Mark, read_journal};
+use crate::layout::Layout;
 use crate::oracle::Memo;
 use crate::project::Project;
 use crate::toolchain::toolchain;
@@ -21,6 +22,7 @@ pub struct Sandbox {
     dir: TempDir,
     wrapper: PathBuf,
     path: OsString,
+    layout: Layout,
     cache_dir: PathBuf,
     env: RefCell<Vec<(OsString, OsString)>>,
     memo: RefCell<Memo>,
@@ -45,6 +47,7 @@ impl Sandbox {
             dir,
             wrapper: wrapper.into(),
             path,
+            layout: Layout::of_this_process(),
             cache_dir,
             env: RefCell::default(),
             memo: RefCell::default(),
@@ -64,6 +67,11 @@ impl Sandbox {
     /// Leaves everything in place at the end, for someone to look at.
     pub fn keep(&mut self) {
         self.dir.disable_cleanup(true);
+    }
+
+    /// The layout in which Cargo builds here.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The program that Cargo gets as `RUSTC_WRAPPER`.
@@ -91,6 +99,16 @@ impl Sandbox {
     /// Makes another `CARGO_HOME` below the root and returns its path. It shares nothing but the registry with the
     /// user's; its config names the real compiler, goes nowhere near the network and builds with two jobs.
     pub fn make_cargo_home(&self, name: &str) -> PathBuf {
+        self.make_cargo_home_for(name, self.layout)
+    }
+
+    /// A `CARGO_HOME` for building in `layout`.
+    pub(crate) fn cargo_home_for(&self, layout: Layout) -> PathBuf {
+        let home = self.root().join(layout.cargo_home());
+        if home.is_dir() { home } else { self.make_cargo_home_for(layout.cargo_home(), layout) }
+    }
+
+    fn make_cargo_home_for(&self, name: &str, layout: Layout) -> PathBuf {
         let home = self.root().join(name);
         fs::create_dir_all(&home).expect("make CARGO_HOME");
         let users = env::var_os("CARGO_HOME")
@@ -100,7 +118,9 @@ impl Sandbox {
             std::os::unix::fs::symlink(registry, home.join("registry")).expect("share the registry");
         }
         let rustc = toolchain().rustc.display();
-        let text = format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n", rustc.to_string());
+        let layout = layout.configuration();
+        let text =
+            format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n{layout}", rustc.to_string());
         fs::write(home.join("config.toml"), text).expect("write Cargo's config");
         home
     }
@@ -117,6 +137,7 @@ impl Sandbox {
             .env("TMPDIR", root.join("tmp"))
             .env("LANG", "C")
             .env("KACHE_CACHE_DIR", &self.cache_dir)
+            .envs(self.layout.variables().into_iter().filter_map(|(name, value)| Some((name, value?))))
             .envs(self.env.borrow().iter().map(|(n, v)| (n, v)))
             .current_dir(root);
         command

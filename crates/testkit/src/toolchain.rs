@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 pub struct Toolchain {
     /// `rustc --print sysroot`.
     pub sysroot: PathBuf,
-    /// The real `cargo`, not a proxy.
+    /// The real `cargo`, not a proxy; the one that `KACHE_TEST_CARGO` names, where it is set.
     pub cargo: PathBuf,
+    /// Its minor version: 95 of 1.95.0.
+    pub cargo_minor: u32,
     /// The real `rustc`, not a proxy.
     pub rustc: PathBuf,
     /// Host triple.
@@ -38,20 +40,24 @@ fn find() -> Toolchain {
         .unwrap_or_else(|| panic!("no host in the output of {} -vV", rustc.display()))
         .to_owned();
     let cargo = sysroot.join("bin/cargo");
-    let cargo = match env::var_os("CARGO") {
+    let cargo = match (env::var_os("KACHE_TEST_CARGO"), env::var_os("CARGO")) {
+        (Some(cargo), _) => PathBuf::from(cargo),
         _ if cargo.is_file() => cargo,
-        Some(cargo) => PathBuf::from(cargo),
-        None => PathBuf::from("cargo"),
+        (None, Some(cargo)) => PathBuf::from(cargo),
+        (None, None) => PathBuf::from("cargo"),
     };
-    Toolchain { sysroot, cargo, rustc, host, version }
+    let answer = ask(&cargo, &["-V"]);
+    let minor = answer.strip_prefix("cargo 1.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    let cargo_minor = minor.unwrap_or_else(|| panic!("{} -V says {answer}", cargo.display()));
+    Toolchain { sysroot, cargo, cargo_minor, rustc, host, version }
 }
 
-fn ask(rustc: &Path, args: &[&str]) -> String {
-    let output = Command::new(rustc)
+fn ask(program: &Path, args: &[&str]) -> String {
+    let output = Command::new(program)
         .args(args)
         .env_remove("RUSTC_WRAPPER")
         .output()
-        .unwrap_or_else(|e| panic!("start {}: {e}", rustc.display()));
-    assert!(output.status.success(), "{} {args:?}: {}", rustc.display(), output.status);
-    String::from_utf8(output.stdout).expect("rustc answers in UTF-8")
+        .unwrap_or_else(|e| panic!("start {}: {e}", program.display()));
+    assert!(output.status.success(), "{} {args:?}: {}", program.display(), output.status);
+    String::from_utf8(output.stdout).expect("an answer in UTF-8")
 }

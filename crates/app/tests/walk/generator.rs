@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{
+use super::model::{
     FAILS, Fetched, File, Home, Kind, Package, Part, Product, Script, Slot, TREES, VARIABLES, VARIANTS,
     WARNS, Watch, Workspace,
 };
-use crate::random::Random;
-use crate::steps::{Absence, Act, Blow, Build, Profile, Step, Verb};
+use super::random::Random;
+use super::steps::{Absence, Act, Blow, Build, Profile, Step, Verb};
 
 const PARTS: &[Part] = &[
     Part::Module,

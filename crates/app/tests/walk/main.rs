@@ -1,6 +1,7 @@
 //! Random walks: small random workspaces in three worktrees, random sequences of edits, builds, interruptions and
 //! losses with the real Cargo, and after every build the comparison with a clean build without kache and the proof
 //! that nothing is left to do. A seed fixes a walk; a failure prints it, the steps so far and how to take them again.
+//! Here they build in Cargo's classic directories; `../walk_per_unit` takes the same ones with a directory for each unit.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -25,10 +26,10 @@ use std::time::Instant;
 
 use kache_testkit::{FileSystem, Sandbox, Volume};
 
-use crate::model::{Fetched, Workspace};
-use crate::random::Random;
-use crate::steps::Step;
-use crate::walker::Walker;
+use self::model::{Fetched, Workspace};
+use self::random::Random;
+use self::steps::Step;
+use self::walker::Walker;
 
 /// Steps of each of the fixed walks.
 const STEPS: usize = 130;
@@ -69,7 +70,8 @@ impl Drop for Report<'_> {
             format!(" KACHE_WALK_ONLY={}", numbers.join(","))
         });
         eprintln!(
-            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{fetched}{only} cargo test -p kache --test walk given_walk"
+            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{fetched}{only} cargo test -p kache --test {} given_walk",
+            env!("CARGO_CRATE_NAME")
         );
     }
 }

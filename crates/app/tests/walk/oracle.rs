@@ -7,9 +7,9 @@ use std::path::Path;
 
 use kache_testkit::{Cargo, Project, Run};
 
-use crate::model::{Home, Kind, State, Workspace};
-use crate::render;
-use crate::steps::Build;
+use super::model::{Home, Kind, State, Workspace};
+use super::render;
+use super::steps::Build;
 
 /// What can be seen of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::model::{FAILS, File, Home, Kind, Package, Part, Product, Slot, State, WARNS, Watch, Workspace};
+use super::model::{FAILS, File, Home, Kind, Package, Part, Product, Slot, State, WARNS, Watch, Workspace};
 
 /// Files of the worktree, and of the packages beside it, by their paths relative to the worktree.
 pub fn files(workspace: &Workspace, state: &State) -> BTreeMap<String, String> {

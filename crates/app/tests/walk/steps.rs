@@ -1,7 +1,7 @@
 //! What can happen in a walk, as data. A walk is a list of steps that is fixed before the first one is taken, so any
 //! part of it can be taken again.
 
-use crate::model::{Slot, Workspace};
+use super::model::{Slot, Workspace};
 
 /// One step: something happens in one worktree, or to the cache.
 #[derive(Debug, Clone, Copy)]

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use kache_testkit::{Cargo, Project, Run, Sandbox, remove_tree, settle, wait_for, walk};
 
-use crate::model::{FAILS, File, Home, Kind, Part, Slot, State, TREES, Workspace};
-use crate::oracle::{Oracle, Verdict, command};
-use crate::render;
-use crate::steps::{Absence, Act, Blow, Build, Profile, Step, Verb};
+use super::model::{FAILS, File, Home, Kind, Part, Slot, State, TREES, Workspace};
+use super::oracle::{Oracle, Verdict, command};
+use super::render;
+use super::steps::{Absence, Act, Blow, Build, Profile, Step, Verb};
 
 /// Steps between two checks of the whole store.
 const STORE_CHECK_STEPS: usize = 25;
