@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 use crate::journal::{Event, Mark, Tally};
+use crate::layout::Layout;
 use crate::project::Project;
 use crate::toolchain::toolchain;
 
@@ -56,6 +57,18 @@ impl<'p> Cargo<'p> {
     /// Sets `RUSTFLAGS`.
     pub fn rustflags(self, flags: &str) -> Self {
         self.env("RUSTFLAGS", flags)
+    }
+
+    /// Builds in another layout than the sandbox does, with a `CARGO_HOME` of its own.
+    pub fn layout(self, layout: Layout) -> Self {
+        let home = self.project.sandbox().cargo_home_for(layout);
+        layout.variables().into_iter().fold(
+            self.env("CARGO_HOME", home),
+            |cargo, (name, value)| match value {
+                Some(value) => cargo.env(name, value),
+                None => cargo.unset(name),
+            },
+        )
     }
 
     /// Runs without the wrapper.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cargo::Cargo;
 use crate::files::{Artifacts, copy_tree, inode, remove_tree, settle, walk};
+use crate::layout::is_compiled;
 use crate::sandbox::Sandbox;
 
 /// A package or workspace inside a [`Sandbox`].
@@ -149,6 +150,15 @@ impl<'s> Project<'s> {
     pub fn outputs(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         walk(&self.target).into_iter().filter(|path| wanted(&name(path))).collect()
+    }
+
+    /// Outputs of compilers in the target directory whose name satisfies `wanted`: what Cargo copies to other places isn't
+    /// among them.
+    pub fn compiled(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let mut found = self.outputs(wanted);
+        found
+            .retain(|path| is_compiled(&self.target, path.strip_prefix(&self.target).expect("below target")));
+        found
     }
 
     /// Inode number and link count of a file of the project.

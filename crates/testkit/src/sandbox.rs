@@ -99,6 +99,16 @@ impl Sandbox {
     /// Makes another `CARGO_HOME` below the root and returns its path. It shares nothing but the registry with the
     /// user's; its config names the real compiler, goes nowhere near the network and builds with two jobs.
     pub fn make_cargo_home(&self, name: &str) -> PathBuf {
+        self.make_cargo_home_for(name, self.layout)
+    }
+
+    /// A `CARGO_HOME` for building in `layout`.
+    pub(crate) fn cargo_home_for(&self, layout: Layout) -> PathBuf {
+        let home = self.root().join(layout.cargo_home());
+        if home.is_dir() { home } else { self.make_cargo_home_for(layout.cargo_home(), layout) }
+    }
+
+    fn make_cargo_home_for(&self, name: &str, layout: Layout) -> PathBuf {
         let home = self.root().join(name);
         fs::create_dir_all(&home).expect("make CARGO_HOME");
         let users = env::var_os("CARGO_HOME")
@@ -108,7 +118,7 @@ impl Sandbox {
             std::os::unix::fs::symlink(registry, home.join("registry")).expect("share the registry");
         }
         let rustc = toolchain().rustc.display();
-        let layout = self.layout.configuration();
+        let layout = layout.configuration();
         let text =
             format!("[build]\nrustc = {:?}\njobs = 2\n\n[net]\noffline = true\n{layout}", rustc.to_string());
         fs::write(home.join("config.toml"), text).expect("write Cargo's config");
@@ -127,7 +137,7 @@ impl Sandbox {
             .env("TMPDIR", root.join("tmp"))
             .env("LANG", "C")
             .env("KACHE_CACHE_DIR", &self.cache_dir)
-            .envs(self.layout.variables().iter().copied())
+            .envs(self.layout.variables().into_iter().filter_map(|(name, value)| Some((name, value?))))
             .envs(self.env.borrow().iter().map(|(n, v)| (n, v)))
             .current_dir(root);
         command

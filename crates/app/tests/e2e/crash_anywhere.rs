@@ -104,7 +104,7 @@ fn round(
     for _ in 0..4 + random.below(8) {
         sleep(Duration::from_millis(random.below(120)));
         let mut victims = members(&groups);
-        victims.extend(machine.daemon_process().map(|id| (id, "daemon".to_owned())));
+        victims.extend(daemon_process(machine).map(|id| (id, "daemon".to_owned())));
         if !victims.is_empty() {
             let which = usize::try_from(random.below(victims.len() as u64)).expect("small");
             let (id, name) = victims.swap_remove(which);
@@ -153,4 +153,15 @@ fn killed_at_random_moments() {
     machine.cli(&["sync", "--pull", "--all"]);
     projects[0].wipe();
     projects[0].cargo("run").same();
+}
+
+/// The daemon's process, by its own note, if it lives. A note may be left of one that was killed, and its number be
+/// another's by now.
+fn daemon_process(machine: &Machine) -> Option<i32> {
+    let id: i32 = fs::read_to_string(machine.cache_dir().join("daemon/pid")).ok()?.trim().parse().ok()?;
+    let text = |name: &str| fs::read(format!("/proc/{id}/{name}")).ok();
+    let is_daemon = text("cmdline")?.ends_with(b"\0daemon\0run\0");
+    let ours = format!("KACHE_CACHE_DIR={}", machine.cache_dir().display());
+    let is_ours = text("environ")?.split(|byte| *byte == 0).any(|set| set == ours.as_bytes());
+    (is_daemon && is_ours).then_some(id)
 }

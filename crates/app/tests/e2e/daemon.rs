@@ -46,17 +46,6 @@ impl Machine {
         u32::try_from(pid).expect("a process id")
     }
 
-    /// The daemon's process, by its own note, if it lives. A note may be left of one that was killed, and its number be
-    /// another's by now.
-    pub fn daemon_process(&self) -> Option<i32> {
-        let id: i32 = fs::read_to_string(self.cache_dir().join("daemon/pid")).ok()?.trim().parse().ok()?;
-        let text = |name: &str| fs::read(format!("/proc/{id}/{name}")).ok();
-        let is_daemon = text("cmdline")?.ends_with(b"\0daemon\0run\0");
-        let ours = format!("KACHE_CACHE_DIR={}", self.cache_dir().display());
-        let is_ours = text("environ")?.split(|byte| *byte == 0).any(|set| set == ours.as_bytes());
-        (is_daemon && is_ours).then_some(id)
-    }
-
     /// Waits until no daemon runs.
     fn until_ended(&self) {
         while self.cli(&["daemon", "status"]).status.code() != Some(3) {

@@ -61,8 +61,7 @@ fn a_library_whose_linked_form_is_left_out() {
     let first = build(&p);
     first.outcome("kinds", "miss");
     assert!(first.of("kinds").iter().all(|event| event.not_stored.is_empty()), "{first}");
-    let libraries: Vec<PathBuf> =
-        kache_testkit::walk(&p.target().join("x86_64-unknown-linux-gnu/debug/deps"));
+    let libraries = p.compiled(|_| true);
     let with = |end: &str| libraries.iter().filter(|path| path.to_string_lossy().ends_with(end)).count();
     assert_eq!((with(".a"), with(".rlib"), with(".so")), (1, 1, 0), "{libraries:?}");
     build(&p.checkout("two")).outcome("kinds", "hit");
@@ -75,11 +74,14 @@ fn users_own(p: &Project<'_>) -> Vec<PathBuf> {
         let is_program = !name.contains('.') && !name.starts_with("build");
         is_program || name.ends_with(".a") || name.ends_with(".so")
     };
-    let in_use = |path: &PathBuf| {
+    let is_uplifted = |path: &PathBuf| {
         let dir = path.parent().and_then(Path::file_name).unwrap_or_default();
-        dir == "deps" || dir == "examples" || dir == "debug"
+        dir == "examples" || dir == "debug"
     };
-    p.outputs(is_one).into_iter().filter(in_use).filter(|path| is_linked(path)).collect()
+    let mut found: Vec<PathBuf> = p.outputs(is_one).into_iter().filter(is_uplifted).collect();
+    found.extend(p.compiled(is_one));
+    found.retain(|path| is_linked(path));
+    found
 }
 
 /// An ELF file or an archive: no lock or mark of Cargo's.

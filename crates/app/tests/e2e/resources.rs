@@ -41,7 +41,7 @@ fn calls_with(options: impl IntoIterator<Item = String>) {
             "emit dep-info\nemit metadata\nannounce metadata\ndiagnostic warning {long}\nemit link\nannounce link\n"
         ),
     );
-    let deps = d.lab.root().join("ws/target/debug/deps");
+    let deps = d.out_dir("ws", "demo");
     let cache = d.lab.root().join("little");
     fs::create_dir(&cache).expect("make a directory");
     assert!(d.run("demo").status.success());
@@ -236,8 +236,8 @@ fn another_users_store() {
     let program = d.lab.root().join("kache");
     fs::copy(d.lab.wrapper(), &program).expect("copy kache");
     let call = d.command_in("two", "demo");
-    let library = d.lab.root().join("two/target/debug/deps/libdemo-fedcba9876543210.rlib");
-    let expected = fs::read(d.lab.root().join("ws/target/debug/deps/libdemo-fedcba9876543210.rlib"));
+    let library = d.library("two");
+    let expected = fs::read(d.library("ws"));
     let expected = expected.expect("built");
     set_modes(&d.lab.root(), 0o777, 0o666);
     for (dirs, files) in [(0o700, 0o600), (0o755, 0o644), (0o777, 0o666)] {

@@ -12,6 +12,9 @@ use kache_testkit::{FakeRustc, settle, toolchain, wait_for};
 
 use crate::support::{Lab, lab};
 
+/// The hash that every unit of the scriptable compiler has.
+const HASH: &str = "fedcba9876543210";
+
 /// A world with the scriptable compiler: calls kache as Cargo would.
 pub struct Direct {
     /// The sandbox.
@@ -34,13 +37,21 @@ impl Direct {
         self.lab.write(&format!("{ws}/src/lib.rs"), "pub fn f() {}\n");
         // Cargo's lock is what makes it a target directory.
         self.lab.write(&format!("{ws}/target/debug/.cargo-lock"), "");
-        std::fs::create_dir_all(self.lab.root().join(ws).join("target/debug/deps"))
-            .expect("make a directory");
         settle();
     }
 
-    fn deps(&self) -> PathBuf {
-        self.lab.root().join("ws/target/debug/deps")
+    fn profile(&self, ws: &str) -> PathBuf {
+        self.lab.root().join(ws).join("target/debug")
+    }
+
+    /// Where the outputs of the crate `name` go, as Cargo arranges them.
+    pub fn out_dir(&self, ws: &str, name: &str) -> PathBuf {
+        self.lab.layout().out_dir(&self.profile(ws), name, HASH)
+    }
+
+    /// The library that a compile of `demo` makes.
+    pub fn library(&self, ws: &str) -> PathBuf {
+        self.out_dir(ws, "demo").join(format!("libdemo-{HASH}.rlib"))
     }
 
     /// A call for the crate `name`. Files in the fake toolchain are nobody's inputs, so scripts wait for those.
@@ -49,7 +60,8 @@ impl Direct {
     }
 
     pub fn command_in(&self, ws: &str, name: &str) -> Command {
-        let out_dir = self.lab.root().join(ws).join("target/debug/deps");
+        let out_dir = self.out_dir(ws, name);
+        std::fs::create_dir_all(&out_dir).expect("make a directory");
         self.command_of(ws, name, self.fake.library(name, "src/lib.rs", &out_dir))
     }
 
@@ -73,8 +85,7 @@ impl Direct {
     }
 
     pub fn wipe(&self) {
-        kache_testkit::remove_tree(&self.deps());
-        std::fs::create_dir_all(self.deps()).expect("make a target directory");
+        kache_testkit::remove_tree(&self.lab.layout().outputs(&self.profile("ws")));
         settle();
     }
 }
@@ -87,7 +98,7 @@ fn a_hit_runs_no_compiler() {
     d.wipe();
     let starts = d.fake.starts().len();
     let output = d.run("demo");
-    assert!(output.status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists(), "{output:?}");
+    assert!(output.status.success() && d.library("ws").exists(), "{output:?}");
     assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
 }
 
@@ -97,7 +108,9 @@ fn a_hit_runs_no_compiler() {
 fn a_hit_for_a_bare_name_runs_no_compiler() {
     let d = Direct::new();
     let bare = |front: &str| {
-        let mut args = d.fake.library("demo", "src/lib.rs", &d.deps());
+        let out_dir = d.out_dir("ws", "demo");
+        std::fs::create_dir_all(&out_dir).expect("make a directory");
+        let mut args = d.fake.library("demo", "src/lib.rs", &out_dir);
         args[0] = "rustc".into();
         let path = format!("{front}{}:/usr/bin:/bin", d.fake.home().join("bin").display());
         d.command_of("ws", "demo", args).env("PATH", path).output().expect("start kache")
@@ -105,7 +118,7 @@ fn a_hit_for_a_bare_name_runs_no_compiler() {
     assert!(bare("").status.success());
     d.wipe();
     let starts = d.fake.starts().len();
-    assert!(bare("").status.success() && d.deps().join("libdemo-fedcba9876543210.rlib").exists());
+    assert!(bare("").status.success() && d.library("ws").exists());
     assert_eq!(d.fake.starts().len(), starts, "the compiler was started: {:?}", d.fake.starts());
     let other = kache_testkit::FakeRustc::install(d.fake.home().with_file_name("other"));
     other.set_driver("another compiler");
@@ -131,7 +144,7 @@ fn misses_stream_what_the_compiler_says() {
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let first = lines.next().expect("a line").expect("text");
     assert!(first.contains("\"emit\":\"metadata\""), "{first}");
-    assert!(d.deps().join("libdemo-fedcba9876543210.rmeta").exists());
+    assert!(d.library("ws").with_extension("rmeta").exists());
     assert!(child.try_wait().expect("look").is_none(), "the compile is not over yet");
     std::fs::write(&go_on, "").expect("let the compiler go on");
     let second = lines.next().expect("a line").expect("text");
@@ -268,7 +281,7 @@ fn b31_one_compile_for_each_unit() {
     let events = d.lab.events_since(&Default::default());
     assert_eq!(d.fake.calls().len(), 1, "the unit was compiled more than once: {events:#?}");
     for ws in ["ws", "two", "three"] {
-        let library = d.lab.root().join(ws).join("target/debug/deps/libdemo-fedcba9876543210.rlib");
+        let library = d.library(ws);
         assert!(library.exists(), "{} is missing", library.display());
     }
     let mut outcomes: Vec<_> =

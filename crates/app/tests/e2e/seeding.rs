@@ -456,7 +456,7 @@ fn the_target_directory_is_where_cargo_says() {
     let run = split.cargo("run").ok();
     assert_eq!(seeded(&run), (4, 1), "{run}");
     assert_fresh(&run);
-    assert!(out("s/inner/debug/deps").is_dir());
+    assert!(!lab.layout().fingerprints(&out("s/inner/debug")).is_empty());
     // Not told for certain.
     let doubt = one.checkout("d");
     doubt.write(".cargo/config.toml", "[alias]\nb = \"build --release\"\n");
@@ -516,7 +516,8 @@ fn killed_at_any_moment_leaves_what_cargo_rebuilds() {
 fn holes_in_what_was_placed_are_filled() {
     let lab = lean_lab();
     let (_, one) = built(&lab, SCRIPT, LIB, "run");
-    for missing in ["lib-low", "liblow", "g.rs", "output", "build_script_build", "libmac"] {
+    for missing in ["lib-low", "liblow", "g.rs", lab.layout().script_output(), "build_script_build", "libmac"]
+    {
         let two = one.checkout("two");
         two.cargo("run").ok();
         let wanted =

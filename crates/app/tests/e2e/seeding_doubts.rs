@@ -216,8 +216,9 @@ fn a_watched_file_is_replaced_by_an_older_one() {
 fn a_script_that_writes_beside_the_programs_runs() {
     let lab = lean_lab();
     let script = format!(
-        "{SCRIPT}    let profile = out.ancestors().nth(3).unwrap();\n    \
-         std::fs::write(profile.join(\"libextra.so\"), \"x\").unwrap();\n"
+        "{SCRIPT}    let profile = out.ancestors().nth({}).unwrap();\n    \
+         std::fs::write(profile.join(\"libextra.so\"), \"x\").unwrap();\n",
+        lab.layout().depth_of_out_dir()
     );
     let (_, one) = built(&lab, &script, LIB, "run");
     let two = one.checkout("two");

@@ -1,6 +1,7 @@
 //! Random walks: small random workspaces in three worktrees, random sequences of edits, builds, interruptions and
 //! losses with the real Cargo, and after every build the comparison with a clean build without kache and the proof
 //! that nothing is left to do. A seed fixes a walk; a failure prints it, the steps so far and how to take them again.
+//! Here they build in Cargo's classic directories; `../walk_per_unit` takes the same ones with a directory for each unit.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -69,7 +70,8 @@ impl Drop for Report<'_> {
             format!(" KACHE_WALK_ONLY={}", numbers.join(","))
         });
         eprintln!(
-            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{fetched}{only} cargo test -p kache --test walk given_walk"
+            "=== again: KACHE_WALK_SEED={seed} KACHE_WALK_STEPS={steps}{fetched}{only} cargo test -p kache --test {} given_walk",
+            env!("CARGO_CRATE_NAME")
         );
     }
 }
