@@ -1,6 +1,10 @@
 //! The floor: the least work any hard-linking compiler wrapper can do while Cargo stays content.
-//! It knows a unit only by crate name and extra-filename, so it is wrong as soon as a source changes: a yardstick,
-//! never a cache. It hashes nothing and asks nobody.
+//! It knows a unit only by crate name and by the hash that Cargo gives it, so it is wrong as soon as a source changes:
+//! a yardstick, never a cache. It hashes nothing and asks nobody.
+//!
+//! Cargo's hash is the extra-filename, or `-C metadata` where Cargo gives none: binaries, dynamic libraries and build
+//! scripts in the per-unit layout, where every unit has a directory of its own and names may be the same. So what is
+//! stored carries the unit's name in front of its own.
 //!
 //! A miss runs the compiler, hard-links what it announced into `$FLOOR_DIR` and writes one manifest. A hit reads that
 //! manifest, links the files back, writes a private `.d`, repeats the diagnostics and exits.
@@ -9,9 +13,9 @@
 //! "a dependency is newer than its dependent" is a strict comparison, and equal times are fresh. Two things would
 //! break that, and each costs one extra call:
 //!
-//! * the `output` file of a build-script run is new in a new target directory, hence newer than the library that
-//!   depends on it: the library's hit sets it back to `STORED`;
-//! * a workspace member's build script may watch files younger than `STORED`, so its `output` keeps its own time, and
+//! * the file with what a build-script run printed (`output`, or `run/stdout` in the per-unit layout) is new in a new
+//!   target directory, hence newer than the library that depends on it: the library's hit sets it back to `STORED`;
+//! * a workspace member's build script may watch files younger than `STORED`, so that file keeps its own time, and
 //!   what is linked for members (but not their build scripts) takes the current time instead.
 //!
 //! `$FLOOR_ROOT` names the checkout, so that `.d` files and artifact messages can be moved to another one.
@@ -36,14 +40,16 @@ fn main() {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let Some(unit) = Unit::parse(&args) else { run_plain(&args) };
     match fs::read_to_string(&unit.manifest) {
-        Ok(manifest) => unit.restore(&manifest).unwrap_or_else(|e| die(&unit.stem, &e)),
-        Err(_) => unit.compile(&args).unwrap_or_else(|e| die(&unit.stem, &e)),
+        Ok(manifest) => unit.restore(&manifest).unwrap_or_else(|e| die(&unit.id, &e)),
+        Err(_) => unit.compile(&args).unwrap_or_else(|e| die(&unit.id, &e)),
     }
 }
 
 /// What the floor needs of one compiler call.
 struct Unit {
-    /// `<crate name><extra-filename>`: the whole identity of a unit here.
+    /// `<crate name>-<hash>`: the whole identity of a unit here.
+    id: String,
+    /// `<crate name><extra-filename>`: how the `.d` file is called.
     stem: String,
     out_dir: PathBuf,
     store: PathBuf,
@@ -54,7 +60,7 @@ struct Unit {
 impl Unit {
     /// `None` for probes and anything else that isn't an ordinary unit of Cargo's.
     fn parse(args: &[OsString]) -> Option<Unit> {
-        let (mut name, mut extra, mut out_dir) = (None, None, None);
+        let (mut name, mut extra, mut metadata, mut out_dir) = (None, "", None, None);
         let mut words = args.iter().skip(1);
         while let Some(word) = words.next() {
             match word.as_bytes() {
@@ -62,16 +68,22 @@ impl Unit {
                 b"--out-dir" => out_dir = words.next(),
                 b"-C" => {
                     let option = words.next()?.to_str()?;
-                    extra = option.strip_prefix("extra-filename=").or(extra);
+                    extra = option.strip_prefix("extra-filename=").unwrap_or(extra);
+                    metadata = option.strip_prefix("metadata=").or(metadata);
                 }
                 _ => {}
             }
         }
-        let stem = format!("{}{}", name?, extra?);
+        let stem = format!("{}{extra}", name?);
+        let id = if extra.is_empty() { format!("{stem}-{}", metadata?) } else { stem.clone() };
         let store = PathBuf::from(env::var_os("FLOOR_DIR")?);
-        let manifest = store.join(format!("{stem}.manifest"));
+        let manifest = store.join(format!("{id}.manifest"));
         let root = env::var("FLOOR_ROOT").ok()?;
-        Some(Unit { stem, out_dir: out_dir?.into(), store, root, manifest })
+        Some(Unit { id, stem, out_dir: out_dir?.into(), store, root, manifest })
+    }
+
+    fn kept(&self, name: &str) -> PathBuf {
+        self.store.join(format!("{}={name}", self.id))
     }
 
     fn dep_info(&self) -> PathBuf {
@@ -87,7 +99,7 @@ impl Unit {
         let is_member = self.is_member();
         for name in names.split_terminator('/') {
             let to = self.out_dir.join(name);
-            link_over(&self.store.join(name), &to)?;
+            link_over(&self.kept(name), &to)?;
             if is_member {
                 set_mtime(&to, None)?;
             }
@@ -123,7 +135,7 @@ impl Unit {
         manifest.push('\n');
         for output in &outputs {
             let Some(name) = output.file_name().and_then(OsStr::to_str) else { continue };
-            let kept = self.store.join(name);
+            let kept = self.kept(name);
             link_over(output, &kept)?;
             set_mtime(&kept, if is_member { None } else { Some(STORED) })?;
             manifest.push_str(name);
@@ -138,15 +150,17 @@ impl Unit {
         Ok(())
     }
 
-    /// Whether what is linked takes the current time; build scripts stay older than the `output` of their runs.
+    /// Whether what is linked takes the current time; build scripts stay older than the output of their runs.
     fn is_member(&self) -> bool {
         env::var_os("CARGO_PRIMARY_PACKAGE").is_some() && !self.stem.starts_with("build_script_")
     }
 
     fn settle_script_output(&self, is_member: bool) {
         if let (false, Some(out_dir)) = (is_member, env::var_os("OUT_DIR")) {
+            // In the per-unit layout the compiler's output directory, too, is called `out`.
+            let name = if self.out_dir.ends_with("out") { "run/stdout" } else { "output" };
             // A package without a build-script run of its own has no such file: nothing to settle.
-            let _ = set_mtime(&Path::new(&out_dir).with_file_name("output"), Some(STORED));
+            let _ = set_mtime(&Path::new(&out_dir).with_file_name(name), Some(STORED));
         }
     }
 }

@@ -23,10 +23,14 @@ WAYS = ("reflinked", "linked", "copied", "kept")
 
 @dataclass
 class Tally:
-    """What a contestant has done since it was started. `hits` and `compiled` are None where it can't tell."""
+    """What a contestant has done since it was started. `hits` and `compiled` are None where it can't tell, `seeded_units`
+    and `seeded_runs` where it doesn't seed."""
 
     hits: int | None = None
     compiled: int | None = None
+    # Compiles and build-script runs that were put into place before Cargo looked.
+    seeded_units: int | None = None
+    seeded_runs: int | None = None
     reasons: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
 
@@ -37,6 +41,8 @@ class Tally:
         return Tally(
             less(self.hits, before.hits),
             less(self.compiled, before.compiled),
+            less(self.seeded_units, before.seeded_units),
+            less(self.seeded_runs, before.seeded_runs),
             self.reasons - before.reasons,
             self.moved - before.moved,
         )
@@ -109,6 +115,7 @@ class Kache(Wrapped):
 
     def tally(self) -> Tally:
         outcomes: Counter[str] = Counter()
+        seeded: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         moved: Counter[str] = Counter()
         for path in self.cache.glob("journal/*.jsonl"):
@@ -122,13 +129,15 @@ class Kache(Wrapped):
                     continue  # A build script tries what the compiler can do: no unit of Cargo's.
                 if event.get("kind") == "seeding":
                     moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
+                    told = event.get("seeding") or {}
+                    seeded.update({name: told.get(name, 0) for name in ("units", "runs")})
                     continue  # Before Cargo looked at any unit.
                 outcomes[outcome] += 1
                 moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
                 if outcome != "hit":
                     reasons[f"{outcome}: {event.get('reason') or 'no reason'}"] += 1
         hits = outcomes.pop("hit", 0)
-        return Tally(hits, outcomes.total(), reasons, moved)
+        return Tally(hits, outcomes.total(), seeded["units"], seeded["runs"], reasons, moved)
 
 
 class KacheNoSeed(Kache):

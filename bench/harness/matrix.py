@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import measure
+from . import cargo, measure
 from .contestants import Plain, Tally
 from .projects import Project, checkout
 
@@ -45,7 +45,8 @@ PHASES = (
 
 @dataclass(frozen=True)
 class Plan:
-    cargo_args: list[str]
+    # Cargo and its arguments.
+    command: list[str]
     reps: int
     rounds: int
     keeps_work: bool
@@ -80,6 +81,9 @@ class Record:
     # Build scripts that really ran.
     scripts: int
     is_noop_clean: bool
+    # Compiles and build-script runs that were put into place before Cargo looked, where the contestant does that.
+    seeded_units: int | None = None
+    seeded_runs: int | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     # Bytes of outputs by the way they came from the cache, where the contestant tells.
     moved: dict[str, int] = field(default_factory=dict)
@@ -116,7 +120,7 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
     os.sync()  # So that nobody pays for writing back what the one before has written.
     stdout, stderr = plan.notes / "stdout", plan.notes / "stderr"
     began_s = time.time()
-    sample = measure.run(["cargo", *plan.cargo_args], where, contestant.env(where), stdout, stderr)
+    sample = measure.run(plan.command, where, contestant.env(where), stdout, stderr)
     if sample.exit_code != 0:
         tail = "".join(stderr.read_text(errors="replace").splitlines(keepends=True)[-30:])
         measure.end_orphans()
@@ -142,6 +146,8 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
         hits=done.hits or 0,
         scripts=count_scripts(where / "target", began_s),
         is_noop_clean=phase.is_fresh or (dispatched == 0 and not names_work(stderr)),
+        seeded_units=done.seeded_units,
+        seeded_runs=done.seeded_runs,
         reasons=dict(done.reasons),
         moved=dict(done.moved),
     )
@@ -159,9 +165,8 @@ def count_units(messages: Path) -> tuple[int, int]:
 
 def count_scripts(target: Path, began_s: float) -> int:
     """Build scripts that ran since then: Cargo writes a file when it starts one. A result that was put there is older."""
-    marks = [*target.glob("*/build/*/invoked.timestamp"), *target.glob("*/*/build/*/invoked.timestamp")]
     # Times of files run a tick behind the clock.
-    return sum(mark.stat().st_mtime >= began_s - 0.02 for mark in marks)
+    return sum(mark.stat().st_mtime >= began_s - 0.02 for mark in cargo.run_marks(target))
 
 
 def settle_tally(done: Tally, dispatched: int) -> Tally:

@@ -47,14 +47,15 @@ def find(name: str) -> Project:
     return Project(name, crate, version, "")
 
 
-def obtain(project: Project, env: dict[str, str], work: Path) -> Path:
-    """Downloads the crate and everything it locks, through Cargo; returns a pristine source tree."""
+def obtain(project: Project, env: dict[str, str], work: Path, program: str = "cargo") -> Path:
+    """Downloads the crate and everything it locks, through the Cargo that builds it later: another one may not read the
+    notes on the index that this one leaves. Returns a pristine source tree."""
     online = env | {"CARGO_NET_OFFLINE": "false"}
     # `cargo info` downloads and unpacks the one crate; a dependency on it would resolve and fetch all of its own anew.
     scratch = work / "scratch"
     scratch.mkdir(exist_ok=True)
     if unpacked(project) is None:
-        cargo(["info", "--quiet", f"{project.crate}@{project.version}"], scratch, online)
+        cargo(["info", "--quiet", f"{project.crate}@{project.version}"], scratch, online, program)
     found = unpacked(project)
     if found is None:
         sys.exit(f"bench: Cargo has no source of {project.crate} {project.version} after downloading it")
@@ -62,7 +63,7 @@ def obtain(project: Project, env: dict[str, str], work: Path) -> Path:
     checkout(found, source)
     if not (source / "Cargo.lock").exists():
         sys.exit(f"bench: {project.crate} {project.version} ships no Cargo.lock")
-    cargo(["fetch", "--quiet", "--locked"], source, online)
+    cargo(["fetch", "--quiet", "--locked"], source, online, program)
     return source
 
 
@@ -77,7 +78,7 @@ def checkout(source: Path, to: Path) -> None:
     shutil.copytree(source, to, copy_function=shutil.copy, ignore=shutil.ignore_patterns(*NOT_SOURCE))
 
 
-def cargo(args: list[str], cwd: Path, env: dict[str, str]) -> None:
-    done = subprocess.run(["cargo", *args], cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=False)
+def cargo(args: list[str], cwd: Path, env: dict[str, str], program: str = "cargo") -> None:
+    done = subprocess.run([program, *args], cwd=cwd, env=env, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         sys.exit(f"bench: cargo {' '.join(args)} failed with exit code {done.returncode}")

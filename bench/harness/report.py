@@ -74,11 +74,12 @@ def all_cpu(record: Record) -> float:
     return record.cpu_s + record.background_cpu_s
 
 
-def tables(title: str, records: list[Record], cores: int) -> str:
+def tables(title: str, cargo_line: str, records: list[Record], cores: int) -> str:
+    """`cargo_line` says which Cargo was driven, in which layout."""
     results = Results(records, cores)
     units = max(record.units for record in records)
-    parts = [f"{title}: {units} units", time_table(results), cpu_table(results), work_table(results)]
-    parts += [script_table(results), disk_table(results)]
+    parts = [f"{title}: {units} units\n{cargo_line}"]
+    parts += [table(results) for table in (phase_table, time_table, cpu_table, disk_table)]
     return "\n\n".join(parts + [f"  {line}" for line in remarks(results)])
 
 
@@ -110,34 +111,35 @@ def cpu_table(results: Results) -> str:
     return aligned(rows)
 
 
-def work_table(results: Results) -> str:
-    rows = [["compiled", *(phase.name for phase in PHASES), "disk, MB", COLD, "/plain", WARM, WARM2, "/plain cold"]]
-    plain = results.disk("plain", COLD)
-    for name in results.contestants:
-        row = [name]
-        for phase in PHASES:
-            compiled = [record.compiled for record in results.of(name, phase.name)]
-            row.append(str(max(compiled)) if compiled else DASH)
-        cold, warm, warm2 = (results.disk(name, phase) for phase in (COLD, WARM, WARM2))
-        row += ["", megabytes(cold), share(cold, plain), megabytes(warm), megabytes(warm2), share(warm2, plain)]
-        rows.append(row)
-    return aligned(rows)
-
-
-def script_table(results: Results) -> str:
-    rows = [["build scripts run", *(phase.name for phase in PHASES)]]
-    for name in results.contestants:
-        ran = [[record.scripts for record in results.of(name, phase.name)] for phase in PHASES]
-        rows.append([name, *(str(max(scripts)) if scripts else DASH for scripts in ran)])
+def phase_table(results: Results) -> str:
+    """One row for each phase and contestant: what it cost and what was done. Of several rounds, the worst counts."""
+    rows = [["phase  contestant", "wall, s", "cpu, s", "compiled", "scripts", "seeded", "runs", "disk, MB", "no-op"]]
+    for phase in PHASES:
+        for name in results.contestants:
+            found = results.of(name, phase.name)
+            if not found:
+                continue
+            clean = "yes" if all(record.is_noop_clean for record in found) else "NO"
+            seeded = [(record.seeded_units, record.seeded_runs) for record in found if record.seeded_units is not None]
+            rows.append(
+                [f"{phase.name:6} {name}", seconds(results, name, phase.name, wall), seconds(results, name, phase.name, all_cpu)]
+                + [str(max(record.compiled for record in found)), str(max(record.scripts for record in found))]
+                + ([str(number) for number in min(seeded)] if seeded else [DASH, DASH])
+                + [megabytes(results.disk(name, phase.name)), DASH if phase.is_fresh else clean]
+            )
     return aligned(rows)
 
 
 def disk_table(results: Results) -> str:
-    """What further worktrees add beside what the first one's target directory holds, and how kache brought their outputs."""
-    rows = [["disk, MB", "target", "2nd adds", "/target", "3rd adds", "/target", *(f"2nd {way}" for way in WAYS)]]
+    """What the first build adds beside plain Cargo's, what further worktrees add beside what the first one's target directory
+    holds, and how kache brought the second one's outputs."""
+    rows = [["disk, MB", "cold adds", "/plain", "target", "2nd adds", "/target", "3rd adds", "/target"]]
+    rows[0] += [f"2nd {way}" for way in WAYS]
+    plain = results.disk("plain", COLD)
     for name in results.contestants:
+        cold = results.disk(name, COLD)
         target = results.middle(name, COLD, lambda record: record.target_bytes)
-        row = [name, megabytes(target)]
+        row = [name, megabytes(cold), share(cold, plain), megabytes(target)]
         for phase in (WARM2, WARM3):
             added = results.disk(name, phase)
             row += [megabytes(added), share(added, target)]

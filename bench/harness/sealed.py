@@ -99,10 +99,10 @@ def find_kache(asked: str | None) -> Path:
     return found
 
 
-def output_of(*command: str) -> str:
+def output_of(*command: str, env: dict[str, str] | None = None) -> str:
     """First line a command prints, or nothing when it isn't there or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip().split("\n")[0] if done.returncode == 0 else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import contestants, matrix, measure, report, volumes, workspace  # noqa: E402
+from harness import cargo, contestants, matrix, measure, report, volumes, workspace  # noqa: E402
 
 
 class WithFolder(unittest.TestCase):
@@ -89,11 +89,16 @@ class Counting(WithFolder):
         events = [{"outcome": "hit", "moved": {"linked_bytes": 7, "copied_bytes": 2}}, {"outcome": "miss", "reason": "new"}]
         events.append({"outcome": "hit", "moved": {"linked_bytes": 3}})
         events.append({"outcome": "passthrough", "reason": "probe"})
+        seeding = {"units": 40, "runs": 9, "left_out": 3}
+        events.append({"kind": "seeding", "outcome": "passthrough", "seeding": seeding, "moved": {"linked_bytes": 5}})
+        events.append({"kind": "seeding", "outcome": "passthrough", "seeding": {"units": 2}})
+        events.append({"kind": "seeding", "outcome": "passthrough"})
         text = "\n".join(json.dumps(event) for event in events) + '\n{"outc'
         (kache.cache / "journal/1.jsonl").write_text(text)
         tally = kache.tally()
+        self.assertEqual((tally.seeded_units, tally.seeded_runs), (42, 9))
         self.assertEqual((tally.hits, tally.compiled, dict(tally.reasons)), (2, 1, {"miss: new": 1}))
-        self.assertEqual((tally.moved["linked"], tally.moved["copied"], tally.moved["reflinked"]), (10, 2, 0))
+        self.assertEqual((tally.moved["linked"], tally.moved["copied"], tally.moved["reflinked"]), (15, 2, 0))
 
 
 class Ratios(unittest.TestCase):
@@ -107,7 +112,18 @@ class Ratios(unittest.TestCase):
 
     def test_a_no_op_that_did_work_is_said_aloud(self) -> None:
         dirty = record("kache", 0, 1.0, phase="noop", is_noop_clean=False)
-        self.assertIn("NOT FRESH: kache, noop", report.tables("x", [dirty], cores=2))
+        self.assertIn("NOT FRESH: kache, noop", report.tables("x", "cargo 1.100.0, classic layout", [dirty], cores=2))
+
+
+    def test_a_phase_has_one_row_for_each_contestant(self) -> None:
+        seeding = dataclasses.replace(record("kache", 0, 1.0), seeded_units=40, seeded_runs=9, disk_added_bytes=2_500_000, scripts=1)
+        records = [seeding, record("floor", 0, 2.0), record("kache", 0, 0.5, phase="noop")]
+        rows = [line.split() for line in report.phase_table(report.Results(records, cores=2)).splitlines()]
+        self.assertEqual(rows[1], ["warm2", "kache", "1.000", "1.000", "0", "1", "40", "9", "2.5", "-"])
+        self.assertEqual(rows[2], ["warm2", "floor", "2.000", "2.000", "0", "0", "-", "-", "0.0", "-"])
+        self.assertEqual(rows[3][-1], "yes")
+        self.assertEqual(len(rows), 4)
+        self.assertIn("\ncargo 1.100.0, classic layout\n", report.tables("x", "cargo 1.100.0, classic layout", records, cores=2))
 
 
 class Budgets(unittest.TestCase):
@@ -151,14 +167,152 @@ class Volumes(unittest.TestCase):
                 self.assertEqual(list(Path(folder).iterdir()), [])
 
 
+class Layouts(WithFolder):
+    def test_a_layout_is_switched_on_only_where_it_is_not_the_default(self) -> None:
+        per_unit = {"RUSTC_BOOTSTRAP": "1", "CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true"}
+        classic = {"__CARGO_TEMPORARY_BUILD_DIR_NEW_LAYOUT_OPT_OUT": "1"}
+        for version, layout, expected in (
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", None, {}),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", "classic", {}),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", "per-unit", per_unit),
+            ("cargo 1.97.0-nightly (0123456 2026-05-01)", "per-unit", per_unit),
+            ("cargo 1.100.0", None, {}),
+            ("cargo 1.100.0", "per-unit", {}),
+            ("cargo 1.100.0", "classic", classic),
+        ):  # fmt: skip
+            self.assertEqual(cargo.switch_for(layout, cargo.number_of(version)), expected, (version, layout))
+
+    def test_what_is_no_cargo_stops_the_benchmark(self) -> None:
+        for version in ("", "rustup 1.28.0", "cargo"):
+            with self.assertRaises(SystemExit, msg=version):
+                cargo.number_of(version)
+
+    def test_a_target_directory_tells_its_layout(self) -> None:
+        for made, expected in (
+            ("debug/.fingerprint/a-1", "classic"),
+            ("debug/build/a-1/out", None),
+            ("debug/build/a/1/fingerprint", "per-unit"),
+            ("x86_64-unknown-none/release/build/a/1/fingerprint", "per-unit"),
+            ("x86_64-unknown-none/release/.fingerprint/a-1", "classic"),
+        ):
+            target = self.folder / made.replace("/", "_")
+            (target / made).mkdir(parents=True)
+            self.assertEqual(cargo.layout_of(target), expected, made)
+
+
+class FakeCargo(WithFolder):
+    """A script in the place of Cargo, which makes the classic layout whatever it is asked for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.program = self.folder / "cargo"
+        self.says("mkdir -p target/debug/.fingerprint/probe-1; env > env")
+
+    def says(self, otherwise: str) -> None:
+        self.program.write_text(f'#!/bin/sh\nif [ "$1" = -V ]; then echo "cargo 1.101.0"; else {otherwise}; fi\n')
+        self.program.chmod(0o755)
+
+    def test_what_is_recorded_is_what_was_seen(self) -> None:
+        chosen = cargo.choose(str(self.program), "classic", dict(os.environ), self.folder)
+        self.assertEqual((chosen.program, chosen.layout), (str(self.program), "classic"))
+        self.assertEqual(chosen.describe()["cargo"], "cargo 1.101.0")
+        seen = (self.folder / "probe/env").read_text().splitlines()
+        self.assertIn("__CARGO_TEMPORARY_BUILD_DIR_NEW_LAYOUT_OPT_OUT=1", seen)
+        # The compiler itself, not rustup's proxy.
+        self.assertIn(f"RUSTC={chosen.env['RUSTC']}", seen)
+        self.assertTrue(chosen.env["RUSTC"].endswith("/bin/rustc") and "/.cargo/bin/" not in chosen.env["RUSTC"])
+
+    def test_a_layout_that_was_not_asked_for_stops_the_benchmark(self) -> None:
+        with self.assertRaisesRegex(SystemExit, "asked for the per-unit layout but uses the classic one"):
+            cargo.choose(str(self.program), "per-unit", dict(os.environ), self.folder)
+
+    def test_a_cargo_that_cannot_build_stops_the_benchmark(self) -> None:
+        self.says("echo broken >&2; exit 1")
+        with self.assertRaisesRegex(SystemExit, "broken"):
+            cargo.choose(str(self.program), None, dict(os.environ), self.folder)
+
+
 class Scripts(WithFolder):
     def test_what_was_put_there_has_not_run(self) -> None:
-        for name, age_s in (("debug/build/a-1", 0), ("debug/build/b-2", 60), ("x86_64-unknown-none/debug/build/c-3", 0)):
+        for name, age_s in (
+            ("debug/build/a-1", 0),
+            ("debug/build/b-2", 60),
+            ("x86_64-unknown-none/debug/build/c-3", 0),
+            ("debug/build/d/4/run", 0),
+            ("debug/build/e/5/run", 60),
+            ("x86_64-unknown-none/debug/build/f/6/run", 0),
+            # A compile in the per-unit layout, and one of a package that is called like the folder.
+            ("debug/build/g/7/fingerprint", 0),
+            ("debug/build/build/8/fingerprint", 0),
+        ):
             mark = self.folder / name / "invoked.timestamp"
             mark.parent.mkdir(parents=True)
             mark.touch()
             os.utime(mark, (time.time() - age_s,) * 2)
-        self.assertEqual(matrix.count_scripts(self.folder, time.time() - 1), 2)
+        self.assertEqual(matrix.count_scripts(self.folder, time.time() - 1), 4)
+
+
+class Floor(WithFolder):
+    """The floor's second build in another checkout compiles nothing and is a no-op afterwards, in both layouts; the crate
+    has units without a hash in their names, two of them with the same name."""
+
+    FILES = {
+        "Cargo.toml": """[workspace]
+            members = ["a", "b"]
+            resolver = "2"
+        """,
+        "a/Cargo.toml": """[package]
+            name = "a"
+            version = "0.1.0"
+            edition = "2021"
+            [lib]
+            crate-type = ["rlib", "cdylib"]
+        """,
+        "a/src/lib.rs": 'pub fn word() -> &\'static str { concat!("from ", env!("WORD")) }\n',
+        "a/build.rs": 'fn main() { println!("cargo::rustc-env=WORD=a"); println!("cargo::rerun-if-changed=build.rs"); }\n',
+        "b/Cargo.toml": """[package]
+            name = "b"
+            version = "0.1.0"
+            edition = "2021"
+            [dependencies]
+            a = { path = "../a" }
+        """,
+        "b/src/main.rs": 'fn main() { println!("{} {}", a::word(), env!("WORD")) }\n',
+        "b/build.rs": 'fn main() { println!("cargo::rustc-env=WORD=b"); println!("cargo::rerun-if-changed=build.rs"); }\n',
+    }
+
+    def test_both_layouts(self) -> None:
+        wrapper = contestants.build_floor(self.folder)
+        for layout in cargo.LAYOUTS:
+            with self.subTest(layout):
+                env = {name: value for name, value in os.environ.items() if not name.startswith(("CARGO_", "RUSTC"))}
+                env |= {"CARGO_NET_OFFLINE": "true", "CARGO_INCREMENTAL": "0"}
+                if home := os.environ.get("CARGO_HOME"):
+                    env["CARGO_HOME"] = home
+                driven = cargo.choose(None, layout, env, self.folder / layout)
+                floor = contestants.Floor(wrapper)
+                floor.start(self.folder / layout, env | driven.env)
+                compiled = []
+                for name in ("first", "second"):
+                    where = self.folder / layout / name
+                    for path, text in self.FILES.items():
+                        (where / path).parent.mkdir(parents=True, exist_ok=True)
+                        (where / path).write_text(text)
+                    before = floor.tally()
+                    self.build(floor, driven, where)
+                    compiled.append(floor.tally().since(before).compiled)
+                    answer = subprocess.run([where / "target/debug/b"], capture_output=True, text=True, check=True)
+                    self.assertEqual(answer.stdout, "from a b\n")
+                    self.assertEqual(self.build(floor, driven, where), 0, name)
+                self.assertEqual(compiled, [4, 0])
+
+    def build(self, floor: contestants.Floor, driven: cargo.Cargo, where: Path) -> int:
+        """Units that Cargo dispatched."""
+        command = [driven.program, "build", "--message-format=json"]
+        done = subprocess.run(command, cwd=where, env=floor.env(where), capture_output=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        (where / "messages").write_bytes(done.stdout)
+        return matrix.count_units(where / "messages")[1]
 
 
 class Workspace(WithFolder):

@@ -1,10 +1,13 @@
 //! Derives the unit key: everything about a compile that is known before its sources are looked at. The contents
 //! (dependencies, compiler, linker) arrive as digests; where they come from is the engine's business.
 
+use std::path::Path;
+
+use crate::cargo::layout::OutputDir;
 use crate::digest::Digest;
 use crate::key::{Field, KeyWriter, UnitKey};
 use crate::paths::{Root, Roots, absolute};
-use crate::unit::Unit;
+use crate::unit::{SearchPath, Unit};
 
 /// What the engine found out about the world for a unit's key.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +59,7 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
         };
         key.text(format!("flag {}", arg.name), value);
     }
-    for path in &unit.search_paths {
+    for path in unit.search_paths.iter().filter(|path| !is_search_for_externs(path, &inputs.cwd)) {
         key.text(format!("flag -L {}", path.kind), roots.name_of(&absolute(&inputs.cwd, &path.path)));
     }
     for library in &unit.libraries {
@@ -75,6 +78,12 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
     }
     let (digest, fields) = key.finish();
     (UnitKey(digest), fields)
+}
+
+/// Whether the compiler only looks in a directory for what the externs were built on. Their digests say which crates those
+/// are, and Cargo's directories differ by layout and by hashes that decide nothing else.
+fn is_search_for_externs(path: &SearchPath, cwd: &str) -> bool {
+    path.kind == "dependency" && OutputDir::of(Path::new(&absolute(cwd, &path.path))).is_some()
 }
 
 /// A flag value with local roots replaced, or as it is where that is impossible.
@@ -126,6 +135,11 @@ mod tests {
         let base = key("/w", ARGS, |_| {});
         for (from, to) in [
             ("--out-dir /w/target/debug/deps", "--out-dir /w/target/other/deps"),
+            (
+                "-L dependency=/w/target/debug/deps",
+                "-L dependency=/w/target/debug/build/b/0123456789abcdef/out",
+            ),
+            ("-L dependency=/w/target/debug/deps", ""),
             ("--cfg x", "--cfg x --diagnostic-width=70"),
             ("--cfg x", "--cfg x --color=always"),
             ("--cfg x", "--cfg x -C incremental=/w/target/debug/incremental"),
@@ -154,6 +168,7 @@ mod tests {
             ("extra-filename=-2", "extra-filename=-9"),
             ("-L native=/w/target/n", "-L native=/w/target/o"),
             ("-L native=/w/target/n", ""),
+            ("-L dependency=/w/target/debug/deps", "-L dependency=/w/elsewhere"),
             ("-l static=z", "-l dylib=z"),
             ("libb-3.rmeta", "libb-4.rmeta"),
             ("--extern b=", "--extern priv:b="),

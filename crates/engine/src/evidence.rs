@@ -12,8 +12,8 @@ use kache_core::record::{Input, InputRecord};
 use kache_core::{entry_key, why};
 use kache_store::Store;
 
+use crate::finished::Finished;
 use crate::macro_env;
-use crate::reads::Finished;
 
 /// Most values that are kept: a build script's library may name hundreds.
 const VALUES_MAX: usize = 200;

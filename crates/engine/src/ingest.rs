@@ -29,9 +29,10 @@ use crate::compile::Compiled;
 use crate::elf;
 use crate::evidence;
 use crate::facts;
+use crate::finished::Finished;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
-use crate::reads::{self, Finished};
+use crate::reads;
 use crate::witness;
 
 /// What storing came to.

@@ -10,10 +10,12 @@ pub mod run;
 pub mod seed;
 pub mod toolchain;
 
+mod accesses;
 mod compile;
 mod elf;
 mod evidence;
 mod facts;
+mod finished;
 mod incremental;
 mod ingest;
 mod inputs;

@@ -23,13 +23,13 @@ use kache_store::lock::{Lock, Locking};
 
 use crate::compile::Compiled;
 use crate::daemon_client::{Answer, Daemon, Names};
+use crate::finished::Finished;
 use crate::incremental::{self, Effort};
 use crate::ingest::{Ingested, ingest};
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 pub use crate::pass::{End, refuse, without_settings};
 use crate::placement::Standing;
-use crate::reads::Finished;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session, TargetLayout};

@@ -14,8 +14,8 @@ use kache_core::record::{Input, InputRecord};
 use kache_store::Store;
 use serde::{Deserialize, Serialize};
 
+use crate::finished::Finished;
 use crate::inputs::Observer;
-use crate::reads::Finished;
 
 /// What came out of a compile, and where.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,8 @@ use kache_store::ledger::{Ledger, Origin};
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use super::judge::Judge;
-use super::runs::{RunFiles, Site};
+use super::run_files::RunFiles;
+use super::runs::Site;
 use super::surroundings::Surroundings;
 use super::target_dir;
 use super::times::{mtime_ns, set_mtime_ns};

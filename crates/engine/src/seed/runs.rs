@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kache_core::cargo::layout::{INVOKED, ROOT_OUTPUT, UnitDir};
+use kache_core::cargo::layout::ROOT_OUTPUT;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::entry_key::{self, Rendering};
@@ -27,6 +27,7 @@ use kache_store::blobs::IngestHow;
 use kache_store::clock::boot_id;
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
+use super::run_files::RunFiles;
 use super::times::{mtime_ns, set_mtime_ns};
 use super::{mentions, stamps};
 use crate::macro_env;
@@ -53,41 +54,6 @@ pub struct Package<'a> {
     /// Names of variables that were set and that the script may have read: an entry whose script may have seen a
     /// credential isn't shared.
     pub variables: &'a [String],
-}
-
-/// Where a run's files lie.
-pub struct RunFiles {
-    /// Everything of the unit.
-    own: PathBuf,
-    /// `OUT_DIR`.
-    out_dir: PathBuf,
-    stdout: PathBuf,
-    stderr: PathBuf,
-    /// Its time tells when the run started.
-    invoked: PathBuf,
-    /// Its content is the path of `OUT_DIR`, its time tells when the run had ended.
-    root_output: PathBuf,
-}
-
-impl RunFiles {
-    /// The files of a unit in a profile directory.
-    pub fn of(profile_dir: &Path, unit: &UnitDir) -> Self {
-        let dir = profile_dir.join(unit.run());
-        Self {
-            own: profile_dir.join(unit.own_folder()),
-            out_dir: profile_dir.join(unit.out_dir()),
-            stdout: profile_dir.join(unit.stdout()),
-            stderr: dir.join("stderr"),
-            invoked: dir.join(INVOKED),
-            root_output: dir.join(ROOT_OUTPUT),
-        }
-    }
-
-    /// Times of the standard output and of the start, in nanoseconds since 1970, and the inode of the former.
-    fn stamp(&self) -> Option<(i64, i64, u64)> {
-        let inode = fs::metadata(&self.stdout).ok()?.ino();
-        Some((mtime_ns(&self.stdout)?, mtime_ns(&self.invoked)?, inode))
-    }
 }
 
 /// Stores a run; what it took in milliseconds comes with it.

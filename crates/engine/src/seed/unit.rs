@@ -20,7 +20,8 @@ use kache_store::hashing::DigestMemo;
 use kache_store::ledger::Ledger;
 
 use super::fingerprints::{Fingerprint, Stamp};
-use super::runs::{self, Package, RunFiles, store_run};
+use super::run_files::RunFiles;
+use super::runs::{self, Package, store_run};
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
 use super::times::{changed_ns, mtime_ns, output_times};
