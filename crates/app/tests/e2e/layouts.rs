@@ -51,7 +51,7 @@ fn served_in_a_second_checkout<'s>(one: &Project<'s>, args: &str) -> Project<'s>
     let build = format!("build {args}");
     one.cargo(&build).same();
     two.cargo(&build).same().all_hit().shared();
-    for p in [&two, &one, &two] {
+    for p in [&two, one, &two] {
         p.nothing_to_do(&build);
     }
     two
