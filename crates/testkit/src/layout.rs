@@ -1,5 +1,10 @@
 //! In which of Cargo's directory layouts tests build, how a Cargo is told, and where its files lie then. Knows the versions
 //! of Cargo that have each layout, and nothing about what is built.
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `KACHE_TEST_CARGO` | path of the Cargo that tests drive in place of the toolchain's; the compiler stays the same |
+//! | `KACHE_TEST_LAYOUT` | `classic` or `per-unit`; without it, test programs whose name ends in `_per_unit` build per unit, all others in classic directories |
 
 use std::env;
 use std::fs;
@@ -7,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::toolchain::toolchain;
 
-/// Chooses the layout: `classic` or `per-unit`. Without it, test programs whose name ends in `_per_unit` build per unit,
-/// all others in classic directories.
+/// Chooses the layout in place of the program's name.
 const VARIABLE: &str = "KACHE_TEST_LAYOUT";
 /// The first minor version of Cargo 1 whose default is a directory for each unit.
 const FIRST_PER_UNIT: u32 = 100;

@@ -14,7 +14,7 @@ use crate::fixtures::user_world;
 use crate::support::{Outcomes, lean_lab};
 
 /// A package with every kind of linked output, and one with a dynamic library of Rust's own.
-fn every_kind<'s>(sandbox: &'s Sandbox, name: &str) -> Project<'s> {
+pub fn every_kind<'s>(sandbox: &'s Sandbox, name: &str) -> Project<'s> {
     let print = "fn main() {\n    println!(\"NAME {}\", kinds::value());\n}\n";
     let program = |name: &str| print.replace("NAME", name);
     sandbox.project(

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use kache_core::digest::Digest;
 use kache_core::entry::Entry;
-use kache_testkit::{Cargo, Run, Sandbox, walk};
+use kache_testkit::{Cargo, Event, Run, Sandbox, walk};
 
 /// A [`Sandbox`] around the kache under test. When it goes out of scope the store must be sound: every blob has the
 /// digest in its name, every entry's blobs are there.
@@ -163,6 +163,9 @@ impl Build {
 pub trait Outcomes {
     /// Every unit was served from the store, and there was one.
     fn all_hit(&self) -> &Self;
+    /// Macros and build scripts came as links or clones, and there was one. (Small files, and everything that its owner
+    /// may write to, are copied.)
+    fn shared(&self) -> &Self;
     /// Every event about `crate_name` has this outcome, and there is one.
     fn outcome(&self, crate_name: &str, outcome: &str) -> &Self;
     /// Nothing was served from the store for `crate_name`, and it was asked for.
@@ -175,6 +178,22 @@ impl Outcomes for Run {
     fn all_hit(&self) -> &Self {
         let others = self.events.iter().filter(|e| e.outcome != "hit" && e.kind != "seeding").count();
         assert!(others == 0 && self.tally().hits > 0, "{self}\nexpected nothing but hits");
+        self
+    }
+
+    fn shared(&self) -> &Self {
+        let is_one =
+            |e: &&Event| e.mode == "build" && ["proc-macro", "build-script"].contains(&e.kind.as_str());
+        let found: Vec<&Event> = self.events.iter().filter(is_one).collect();
+        let bytes = |e: &Event, ways: [&str; 2]| -> u64 {
+            ways.iter().map(|way| e.number(&format!("moved/{way}_bytes"))).sum()
+        };
+        let is_shared = |e: &&Event| bytes(e, ["linked", "reflinked"]) > bytes(e, ["copied", "kept"]);
+        let told: Vec<_> = found.iter().map(|e| (&e.crate_name, &e.json["moved"])).collect();
+        assert!(
+            !found.is_empty() && found.iter().all(is_shared),
+            "{self}\nexpected links or clones: {told:#?}"
+        );
         self
     }
 
