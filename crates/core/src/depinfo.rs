@@ -5,12 +5,16 @@
 //! TARGET: INPUT INPUT …        spaces inside an input are written `\ `, nothing else is escaped, the target not at all
 //! INPUT:                       an empty rule for each input
 //! # env-dep:NAME[=VALUE]       without `=` the variable was unset; `\\`, `\n`, `\r` are escaped
+//! # checksum:ALGORITHM=DIGEST file_len:BYTES INPUT       `-Z checksum-hash-algorithm`; escaped as in a rule
 //! ```
-//! and blank lines between. Checksum lines (`-Z checksum-hash-algorithm`) and anything else are refused. Cargo
-//! reads the inputs of the first rule only (`src/cargo/core/compiler/fingerprint/dep_info.rs`, 1.95).
+//! and blank lines between; anything else is refused. Cargo reads the inputs of the first rule only
+//! (`src/cargo/core/compiler/fingerprint/dep_info.rs`, 1.95). A hit has found the inputs' contents unchanged, so the
+//! checksums that were stored are right.
 
 use std::fmt::Write as _;
 
+/// Begins a line about the content of an input.
+const CHECKSUM: &str = "# checksum:";
 /// Longest `.d` text that is accepted, in bytes.
 pub const DEP_INFO_BYTES_MAX: u64 = 32 << 20;
 
@@ -23,9 +27,22 @@ pub struct DepInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Line {
     Blank,
-    Rule { target: String, inputs: Vec<String> },
-    Empty { input: String },
-    Env { name: String, value: Option<String> },
+    Rule {
+        target: String,
+        inputs: Vec<String>,
+    },
+    Empty {
+        input: String,
+    },
+    Env {
+        name: String,
+        value: Option<String>,
+    },
+    /// What was said of an input's content, and the input.
+    Checksum {
+        content: String,
+        input: String,
+    },
 }
 
 impl DepInfo {
@@ -59,6 +76,9 @@ impl DepInfo {
                 Line::Empty { input } => {
                     out.push_str(&escape_path(input));
                     out.push(':');
+                }
+                Line::Checksum { content, input } => {
+                    let _ = write!(out, "{CHECKSUM}{content} {}", escape_path(input));
                 }
                 Line::Env { name, value: None } => {
                     let _ = write!(out, "# env-dep:{}", escape_env(name));
@@ -99,6 +119,9 @@ impl DepInfo {
                     inputs: inputs.iter().map(|input| change(input)).collect::<Option<_>>()?,
                 },
                 Line::Empty { input } => Line::Empty { input: change(input)? },
+                Line::Checksum { content, input } => {
+                    Line::Checksum { content: content.clone(), input: change(input)? }
+                }
                 Line::Env { name, value } => Line::Env {
                     name: name.clone(),
                     value: match value {
@@ -135,6 +158,15 @@ fn parse_line(line: &str) -> Result<Line, String> {
             None => (rest, None),
         };
         return Ok(Line::Env { name: unescape_env(name)?, value });
+    }
+    if let Some(rest) = line.strip_prefix(CHECKSUM) {
+        let fields: Vec<&str> = rest.splitn(3, ' ').collect();
+        if let [checksum, length, path] = fields.as_slice()
+            && length.starts_with("file_len:")
+            && let [input] = split_paths(path).as_slice()
+        {
+            return Ok(Line::Checksum { content: format!("{checksum} {length}"), input: input.clone() });
+        }
     }
     if line.starts_with('#') {
         return Err(format!("unknown line {line:?}"));
@@ -259,6 +291,18 @@ mod tests {
             proptest::prop_assert_eq!(&back, &info);
             info.add_inputs(&[]);
             proptest::prop_assert_eq!(back.env().next(), Some(("X", Some(value.as_str()))));
+        }
+    }
+
+    #[test]
+    fn checksums_are_about_inputs() {
+        let text = "a.d: src/lib.rs a\\ b.rs\n\nsrc/lib.rs:\n\n# checksum:blake3=01ab file_len:7 src/lib.rs\n# checksum:sha256=ff file_len:0 a\\ b.rs\n";
+        let info = DepInfo::parse(text).expect("as rustc writes it");
+        assert_eq!(info.render(), text);
+        let moved = info.map(|text| Some(text.replace("src/", "/w w/src/"))).expect("all changed").render();
+        assert!(moved.contains("\n# checksum:blake3=01ab file_len:7 /w\\ w/src/lib.rs\n"), "{moved}");
+        for bad in ["# checksum:blake3=01ab src/lib.rs", "# checksum:x file_len:7 a b", "# checksum:"] {
+            assert!(DepInfo::parse(&format!("a.d: b\n\n{bad}\n")).is_err(), "{bad}");
         }
     }
 }

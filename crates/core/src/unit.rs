@@ -448,7 +448,9 @@ mod tests {
             (("-C metadata=1", "-C save-temps"), "uncacheable-flag"),
             (("-C metadata=1", "-C llvm-args=-x=/f"), "uncacheable-flag"),
             (("-C metadata=1", "--sysroot /s"), "uncacheable-flag"),
-            (("-C metadata=1", "-Zself-profile"), "unknown-flag"),
+            (("-C metadata=1", "-Zself-profile"), "uncacheable-flag"),
+            (("-C metadata=1", "-Ztime-passes"), "uncacheable-flag"),
+            (("-C metadata=1", "-Zremap-cwd-prefix=x"), "unknown-flag"),
             (("-C metadata=1", "--print cfg"), "query"),
         ] {
             let result = Unit::parse(&call(&LIB.replace(change.0, change.1)));

@@ -187,6 +187,14 @@ mod tests {
             ("--cfg x", "--cfg x -C instrument-coverage"),
             ("--cfg x", "--cfg x -g"),
             ("--cfg x", "--cfg x -C strip=symbols"),
+            ("--cfg x", "--cfg x -Zembed-metadata=no"),
+            ("--cfg x", "--cfg x -Zhint-mostly-unused"),
+            ("--cfg x", "--cfg x -Zrandomize-layout"),
+            ("--cfg x", "--cfg x -Zlocation-detail=none"),
+            ("--cfg x", "--cfg x -Zfmt-debug=none"),
+            ("--cfg x", "--cfg x -Zsanitizer=address"),
+            ("--cfg x", "--cfg x -Zdwarf-version=5"),
+            ("--cfg x", "--cfg x -Zchecksum-hash-algorithm=blake3"),
         ] {
             let args = ARGS.replace(from, to);
             assert_ne!(args, ARGS, "{from}");

@@ -32,5 +32,6 @@ pub mod seeding_stories;
 pub mod support;
 pub mod tampered;
 pub mod toolchains;
+pub mod unstable;
 pub mod verify;
 pub mod why_miss;
