@@ -1,6 +1,7 @@
 //! The table of compiler flags: one row each, with its arity and what it means for the cache. A flag without a row
 //! is a bypass, never a guess. Source: `rustc --help -v` and `rustc -C help` of 1.95, and
-//! `compiler/rustc_session/src/options.rs`. Does not know how flags are spelled on a command line (see `args`).
+//! `compiler/rustc_session/src/options.rs`; `-Z` options are in `unstable_flags`. Does not know how flags are spelled
+//! on a command line (see `args`).
 
 /// How many values a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Flag {
     pub role: Role,
 }
 
-const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
+pub(crate) const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
     Flag { name, short: None, arity, role }
 }
 
@@ -151,17 +152,6 @@ pub const CODEGEN: &[Flag] = &[
     row("target-feature", Arity::Optional, Role::Key),
 ];
 
-/// The few `-Z` options that are understood; every other one is a bypass.
-pub const UNSTABLE: &[Flag] = &[
-    row("codegen-backend", Arity::Optional, Role::Field),
-    row("macro-backtrace", Arity::Optional, Role::Key),
-    row("mir-opt-level", Arity::Optional, Role::Key),
-    row("share-generics", Arity::Optional, Role::Key),
-    row("threads", Arity::Optional, Role::Key),
-    row("tune-cpu", Arity::Optional, Role::KeyNoFile),
-    row("unstable-options", Arity::Optional, Role::Key),
-];
-
 /// The row named `name`; rustc reads `_` in option names as `-`.
 pub fn find(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
     let same = |flag: &&Flag| {
@@ -179,6 +169,7 @@ pub fn find_short(letter: char) -> Option<&'static Flag> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unstable_flags::UNSTABLE;
 
     #[test]
     fn tables_are_sorted_without_repetition() {
