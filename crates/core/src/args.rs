@@ -1,8 +1,9 @@
 //! First stage of parsing: how flags are spelled on rustc's command line (getopts rules). Knows which flags exist
 //! and how many values they take, not what they mean; `unit` is the second stage.
 
-use crate::flags::{Arity, CODEGEN, FLAGS, Flag, UNSTABLE, find, find_short};
+use crate::flags::{Arity, CODEGEN, FLAGS, Flag, find, find_short};
 use crate::reason::Bypass;
+use crate::unstable_flags::UNSTABLE;
 
 /// One flag as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,9 @@ pub enum Line {
         /// `dep-info`, `metadata` or `link`.
         emit: String,
     },
+    /// When a section of the compile started or ended (`--json=timings`): true of this compile only, read by Cargo's
+    /// `--timings` (`src/cargo/core/compiler/timings/mod.rs`, 1.96 and later).
+    Timing,
     /// Anything that a person may see.
     Message,
 }
@@ -31,6 +34,10 @@ struct Notification {
 pub fn classify(line: &[u8]) -> Line {
     // Diagnostics are long and frequent; only notifications are parsed.
     const START: &[u8] = b"{\"$message_type\":\"artifact\"";
+    const TIMING: &[u8] = b"{\"$message_type\":\"section_timing\"";
+    if line.starts_with(TIMING) {
+        return Line::Timing;
+    }
     if !line.starts_with(START) {
         return Line::Message;
     }
@@ -99,6 +106,9 @@ mod tests {
         let line = br#"{"$message_type":"artifact","artifact":"/t/deps/liba-1.rmeta","emit":"metadata"}"#;
         let artifact = Line::Artifact { path: "/t/deps/liba-1.rmeta".into(), emit: "metadata".into() };
         assert_eq!(classify(line), artifact);
+        let timing =
+            br#"{"$message_type":"section_timing","name":"codegen","event":"start","timestamp":125114}"#;
+        assert_eq!(classify(timing), Line::Timing);
         for other in [
             &br#"{"$message_type":"diagnostic","message":"{\"$message_type\":\"artifact\""}"#[..],
             b"plain text",

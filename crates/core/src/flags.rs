@@ -1,6 +1,7 @@
 //! The table of compiler flags: one row each, with its arity and what it means for the cache. A flag without a row
 //! is a bypass, never a guess. Source: `rustc --help -v` and `rustc -C help` of 1.95, and
-//! `compiler/rustc_session/src/options.rs`. Does not know how flags are spelled on a command line (see `args`).
+//! `compiler/rustc_session/src/options.rs`; `-Z` options are in `unstable_flags`. Does not know how flags are spelled
+//! on a command line (see `args`).
 
 /// How many values a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Flag {
     pub role: Role,
 }
 
-const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
+pub(crate) const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
     Flag { name, short: None, arity, role }
 }
 
@@ -151,138 +152,6 @@ pub const CODEGEN: &[Flag] = &[
     row("target-feature", Arity::Optional, Role::Key),
 ];
 
-/// The `-Z` options that are understood (`rustc -Z help`, 1.95 and 1.97); every other one is a bypass that names it. Keyed
-/// are those that decide about code, metadata or messages alone. Refused are those that print or write what is about this
-/// very run of the compiler: a stored result would tell of another one.
-pub const UNSTABLE: &[Flag] = &[
-    row("allow-features", Arity::Optional, Role::Key),
-    row("always-encode-mir", Arity::Optional, Role::Key),
-    row("annotate-moves", Arity::Optional, Role::Key),
-    row("assume-incomplete-release", Arity::Optional, Role::Key),
-    row("box-noalias", Arity::Optional, Role::Key),
-    row("branch-protection", Arity::Optional, Role::Key),
-    row("cf-protection", Arity::Optional, Role::Key),
-    row("checksum-hash-algorithm", Arity::Optional, Role::Key),
-    row("codegen-backend", Arity::Optional, Role::Field),
-    row("codegen-source-order", Arity::Optional, Role::Key),
-    row("crate-attr", Arity::Optional, Role::Key),
-    row("cross-crate-inline-threshold", Arity::Optional, Role::Key),
-    row("debug-info-for-profiling", Arity::Optional, Role::Key),
-    row("debug-info-type-line-numbers", Arity::Optional, Role::Key),
-    row("debuginfo-compression", Arity::Optional, Role::Key),
-    row("default-visibility", Arity::Optional, Role::Key),
-    row("direct-access-external-data", Arity::Optional, Role::Key),
-    row("dump-mir", Arity::Optional, Role::Uncacheable),
-    row("dump-mono-stats", Arity::Optional, Role::Uncacheable),
-    row("dwarf-version", Arity::Optional, Role::Key),
-    row("dylib-lto", Arity::Optional, Role::Key),
-    row("ehcont-guard", Arity::Optional, Role::Key),
-    row("embed-metadata", Arity::Optional, Role::Key),
-    row("embed-source", Arity::Optional, Role::Key),
-    row("emit-stack-sizes", Arity::Optional, Role::Key),
-    row("export-executable-symbols", Arity::Optional, Role::Key),
-    row("fewer-names", Arity::Optional, Role::Key),
-    row("fixed-x18", Arity::Optional, Role::Key),
-    row("flatten-format-args", Arity::Optional, Role::Key),
-    row("fmt-debug", Arity::Optional, Role::Key),
-    row("force-unstable-if-unmarked", Arity::Optional, Role::Key),
-    row("function-return", Arity::Optional, Role::Key),
-    row("function-sections", Arity::Optional, Role::Key),
-    row("has-thread-local", Arity::Optional, Role::Key),
-    row("hint-mostly-unused", Arity::Optional, Role::Key),
-    row("human-readable-cgu-names", Arity::Optional, Role::Key),
-    row("incremental-ignore-spans", Arity::Optional, Role::Key),
-    row("indirect-branch-cs-prefix", Arity::Optional, Role::Key),
-    row("inline-llvm", Arity::Optional, Role::Key),
-    row("inline-mir", Arity::Optional, Role::Key),
-    row("inline-mir-hint-threshold", Arity::Optional, Role::Key),
-    row("inline-mir-threshold", Arity::Optional, Role::Key),
-    row("input-stats", Arity::Optional, Role::Uncacheable),
-    row("instrument-mcount", Arity::Optional, Role::Key),
-    row("instrument-xray", Arity::Optional, Role::Key),
-    row("large-data-threshold", Arity::Optional, Role::Key),
-    row("layout-seed", Arity::Optional, Role::Key),
-    row("link-native-libraries", Arity::Optional, Role::Key),
-    row("llvm-time-trace", Arity::Optional, Role::Uncacheable),
-    row("location-detail", Arity::Optional, Role::Key),
-    row("macro-backtrace", Arity::Optional, Role::Key),
-    row("macro-stats", Arity::Optional, Role::Uncacheable),
-    row("maximal-hir-to-mir-coverage", Arity::Optional, Role::Key),
-    row("merge-functions", Arity::Optional, Role::Key),
-    row("meta-stats", Arity::Optional, Role::Uncacheable),
-    row("metrics-dir", Arity::Optional, Role::Uncacheable),
-    row("min-function-alignment", Arity::Optional, Role::Key),
-    row("mir-emit-retag", Arity::Optional, Role::Key),
-    row("mir-enable-passes", Arity::Optional, Role::Key),
-    row("mir-include-spans", Arity::Optional, Role::Key),
-    row("mir-opt-level", Arity::Optional, Role::Key),
-    row("mir-preserve-ub", Arity::Optional, Role::Key),
-    row("mir-strip-debuginfo", Arity::Optional, Role::Key),
-    row("move-size-limit", Arity::Optional, Role::Key),
-    row("mutable-noalias", Arity::Optional, Role::Key),
-    row("next-solver", Arity::Optional, Role::Key),
-    row("no-generate-arange-section", Arity::Optional, Role::Key),
-    row("no-parallel-backend", Arity::Optional, Role::Key),
-    row("no-trait-vptr", Arity::Optional, Role::Key),
-    row("no-unique-section-names", Arity::Optional, Role::Key),
-    row("osx-rpath-install-name", Arity::Optional, Role::Key),
-    row("packed-bundled-libs", Arity::Optional, Role::Key),
-    row("packed-stack", Arity::Optional, Role::Key),
-    row("panic-abort-tests", Arity::Optional, Role::Key),
-    row("panic-in-drop", Arity::Optional, Role::Key),
-    row("plt", Arity::Optional, Role::Key),
-    row("polonius", Arity::Optional, Role::Key),
-    row("precise-enum-drop-elaboration", Arity::Optional, Role::Key),
-    row("print-llvm-passes", Arity::Optional, Role::Uncacheable),
-    row("print-mono-items", Arity::Optional, Role::Uncacheable),
-    row("print-type-sizes", Arity::Optional, Role::Uncacheable),
-    row("proc-macro-backtrace", Arity::Optional, Role::Key),
-    row("query-dep-graph", Arity::Optional, Role::Uncacheable),
-    row("randomize-layout", Arity::Optional, Role::Key),
-    row("reg-struct-return", Arity::Optional, Role::Key),
-    row("regparm", Arity::Optional, Role::Key),
-    row("relax-elf-relocations", Arity::Optional, Role::Key),
-    row("retpoline", Arity::Optional, Role::Key),
-    row("retpoline-external-thunk", Arity::Optional, Role::Key),
-    row("sanitizer", Arity::Optional, Role::Key),
-    row("sanitizer-cfi-canonical-jump-tables", Arity::Optional, Role::Key),
-    row("sanitizer-cfi-generalize-pointers", Arity::Optional, Role::Key),
-    row("sanitizer-cfi-normalize-integers", Arity::Optional, Role::Key),
-    row("sanitizer-kcfi-arity", Arity::Optional, Role::Key),
-    row("sanitizer-memory-track-origins", Arity::Optional, Role::Key),
-    row("sanitizer-recover", Arity::Optional, Role::Key),
-    row("saturating-float-casts", Arity::Optional, Role::Key),
-    row("self-profile", Arity::Optional, Role::Uncacheable),
-    row("self-profile-counter", Arity::Optional, Role::Uncacheable),
-    row("self-profile-events", Arity::Optional, Role::Uncacheable),
-    row("share-generics", Arity::Optional, Role::Key),
-    row("small-data-threshold", Arity::Optional, Role::Key),
-    row("split-dwarf-inlining", Arity::Optional, Role::Key),
-    row("split-lto-unit", Arity::Optional, Role::Key),
-    row("src-hash-algorithm", Arity::Optional, Role::Key),
-    row("stack-protector", Arity::Optional, Role::Key),
-    row("strict-init-checks", Arity::Optional, Role::Key),
-    row("temps-dir", Arity::Optional, Role::Uncacheable),
-    row("thinlto", Arity::Optional, Role::Key),
-    row("threads", Arity::Optional, Role::Key),
-    row("time-llvm-passes", Arity::Optional, Role::Uncacheable),
-    row("time-passes", Arity::Optional, Role::Uncacheable),
-    row("time-passes-format", Arity::Optional, Role::Uncacheable),
-    row("tiny-const-eval-limit", Arity::Optional, Role::Key),
-    row("tls-model", Arity::Optional, Role::Key),
-    row("trap-unreachable", Arity::Optional, Role::Key),
-    row("trim-diagnostic-paths", Arity::Optional, Role::Key),
-    row("tune-cpu", Arity::Optional, Role::KeyNoFile),
-    row("ub-checks", Arity::Optional, Role::Key),
-    row("unstable-options", Arity::Optional, Role::Key),
-    row("use-ctors-section", Arity::Optional, Role::Key),
-    row("use-sync-unwind", Arity::Optional, Role::Key),
-    row("verbose-asm", Arity::Optional, Role::Key),
-    row("virtual-function-elimination", Arity::Optional, Role::Key),
-    row("wasi-exec-model", Arity::Optional, Role::Key),
-    row("wasm-c-abi", Arity::Optional, Role::Key),
-];
-
 /// The row named `name`; rustc reads `_` in option names as `-`.
 pub fn find(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
     let same = |flag: &&Flag| {
@@ -300,6 +169,7 @@ pub fn find_short(letter: char) -> Option<&'static Flag> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unstable_flags::UNSTABLE;
 
     #[test]
     fn tables_are_sorted_without_repetition() {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod arg_file;
 pub mod args;
 pub mod cargo;
 pub mod cargo_call;
@@ -42,5 +43,6 @@ pub mod timeline;
 pub mod unit;
 pub mod unit_key;
 pub mod unit_parts;
+pub mod unstable_flags;
 pub mod verify;
 pub mod why;

@@ -158,6 +158,7 @@ const JSON_KINDS: &[&str] = &[
     "diagnostic-short",
     "diagnostic-unicode",
     "future-incompat",
+    "timings",
     "unused-externs",
     "unused-externs-silent",
 ];
@@ -439,7 +440,7 @@ mod tests {
             (("src/lib.rs", "-"), "stdin"),
             (("--error-format=json", ""), "not-from-cargo"),
             (("artifacts,", ""), "not-from-cargo"),
-            (("artifacts", "artifacts,timings"), "uncacheable-flag"),
+            (("artifacts", "artifacts,other"), "uncacheable-flag"),
             (("--out-dir /t/debug/deps", ""), "not-from-cargo"),
             (("dep-info,", ""), "not-from-cargo"),
             (("link", "asm"), "emit"),
@@ -450,7 +451,7 @@ mod tests {
             (("-C metadata=1", "--sysroot /s"), "uncacheable-flag"),
             (("-C metadata=1", "-Zself-profile"), "uncacheable-flag"),
             (("-C metadata=1", "-Ztime-passes"), "uncacheable-flag"),
-            (("-C metadata=1", "-Zremap-cwd-prefix=x"), "unknown-flag"),
+            (("-C metadata=1", "-Z human-readable-cgu-names"), "unknown-flag"),
             (("-C metadata=1", "--print cfg"), "query"),
         ] {
             let result = Unit::parse(&call(&LIB.replace(change.0, change.1)));

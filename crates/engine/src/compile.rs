@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kache_core::arg_file;
 use kache_core::diagnostics::{self, Line};
 use kache_core::invocation::Invocation;
 use kache_core::paths::{Root, Roots};
@@ -91,18 +92,11 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         keeps_incremental: job.keeps_incremental,
         link_report: link_report.as_ref().map(|path| path.to_string_lossy().into_owned()),
     };
-    let mut command = command(job, &adjustments)?;
-    sys::bind_to_us(&mut command.0);
+    let args = remap::adjust(&job.call.args, job.roots, &adjustments);
     let started = FileTime::now_coarse();
     let started_in_target = stamp_now(job.out_dir).unwrap_or(started);
     let clock = Instant::now();
-    let (mut child, observer) = match &job.observed_scope {
-        Some(ignored) => sys::spawn_observed(
-            command.0,
-            Scope { ignored: ignored.clone(), probes: Probes::Existence, writes: Writes::Observe },
-        )?,
-        None => (command.0.spawn()?, None),
-    };
+    let Started { mut child, observer, response_file } = start(job, &args)?;
     fault::point(Point::CompilerStarted);
     let stdout = tee_stdout(&mut child);
     let messages = pass_messages(&mut child, job, on_artifact);
@@ -110,7 +104,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     fault::point(Point::CompilerEnded);
     let stdout = stdout.and_then(|reader| reader.join().ok()).unwrap_or(Some(Vec::new()));
     let observation = observer.and_then(sys::Observer::finish);
-    drop(command.1);
+    drop(response_file);
     let messages = messages?;
     Ok(Compiled {
         status,
@@ -146,10 +140,13 @@ fn stamp_now(dir: &Path) -> io::Result<FileTime> {
     Ok(first)
 }
 
-/// The command, and the response file that it may need to stay alive. Arguments are passed on in a response file
-/// where Cargo had to use one: they don't fit into an argument list.
-fn command(job: &Job<'_>, adjustments: &Adjustments) -> io::Result<(Command, Option<tempfile::TempPath>)> {
-    let args = remap::adjust(&job.call.args, job.roots, adjustments);
+/// The command, and the response file that has to live as long as it runs. `in_file` is for arguments that the kernel
+/// has refused; those that only a file can carry go into one anyway.
+fn command(
+    job: &Job<'_>,
+    args: &[String],
+    in_file: bool,
+) -> io::Result<(Command, Option<tempfile::TempPath>)> {
     let mut command = match &job.call.driver {
         Some(driver) => Command::new(driver),
         None => Command::new(&job.call.compiler),
@@ -158,19 +155,49 @@ fn command(job: &Job<'_>, adjustments: &Adjustments) -> io::Result<(Command, Opt
         command.arg(&job.call.compiler);
     }
     let mut response_file = None;
-    let fits =
-        args.iter().all(|arg| arg.len() < 100 << 10) && args.iter().map(String::len).sum::<usize>() < 1 << 20;
-    if fits {
-        command.args(&args);
-    } else {
-        let mut file = tempfile::Builder::new().prefix("kache-args-").tempfile()?;
-        file.write_all(args.join("\n").as_bytes())?;
-        let path = file.into_temp_path();
-        command.arg(format!("@{}", path.display()));
-        response_file = Some(path);
+    match arg_file::render(args).filter(|_| in_file || !arg_file::fits(args)) {
+        None => {
+            command.args(args);
+        }
+        Some(text) => {
+            let mut file = tempfile::Builder::new().prefix("kache-args-").tempfile()?;
+            file.write_all(text.as_bytes())?;
+            let path = file.into_temp_path();
+            command.arg(format!("@{}", path.display()));
+            response_file = Some(path);
+        }
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    sys::bind_to_us(&mut command);
     Ok((command, response_file))
+}
+
+/// A compiler that was started, and what belongs to it.
+struct Started {
+    child: Child,
+    observer: Option<sys::Observer>,
+    response_file: Option<tempfile::TempPath>,
+}
+
+/// Starts the compiler; with its arguments in a file where the kernel finds them too long, as Cargo does
+/// (`crates/cargo-util/src/process_builder.rs`, 1.95): how much room there is depends on the environment and on the
+/// limit for the stack.
+fn start(job: &Job<'_>, args: &[String]) -> io::Result<Started> {
+    let attempt = |in_file: bool| -> io::Result<Started> {
+        let (mut command, response_file) = command(job, args, in_file)?;
+        let (child, observer) = match &job.observed_scope {
+            Some(ignored) => sys::spawn_observed(
+                command,
+                Scope { ignored: ignored.clone(), probes: Probes::Existence, writes: Writes::Observe },
+            )?,
+            None => (command.spawn()?, None),
+        };
+        Ok(Started { child, observer, response_file })
+    };
+    match attempt(false) {
+        Err(error) if error.kind() == io::ErrorKind::ArgumentListTooLong => attempt(true),
+        outcome => outcome,
+    }
 }
 
 /// Proc macros may print; what they print is passed on and kept.
@@ -220,6 +247,13 @@ fn pass_messages(
                 let artifact = (path, emit);
                 is_news = !job.announced.contains(&artifact);
                 messages.artifacts.push(artifact);
+            }
+            // Of a second attempt they would be one too many.
+            Line::Timing => {
+                if job.announced.is_empty() && messages.held.is_empty() {
+                    tell(&line);
+                }
+                continue;
             }
             Line::Message => {
                 is_news = messages.held.is_empty() && !diagnostics::tells_of_full_disk(&line);

@@ -45,8 +45,9 @@ pub struct Ingested {
     pub entry: Entry,
 }
 
-/// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then.
-fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
+/// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then. An input
+/// that has changed meanwhile gets no checksum: to Cargo it has changed, then.
+fn dep_info(done: &Finished<'_>, compiled: &Compiled) -> Result<DepInfo, NotStored> {
     let path = Path::new(&done.unit.out_dir).join(done.unit.dep_info_name());
     let text = fs::read_to_string(&path).map_err(|error| NotStored::DepInfo(error.to_string()))?;
     let mut info = DepInfo::parse(&text).map_err(NotStored::DepInfo)?;
@@ -54,6 +55,14 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
     let extra = if is_foreign { Vec::new() } else { facts::extra_input_files(done.call).unwrap_or_default() };
     if !extra.is_empty() {
         info.add_inputs(&extra);
+        // Cargo asks for no other algorithm (`src/cargo/core/compiler/mod.rs`, 1.95).
+        for file in extra.iter().filter(|_| info.has_checksums("blake3")).cloned().collect::<Vec<_>>() {
+            let Ok(content) = fs::read(&file) else { continue };
+            if !reads::changed_since(Path::new(&file), compiled.started) {
+                let hex = Digest::of(&content).to_string();
+                info.add_checksum("blake3", &hex, content.len() as u64, &file);
+            }
+        }
         link::place_bytes(info.render().as_bytes(), &path).map_err(refused)?;
     }
     Ok(info)
@@ -61,7 +70,7 @@ fn dep_info(done: &Finished<'_>) -> Result<DepInfo, NotStored> {
 
 /// Stores a successful compile.
 pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result<Ingested, NotStored> {
-    let info = dep_info(done)?;
+    let info = dep_info(done, compiled)?;
     if let Some(sign) = compiled.degraded {
         return Err(NotStored::Degraded(sign.to_owned()));
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use kache_core::arg_file;
 use kache_core::cargo::layout::{self, Layout, OutputDir, UnitDir};
 use kache_core::config::Settings;
 use kache_core::digest::Digest;
@@ -71,15 +72,15 @@ fn read_at_once(path: &str) -> Option<String> {
 }
 
 /// The invocation from the process's own arguments (without the program's name), working directory and environment,
-/// with response files expanded (`@path`, one argument a line; Cargo retries like this when the kernel refuses the
-/// argument list, `crates/cargo-util/src/process_builder.rs`, 1.95).
+/// with response files expanded (`@path`; Cargo retries like this when the kernel refuses the argument list,
+/// `crates/cargo-util/src/process_builder.rs`, 1.95).
 pub fn invocation(argv: &[OsString]) -> Result<Invocation, Bypass> {
     let cwd = std::env::current_dir().map_err(|_| Bypass::NotUtf8)?;
     let mut call = Invocation::split(argv, cwd.as_os_str(), Env::new(std::env::vars_os()))?;
-    if call.args.iter().any(|arg| arg.starts_with('@')) {
+    if call.args.iter().any(|arg| arg_file::named_by(arg).is_some()) {
         let mut args = Vec::new();
         for arg in &call.args {
-            match arg.strip_prefix('@') {
+            match arg_file::named_by(arg) {
                 Some(path) => args.extend(response_file(path)?),
                 None => args.push(arg.clone()),
             }
@@ -90,9 +91,11 @@ pub fn invocation(argv: &[OsString]) -> Result<Invocation, Bypass> {
 }
 
 fn response_file(path: &str) -> Result<Vec<String>, Bypass> {
-    let text = fs::read_to_string(path).map_err(|_| Bypass::ResponseFile(path.to_owned()))?;
-    // rustc reads the lines of a response file as they are, without quoting (`rustc_driver_impl/src/args.rs`).
-    Ok(text.lines().map(str::to_owned).collect())
+    let refused = || Bypass::ResponseFile(path.to_owned());
+    if arg_file::is_for_shell(path) {
+        return Err(refused());
+    }
+    fs::read_to_string(path).map(|text| arg_file::args(&text).collect()).map_err(|_| refused())
 }
 
 /// Where the unit's outputs lie. `Cargo` leaves its lock in a profile directory, or where it takes none (on a network
