@@ -37,5 +37,6 @@ mod seeding_stories;
 mod support;
 mod tampered;
 mod toolchains;
+mod unstable;
 mod verify;
 mod why_miss;
