@@ -90,6 +90,17 @@ impl Unit {
         self.emits_link && (self.runs_linker() || self.crate_types.contains(&CrateType::Staticlib))
     }
 
+    /// Whether libraries come in two files, metadata and object code: with `-Z embed-metadata=no` Cargo names both under
+    /// one name (`build_deps_args`, `src/cargo/core/compiler/mod.rs`, 1.95), and those of indirect dependencies lie
+    /// beside each other.
+    pub fn has_split_libraries(&self) -> bool {
+        let is_metadata =
+            |dependency: &Extern| dependency.path.as_deref().is_some_and(|p| p.ends_with(".rmeta"));
+        let (metadata, code): (Vec<&Extern>, Vec<&Extern>) =
+            self.externs.iter().partition(|e| is_metadata(e));
+        code.iter().any(|one| one.path.is_some() && metadata.iter().any(|other| other.name == one.name))
+    }
+
     /// A build script: Cargo names them `build_script_<file>` (`src/cargo/core/manifest.rs`, 1.95).
     pub fn is_build_script(&self) -> bool {
         self.crate_types == [CrateType::Bin] && !self.is_test && self.crate_name.starts_with("build_script_")
@@ -466,6 +477,19 @@ mod tests {
         let mut probe = call(LIB);
         probe.env = Env::new([("OUT_DIR".into(), "/t/debug".into())]);
         assert_eq!(Unit::parse(&probe).err().map(|b| b.code()), Some("probe"));
+    }
+
+    #[test]
+    fn libraries_in_two_files() {
+        for (externs, expected) in [
+            ("--extern b=/t/libb.rmeta --extern b=/t/libb.rlib", true),
+            ("--extern c=/t/libc.so --extern b=/t/libb.rlib --extern b=/t/libb.rmeta", true),
+            ("--extern b=/t/libb.rmeta --extern c=/t/libc.rlib", false),
+            ("--extern proc_macro --extern b=/t/libb.rlib", false),
+        ] {
+            let unit = Unit::parse(&call(&format!("{LIB} {externs}"))).expect(externs);
+            assert_eq!(unit.has_split_libraries(), expected, "{externs}");
+        }
     }
 
     #[test]

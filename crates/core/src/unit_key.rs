@@ -212,6 +212,20 @@ mod tests {
         assert_eq!(keys.len(), count);
     }
 
+    /// `-Z embed-metadata=no`: two files under one name, each with a digest of its own.
+    #[test]
+    fn both_files_of_a_library_count() {
+        let args = ARGS.replace("libb-3.rmeta", "libb-3.rlib --extern b=/w/target/debug/deps/libb-3.rmeta");
+        let with = |code: &[u8], metadata: &[u8]| {
+            let digests = vec![Some(Digest::of(code)), Some(Digest::of(metadata))];
+            key("/w", &args, |inputs| inputs.externs = digests.clone())
+        };
+        let keys = [with(b"1", b"2"), with(b"1", b"3"), with(b"3", b"2"), with(b"2", b"1")];
+        for (i, one) in keys.iter().enumerate() {
+            assert!(!keys[..i].contains(one), "{i}");
+        }
+    }
+
     #[test]
     fn coverage_builds_keep_their_checkout() {
         let args = ARGS.replace("--cfg x", "-C instrument-coverage");

@@ -9,8 +9,16 @@ mod crash_anywhere;
 mod direct;
 mod protocol;
 mod resources;
-
-#[path = "stories.rs"]
-mod stories;
-
-use stories::*;
+mod scripted;
+mod seeding;
+mod seeding_daemon;
+mod seeding_doubts;
+mod seeding_hidden;
+mod seeding_remote;
+mod seeding_stories;
+mod support;
+mod tampered;
+mod toolchains;
+mod unstable;
+mod verify;
+mod why_miss;
