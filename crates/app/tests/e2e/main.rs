@@ -9,16 +9,8 @@ mod crash_anywhere;
 mod direct;
 mod protocol;
 mod resources;
-mod scripted;
-mod seeding;
-mod seeding_daemon;
-mod seeding_doubts;
-mod seeding_hidden;
-mod seeding_remote;
-mod seeding_stories;
-mod support;
-mod tampered;
-mod toolchains;
-mod unstable;
-mod verify;
-mod why_miss;
+
+#[path = "stories.rs"]
+mod stories;
+
+use stories::*;
