@@ -39,8 +39,9 @@ pub(crate) fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> V
     let exists = access.path.exists();
     if is_cargos_own(done, path) {
         let is_file = is_read && exists;
-        let bundled =
-            matches!(extension, "rlib" | "a") && done.unit.emits_link && done.unit.bundles_dependencies();
+        let bundled = done.unit.emits_link
+            && done.unit.bundles_dependencies()
+            && (matches!(extension, "rlib" | "a") || extension == "rmeta" && done.unit.has_split_libraries());
         if is_own_output(done, path) {
             return Vec::new();
         }
