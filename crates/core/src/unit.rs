@@ -333,9 +333,8 @@ impl Draft {
         self.unit.source = source;
         self.unit.crate_name = self.crate_name.take().ok_or(Bypass::NotFromCargo("--crate-name"))?;
         self.unit.out_dir = self.out_dir.take().ok_or(Bypass::NotFromCargo("--out-dir"))?;
-        if !self.unit.out_dir.starts_with('/') {
-            self.unit.out_dir = crate::paths::absolute(&call.cwd, &self.unit.out_dir);
-        }
+        // Also an absolute one may have parts that say nothing: Cargo keeps the dot of `CARGO_TARGET_DIR=.`.
+        self.unit.out_dir = crate::paths::absolute(&call.cwd, &self.unit.out_dir);
         if is_probe(&self.unit, call) {
             return Err(Bypass::Probe);
         }
