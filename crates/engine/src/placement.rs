@@ -121,8 +121,12 @@ impl Standing {
     }
 
     /// The metadata is complete and Cargo is about to hear of it: dependents start at once and look at its time and
-    /// content, so both are settled now. Failing to costs sharing, nothing else.
+    /// content, so both are settled now. Failing to costs sharing, nothing else. Not for metadata beside a linked library
+    /// (`-Z embed-metadata=no`), which isn't shared: no dependent starts before all of it is complete.
     pub fn announce(&self, store: &Store, unit: &Unit, metadata: &Path) {
+        if unit.is_executable() {
+            return;
+        }
         let kind = if unit.emits_link { OutputKind::Metadata } else { OutputKind::CheckMetadata };
         if self.decide(&[kind], Occupant::Nothing, self.canonical_s, None) == Placement::Shared
             && kache_store::link::set_mtime_of(metadata, self.canonical_s).is_ok()
