@@ -251,7 +251,8 @@ fn metadata_that_is_asked_for_again_is_not_the_stores() {
         assert_eq!(seeded(&p.cargo("check").same()), (4, 1));
     }
     for noise in ["a", "b"] {
-        let run = two.cargo("check").env("NOISE", noise).same();
+        // Not recorded: the fourth checkout is to find the first one's state.
+        let run = two.cargo("check").env("NOISE", noise).env("KACHE_SEED", "0").same();
         run.outcome("low", "hit");
         assert_idle(&two.cargo("check").env("NOISE", noise));
     }
