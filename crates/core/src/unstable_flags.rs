@@ -16,12 +16,12 @@ const fn looks(name: &'static str) -> Flag {
     row(name, Arity::Optional, Role::Rendering)
 }
 
-/// Prints measurements or statistics about the compile: whoever asks for them wants one, and times don't repeat.
+/// Prints measurements or statistics about this compile, which are not those of another one.
 const fn measures(name: &'static str) -> Flag {
     row(name, Arity::Optional, Role::Uncacheable)
 }
 
-/// Writes files that nobody announces, often outside of the target directory.
+/// Writes files that the compiler does not announce, often outside of the target directory.
 const fn writes(name: &'static str) -> Flag {
     row(name, Arity::Optional, Role::Uncacheable)
 }

@@ -87,7 +87,7 @@ fn is_loaders_search(done: &Finished<'_>, access: &ObservedAccess, exists: bool)
     })
 }
 
-/// Whether a compile leaves a file that nobody announced: a macro that writes into the sources or elsewhere. A hit
+/// Whether a compile leaves a file that the compiler did not announce: a macro that writes into the sources or elsewhere. A hit
 /// could not make it again.
 pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess) -> bool {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return true };

@@ -56,7 +56,7 @@ pub const FOLDERS: [&str; 6] = [FINGERPRINTS, LEDGER, UNITS, "deps", "examples",
 /// exclusively. Since 1.96 the first one is (shared with `-Zfine-grain-locking`), the last one is held shared, and the
 /// second one, which lies beside the final outputs, exclusively. Holding any of them, however, is working there.
 pub const LOCKS: [&str; 3] = [".cargo-build-lock", ".cargo-artifact-lock", ".cargo-lock"];
-/// The locks that whoever writes into a build directory's profile takes, in this order.
+/// The locks that a writer into a profile of a build directory takes, in this order.
 pub const BUILD_LOCKS: [&str; 2] = [".cargo-build-lock", ".cargo-lock"];
 /// The file, of a run's, whose time tells when it started.
 pub const INVOKED: &str = "invoked.timestamp";
