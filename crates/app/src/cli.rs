@@ -244,6 +244,18 @@ fn unknown_crate(store: Option<&Store>, name: &str, place: &str) -> CliError {
     }
 }
 
+/// Reads a moment as `date +%s` prints it; in milliseconds since 1970.
+fn moment(text: &str) -> Result<u64, String> {
+    let seconds = text.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
+    seconds
+        .ok_or_else(|| format!("{text:?} is no moment (write seconds since 1970, as `date +%s` prints them)"))
+}
+
+/// The time since a moment, where one is given.
+fn since_moment(from_ms: Option<u64>) -> Option<Duration> {
+    from_ms.map(|from_ms| Duration::from_millis(now_ms().saturating_sub(from_ms)))
+}
+
 /// Reads a duration argument.
 fn duration(text: &str) -> Result<Duration, QuantityError> {
     parse_duration(text)

@@ -62,6 +62,7 @@ variables! {
     RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
+    RUSTC_WORKSPACE_WRAPPER, "another wrapper, for members of the workspace";
     NO_COLOR, "no colour in output";
     CLICOLOR_FORCE, "colour even when the output is not a terminal";
     TERM, "kind of terminal";
@@ -111,6 +112,16 @@ const OWN: &str = "KACHE";
 /// Variables that are about one call and not about the store or its remote.
 const ONE_CALL: &[&str] =
     &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
+
+/// Whether a variable looks like a setting and is none; the one that a typing mistake most likely meant comes with it.
+pub fn unknown(name: &str) -> Option<Option<String>> {
+    let known: Vec<&str> =
+        ALL.iter().map(|variable| variable.name).filter(|name| name.starts_with(OWN)).collect();
+    let own = name.get(..6).filter(|start| start.eq_ignore_ascii_case("KACHE_")).map(|_| &name[6..]);
+    // Those are read by the project's own tests.
+    let is_own = own.is_some_and(|rest| !rest.starts_with("CI_") && !rest.starts_with("TEST_"));
+    (is_own && !known.contains(&name)).then(|| super::layers::nearest(&name.to_ascii_uppercase(), &known))
+}
 
 /// Where the keys of the standard AWS chain come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
