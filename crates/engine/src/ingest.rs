@@ -15,7 +15,7 @@ use kache_core::key::EntryKey;
 use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::reason::NotStored;
-use kache_core::record::{Input, InputRecord};
+use kache_core::record::{Input, InputRecord, Sight};
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
@@ -89,7 +89,12 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     settled.extend(&read);
     let settled = distinct(&settled);
     let baked = distinct(settled.iter().chain(&visible));
-    let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
+    let observed = match (&compiled.observation, &compiled.preloaded) {
+        (None, _) => Sight::Reported,
+        (Some(_), None) => Sight::Files,
+        (Some(_), Some(_)) => Sight::Variables,
+    };
+    let record = InputRecord { inputs, baked, rendered: compiled.printed, observed, last: None };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
     let key_of = |record: &InputRecord| {

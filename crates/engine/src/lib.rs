@@ -8,6 +8,7 @@
 pub mod daemon_client;
 pub mod run;
 pub mod seed;
+pub mod sight;
 pub mod toolchain;
 
 mod accesses;
@@ -24,6 +25,7 @@ mod lookup;
 mod macro_env;
 mod native;
 mod outputs;
+mod outside;
 mod pass;
 mod placement;
 mod reads;
@@ -31,6 +33,7 @@ mod report;
 mod restore;
 mod room;
 mod rustup;
+mod variables;
 mod verify;
 mod witness;
 mod world;

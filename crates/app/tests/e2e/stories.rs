@@ -19,6 +19,7 @@ pub mod layouts;
 pub mod linked;
 pub mod macros;
 pub mod native;
+pub mod observed;
 pub mod outputs;
 pub mod paths;
 pub mod remote;

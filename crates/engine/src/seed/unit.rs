@@ -347,7 +347,10 @@ impl Reader<'_> {
             let field = input_field(input);
             let value = evidence.entry_fields.iter().find(|known| known.name == field)?.value.clone();
             let counts = match input {
-                Input::File(name) | Input::Dir(name) | Input::Link(name) => !is_own(name),
+                Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name) => {
+                    !is_own(name)
+                }
+                Input::Program(_) => true,
                 Input::Env(_) => self.observer.observe(input).is_some_and(|now| now.to_string() == value),
                 Input::MacroEnv(_) | Input::PortableMacroEnv(_) => false,
             };
