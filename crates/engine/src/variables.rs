@@ -8,6 +8,7 @@ use std::path::Path;
 use kache_core::record::Input;
 use kache_store::sys::{self, AccessKind, Observation, ObservedAccess, VariableRead};
 
+use crate::elf;
 use crate::finished::Finished;
 use crate::link_inputs::is_compiler_driver;
 
@@ -120,12 +121,18 @@ pub(crate) fn ran_programs(seen: &Observation) -> bool {
     })
 }
 
-/// Whether a library lists all variables: it names the standard library's function for it, which no other part of that
-/// library calls.
+/// Whether a library lists all variables: code in it that isn't the standard library's uses `std::env::vars` or
+/// `vars_os`. A library without symbols doesn't show it.
 pub(crate) fn lists_all(library: &[u8]) -> bool {
-    // The path `std::env::vars_os`, in both of rustc's manglings.
-    let names: [&[u8]; 2] = [b"3env7vars_os", b"3env4vars"];
-    names.iter().any(|name| memchr::memmem::find(library, name).is_some())
+    // Both of rustc's manglings end so, the older one with a hash.
+    let is_listing = |name: &str| {
+        ["3std3env4vars", "3std3env7vars_os"]
+            .iter()
+            .any(|path| name.ends_with(path) || name.contains(&format!("{path}17h")))
+    };
+    // The standard library lists them itself for a program that it starts with others.
+    let is_of_std = |name: &String| is_listing(name) || name.contains("CommandEnv");
+    elf::users(library, is_listing).is_some_and(|users| users.iter().any(|name| !is_of_std(name)))
 }
 
 /// Names in a text of a shell's or an interpreter's that may be variables: words after a dollar sign, a percent sign or

@@ -75,7 +75,9 @@ fn places_of_the_system_are_ordinary() {
         let p = world(&lab, "w", READ_DATA);
         p.write("user/data.txt", "one");
         let p = if target {
-            p.with_target(dir.path().join("t"))
+            let target = dir.path().join("t");
+            lab.set_env("CARGO_TARGET_DIR", &target);
+            p.with_target(target)
         } else {
             let at = dir.path().join("app");
             copy(p.dir(), &at);
