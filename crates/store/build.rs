@@ -1,6 +1,8 @@
 //! Compiles the library that is preloaded into compilers: see `src/sys/preload/names.rs`. Where that isn't possible it is empty,
 //! and kache finds out names of variables from texts.
 
+#![expect(clippy::disallowed_macros, reason = "Cargo takes what a build script prints")]
+
 use std::env;
 use std::fs;
 use std::path::PathBuf;

@@ -14,7 +14,14 @@ use kache_store::sys::{self, AccessKind, ObservedAccess};
 
 use crate::compile::Compiled;
 use crate::finished::Finished;
-use crate::reads::changed_since;
+
+/// Whether a file may have changed since `started`: nobody can set a ctime.
+pub fn changed_since(path: &Path, started: FileTime) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
+        Err(_) => false,
+    }
+}
 
 /// A path as Cargo would have named it: rustc resolves symbolic links, and the target directory may lie behind one.
 pub(crate) fn as_asked(done: &Finished<'_>, path: &str) -> String {

@@ -11,6 +11,7 @@ use kache_core::arg_file;
 use kache_core::diagnostics::{self, Line};
 use kache_core::invocation::Invocation;
 use kache_core::paths::{Root, Roots};
+use kache_core::record::Sight;
 use kache_core::remap::{self, Adjustments};
 use kache_store::clock::FileTime;
 use kache_store::fault::{self, Point};
@@ -57,6 +58,15 @@ impl Compiled {
     /// Whether the compiler failed and told of a full disk.
     pub fn lacked_room(&self) -> bool {
         !self.status.success() && !self.held.is_empty()
+    }
+
+    /// How completely the inputs came to light.
+    pub fn sight(&self) -> Sight {
+        match (&self.observation, &self.preloaded) {
+            (None, _) => Sight::Reported,
+            (Some(_), None) => Sight::Files,
+            (Some(_), Some(_)) => Sight::Variables,
+        }
     }
 
     /// Passes on what was held back.

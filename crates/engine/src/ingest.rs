@@ -15,7 +15,7 @@ use kache_core::key::EntryKey;
 use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::reason::NotStored;
-use kache_core::record::{Input, InputRecord, Sight};
+use kache_core::record::{Input, InputRecord};
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
@@ -25,6 +25,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 use object::read::ReadCache;
 
+use crate::accesses;
 use crate::compile::Compiled;
 use crate::elf;
 use crate::evidence;
@@ -58,7 +59,7 @@ fn dep_info(done: &Finished<'_>, compiled: &Compiled) -> Result<DepInfo, NotStor
         // Cargo asks for no other algorithm (`src/cargo/core/compiler/mod.rs`, 1.95).
         for file in extra.iter().filter(|_| info.has_checksums("blake3")).cloned().collect::<Vec<_>>() {
             let Ok(content) = fs::read(&file) else { continue };
-            if !reads::changed_since(Path::new(&file), compiled.started) {
+            if !accesses::changed_since(Path::new(&file), compiled.started) {
                 let hex = Digest::of(&content).to_string();
                 info.add_checksum("blake3", &hex, content.len() as u64, &file);
             }
@@ -89,12 +90,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     settled.extend(&read);
     let settled = distinct(&settled);
     let baked = distinct(settled.iter().chain(&visible));
-    let observed = match (&compiled.observation, &compiled.preloaded) {
-        (None, _) => Sight::Reported,
-        (Some(_), None) => Sight::Files,
-        (Some(_), Some(_)) => Sight::Variables,
-    };
-    let record = InputRecord { inputs, baked, rendered: compiled.printed, observed, last: None };
+    let (rendered, observed) = (compiled.printed, compiled.sight());
+    let record = InputRecord { inputs, baked, rendered, observed, last: None };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
     let key_of = |record: &InputRecord| {

@@ -17,25 +17,18 @@ use kache_core::record::{Input, InputRecord};
 use kache_core::scan;
 use kache_core::unit::{CrateType, Lto};
 use kache_store::Store;
-use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, ObservedAccess};
 
-use crate::accesses::{as_asked, is_cargos_own, is_left_behind, is_temporary, observed_inputs};
+use crate::accesses::{
+    as_asked, changed_since, is_cargos_own, is_left_behind, is_temporary, observed_inputs,
+};
 use crate::compile::Compiled;
 use crate::finished::Finished;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::{self, Made};
 use crate::variables;
-
-/// Whether a file may have changed since `started`: nobody can set a ctime.
-pub fn changed_since(path: &Path, started: FileTime) -> bool {
-    match fs::metadata(path) {
-        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
-        Err(_) => false,
-    }
-}
 
 /// Absolute form of a path that the compiler named.
 pub fn compiler_path(call: &Invocation, path: &str) -> String {
