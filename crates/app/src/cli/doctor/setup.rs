@@ -6,6 +6,9 @@ use std::process::Command;
 
 use kache_core::cargo::{TESTED_MINORS, minor_version};
 use kache_core::config::{Origin, Settings, env};
+use kache_core::record::Sight;
+use kache_engine::sight;
+use kache_store::Store;
 
 use super::{Findings, Verdict};
 use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me};
@@ -103,6 +106,29 @@ fn cargo_version(line: &str, findings: &mut Findings) {
             Verdict::Warning,
             format!("{line}, which this kache is not tested with"),
             format!("it is tested with Cargo 1.{oldest} to 1.{newest}; `kache stats` says whether builds are served"),
+        ),
+    }
+}
+
+/// How completely the inputs of compiles come to light here.
+pub fn observation(store: &Store, findings: &mut Findings) {
+    findings.section = "Observation";
+    let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    match sight::here(store, &compiler) {
+        Sight::Variables => {
+            findings.add(Verdict::Good, "files, programs and variables that compiles use are observed");
+        }
+        Sight::Files => findings.add_with_hint(
+            Verdict::Warning,
+            "files that compiles use are observed, variables are not",
+            "they are recognised by their names in macros; a cache directory without blanks and colons in its path, \
+             and a dynamically linked rustc, make them visible",
+        ),
+        Sight::Reported => findings.add_with_hint(
+            Verdict::Warning,
+            "what compiles use can't be observed here",
+            "Linux 5.9 or later, and a container that allows seccomp filters, can; until then declare what macros \
+             read in `kache.toml`",
         ),
     }
 }
