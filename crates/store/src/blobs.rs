@@ -72,7 +72,10 @@ pub enum BlobState {
     Present,
     /// There is none.
     Missing,
-    /// Somebody wrote to it or re-dated it.
+    /// The size matches, the mtime doesn't: the store was copied, or a program touched or wrote to the file. The
+    /// content decides, see [`Store::acquit`].
+    Redated,
+    /// Another size, or no regular file.
     Altered,
 }
 
@@ -143,9 +146,35 @@ impl Store {
         let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
             return Ok(BlobState::Missing);
         };
-        let expected = (output.size, FileTime::from_parts(output.mtime_s, 0));
-        let same = meta.is_file() && (meta.len(), FileTime::modified(&meta)) == expected;
-        Ok(if same { BlobState::Present } else { BlobState::Altered })
+        if !meta.is_file() || meta.len() != output.size {
+            return Ok(BlobState::Altered);
+        }
+        let same = FileTime::modified(&meta) == FileTime::from_parts(output.mtime_s, 0);
+        Ok(if same { BlobState::Present } else { BlobState::Redated })
+    }
+
+    /// Whether an output's blob has the right content; reads all of it. One that has gets the mtime that the entry
+    /// recorded, so that the next check need not read it.
+    ///
+    /// # Errors
+    /// When it is there and can't be read, or its mtime can't be set.
+    pub fn acquit(&self, output: &Output) -> Result<bool, Error> {
+        let path = self.blob_path(&output.digest);
+        let Some(before) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
+            return Ok(false);
+        };
+        if !self.verify_blob(&output.digest)? {
+            return Ok(false);
+        }
+        let file = File::open(&path).doing("open", &path)?;
+        let meta = file.metadata().doing("look at blob", &path)?;
+        require_unchanged(&path, &before, &meta)?;
+        if FileTime::modified(&meta) != FileTime::from_parts(output.mtime_s, 0) {
+            set_mtime(&file, output.mtime_s).doing("set the time of", &path)?;
+            let dated = file.metadata().doing("look at blob", &path)?;
+            inode_memo::remember(&file, &dated, &output.digest, Redating::Never);
+        }
+        Ok(true)
     }
 
     /// Whether the blob is there and its content has the digest; reads all of it.

@@ -180,7 +180,12 @@ impl Store {
         if entry.boot.is_empty() || entry.boot == boot_id() {
             return Ok(Settled::Trusted);
         }
-        for digest in entry.blobs() {
+        for output in &entry.outputs {
+            if !self.acquit(output)? {
+                return Ok(Settled::Broken(output.digest));
+            }
+        }
+        for digest in entry.blobs().skip(entry.outputs.len()) {
             if !self.verify_blob(&digest)? {
                 return Ok(Settled::Broken(digest));
             }

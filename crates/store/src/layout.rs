@@ -2,7 +2,7 @@
 //! files.
 //!
 //! ```text
-//! <cache_dir>/                 0700, CACHEDIR.TAG
+//! <cache_dir>/                 0700, CACHEDIR.TAG, .gitignore
 //!   v1/blobs/ab/<digest>       contents, named by BLAKE3
 //!   v1/entries/ab/<key>        results; the mtime is the LRU clock
 //!   v1/evidence/ab/<key>       what made an entry's key, for `why-miss`
@@ -34,6 +34,9 @@ const VERSION_DIR: &str = "v1";
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This is the build cache of kache. It can be removed at any time.\n";
 
+/// What Git, and with it Cargo, reads in a store inside a checkout: none of it is a source, or to be packaged.
+const GITIGNORE: &str = "*\n";
+
 /// A kind of file that is kept in 256 folders by the first two digits of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shelf {
@@ -64,7 +67,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `cache_dir`, creating directories and CACHEDIR.TAG at first use.
+    /// Opens the store in `cache_dir`, creating directories, CACHEDIR.TAG and .gitignore at first use.
     ///
     /// # Errors
     /// When the directory can't be created or looked at.
@@ -98,11 +101,15 @@ impl Store {
         if !self.root.exists() {
             make_dir_all(&self.root)?;
         }
-        let tag = self.root.join("CACHEDIR.TAG");
-        // Where other things lie as well, in a home directory for instance, backups are not told to skip them.
+        // Where other things lie as well, in a home directory for instance, neither backups nor Git are told to skip
+        // them.
         if fs::read_dir(&self.root).is_ok_and(|mut items| items.next().is_none()) {
-            fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
-            fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
+            for (name, content) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", GITIGNORE)] {
+                let path = self.root.join(name);
+                fs::write(&path, content).doing("write", &path)?;
+                fs::set_permissions(&path, Permissions::from_mode(0o644))
+                    .doing("set permissions of", &path)?;
+            }
         }
         let in_root =
             [self.journal_dir(), self.memo_dir(), self.queue_dir(), self.locks_dir(), self.daemon_dir()];
@@ -274,6 +281,7 @@ mod tests {
         }
         let tag = fs::read_to_string(root.join("CACHEDIR.TAG")).expect("tag");
         assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
+        assert_eq!(fs::read_to_string(root.join(".gitignore")).expect("written"), "*\n");
         fs::remove_dir(store.journal_dir()).expect("remove");
         Store::open(&root).expect("open again");
         Store::open_existing(&root).expect("open existing");
@@ -294,6 +302,7 @@ mod tests {
         fs::write(dir.path().join("diary"), "x").expect("write");
         Store::open(dir.path()).expect("open");
         assert!(!dir.path().join("CACHEDIR.TAG").exists());
+        assert!(!dir.path().join(".gitignore").exists());
     }
 
     #[test]
