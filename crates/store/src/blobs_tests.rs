@@ -1,7 +1,7 @@
 use super::*;
 use crate::sys::Shared;
 use crate::testing::{BLOB_S, Bench};
-use kache_core::entry::OutputKind;
+use kache_core::entry::{Output, OutputKind};
 
 fn blob_meta(bench: &Bench, digest: &Digest) -> Metadata {
     fs::symlink_metadata(bench.store.blob_path(digest)).expect("blob is there")
@@ -32,7 +32,9 @@ fn a_taken_over_file_becomes_a_dated_blob() {
                 let meta = blob_meta(&bench, &digest);
                 assert_eq!(meta.permissions().mode() & 0o7777, mode, "{content}");
                 assert_eq!(FileTime::modified(&meta), FileTime::from_parts(BLOB_S, 0), "{content}");
-                assert_eq!(state(&bench, &output(digest, stat.size, BLOB_S)), BlobState::Present);
+                let executable = permission == Permission::Executable;
+                let recorded = Output { executable, ..output(digest, stat.size, BLOB_S) };
+                assert_eq!(state(&bench, &recorded), BlobState::Present);
                 assert!(bench.store.verify_blob(&digest).expect("readable"));
                 let file_meta = fs::metadata(&file).expect("still there");
                 assert_eq!(FileTime::modified(&file_meta).seconds(), file_s, "{content}");

@@ -19,6 +19,7 @@ fn key(name: &str) -> EntryKey {
 fn empty() -> Survey {
     Survey {
         now: ago(0),
+        denied: vec![],
         entries: vec![],
         blobs: HashMap::new(),
         units: vec![],
@@ -46,6 +47,24 @@ fn survey(entries: &[(&str, i64, &[&str])], blobs: &[(&str, u64, Holding)]) -> S
         (digest(name), SurveyedBlob { size: *size, changed: ago(HOUR_S), holding: *holding })
     });
     Survey { entries: entries.collect(), blobs: blobs.collect(), ..empty() }
+}
+
+/// What an entry out of sight may need stays, and what an entry in sight needs out of sight is no hole.
+#[test]
+fn a_part_of_a_store_shows_neither_holes_nor_orphans() {
+    let whole = survey(
+        &[("kept", 0, &["a", "gone"]), ("old", 9 * HOUR_S, &["b"])],
+        &[("a", 1, Holding::StoreOnly), ("b", 1, Holding::StoreOnly), ("alone", 1, Holding::StoreOnly)],
+    );
+    let part = Survey { denied: vec!["/c/v1/entries/00".into()], ..whole.clone() };
+    let options = SweepOptions { age_max: Some(Duration::from_secs(3600)), ..SweepOptions::default() };
+    let plan_whole = plan(&whole, &options);
+    assert_eq!(evicted(&plan_whole), [("old", Why::TooOld), ("kept", Why::Hole)]);
+    assert!(removes(&plan_whole, "alone") && removes(&plan_whole, "b"));
+    let plan_part = plan(&part, &options);
+    assert_eq!(evicted(&plan_part), [("old", Why::TooOld)]);
+    assert!(removes(&plan_part, "b") && !removes(&plan_part, "alone") && !removes(&plan_part, "a"));
+    assert_eq!(plan_part.denied, part.denied);
 }
 
 fn limit(limit_bytes: u64) -> SweepOptions {

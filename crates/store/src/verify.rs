@@ -183,7 +183,7 @@ impl Store {
     fn verify_entry(&self, key: EntryKey, entry: &Entry, problems: &mut Vec<Problem>) -> Result<(), Error> {
         for output in &entry.outputs {
             match self.check_blob(output)? {
-                BlobState::Present => {}
+                BlobState::Present | BlobState::OtherMode => {}
                 BlobState::Missing => problems.push(Problem::MissingBlob(key, output.digest)),
                 BlobState::Altered => problems.push(Problem::AlteredBlob(key, output.digest)),
                 BlobState::Redated if self.verify_blob(&output.digest)? => {

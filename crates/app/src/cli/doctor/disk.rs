@@ -48,6 +48,12 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         let hint = "whoever can write there can run code in your builds: make it yours alone (`chmod 700`)";
         findings.add_with_hint(Verdict::Warning, format!("{} {why}", dir.display()), hint);
     }
+    let denied = store.denied();
+    if let Some(first) = denied.first() {
+        let what = format!("{} folders belong to another user, among them {}", denied.len(), first.display());
+        let hint = format!("units there are never served or stored; `sudo chown -R $USER {}`", dir.display());
+        findings.add_with_hint(Verdict::Bad, what, hint);
+    }
     let limit = format_size(*settings.local_size_bytes_max);
     match store.usage_estimate() {
         Ok(usage) => {
