@@ -218,7 +218,7 @@ fn unconditional(survey: &Survey, options: &SweepOptions, entry: &SurveyedEntry)
         }
         (Purge::Crate(_) | Purge::Nothing, _) => false,
     };
-    let age_max_s = options.age_max.map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let age_max_s = options.age_max_s();
     match entry.content {
         _ if is_purged => Some(Why::Purged),
         EntryContent::Malformed => Some(Why::Malformed),
@@ -351,8 +351,7 @@ impl<'a> Chosen<'a> {
                 plan.strays.push(file.path.clone());
             }
         }
-        let age_max_s =
-            options.age_max.map_or(SNAPSHOT_AGE_S, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let age_max_s = options.age_max_s().unwrap_or(SNAPSHOT_AGE_S);
         let age_max_s =
             if options.purge == Purge::Everything { self.grace_s } else { age_max_s.min(SNAPSHOT_AGE_S) };
         for file in survey.snapshots.iter().filter(|file| is_past(file.changed, age_max_s)) {

@@ -150,6 +150,23 @@ fn an_entry_whose_blobs_all_stay_anyway_is_not_sacrificed() {
     assert_eq!(plan.after.counted_bytes(), 0);
 }
 
+/// A use is noted up to a minute too early: an entry goes when it certainly wasn't used for the time.
+#[test]
+fn what_was_used_within_the_age_stays() {
+    for (age_s, used_s, goes) in [
+        (1800, 1800, false),
+        (1800, 1859, false),
+        (1800, 1861, true),
+        (1, 60, false),
+        (1, 62, true),
+        (0, 1, true),
+    ] {
+        let survey = survey(&[("one", used_s, &["1"])], &[("1", 1, StoreOnly)]);
+        let options = SweepOptions { age_max: Some(Duration::from_secs(age_s)), ..SweepOptions::default() };
+        assert_eq!(plan(&survey, &options).entries.len(), usize::from(goes), "{age_s} {used_s}");
+    }
+}
+
 #[test]
 fn age_and_purges_do_not_ask_for_the_size() {
     let survey = survey(

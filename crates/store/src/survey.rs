@@ -21,7 +21,7 @@ pub struct SurveyedEntry {
     pub key: EntryKey,
     /// What it holds.
     pub content: EntryContent,
-    /// Last use, to the hour.
+    /// Last use, to the minute.
     pub used: FileTime,
     /// Size of the entry file, in bytes.
     pub file_bytes: u64,
