@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod daemon_client;
+pub mod fallback;
 pub mod run;
 pub mod seed;
 pub mod sight;

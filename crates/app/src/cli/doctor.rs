@@ -138,6 +138,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = setup::settings(&cwd, &mut findings);
     let cargo_version = setup::cargo(&cwd, &mut findings);
     if let Some(settings) = &settings {
+        setup::fallback(settings, &mut findings);
         if let Some(store) = disk::store(settings, &mut findings) {
             seeding::check(settings, &store, cargo_version.as_deref(), &mut findings);
             setup::observation(&store, &mut findings);

@@ -53,6 +53,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         let plan = store.plan_sweep(&options)?;
         ui.print_as(args.json, || json(&plan, None), || plan_text(&plan, &options, now_s(), ui))?;
         warn_if_over(&plan, &options, ui);
+        super::warn_of_denied(&plan.denied, ui);
         return Ok(Status::Done);
     }
     sweep(&store, &options, args.json, ui)
@@ -70,6 +71,7 @@ pub(super) fn sweep(store: &Store, options: &SweepOptions, as_json: bool, ui: &U
             }
             ui.status(&report_text(&report));
             warn_if_over(&report.plan, options, ui);
+            super::warn_of_denied(&report.plan.denied, ui);
             match report.errors.first() {
                 None => Ok(Status::Done),
                 Some(error) => {

@@ -70,6 +70,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let store = open_store(&settings, ui)?;
     let mut rows = store.as_ref().map_or(Ok(Vec::new()), |store| rows(store, args.name.as_deref()))?;
     sort(&mut rows, args.sort);
+    super::warn_of_denied(&store.as_ref().map(Store::denied).unwrap_or_default(), ui);
     if args.json {
         ui.print_json(&json(&rows))?;
         return Ok(Status::Done);

@@ -33,6 +33,7 @@ pub mod seeding_stories;
 pub mod support;
 pub mod tampered;
 pub mod toolchains;
+pub mod travel;
 pub mod unstable;
 pub mod verify;
 pub mod why_miss;

@@ -29,6 +29,7 @@ variables! {
     KACHE_DISABLED, "hands every call straight to the compiler";
     KACHE_LOCAL_ONLY, "no remote, no network";
     KACHE_FALLBACK, "another wrapper for what kache passes through";
+    KACHE_IN_FALLBACK, "set by kache for the wrapper of `KACHE_FALLBACK`: kache below it doesn't call that again";
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
@@ -106,8 +107,15 @@ pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"
 const OWN: &str = "KACHE";
 
 /// Variables that are about one call and not about the store or its remote.
-const ONE_CALL: &[&str] =
-    &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
+const ONE_CALL: &[&str] = &[
+    KACHE_CONFIG,
+    KACHE_CACHE_DIR,
+    KACHE_DISABLED,
+    KACHE_VERIFY,
+    KACHE_PROGRESS,
+    KACHE_LOG_FILE,
+    KACHE_IN_FALLBACK,
+];
 
 /// Where the keys of the standard AWS chain come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::process::Command;
 use kache_core::cargo::{TESTED_MINORS, minor_version};
 use kache_core::config::{Origin, Settings, env};
 use kache_core::record::Sight;
+use kache_engine::fallback;
 use kache_engine::sight;
 use kache_store::Store;
 
@@ -76,6 +77,27 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
         findings.add_with_hint(Verdict::Bad, "KACHE_DISABLED is set: nothing is cached", hint);
     }
     Some(settings)
+}
+
+/// Whether the wrapper for what kache passes through can be run and doesn't call kache. A script is tried with a
+/// question to the compiler; other programs are only looked for.
+pub fn fallback(settings: &Settings, findings: &mut Findings) {
+    let hint = "builds run the compiler without it; unset `cache.fallback` or name another wrapper";
+    let program = match fallback::find(settings) {
+        None => return,
+        Some(Ok(program)) => program,
+        Some(Err(why)) => {
+            return findings.add_with_hint(Verdict::Bad, format!("`cache.fallback`: {why}"), hint);
+        }
+    };
+    let shown = program.display();
+    match fallback::try_script(&program, "rustc") {
+        None => findings.add(Verdict::Good, format!("what kache passes through goes to {shown}")),
+        Some(Ok(())) => {
+            findings.add(Verdict::Good, format!("what kache passes through goes to {shown}, which runs"))
+        }
+        Some(Err(why)) => findings.add_with_hint(Verdict::Bad, format!("`cache.fallback`: {why}"), hint),
+    }
 }
 
 /// Which wrapper Cargo uses here, and whether it is this program; Cargo's version comes back.
