@@ -257,6 +257,9 @@ fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
 #[path = "transfer/foreign_tests.rs"]
 mod foreign_tests;
 #[cfg(test)]
+#[path = "transfer/poison_tests.rs"]
+mod poison_tests;
+#[cfg(test)]
 #[path = "transfer/snapshots_tests.rs"]
 mod snapshots_tests;
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod seeding_stories;
 pub mod support;
 pub mod tampered;
 pub mod toolchains;
+pub mod trust;
 pub mod unstable;
 pub mod verify;
 pub mod why_miss;

@@ -117,6 +117,11 @@ impl Memory {
         self.lock().set(name, bytes);
     }
 
+    /// Removes all objects, without a request.
+    pub fn clear(&self) {
+        self.names().iter().for_each(|name| self.remove_object(name));
+    }
+
     /// Removes an object, without a request.
     pub fn remove_object(&self, name: &str) {
         self.lock().objects.remove(name);
