@@ -140,9 +140,9 @@ impl<'a> Daemon<'a> {
         &self.remote
     }
 
-    /// Which credentials of its environment the build uses, see `config::Remote::ambient`.
+    /// Which credentials the build uses, see `config::Remote::credentials_id`.
     pub fn ambient(&self) -> Option<Digest> {
-        self.settings.remote().and_then(|remote| remote.ambient)
+        self.settings.remote().map(|remote| remote.credentials_id())
     }
 
     /// Asks for a unit.

@@ -163,11 +163,13 @@ pub struct RemoteError {
     pub detail: String,
     /// For how long the server wants to be left alone, where it says so.
     pub pause: Option<Duration>,
+    /// The credentials were read anew since: the next request has others, perhaps.
+    pub is_renewed: bool,
 }
 
 impl RemoteError {
     /// An error from trying to `act` on the object `name`.
     pub fn new(act: &'static str, name: &str, fault: Fault, detail: impl Into<String>) -> Self {
-        Self { act, name: name.to_owned(), fault, detail: detail.into(), pause: None }
+        Self { act, name: name.to_owned(), fault, detail: detail.into(), pause: None, is_renewed: false }
     }
 }

@@ -37,7 +37,8 @@ impl Machine {
 
     /// What the running daemon says of itself.
     pub fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.daemon("status --json")).expect("JSON")
+        let output = self.cli(&["daemon", "status", "--json"]);
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// The daemon's process.
@@ -58,7 +59,7 @@ impl Machine {
     }
 
     /// Names in the queue of uploads.
-    fn queue(&self) -> Vec<PathBuf> {
+    pub fn queue(&self) -> Vec<PathBuf> {
         fs::read_dir(self.cache_dir().join("queue"))
             .expect("a queue")
             .flatten()
@@ -83,7 +84,7 @@ impl Drop for Machine {
 
 /// Waits for what should come by itself; says what it was when it doesn't.
 #[track_caller]
-fn within(what: &str, mut is_there: impl FnMut() -> bool) {
+pub fn within(what: &str, mut is_there: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_there() {
         assert!(begun.elapsed() < Duration::from_secs(120), "{what} didn't come");
@@ -91,7 +92,7 @@ fn within(what: &str, mut is_there: impl FnMut() -> bool) {
     }
 }
 
-fn of_kind(server: &S3, part: &str) -> usize {
+pub fn of_kind(server: &S3, part: &str) -> usize {
     server.names().iter().filter(|name| name.contains(part)).count()
 }
 

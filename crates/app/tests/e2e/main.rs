@@ -6,6 +6,7 @@
 
 mod cli;
 mod crash_anywhere;
+mod credentials;
 mod direct;
 mod protocol;
 mod resources;

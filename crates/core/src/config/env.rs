@@ -102,6 +102,9 @@ pub const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// Variables of the chain that say who one is: access key, token of a session, profile.
 pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", AWS_PROFILE];
 
+/// The secret that belongs to the access key of [`AWS_CREDENTIALS`].
+pub const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
 /// What the names of kache's own variables start with.
 const OWN: &str = "KACHE";
 

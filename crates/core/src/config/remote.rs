@@ -99,6 +99,19 @@ impl Remote {
         key.finish().0
     }
 
+    /// Which credentials are used, secrets included: two builds that mean the same remote may differ in them after one was
+    /// corrected. Profiles are read when they are used, and are no part of it.
+    pub fn credentials_id(&self) -> Digest {
+        let mut key = KeyWriter::new("credentials");
+        key.text("ambient", self.ambient.map(|digest| digest.to_string()).unwrap_or_default());
+        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
+        if let Some(pair) = &self.credentials {
+            key.text("access key", pair.access_key.as_str());
+            key.text("secret key", pair.secret_key.as_str());
+        }
+        key.finish().0
+    }
+
     /// The remote in a few words, for people.
     pub fn describe(&self) -> String {
         let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
@@ -151,6 +164,12 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     }
     let credentials = credentials(layers, profile.as_ref(), warnings)?;
     let is_ambient = credentials.is_none() && profile.is_none();
+    let keys = [env::AWS_CREDENTIALS[0], env::AWS_SECRET_ACCESS_KEY, env::AWS_CREDENTIALS[1]];
+    let is_padded = |name: &&str| {
+        let value = layers.os_variable(name).unwrap_or_default();
+        value.to_str().is_some_and(|value| value.trim().len() < value.len())
+    };
+    warnings.extend(keys.into_iter().filter(|name| is_ambient && is_padded(name)).map(Warning::Trimmed));
     Ok(Some(Remote {
         bucket,
         endpoint,
@@ -211,13 +230,15 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
     profile: Option<&Setting<String>>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Credentials>, ConfigError> {
-    let read = |name| layers.text(Some(name), None, |text| Ok(text.to_owned()));
-    let (access, secret) = (read(env::KACHE_S3_ACCESS_KEY)?, read(env::KACHE_S3_SECRET_KEY)?);
+    let (access, secret) = (
+        half(layers, env::KACHE_S3_ACCESS_KEY, warnings)?,
+        half(layers, env::KACHE_S3_SECRET_KEY, warnings)?,
+    );
     let profile = profile.map(|profile| profile.value.clone());
     let lone = |set, unset| Warning::LoneCredential { set, unset, profile };
     match (access, secret) {
         (Some(access), Some(secret)) => {
-            return Ok(Some(Credentials { access_key: access.value, secret_key: secret.value }));
+            return Ok(Some(Credentials { access_key: access, secret_key: secret }));
         }
         (Some(_), None) => warnings.push(lone(env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY)),
         (None, Some(_)) => warnings.push(lone(env::KACHE_S3_SECRET_KEY, env::KACHE_S3_ACCESS_KEY)),
@@ -226,10 +247,34 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
     Ok(None)
 }
 
+/// One half of the explicit pair, without the white space and line feeds that come with it out of files and secrets of
+/// CI; nothing where nothing else is left.
+fn half<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    name: &'static str,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<String>, ConfigError> {
+    let read = |text: &str| {
+        let key = text.trim();
+        if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            // It may be a secret, so it isn't shown.
+            return Err(value("…", "has white space or a control character in the middle"));
+        }
+        Ok((key.to_owned(), key.len() < text.len()))
+    };
+    let Some((key, is_trimmed)) = layers.text(Some(name), None, read)?.map(|setting| setting.value) else {
+        return Ok(None);
+    };
+    if is_trimmed {
+        warnings.push(Warning::Trimmed(name));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
+}
+
 /// What the standard chain finds in the environment, as one digest.
 fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
     let mut key = KeyWriter::new("ambient credentials");
-    for name in env::AWS_CREDENTIALS {
+    for name in env::AWS_CREDENTIALS.into_iter().chain([env::AWS_SECRET_ACCESS_KEY]) {
         let value = layers.os_variable(name).unwrap_or_default();
         key.text(name, value.to_string_lossy().into_owned());
     }

@@ -263,6 +263,12 @@ impl<D: Depot> Uploads<D> {
         self.health.lacks_credentials()
     }
 
+    /// Where the credentials were refused, the next upload begins at once.
+    pub fn try_credentials_again(&self) {
+        self.health.try_credentials_again(Instant::now());
+        self.hurry.notify_one();
+    }
+
     /// What is owed, the oldest first. Listed where waiting for the disk keeps nobody else waiting.
     pub async fn owed(&self) -> Result<Vec<Owed>, kache_store::Error> {
         let (store, remote) = (Arc::clone(&self.store), self.remote);
@@ -324,6 +330,11 @@ impl Failure {
 
     /// One more, after which it is left alone for longer than before.
     fn count(&mut self, blame: Blame, now: Instant) {
+        // It says nothing about the upload; corrected credentials are to find it due.
+        if blame == Blame::Credentials {
+            self.next = now;
+            return;
+        }
         self.next = now + RETRY_MIN.saturating_mul(1 << self.attempts.min(8)).min(RETRY_MAX);
         self.attempts += 1;
         self.objections += u32::from(blame == Blame::Object);

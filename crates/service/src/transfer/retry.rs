@@ -4,7 +4,9 @@
 use std::collections::hash_map::RandomState;
 use std::future::Future;
 use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -35,7 +37,12 @@ impl Pace {
         let mut attempt = 0;
         loop {
             self.turn().await;
-            let error = match act().await {
+            let error = match caught(act()).await {
+                // A profile may have been corrected, or a session renewed.
+                Err(error) if error.is_renewed && attempt == 0 => {
+                    attempt += 1;
+                    continue;
+                }
                 Err(error) if error.fault.is_passing() => error,
                 result => return result,
             };
@@ -75,6 +82,22 @@ impl Pace {
     }
 }
 
+/// A request; one that panics has failed, and the others go on.
+async fn caught<T>(request: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+    let mut request = std::pin::pin!(request);
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| {
+            let why = panic.downcast_ref::<&str>().map(|why| (*why).to_owned());
+            let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            tracing::error!(why, "a request broke off because of a mistake in kache or its libraries");
+            let detail = format!("a mistake in kache or its libraries, please report it: {why}");
+            Poll::Ready(Err(RemoteError::new("make a request about", "the remote", Fault::Local, detail)))
+        })
+    })
+    .await
+}
+
 /// Between half and all of the longest wait after that many failures, so that many clients spread out.
 fn wait(failures: u32, random: u64) -> Duration {
     let longest = FIRST_WAIT * 2u32.pow(failures);
@@ -112,6 +135,29 @@ mod tests {
             assert!(result.is_err());
             assert_eq!(tries.get(), expected, "{fault:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_one_failed_request() {
+        let pace = Pace::default();
+        let result: Result<(), _> = pace.retry(|| async { panic!("in a library") }).await;
+        let error = result.expect_err("failed");
+        assert!(error.fault == Fault::Local && error.detail.contains("in a library"), "{error}");
+        assert_eq!(pace.retry(|| async { Ok(7) }).await.expect("the next one"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_request_with_renewed_credentials_is_made_once_more() {
+        let pace = Pace::default();
+        let tries = Cell::new(0);
+        let refused = || RemoteError::new("read", "x", Fault::Credentials, "");
+        let result: Result<(), _> = pace
+            .retry(|| async {
+                tries.set(tries.get() + 1);
+                Err(RemoteError { is_renewed: true, ..refused() })
+            })
+            .await;
+        assert!(result.is_err() && tries.get() == 2, "{}", tries.get());
     }
 
     #[tokio::test(start_paused = true)]
