@@ -216,6 +216,8 @@ pub enum Unavailable {
     Full,
     /// It is about to end.
     Ending,
+    /// It ends at once: its credentials are refused, and the asker's are others. The next one gets these.
+    Outdated,
 }
 
 /// How a daemon is.

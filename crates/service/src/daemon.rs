@@ -215,8 +215,7 @@ impl<D: Depot> Desk<D> {
     /// What there is for an asker of this build who means this remote and has these credentials; or why nothing.
     fn service_for(
         &self,
-        remote: Digest,
-        ambient: Option<Digest>,
+        (remote, ambient): (Digest, Option<Digest>),
         session: &str,
     ) -> Result<&Service<D>, Unavailable> {
         *lock(&self.last_asked) = Instant::now();
@@ -228,7 +227,7 @@ impl<D: Depot> Desk<D> {
                 // Its own are refused; the asker's may be newer, and a daemon that a build starts gets the build's.
                 tracing::info!("a build has other credentials than those that the remote refuses");
                 self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
-                return Err(Unavailable::Ending);
+                return Err(Unavailable::Outdated);
             }
             // A profile may have been corrected, which shows in no variable.
             if is_new {
@@ -238,11 +237,13 @@ impl<D: Depot> Desk<D> {
         if service.id != remote {
             return Err(Unavailable::OtherRemote);
         }
-        if self.is_ending.load(Ordering::Relaxed) { Err(Unavailable::Ending) } else { Ok(service) }
+        let is_outdated = matches!(*self.stop.borrow(), Some((End::Outdated, _)));
+        let why = if is_outdated { Unavailable::Outdated } else { Unavailable::Ending };
+        if self.is_ending.load(Ordering::Relaxed) { Err(why) } else { Ok(service) }
     }
 
     async fn seed(&self, seed: &Seed) -> Reply {
-        match self.service_for(seed.remote, seed.ambient, &seed.session) {
+        match self.service_for((seed.remote, seed.ambient), &seed.session) {
             Ok(service) => {
                 let _waiting = Counted::one_more(&self.waiting);
                 service.snapshots.bring(seed).await
@@ -252,7 +253,7 @@ impl<D: Depot> Desk<D> {
     }
 
     async fn find(&self, find: &Find) -> Reply {
-        let service = match self.service_for(find.remote, find.ambient, &find.build.session) {
+        let service = match self.service_for((find.remote, find.ambient), &find.build.session) {
             Ok(service) => service,
             Err(why) => return Reply::Unavailable(why),
         };

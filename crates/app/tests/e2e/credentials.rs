@@ -143,7 +143,9 @@ fn corrected_credentials_reach_the_daemon_with_the_next_build() {
             ],
         );
         other.cargo("build").ok();
-        within("what the next build made", || of_kind(&server, "/manifests/two/") == 2);
+        within(&format!("what the next build made with {what} corrected"), || {
+            of_kind(&server, "/manifests/two/") == 2
+        });
         assert!(machine.status()["daemon"]["sick"].is_null(), "{what}: {}", machine.status());
     }
 }

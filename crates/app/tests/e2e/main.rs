@@ -8,6 +8,7 @@ mod cli;
 mod crash_anywhere;
 mod credentials;
 mod direct;
+mod giving_up;
 mod protocol;
 mod resources;
 

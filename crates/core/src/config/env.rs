@@ -48,6 +48,7 @@ variables! {
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_S3_STALL_TIMEOUT, "seconds after which commands give up on a remote that moves nothing";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     #[cfg(debug_assertions)]
     KACHE_FAULT, "where a test has a process die; not in release builds";

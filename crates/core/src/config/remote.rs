@@ -15,6 +15,8 @@ use crate::key::KeyWriter;
 pub const REGION: &str = "us-east-1";
 /// Prefix when none is given.
 pub const PREFIX: &str = "artifacts";
+/// Seconds that a remote which moves nothing is waited for, when none are given.
+pub const STALL_TIMEOUT_S: u64 = 60;
 
 /// A remote that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Remote {
     pub trusted_keys: Setting<Vec<String>>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
+    /// After how many seconds commands give up on a remote that moves nothing; 0 for never.
+    pub stall_timeout_s: Setting<u64>,
 }
 
 /// A text that must not be shown.
@@ -153,6 +157,9 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let list = |variable, key| layers.list(Some(variable), key);
     let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
     let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
+    let seconds = |n: i64| u64::try_from(n).map_err(|_| value(&n.to_string(), "is not a number of seconds"));
+    let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
+    let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
 
     let Some(bucket) = bucket else {
         return missing_bucket(layers, warnings);
@@ -182,6 +189,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
+        stall_timeout_s: stall_timeout_s.unwrap_or(Setting::default_of(STALL_TIMEOUT_S)),
     }))
 }
 

@@ -1,5 +1,6 @@
 //! Whether a remote is worth asking: after some failures in a row it is left alone for a while, then a single attempt
-//! shows whether it is well again. Credentials that are refused need no second failure. Pure bookkeeping; the time comes
+//! shows whether it is well again. Credentials that are refused need no second failure,
+//! nor does a server that takes no connections. Pure bookkeeping; the time comes
 //! in as a value.
 
 use std::sync::Mutex;
@@ -74,7 +75,7 @@ impl Health {
         state.failures += 1;
         state.blame = Some(blame);
         why.clone_into(&mut state.why);
-        if state.failures < FAILURES_MAX && blame != Blame::Credentials {
+        if state.failures < FAILURES_MAX && !matches!(blame, Blame::Credentials | Blame::Unreachable) {
             return;
         }
         // Attempts that were under way when it fell sick prolong nothing.

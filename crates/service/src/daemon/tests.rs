@@ -589,7 +589,7 @@ async fn expired_credentials_make_way_for_those_of_a_build() {
         assert_eq!(ask_with(i, old).await, Reply::Unavailable(Unavailable::Sick));
     }
     assert_eq!(ask_with(6, None).await, Reply::Unavailable(Unavailable::Sick));
-    assert_eq!(ask_with(7, new).await, Reply::Unavailable(Unavailable::Ending));
+    assert_eq!(ask_with(7, new).await, Reply::Unavailable(Unavailable::Outdated));
     assert_eq!(daemon.await.expect("no panic"), End::Outdated);
 }
 

@@ -102,7 +102,7 @@ impl Traffic {
     /// A request failed.
     pub fn failed(&self, trouble: &Trouble) {
         match trouble.blame {
-            Blame::Remote | Blame::Credentials => {
+            Blame::Remote | Blame::Unreachable | Blame::Credentials => {
                 self.health.failed(trouble.blame, &trouble.why, Instant::now());
             }
             // Of no use, but an answer.

@@ -200,7 +200,7 @@ impl<D: Depot> Uploads<D> {
         let now = Instant::now();
         match trouble.blame {
             Blame::Denied => self.permission.failed(trouble.blame, &trouble.why, now),
-            Blame::Remote | Blame::Credentials | Blame::Local => {
+            Blame::Remote | Blame::Unreachable | Blame::Credentials | Blame::Local => {
                 self.health.failed(trouble.blame, &trouble.why, now);
             }
             Blame::Object => {}

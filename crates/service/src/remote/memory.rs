@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::progress::Progress;
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// A kind of request.
@@ -68,11 +69,12 @@ pub struct Memory {
     page_len: usize,
     /// Like servers that don't look at conditions.
     overwrites: bool,
+    progress: Progress,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { inner: Mutex::default(), page_len: 1000, overwrites: false }
+        Self { inner: Mutex::default(), page_len: 1000, overwrites: false, progress: Progress::default() }
     }
 }
 
@@ -220,6 +222,10 @@ impl Remote for Memory {
             inner.set(name, bytes);
             Ok(Put::Written)
         })
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {

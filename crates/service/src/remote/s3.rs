@@ -1,5 +1,6 @@
 //! The bucket behind an S3-compatible server. Knows requests and answers, nothing about what the objects mean.
 
+mod body;
 mod connect;
 mod fault;
 mod route;
@@ -23,6 +24,7 @@ pub use connect::Patience;
 use fault::Failure;
 pub(crate) use route::proxy_of;
 
+use super::progress::Progress;
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
@@ -36,6 +38,7 @@ pub struct S3 {
     patience: Patience,
     connected: RwLock<Arc<Connected>>,
     made: RwLock<Instant>,
+    progress: Progress,
     /// The server has said that it doesn't know conditional writes.
     is_unconditional: AtomicBool,
 }
@@ -55,12 +58,14 @@ impl S3 {
 
     /// The same with other limits.
     pub async fn connect_with(settings: &config::Remote, patience: Patience) -> Self {
-        let connected = connect::connect(settings, &patience).await;
+        let progress = Progress::default();
+        let connected = connect::connect(settings, &patience, &progress).await;
         Self {
             settings: settings.clone(),
             patience,
             connected: RwLock::new(Arc::new(connected)),
             made: RwLock::new(Instant::now()),
+            progress,
             is_unconditional: AtomicBool::new(false),
         }
     }
@@ -101,7 +106,7 @@ impl S3 {
         let mut is_renewed = is_refused && *self.made.read().unwrap_or_else(PoisonError::into_inner) > begun;
         if is_refused && !is_renewed && self.may_reconnect() {
             is_renewed = true;
-            let connected = connect::connect(&self.settings, &self.patience).await;
+            let connected = connect::connect(&self.settings, &self.patience, &self.progress).await;
             *self.connected.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connected);
         }
         RemoteError { pause, is_renewed, ..RemoteError::new(act, name, fault, detail) }
@@ -139,6 +144,7 @@ impl S3 {
                 Ok(Some(Err(error))) => return fail(Fault::Unavailable, connect::describe(&error)),
                 Ok(Some(Ok(piece))) => piece,
             };
+            self.progress.note();
             size += piece.len() as u64;
             if size > bytes_max {
                 return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
@@ -262,6 +268,10 @@ impl Remote for S3 {
             }
             self.write(name, body, Condition::Any).await
         })
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {

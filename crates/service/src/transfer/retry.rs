@@ -17,6 +17,10 @@ use crate::remote::{Fault, RemoteError};
 const ATTEMPTS: u32 = 4;
 /// Attempts in all while the server only asks for fewer requests.
 const THROTTLED_ATTEMPTS: u32 = 8;
+/// Attempts in all where nobody takes connections; the client itself tries each twice.
+const UNREACHABLE_ATTEMPTS: u32 = 2;
+/// For how long a server that one request found away, with all its attempts, counts as away for the others.
+const AWAY: Duration = Duration::from_secs(2);
 /// Longest first wait; each further one may be twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait that a server is granted.
@@ -26,6 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     not_before: Mutex<Option<Instant>>,
+    /// Nobody takes connections: since when, and what was said.
+    away: Mutex<Option<(Instant, RemoteError)>>,
 }
 
 impl Pace {
@@ -37,6 +43,9 @@ impl Pace {
         let mut attempt = 0;
         loop {
             self.turn().await;
+            if let Some(error) = self.is_away() {
+                return Err(error);
+            }
             let error = match caught(act()).await {
                 // A profile may have been corrected, or a session renewed.
                 Err(error) if error.is_renewed && attempt == 0 => {
@@ -47,13 +56,21 @@ impl Pace {
                 result => return result,
             };
             let is_throttled = error.fault == Fault::Throttled;
-            let attempts = if is_throttled { THROTTLED_ATTEMPTS } else { ATTEMPTS };
+            let attempts = match error.fault {
+                Fault::Throttled => THROTTLED_ATTEMPTS,
+                Fault::Unreachable => UNREACHABLE_ATTEMPTS,
+                _ => ATTEMPTS,
+            };
             let wait = wait(attempt, RandomState::new().hash_one(attempt));
             if is_throttled {
                 self.slow_down(wait.max(error.pause.unwrap_or_default()).min(PAUSE_MAX));
             }
             attempt += 1;
             if attempt >= attempts {
+                if error.fault == Fault::Unreachable {
+                    let away = Some((Instant::now(), error.clone()));
+                    *self.away.lock().unwrap_or_else(PoisonError::into_inner) = away;
+                }
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
@@ -70,6 +87,12 @@ impl Pace {
             let random = RandomState::new().hash_one(0);
             tokio::time::sleep(rest + wait(0, random)).await;
         }
+    }
+
+    /// What another request has just found out.
+    fn is_away(&self) -> Option<RemoteError> {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.as_ref().filter(|(since, _)| since.elapsed() < AWAY).map(|(_, error)| error.clone())
     }
 
     fn pause(&self) -> Option<Instant> {
@@ -121,6 +144,7 @@ mod tests {
         for (fault, expected) in [
             (Fault::Throttled, THROTTLED_ATTEMPTS),
             (Fault::Unavailable, ATTEMPTS),
+            (Fault::Unreachable, UNREACHABLE_ATTEMPTS),
             (Fault::NotFound, 1),
             (Fault::Credentials, 1),
         ] {
@@ -135,6 +159,22 @@ mod tests {
             assert!(result.is_err());
             assert_eq!(tries.get(), expected, "{fault:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_away_is_tried_once_for_all() {
+        let pace = Pace::default();
+        let tries = Cell::new(0);
+        let attempt = || async {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(RemoteError::new("read", "x", Fault::Unreachable, "refused"))
+        };
+        for _ in 0..100 {
+            pace.retry(attempt).await.expect_err("away");
+        }
+        assert_eq!(tries.get(), UNREACHABLE_ATTEMPTS);
+        tokio::time::sleep(AWAY).await;
+        pace.retry(|| async { Ok(()) }).await.expect("it is back");
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ impl Transfer {
     /// When the bucket can't be read, or what it has is not to be believed.
     pub async fn find_snapshots(&self, about: &About) -> Result<Vec<Snapshot>, TransferError> {
         let name = self.keys.snapshots(&about.hash());
-        let Some(bytes) = self.shared_bytes(&name).await? else { return Ok(Vec::new()) };
+        let Some(bytes) = self.watched(self.shared_bytes(&name)).await? else { return Ok(Vec::new()) };
         let about = about.clone();
         let read = move |this: &Transfer| -> Result<_, Refusal> {
             let (head, payload) = Head::decode(&bytes, &about)?;
@@ -127,6 +127,10 @@ impl Transfer {
     /// # Errors
     /// When the bucket can't be read or written.
     pub async fn save_snapshots(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
+        self.watched(self.save_joined(about, mine)).await
+    }
+
+    async fn save_joined(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
         let name = self.keys.snapshots(&about.hash());
         for round in 0..ROUNDS_MAX {
             let Some(theirs) = self.to_be_joined(&name, about).await? else { return Ok(Saved::Signed) };

@@ -20,6 +20,8 @@ use aws_sdk_s3::config::{
 };
 use kache_core::config::{Remote, env};
 
+use crate::remote::progress::Progress;
+
 /// Attempts of the client itself for one request; whoever calls tries again, too.
 const ATTEMPTS: u32 = 2;
 
@@ -60,8 +62,8 @@ pub(super) struct Connected {
 }
 
 /// Builds the client. Asks nobody yet, apart from profile files.
-pub(super) async fn connect(remote: &Remote, patience: &Patience) -> Connected {
-    let http = super::route::client();
+pub(super) async fn connect(remote: &Remote, patience: &Patience, progress: &Progress) -> Connected {
+    let http = super::body::watched(super::route::client(), progress);
     let credentials = SharedCredentialsProvider::new(Fit {
         inner: credentials(remote, &http).await,
         profile: remote.profile.as_ref().filter(|_| remote.credentials.is_none()).map(|it| it.value.clone()),
