@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::form::newer_version;
 use crate::key::EntryKey;
 use crate::paths::Root;
+use crate::provenance::Provenance;
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 2;
@@ -94,6 +95,9 @@ pub struct InputRecord {
     /// The entry that was stored under this record last: what a miss is compared with. Not part of what a record is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<EntryKey>,
+    /// Who made it. Not part of what a record is.
+    #[serde(default, skip_serializing_if = "Provenance::is_unknown")]
+    pub provenance: Provenance,
 }
 
 impl InputRecord {

@@ -14,6 +14,7 @@ use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, T
 use kache_core::key::EntryKey;
 use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement, shares_inode};
+use kache_core::provenance::Provenance;
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_core::scan::Scanner;
@@ -90,8 +91,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     settled.extend(&read);
     let settled = distinct(&settled);
     let baked = distinct(settled.iter().chain(&visible));
-    let (rendered, observed) = (compiled.printed, compiled.sight());
-    let record = InputRecord { inputs, baked, rendered, observed, last: None };
+    let (rendered, observed, provenance) = (compiled.printed, compiled.sight(), Provenance::Here);
+    let record = InputRecord { inputs, baked, rendered, observed, last: None, provenance };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
     let key_of = |record: &InputRecord| {

@@ -14,6 +14,7 @@ pub mod evict;
 pub mod fault;
 mod files;
 pub mod footprint;
+pub mod foreign;
 pub mod hashing;
 pub mod incoming;
 mod inode_memo;

@@ -34,6 +34,7 @@ pub mod support;
 pub mod tampered;
 pub mod toolchains;
 pub mod travel;
+pub mod trust;
 pub mod unstable;
 pub mod verify;
 pub mod why_miss;

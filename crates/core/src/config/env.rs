@@ -49,6 +49,7 @@ variables! {
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_S3_STALL_TIMEOUT, "seconds after which commands give up on a remote that moves nothing";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     #[cfg(debug_assertions)]
     KACHE_FAULT, "where a test has a process die; not in release builds";
@@ -102,6 +103,9 @@ pub const AWS_CONFIG_FILE: &str = "AWS_CONFIG_FILE";
 pub const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// Variables of the chain that say who one is: access key, token of a session, profile.
 pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", AWS_PROFILE];
+
+/// The secret that belongs to the access key of [`AWS_CREDENTIALS`].
+pub const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
 /// What the names of kache's own variables start with.
 const OWN: &str = "KACHE";

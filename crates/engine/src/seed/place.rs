@@ -251,7 +251,8 @@ impl<'a> Hand<'a> {
         let ledger = self.ground.ledgers.get(unit.profile.as_str());
         let ledger = ledger.filter(|ledger| ledger.known_from_birth());
         let ledger = ledger.ok_or_else(|| Unseeded::Refused("the directory has no ledger".to_owned()))?;
-        let origin = Origin { entry: unit.entry(), package_dir: Some(unit.package_dir.clone()) };
+        let package_dir = Some(unit.package_dir.clone());
+        let origin = Origin { entry: unit.entry(), package_dir, provenance: unit.provenance.clone() };
         ledger.mark_with(&mark, oldest_s, &origin).map_err(failed)?;
         fs::create_dir_all(out_dir).map_err(failed)?;
         let mut newest_ns = i64::MIN;

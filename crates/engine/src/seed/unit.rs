@@ -112,6 +112,7 @@ impl Reader<'_> {
         let package_dir = origin.package_dir?;
         let made = Made::Compile { entry: origin.entry };
         let mut found = self.blank(case, package_dir, made);
+        found.unit.provenance = origin.provenance;
         let dir = self.profile_dir(case).join(case.dir.outputs(found.unit.is_script()));
         if let Err(why) = self.fill_compile(case, &mut found, &origin.entry, &dir) {
             found.unfit = Some(why);
