@@ -21,6 +21,7 @@ mod sums;
 mod sync;
 mod transfers;
 mod verify;
+mod version;
 mod why_miss;
 mod workspace;
 
@@ -48,7 +49,6 @@ const EXIT_FOUND: u8 = 3;
     name = "kache",
     bin_name = "kache",
     version,
-    disable_help_subcommand = true,
     subcommand_required = true,
     after_help = "\
 Getting started:
@@ -96,11 +96,15 @@ enum Command {
     Daemon(daemon::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Version(version::Args),
     Snapshot(snapshot::Args),
 }
 
 /// Runs the command line `args`, without the program's name; the exit code to end with.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    if let Some(asked) = completions::answer(&args) {
+        return asked;
+    }
     let color = color_of(&args);
     if args.is_empty() {
         let _ = command().print_help();
@@ -143,6 +147,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Daemon(args) => daemon::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
+        Command::Version(args) => version::run(&args, ui),
         Command::Snapshot(args) => snapshot::run(&args, ui),
     }
 }
@@ -225,6 +230,31 @@ fn is_named(crate_name: &str, package: &str, name: &str) -> bool {
     crate_name == wanted || package.replace('-', "_") == wanted
 }
 
+/// Reads the name of a crate or package.
+fn crate_name(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("a crate has a name"),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// The error of every command that is asked for a crate that isn't there; `place` is where it was looked for. Names
+/// that contain the other are what was meant.
+fn unknown_crate(store: Option<&Store>, name: &str, place: &str) -> CliError {
+    let wanted = name.replace('-', "_");
+    let mut similar = completions::crate_names(store);
+    similar.retain(|other| {
+        let other = other.replace('-', "_");
+        other != wanted && (other.contains(&wanted) || wanted.contains(&other))
+    });
+    let error = CliError::usage(format!("{place} {name:?}"));
+    match similar.as_slice() {
+        [] => error
+            .hint("`kache list` names the crates that the store has, `kache report` those that were built"),
+        names => error.hint(format!("there is {}", names.join(", "))),
+    }
+}
+
 /// Reads a duration argument.
 fn duration(text: &str) -> Result<Duration, QuantityError> {
     parse_duration(text)
@@ -237,6 +267,27 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         command().debug_assert();
+    }
+
+    /// Whoever writes `"$CRATE"` in a script and has not set it means no crate, and not all of them.
+    #[test]
+    fn nothing_is_no_argument() {
+        let mut tried = 0;
+        for sub in command().get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            for arg in sub.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let mut words = vec!["kache".to_owned(), sub.get_name().to_owned()];
+                match arg.get_long() {
+                    Some(long) => words.push(format!("--{long}=")),
+                    None if arg.is_last_set() => words.extend(["--".to_owned(), String::new()]),
+                    None => words.push(String::new()),
+                }
+                let error = command().try_get_matches_from(&words).err().map(|error| error.kind());
+                use clap::error::ErrorKind::{InvalidValue, ValueValidation};
+                assert!(matches!(error, Some(InvalidValue | ValueValidation)), "{words:?}: {error:?}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 15, "only {tried} were tried");
     }
 
     #[test]

@@ -23,12 +23,30 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    args.drain(..doubled(&args));
     match args.first().map(|first| Call::of(first)) {
         Some(Call::Compiler) => wrapper::run(args),
         Some(Call::OtherCompiler) => wrapper::run_other(args),
         Some(Call::Command) | None => cli::run(args),
     }
+}
+
+/// How often kache is called to call kache: it is RUSTC_WRAPPER and RUSTC_WORKSPACE_WRAPPER at once. Once is enough.
+fn doubled(args: &[OsString]) -> usize {
+    let is_kache = |arg: &OsString| {
+        let stem = Path::new(arg).file_stem();
+        stem.is_some_and(|stem| stem == "kache")
+            || !stem.is_some_and(is_rust_compiler)
+                && Call::of(arg) == Call::Compiler
+                && cargo_config::is_me(arg)
+    };
+    let times = args.iter().take_while(|arg| is_kache(arg)).count();
+    if args.get(times).is_some_and(|next| Call::of(next) != Call::Command) { times } else { 0 }
+}
+
+fn is_rust_compiler(stem: &OsStr) -> bool {
+    stem == "rustc" || stem == "clippy-driver"
 }
 
 /// What kache was called as.
@@ -47,7 +65,7 @@ impl Call {
     /// Judges by the first argument. No subcommand has a separator in it or the name of a compiler.
     fn of(first: &OsStr) -> Self {
         let path = Path::new(first);
-        if path.file_stem().is_some_and(|stem| stem == "rustc" || stem == "clippy-driver") {
+        if path.file_stem().is_some_and(is_rust_compiler) {
             return Self::Compiler;
         }
         if path.file_name().and_then(OsStr::to_str).is_some_and(is_other_compiler) {
@@ -95,5 +113,25 @@ mod tests {
             }
         }
         assert_eq!(Call::of(OsStr::new("")), Call::Command);
+    }
+
+    #[test]
+    fn kache_around_kache_is_kache_once() {
+        let me = std::env::current_exe().expect("a path").display().to_string();
+        for (call, times) in [
+            ("kache /t/rustc -vV", 1),
+            ("/usr/bin/kache kache rustc", 2),
+            ("/usr/bin/kache /t/clippy-driver /t/rustc", 1),
+            (&format!("{me} rustc"), 1),
+            ("kache cc -c x.c", 1),
+            ("kache stats", 0),
+            ("kache", 0),
+            ("rustc kache", 0),
+            ("/t/rustc /t/rustc", 0),
+            ("/x/dylint-driver rustc", 0),
+        ] {
+            let args: Vec<OsString> = call.split(' ').map(OsString::from).collect();
+            assert_eq!(doubled(&args), times, "{call}");
+        }
     }
 }

@@ -168,7 +168,7 @@ impl Settings {
                 true,
             )?,
             key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
-            exclude: layers.list(None, "cache.exclude")?.unwrap_or(Setting::default_of(Vec::new())),
+            exclude: exclude(&layers)?,
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), true)?,
@@ -231,6 +231,10 @@ fn from_env<T>(value: T) -> Setting<T> {
     Setting { value, origin: Origin::Environment }
 }
 
+/// Why a path with a `$` in it, or with a `~` that isn't `~/`, is none.
+const UNEXPANDED: &str =
+    "has a variable or `~` in it, and only `~/` in the settings file is expanded: write the path out";
+
 /// `KACHE_CACHE_DIR`, else `cache.local_store`, else the user's cache directory.
 fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     layers: &Layers<'_, E>,
@@ -238,24 +242,50 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     // Cargo starts the wrapper in another directory for each package, so a relative variable would scatter stores.
     if let Some(dir) = layers.os_variable(env::KACHE_CACHE_DIR) {
         let dir = PathBuf::from(dir);
-        if !dir.is_absolute() {
-            let problem =
-                Problem::Value { value: dir.to_string_lossy().into_owned(), why: "is not an absolute path" };
-            return Err(ConfigError { place: Place::Variable(env::KACHE_CACHE_DIR), problem });
-        }
-        return Ok(Some(from_env(dir)));
+        let value = dir.to_string_lossy().into_owned();
+        let why = match dir.is_absolute() {
+            false => "is not an absolute path",
+            true if value.contains('$') => UNEXPANDED,
+            true => return Ok(Some(from_env(dir))),
+        };
+        let problem = Problem::Value { value, why };
+        return Err(ConfigError { place: Place::Variable(env::KACHE_CACHE_DIR), problem });
     }
     let absolute = |name| layers.os_variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let home = absolute(env::HOME);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     let in_file = layers.text(None, Some("cache.local_store"), |text| {
-        local_path(text, home.as_deref(), base).ok_or(Problem::Value {
-            value: text.to_owned(),
-            why: "is not a directory path that can be resolved",
-        })
+        let is_unexpanded = text.contains('$') || text.starts_with('~') && !text.starts_with("~/");
+        let why = if is_unexpanded { UNEXPANDED } else { "is not a directory path that can be resolved" };
+        let path = if is_unexpanded { None } else { local_path(text, home.as_deref(), base) };
+        path.ok_or(Problem::Value { value: text.to_owned(), why })
     })?;
     let by_default = || absolute(env::XDG_CACHE_HOME).or_else(|| Some(home.clone()?.join(".cache")));
     Ok(in_file.or_else(|| by_default().map(|dir| Setting::default_of(dir.join("kache")))))
+}
+
+/// `cache.exclude`, every pattern understood.
+fn exclude<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+) -> Result<Setting<Vec<String>>, ConfigError> {
+    let Some(found) = layers.list(None, "cache.exclude")? else { return Ok(Setting::default_of(Vec::new())) };
+    match found.value.iter().find_map(|pattern| source_glob(pattern).err()) {
+        None => Ok(found),
+        Some(problem) => Err(layers.error_at("cache.exclude", problem)),
+    }
+}
+
+/// The glob that a pattern of `cache.exclude` stands for, to be matched with absolute paths of sources. A pattern that
+/// begins with a name matches below any directory.
+pub fn source_glob(pattern: &str) -> Result<globset::Glob, Problem> {
+    let wrong = |why: String| Problem::Pattern { value: pattern.to_owned(), why };
+    if pattern.starts_with('~') || pattern.contains('$') {
+        return Err(wrong("`~` and variables are not expanded in it".to_owned()));
+    }
+    let is_rooted = pattern.starts_with(['/', '*', '[', '{', '?']);
+    let below_any = format!("**/{}", pattern.trim_start_matches("./"));
+    globset::Glob::new(if is_rooted { pattern } else { &below_any })
+        .map_err(|error| wrong(error.kind().to_string()))
 }
 
 /// A path named in a file: absolute, below home (`~/…`), or relative to the file.

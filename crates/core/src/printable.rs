@@ -14,9 +14,14 @@ fn is_hidden(c: char) -> bool {
     c.is_control() || turns_text_around
 }
 
-/// A text that is to be one line or a part of one.
+/// A text that is to be one line or a part of one: where it has several, a blank stands between them.
 pub fn line(text: &str) -> Cow<'_, str> {
-    if text.contains(is_hidden) { text.replace(is_hidden, "\u{fffd}").into() } else { text.into() }
+    if !text.contains(is_hidden) {
+        return text.into();
+    }
+    let parts = text.split(['\n', '\r']).map(str::trim_ascii).filter(|part| !part.is_empty());
+    let joined = parts.collect::<Vec<_>>().join(" ").replace('\t', " ");
+    joined.replace(is_hidden, "\u{fffd}").into()
 }
 
 /// A text of several lines. The escape sequences in `own` stay: they are whoever shows it's.
@@ -68,7 +73,8 @@ mod tests {
         for (text, shown) in [
             ("serde 1.0 – größe_✓", "serde 1.0 – größe_✓"),
             ("a\u{1b}[2Jb", "a\u{fffd}[2Jb"),
-            ("a\nerror: b\r", "a\u{fffd}error: b\u{fffd}"),
+            ("a\nerror: b\r", "a error: b"),
+            ("linker failed:\r\n  cc:\tno\n", "linker failed: cc: no"),
             ("\u{9b}31m", "\u{fffd}31m"),
             ("x\u{202e}yz\u{2066}", "x\u{fffd}yz\u{fffd}"),
             ("\u{7f}\0", "\u{fffd}\u{fffd}"),

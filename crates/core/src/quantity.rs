@@ -1,7 +1,7 @@
 //! Durations and sizes as people type and read them. Knows nothing about which setting or option they belong to.
 //!
 //! ```text
-//! duration = number [unit]     unit: s m h d w, bare numbers are hours
+//! duration = number | part+    part: number unit; unit: s m h d w, largest first; a bare number is hours
 //! size     = number unit       unit: B, KB MB GB TB PB (powers of 1000), K KiB M MiB … (powers of 1024)
 //! ```
 //! A number may have a decimal fraction. White space around it and before the unit is allowed, units ignore case.
@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not a duration.
-    #[error("{0:?} is not a duration (write 30m, 24h, 7d or a bare number of hours)")]
+    #[error("{0:?} is not a duration (write 30m, 24h, 1h30m, 7d or a bare number of hours)")]
     Duration(String),
     /// Not a size.
     #[error("{0:?} is not a size (write a number with its unit: 50GiB, 10GB, 500MiB)")]
@@ -46,11 +46,28 @@ const SECONDS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 /// The largest size that is understood: an exact integer in a double.
 const BYTES_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Reads a duration such as `7d`, `24h`, `30m`, or a bare number of hours.
+/// Reads a duration such as `7d`, `24h`, `1h30m`, or a bare number of hours.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
-    scaled(text, SECONDS, SECONDS_MAX)
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| QuantityError::Duration(text.to_owned()))
+    seconds(text).map(Duration::from_secs_f64).ok_or_else(|| QuantityError::Duration(text.to_owned()))
+}
+
+/// A bare number, or parts with units, the largest unit first and each once.
+fn seconds(text: &str) -> Option<f64> {
+    let (mut rest, mut sum, mut last) = (text.trim(), 0.0, f64::INFINITY);
+    if !rest.contains(|c: char| c.is_ascii_alphabetic()) {
+        return scaled(rest, SECONDS, SECONDS_MAX);
+    }
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let end = rest[unit_at..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| unit_at + at);
+        let unit = scaled(&format!("1{}", &rest[unit_at..end].trim_end()), SECONDS, SECONDS_MAX)?;
+        if unit >= last {
+            return None;
+        }
+        sum += scaled(rest[..end].trim_end(), SECONDS, SECONDS_MAX)?;
+        (last, rest) = (unit, &rest[end..]);
+    }
+    (sum <= SECONDS_MAX).then_some(sum)
 }
 
 /// Reads a size such as `50GiB` or `10GB`, in bytes. A bare number is refused: nobody means bytes by it.
@@ -105,6 +122,26 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// A moment for people, in UTC: `2026-11-30 08:29 UTC`.
+pub fn format_moment(ms_since_1970: u64) -> String {
+    let minutes = ms_since_1970 / 60_000;
+    let (year, month, day) = civil(minutes / 1440);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60 % 24, minutes % 60)
+}
+
+/// Year, month and day of a number of days since 1970. Years are counted from March, so that a leap day is the last of
+/// its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let in_month = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, in_month)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,12 +157,35 @@ mod tests {
             ("12", 43_200),
             ("1.5h", 5400),
             (" 3 D ", 259_200),
+            ("1h30m", 5400),
+            ("2d 4h", 187_200),
+            ("4m 05s", 245),
+            ("1w2d3h4m5s", 788_645),
             ("0", 0),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "d", "7 days", "-1h", "1e3h", ".5h", "5.h", "1..2h", "7dd", "∞", "99999999w", "nan"]
-        {
+        for bad in [
+            "",
+            "d",
+            "7 days",
+            "-1h",
+            "1e3h",
+            ".5h",
+            "5.h",
+            "1..2h",
+            "7dd",
+            "∞",
+            "99999999w",
+            "nan",
+            "30m1h",
+            "1h1h",
+            "1h30",
+            "5 3m",
+            "1h-3m",
+            "1h,3m",
+            "5200w 999d",
+        ] {
             assert_eq!(parse_duration(bad), Err(QuantityError::Duration(bad.to_owned())), "{bad}");
         }
     }
@@ -168,6 +228,20 @@ mod tests {
             (187_200_000, "2d 4h"),
         ] {
             assert_eq!(format_duration(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
+    fn moments() {
+        for (s, text) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (1_700_000_000, "2023-11-14 22:13 UTC"),
+            (1_709_251_199, "2024-02-29 23:59 UTC"),
+            (4_107_542_399, "2100-02-28 23:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00 UTC"),
+        ] {
+            assert_eq!(format_moment(s * 1000 + 999), text);
         }
     }
 

@@ -81,7 +81,7 @@ fn show(event: &Event, progress: Progress) {
         let line = format!(
             "kache: {:<11} {} {} {:.1} ms{detail}",
             event.outcome.word(),
-            event.crate_name,
+            event.label(),
             event.kind,
             Duration::from_micros(event.times.total_us).as_secs_f64() * 1e3,
         );

@@ -163,7 +163,8 @@ pub fn check_excluded(call: &Invocation, unit: &Unit, settings: &Settings) -> Re
     }
     let source = absolute(&call.cwd, &unit.source);
     for pattern in &settings.exclude.value {
-        let glob = globset::Glob::new(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
+        let glob =
+            kache_core::config::source_glob(pattern).map_err(|error| Bypass::Config(error.to_string()))?;
         if glob.compile_matcher().is_match(Path::new(&source)) {
             return Err(Bypass::Excluded(pattern.clone()));
         }

@@ -50,13 +50,17 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let limit_bytes = *settings.local_size_bytes_max;
     let options = SweepOptions { age_max: args.max_age, ..SweepOptions::keeping(limit_bytes, store.room()) };
     if args.dry_run {
-        let plan = store.plan_sweep(&options)?;
-        ui.print_as(args.json, || json(&plan, None), || plan_text(&plan, &options, now_s(), ui))?;
-        warn_if_over(&plan, &options, ui);
-        super::warn_of_denied(&plan.denied, ui);
-        return Ok(Status::Done);
+        return show(&store.plan_sweep(&options)?, &options, args.json, ui);
     }
     sweep(&store, &options, args.json, ui)
+}
+
+/// Says what a sweep would do.
+pub(super) fn show(plan: &EvictPlan, options: &SweepOptions, as_json: bool, ui: &Ui) -> Outcome {
+    ui.print_as(as_json, || json(plan, None), || plan_text(plan, options, now_s(), ui))?;
+    warn_if_over(plan, options, ui);
+    super::warn_of_denied(&plan.denied, ui);
+    Ok(Status::Done)
 }
 
 /// Carries out a sweep and says what it did.

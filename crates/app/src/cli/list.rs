@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap_complete::ArgValueCompleter;
 use kache_core::entry::{Entry, OutputKind};
 use kache_core::event::Outcome as EventOutcome;
 use kache_core::key::EntryKey;
@@ -12,7 +13,7 @@ use kache_core::quantity::{format_duration, format_size};
 use kache_store::Store;
 use serde_json::json;
 
-use super::{open_store, settings};
+use super::{completions, open_store, settings, unknown_crate};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Align, Table, Ui};
 
@@ -26,7 +27,7 @@ Examples:
   kache list --json | jq -r '.entries[].key'")]
 pub struct Args {
     /// Name of a crate or package
-    #[arg(value_name = "CRATE")]
+    #[arg(value_name = "CRATE", value_parser = super::crate_name, add = ArgValueCompleter::new(completions::crates))]
     name: Option<String>,
     /// What to sort by
     #[arg(long, value_enum, default_value_t)]
@@ -55,6 +56,8 @@ enum Sort {
 struct Row {
     key: EntryKey,
     name: String,
+    crate_name: String,
+    package: String,
     version: String,
     kind: &'static str,
     target: String,
@@ -69,17 +72,19 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
     let mut rows = store.as_ref().map_or(Ok(Vec::new()), |store| rows(store, args.name.as_deref()))?;
+    if let (Some(name), true) = (&args.name, rows.is_empty()) {
+        return Err(unknown_crate(store.as_ref(), name, "the store has no entry of"));
+    }
     sort(&mut rows, args.sort);
     super::warn_of_denied(&store.as_ref().map(Store::denied).unwrap_or_default(), ui);
     if args.json {
         ui.print_json(&json(&rows))?;
         return Ok(Status::Done);
     }
-    match (&args.name, rows.is_empty()) {
-        (Some(name), true) if store.is_some() => ui.status(&format!("The store has no entry of {name}.")),
-        (None, true) if store.is_some() => ui.status("The store is empty."),
-        (_, true) => {}
-        _ => ui.print(&text(&rows, ui, super::now_ms() / 1000))?,
+    match (rows.is_empty(), store.is_some()) {
+        (false, _) => ui.print(&text(&rows, ui, super::now_ms() / 1000))?,
+        (true, true) => ui.status("The store is empty."),
+        (true, false) => {}
     }
     Ok(Status::Done)
 }
@@ -102,11 +107,18 @@ fn rows(store: &Store, name: Option<&str>) -> Result<Vec<Row>, CliError> {
             compile_ms: entry.compile_ms,
             created_s: entry.created_s,
             used_s: u64::try_from(stat.used.seconds()).unwrap_or_default(),
-            name: entry.crate_name,
+            name: label(kind(&entry), &entry.package, &entry.crate_name).to_owned(),
+            package: entry.package.clone(),
+            crate_name: entry.crate_name,
             version: entry.package_version,
             target: entry.target,
         });
     Ok(rows.collect())
+}
+
+/// What an entry goes by: for a build script, whose crates all have one name, that of its package.
+fn label<'a>(kind: &str, package: &'a str, crate_name: &'a str) -> &'a str {
+    if kind == "build-script" && !package.is_empty() { package } else { crate_name }
 }
 
 /// What the entry is, judged by its outputs.
@@ -163,7 +175,7 @@ fn text(rows: &[Row], ui: &Ui, now_s: u64) -> String {
 fn json(rows: &[Row]) -> String {
     let entry = |row: &Row| {
         json!({
-            "key": row.key, "crate": row.name, "version": row.version, "kind": row.kind, "target": row.target,
+            "key": row.key, "crate": row.crate_name, "package": row.package, "version": row.version, "kind": row.kind, "target": row.target,
             "size_bytes": row.bytes, "hits": row.hits, "compile_ms": row.compile_ms,
             "created_s": row.created_s, "used_s": row.used_s,
         })
@@ -179,10 +191,12 @@ mod tests {
     fn row(name: &str, bytes: u64, hits: u64, created_s: u64) -> Row {
         let key = EntryKey(Digest::of(name.as_bytes()));
         let (version, target) = ("1.0.0".to_owned(), String::new());
-        let name = name.to_owned();
+        let [name, crate_name, package] = [name; 3].map(str::to_owned);
         Row {
             key,
             name,
+            crate_name,
+            package,
             version,
             kind: "lib",
             target,
@@ -202,6 +216,13 @@ mod tests {
             sort(&mut rows, by);
             assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<String>(), want, "{by:?}");
         }
+    }
+
+    #[test]
+    fn build_scripts_go_by_their_package() {
+        assert_eq!(label("build-script", "libc", "build_script_build"), "libc");
+        assert_eq!(label("build-script", "", "build_script_main"), "build_script_main");
+        assert_eq!(label("lib", "my-app", "my_app"), "my_app");
     }
 
     #[test]

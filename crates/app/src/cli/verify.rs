@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::builder::NonEmptyStringValueParser;
 use kache_core::config::env;
 use kache_core::event::{Event, Outcome as EventOutcome};
 use kache_core::verify::Sample;
@@ -48,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Cargo's arguments
-    #[arg(last = true, value_name = "CARGO-ARGS", default_value = "build")]
+    #[arg(last = true, value_name = "CARGO-ARGS", default_value = "build", value_parser = NonEmptyStringValueParser::new())]
     cargo: Vec<String>,
 }
 

@@ -4,13 +4,14 @@
 mod explain;
 mod show;
 
+use clap_complete::ArgValueCompleter;
 use kache_core::event::Outcome as EventOutcome;
 use kache_core::snapshot::Unfit;
 use kache_store::Store;
 use serde_json::json;
 
-use super::{now_ms, open_store, settings};
-use crate::error::{CliError, Outcome, Status};
+use super::{completions, now_ms, open_store, settings, unknown_crate};
+use crate::error::{Outcome, Status};
 use crate::ui::Ui;
 use explain::History;
 
@@ -25,7 +26,7 @@ Works on what was recorded when the compile happened: nothing has to be built ag
 Where a dependency differs, its own reason follows, down to the first thing that changed.")]
 pub struct Args {
     /// Name of a crate or package
-    #[arg(value_name = "CRATE")]
+    #[arg(value_name = "CRATE", value_parser = super::crate_name, add = ArgValueCompleter::new(completions::crates))]
     name: String,
     /// Print JSON
     #[arg(long)]
@@ -34,9 +35,10 @@ pub struct Args {
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
-    let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
+    let unknown = |store| unknown_crate(store, &args.name, "the journal has no compile of");
+    let Some(store) = open_store(&settings, ui)? else { return Err(unknown(None)) };
     let history = History::new(&store, &args.name);
-    let Some(latest) = history.latest() else { return Err(unknown(&store, &args.name)) };
+    let Some(latest) = history.latest() else { return Err(unknown(Some(&store))) };
     let unseeded = unseeded(&store, &args.name);
     let misses: Vec<_> = history.misses().into_iter().filter_map(|at| history.explain(at)).collect();
     if args.json {
@@ -72,23 +74,4 @@ fn unseeded(store: &Store, name: &str) -> Vec<Unfit> {
     let of = |unit: &Unfit| unit.package.split(' ').next().unwrap_or_default().replace('-', "_");
     let wanted = name.replace('-', "_");
     kache_engine::seed::left_out(store, &dir).into_iter().filter(|unit| of(unit) == wanted).collect()
-}
-
-fn unknown(store: &Store, name: &str) -> CliError {
-    let wanted = name.replace('-', "_");
-    let part = |other: &str| other.contains(&wanted) || wanted.contains(other);
-    let mut similar: Vec<String> = Vec::new();
-    let named = store
-        .index_journal(|event| part(&event.crate_name).then(|| event.crate_name.clone().into_owned()))
-        .found;
-    for (name, _) in named {
-        if !similar.contains(&name) {
-            similar.push(name);
-        }
-    }
-    let error = CliError::usage(format!("the journal has no compile of {name:?}"));
-    match similar.as_slice() {
-        [] => error.hint("`kache report` names the crates that it has"),
-        names => error.hint(format!("it has {}", names.join(", "))),
-    }
 }

@@ -62,6 +62,15 @@ impl Home {
         command
     }
 
+    /// What a shell command prints that gives its parts a terminal.
+    fn on_a_terminal(&self, line: &str) -> String {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path());
+        command.env("TERM", "xterm").env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let output = command.output().expect("sh and util-linux's script");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn kache(&self, args: &[&str]) -> Ran {
         self.kache_with(args, &[])
     }
@@ -90,11 +99,159 @@ fn bare_prints_help() {
 #[test]
 fn version_and_completions() {
     let home = Home::new();
-    assert_eq!(home.kache(&["--version"]).out, format!("kache {}\n", env!("CARGO_PKG_VERSION")));
+    for args in [["--version"], ["-V"], ["version"]] {
+        assert_eq!(home.kache(&args).out, format!("kache {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    let version: serde_json::Value =
+        serde_json::from_str(&home.kache(&["version", "--json"]).out).expect("JSON");
+    assert_eq!(version["kache"], env!("CARGO_PKG_VERSION"));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = home.kache(&["completions", shell]);
         assert!(ran.code == 0 && ran.out.contains("kache"), "{shell}");
     }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let home = Home::new();
+    assert_eq!(home.kache(&["help"]).out, home.kache(&["--help"]).out);
+    for command in shown::commands(&home).iter().map(String::as_str) {
+        let (asked, option) = (home.kache(&["help", command]), home.kache(&[command, "--help"]));
+        assert_eq!((asked.code, &asked.out), (0, &option.out), "{command}");
+    }
+    assert_eq!(home.kache(&["help", "daemon", "log"]).out, home.kache(&["daemon", "log", "--help"]).out);
+    let unknown = home.kache(&["help", "frobnicate"]);
+    assert!(unknown.code == 2 && unknown.err.contains("frobnicate"), "{unknown:?}");
+}
+
+/// The same mistake, the same exit code and the same advice, with a store and without.
+#[test]
+fn a_crate_that_is_not_there_is_the_same_everywhere() {
+    let home = Home::new();
+    let calls: [&[&str]; 6] = [
+        &["list", "sedre"],
+        &["list", "sedre", "--json"],
+        &["why-miss", "sedre"],
+        &["why-miss", "sedre", "--json"],
+        &["purge", "-y", "--crate-name", "sedre"],
+        &["purge", "-n", "--crate-name", "sedre"],
+    ];
+    let all = |hint: &str| {
+        for args in calls {
+            let ran = home.kache(args);
+            assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+            assert!(ran.err.contains("\"sedre\"") && ran.err.contains(hint), "{args:?}: {}", ran.err);
+        }
+    };
+    all("hint: `kache list` names");
+    fill(&home, &[("sedre_core", "lib"), ("build_script_build", "build-script")]);
+    all("hint: there is sedre_core");
+}
+
+/// A store with an entry and an event for each crate; every build script is of the package `native-sys`.
+fn fill(home: &Home, crates: &[(&str, &str)]) -> kache_store::Store {
+    use kache_core::digest::Digest;
+    use kache_core::entry::{Entry, Evidence};
+    use kache_core::event::{Event, Outcome};
+    use kache_core::key::{EntryKey, UnitKey};
+    let store = kache_store::Store::open(&home.path(".cache/kache")).expect("store");
+    for (name, kind) in crates {
+        let key = EntryKey(Digest::of(name.as_bytes()));
+        let mut entry = Entry::new(UnitKey(Digest::of(b"u")), name);
+        entry.package = if *kind == "build-script" { "native-sys" } else { name }.to_owned();
+        entry.dep_info_name = "x.d".into();
+        store.publish(&key, &entry, &Evidence::default()).expect("published");
+        let mut event = Event::new(name, Outcome::Miss);
+        (event.package, event.kind, event.entry_key) = (entry.package, (*kind).to_owned(), Some(key));
+        store.append(&event).expect("journal");
+    }
+    store
+}
+
+#[test]
+fn purge_asks_first() {
+    let home = Home::new();
+    let store = fill(&home, &[("serde", "lib"), ("syn", "lib")]);
+    let entries = || store.entry_count().expect("a store");
+    let ran = home.kache(&["purge"]);
+    assert!(ran.code == 2 && ran.err.contains("`kache purge -y`"), "{ran:?}");
+    let ran = home.kache(&["purge", "--dry-run"]);
+    assert!(ran.code == 0 && ran.out.contains("Would evict 2 entries"), "{ran:?}");
+    assert_eq!(entries(), 2);
+    assert_eq!(home.kache(&["purge", "-y", "-n"]).code, 2);
+    for (answer, left) in [("n", 2), ("", 2), ("yes", 0)] {
+        let kache = env!("CARGO_BIN_EXE_kache");
+        let said =
+            home.on_a_terminal(&format!("printf '{answer}\\n' | script -qec '{kache} purge' /dev/null"));
+        assert!(said.contains("Remove 2 entries") && said.contains("[y/N]"), "{said}");
+        assert_eq!(entries(), left, "{answer:?}: {said}");
+    }
+    fill(&home, &[("serde", "lib"), ("syn", "lib")]);
+    let ran = home.kache(&["purge", "-y", "--crate-name", "serde", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.code, &value["entries_removed"], entries()), (0, &1.into(), 1), "{ran:?}");
+}
+
+#[test]
+fn build_scripts_are_listed_by_their_package() {
+    let home = Home::new();
+    fill(&home, &[("build_script_build", "build-script"), ("serde", "lib")]);
+    for args in [&["list", "native-sys", "--json"][..], &["list", "native_sys", "--json"]] {
+        let list: serde_json::Value = serde_json::from_str(&home.kache(args).out).expect("JSON");
+        assert_eq!(list["entries"][0]["package"], "native-sys");
+        assert_eq!(list["entries"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+/// What a shell asks for: the words typed so far, the last one unfinished.
+#[test]
+fn completions_know_crates_and_keep_internals_to_themselves() {
+    let home = Home::new();
+    fill(
+        &home,
+        &[("serde", "lib"), ("serde_json", "lib"), ("syn", "lib"), ("build_script_build", "build-script")],
+    );
+    let ask = |words: &[&str]| {
+        let index = (words.len() - 1).to_string();
+        let args: Vec<&str> = ["--"].iter().chain(words).copied().collect();
+        let env = [("_KACHE_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", &index), ("_CLAP_IFS", "\n")];
+        let ran = home.kache_with(&args, &env);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{words:?}");
+        let mut found: Vec<String> = ran.out.lines().map(|line| line.trim().to_owned()).collect();
+        found.sort();
+        found
+    };
+    for words in [
+        &["kache", "list", "se"][..],
+        &["kache", "why-miss", "se"],
+        &["kache", "purge", "--crate-name", "se"],
+    ] {
+        assert_eq!(ask(words), ["serde", "serde_json"], "{words:?}");
+    }
+    assert_eq!(ask(&["kache", "list", "nat"]), ["native-sys"]);
+    let commands = ask(&["kache", ""]);
+    assert!(commands.iter().any(|word| word == "why-miss"), "{commands:?}");
+    for (words, internal) in [(&["kache", ""][..], "snapshot"), (&["kache", "gc", "--"], "--auto")] {
+        assert!(!ask(words).iter().any(|word| word == internal), "{internal}");
+    }
+    assert_eq!(home.kache(&["--", "kache", "list", "se"]).code, 2, "only where a script asks");
+}
+
+/// The script as the guide has it installed, in the shell that it is for.
+#[test]
+fn a_shell_completes_after_the_guides_instructions() {
+    let home = Home::new();
+    fill(&home, &[("serde", "lib"), ("syn", "lib")]);
+    assert_eq!(home.kache(&["init", "-y", "--no-service", "--completions=bash"]).code, 0);
+    std::fs::create_dir(home.path("bin")).expect("directory");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kache"), home.path("bin/kache")).expect("link");
+    let script = "PATH=$HOME/bin:$PATH; . ~/.local/share/bash-completion/completions/kache; \
+                  COMP_WORDS=(kache why-miss se) COMP_CWORD=2; _clap_complete_kache kache se why-miss; \
+                  echo \"${COMPREPLY[@]}\"; complete -p kache";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).current_dir(home.path("")).env_clear().env("HOME", home.path(""));
+    let ran = Ran::from(command.env("PATH", "/usr/bin:/bin").output().expect("bash"));
+    assert!(ran.out.starts_with("serde\n") && ran.out.contains("_clap_complete_kache kache"), "{ran:?}");
 }
 
 /// The `cc` crate takes the wrapper of rustc for C compilers too when it is called `kache`.

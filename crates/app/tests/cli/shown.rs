@@ -17,6 +17,7 @@ pub fn commands(home: &Home) -> Vec<String> {
     list.lines()
         .filter(is_name)
         .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect()
 }
@@ -40,6 +41,8 @@ type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
 fn errors() {
     let home = Home::new();
     home.write(".config/kache/config.toml", "[cache]\nlocal_max_size = \"a lot\"\n");
+    home.write("pattern.toml", "cache.exclude = ['gen/{a']\n");
+    home.write("path.toml", "cache.local_store = '$HOME/cache'\n");
     home.write("broken/.cargo/config.toml", "[build\n");
     let cases: &[Case] = &[
         ("unknown-command", &["frobnicate"], &[]),
@@ -54,6 +57,9 @@ fn errors() {
         ("nobody-to-ask", &["init"], &[]),
         ("monitor-without-terminal", &["monitor"], &[("KACHE_MAX_SIZE", "1GiB")]),
         ("config-without-terminal", &["config"], &[("KACHE_MAX_SIZE", "1GiB")]),
+        ("no-crate", &["why-miss", ""], &[("KACHE_MAX_SIZE", "1GiB")]),
+        ("wrong-pattern", &["stats"], &[("KACHE_CONFIG", "pattern.toml")]),
+        ("unexpanded-path", &["stats"], &[("KACHE_CONFIG", "path.toml")]),
         ("clean-nowhere", &["clean", "nowhere"], &[]),
         ("verify-without-project", &["verify"], &[("KACHE_MAX_SIZE", "1GiB")]),
         ("purge-without-fix", &["doctor", "--purge-sccache"], &[]),
@@ -82,11 +88,33 @@ fn the_manual_has_every_command() {
     let home = Home::new();
     let page = home.kache(&["man"]);
     assert!(page.code == 0 && page.out.contains(".TH kache 1"), "{}", page.out);
+    let version = env!("CARGO_PKG_VERSION");
     let dir = home.path("man1").display().to_string();
     assert_eq!(home.kache(&["man", "--output", &dir]).code, 0);
     for command in commands(&home) {
         let page = home.read(&format!("man1/kache-{command}.1"));
-        assert!(page.contains(".SH SYNOPSIS") && page.contains("Examples"), "{command}: {page}");
+        assert!(
+            page.contains(".SH SYNOPSIS") && page.contains(".SH EXAMPLES\n.nf\n  kache "),
+            "{command}: {page}"
+        );
+        assert!(page.contains(&format!("\"kache {version}\" \"kache manual\"")), "{command}: {page}");
+        for line in page.lines().filter(|line| line.starts_with(['.', '\''])) {
+            let request = line.split_whitespace().next().unwrap_or_default();
+            let known = [".ie", ".el", ".TH", ".SH", ".TP", ".RS", ".RE", ".PP", ".nf", ".fi", ".br", ".IP"];
+            assert!(known.contains(&request), "{command}: {line}");
+        }
+    }
+    let pages = std::fs::read_dir(home.path("man1")).expect("pages").flatten();
+    let names: Vec<String> = pages.map(|page| page.file_name().to_string_lossy().into_owned()).collect();
+    assert!(names.iter().any(|name| name == "kache-daemon-log.1"), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("snapshot") || name.contains("help")), "{names:?}");
+    // Where the formatter is installed, it has nothing to complain about.
+    for name in names {
+        let mut groff = std::process::Command::new("groff");
+        groff.args(["-man", "-ww", "-z", "-Tutf8"]).arg(home.path("man1").join(&name));
+        if let Ok(output) = groff.output() {
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
+        }
     }
 }
 

@@ -137,10 +137,10 @@ fn purge() {
     let lab = lean_lab();
     let p = lab.project("w", ALL_KINDS);
     p.cargo("run").ok();
-    text(&lab.cli(&["purge", "--crate-name", "mid"]));
+    text(&lab.cli(&["purge", "-y", "--crate-name", "mid"]));
     p.wipe();
     p.cargo("run").same().not_hit("mid").outcome("gen", "hit").outcome("mac", "hit");
-    text(&lab.cli(&["purge"]));
+    text(&lab.cli(&["purge", "-y"]));
     assert!(lab.entries().is_empty(), "entries are left");
     p.wipe();
     assert_eq!(p.cargo("run").same().tally().hits, 0);

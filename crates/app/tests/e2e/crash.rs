@@ -256,7 +256,7 @@ fn in_a_sweep() {
     let one = lab.project("one", PAIR);
     for point in SWEPT {
         one.cargo("run").ok();
-        Trap::set(&lab, *point).spring_command(&one, "purge");
+        Trap::set(&lab, *point).spring_command(&one, "purge -y");
         lab.assert_doctor_is_content();
         one.nothing_to_do("build");
         recovers(&lab, &one);

@@ -25,7 +25,7 @@ const SECONDS: u64 = 15;
 /// What runs beside the builds.
 const COMMANDS: &[&str] = &[
     "gc --max-age 0s",
-    "purge",
+    "purge -y",
     "sync --push",
     "sync --pull --all",
     "doctor --verify --repair",

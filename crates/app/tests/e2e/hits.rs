@@ -205,3 +205,16 @@ fn c19_store_below_its_limit() {
     assert!(lab.entries().len() < entries.len(), "nothing was evicted");
     p.cargo("test -q").same();
 }
+
+/// Who sets kache as the wrapper of workspace members, too, gets it once.
+#[test]
+fn kache_as_both_wrappers_serves_as_one() {
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    let two = one.checkout("two");
+    let both = [("RUSTC_WORKSPACE_WRAPPER", lab.wrapper().to_str().expect("UTF-8"))];
+    one.cargo("build").envs(&both).ok();
+    two.cargo("build").envs(&both).ok().all_hit().shared();
+    let text = std::fs::read_to_string(lab.cache_dir().join("journal/current.jsonl")).unwrap_or_default();
+    assert!(!text.contains("unknown-driver"), "{text}");
+}

@@ -280,7 +280,7 @@ fn a55_macro_that_is_not_deterministic() {
     p.cargo("run").ok();
     let two = p.checkout("two");
     two.cargo("run").ok();
-    lab.cli(&["purge", "--crate-name", "user"]);
+    lab.cli(&["purge", "-y", "--crate-name", "user"]);
     let three = p.checkout("three");
     three.cargo("run").ok();
     for project in [&p, &two, &three] {

@@ -168,7 +168,8 @@ fn commands_with_few_descriptors() {
             fs::copy(&files[0], folder.join(name)).expect("copy a file");
         }
     }
-    for args in ["list", "stats", "doctor --verify", "gc", "gc --dry-run", "purge", "why-miss dep", "report"]
+    for args in
+        ["list", "stats", "doctor --verify", "gc", "gc --dry-run", "purge -y", "why-miss dep", "report"]
     {
         let mut command = lab.command("/bin/sh");
         command.args(["-c", &format!("ulimit -n 32; \"$0\" {args}")]).arg(lab.wrapper()).current_dir(p.dir());

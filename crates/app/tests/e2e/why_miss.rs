@@ -195,10 +195,10 @@ fn a_bypass_has_its_reason_and_remedy() {
 #[test]
 fn an_evicted_entry() {
     let story = Story::new();
-    assert!(story.d.lab.cli(&["purge"]).status.success());
+    assert!(story.d.lab.cli(&["purge", "-y"]).status.success());
     story.compile(&[], &[]);
     assert_eq!(last(&story.d.lab, "demo")["cause"], "evicted");
-    assert!(story.d.lab.cli(&["purge"]).status.success());
+    assert!(story.d.lab.cli(&["purge", "-y"]).status.success());
     story.d.lab.write("ws/src/t.txt", "three\n");
     story.compile(&[], &[]);
     assert_eq!(last(&story.d.lab, "demo")["cause"], "all-evicted");

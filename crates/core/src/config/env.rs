@@ -70,6 +70,9 @@ variables! {
     PATH, "where programs are looked for";
 }
 
+/// In which a completion script names its shell when it asks what fits.
+pub const COMPLETE: &str = "_KACHE_COMPLETE";
+
 /// Variables of the session that a background process needs beside its settings: who and where it is, and how the
 /// network is reached.
 const SESSION: &[&str] = &[

@@ -67,6 +67,14 @@ pub enum Problem {
         /// Why it can't be used.
         why: &'static str,
     },
+    /// A pattern that can't match what it is for.
+    #[error("{value:?} is not a pattern: {why}")]
+    Pattern {
+        /// The pattern as written.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A size or duration that doesn't parse.
     #[error(transparent)]
     Quantity(#[from] QuantityError),

@@ -120,6 +120,12 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
         self.find(variable, Some(key), from_text, strings)
     }
 
+    /// A problem with the value of a key of the file.
+    pub fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
+        let file = self.file.as_ref().map_or("", |(file, _)| *file).to_owned();
+        ConfigError { place: Place::Key { file, key: key.to_owned() }, problem }
+    }
+
     /// Every key of the file that is neither in `known` nor a section that holds one of them.
     pub fn unknown_keys(&self, known: &[&str]) -> Vec<ConfigError> {
         let mut errors = Vec::new();

@@ -92,6 +92,18 @@ fn what_cannot_be_used_is_an_error_that_names_place_key_and_value() {
         ("cache.local_only = 'yes'", &[], "cache.local_only: \"yes\" is a string"),
         ("cache.exclude = 'x'", &[], "cache.exclude: \"x\" is a string"),
         ("cache.exclude = ['a', '']", &[], "cache.exclude: \"\" is an empty pattern"),
+        (
+            "cache.exclude = ['a', 'b/[z-a]']",
+            &[],
+            "/etc/kache/config.toml: cache.exclude: \"b/[z-a]\" is not a pattern",
+        ),
+        ("cache.exclude = ['gen/{a,b']", &[], "cache.exclude: \"gen/{a,b\" is not a pattern: unclosed"),
+        ("cache.exclude = ['~/src/**']", &[], "cache.exclude: \"~/src/**\" is not a pattern: `~`"),
+        ("cache.exclude = ['$HOME/**']", &[], "variables are not expanded"),
+        ("cache.local_store = '$HOME/kache'", &[], "cache.local_store: \"$HOME/kache\" has a variable"),
+        ("cache.local_store = '/x/${USER}'", &[], "write the path out"),
+        ("cache.local_store = '~other/x'", &[], "cache.local_store: \"~other/x\" has a variable or `~`"),
+        ("", &[("KACHE_CACHE_DIR", "/x/$USER")], "KACHE_CACHE_DIR: \"/x/$USER\" has a variable"),
         ("[cache]\nlocal_max_siez = '1GB'", &[], "did you mean `cache.local_max_size`?"),
         ("local_max_size = '1GB'", &[], "did you mean `cache.local_max_size`?"),
         (
@@ -296,5 +308,21 @@ fn every_key_has_the_kind_that_it_is_read_as() {
         assert_eq!(found.origin, Origin::File, "{key}");
         let wrong = if row.kind == Kind::List { "true" } else { "[1]" };
         assert!(error(&format!("{key} = {wrong}"), &[]).contains(key), "{key}");
+    }
+}
+
+#[test]
+fn patterns_without_a_root_match_below_any_directory() {
+    for (pattern, path, matches) in [
+        ("gen/**", "/w/app/gen/src/lib.rs", true),
+        ("./gen/*.rs", "/w/gen/lib.rs", true),
+        ("gen/**", "/w/app/regen/lib.rs", false),
+        ("**/gen/**", "/w/gen/lib.rs", true),
+        ("/w/app/**", "/w/app/src/lib.rs", true),
+        ("/app/**", "/w/app/src/lib.rs", false),
+        ("*/app/**", "/w/app/src/lib.rs", true),
+    ] {
+        let glob = source_glob(pattern).expect("a pattern").compile_matcher();
+        assert_eq!(glob.is_match(path), matches, "{pattern} {path}");
     }
 }

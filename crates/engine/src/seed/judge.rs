@@ -214,7 +214,7 @@ fn excluded(settings: &Settings) -> Option<globset::GlobSet> {
     }
     let mut globs = globset::GlobSetBuilder::new();
     for pattern in &settings.exclude.value {
-        globs.add(globset::Glob::new(pattern).or_else(|_| globset::Glob::new("**")).ok()?);
+        globs.add(kache_core::config::source_glob(pattern).or_else(|_| globset::Glob::new("**")).ok()?);
     }
     globs.build().ok()
 }

@@ -29,7 +29,7 @@ pub fn install(shell: Option<Shell>, touching: Touching, ui: &Ui) -> Result<Stat
         CliError::usage(format!("{shell} has no directory for completion scripts"))
             .hint(format!("`kache completions {shell}` prints the script"))
     })?;
-    let script = script(shell);
+    let script = script(shell)?;
     if std::fs::read(&path).is_ok_and(|present| present == script) {
         ui.status(&format!("The completions for {shell} are in place ({}).", path.display()));
         return Ok(Status::Done);
