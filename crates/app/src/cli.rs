@@ -213,6 +213,17 @@ fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
     }
 }
 
+/// Says what was left out, because another user has made it and this one may not look at it.
+fn warn_of_denied(denied: &[PathBuf], ui: &Ui) {
+    if let Some(first) = denied.first() {
+        ui.warn(&format!(
+            "{} folders or entries belong to another user and were left out, among them {}; `kache doctor` says more",
+            denied.len(),
+            first.display()
+        ));
+    }
+}
+
 /// Whether a crate of a package is what somebody calls by `name`; Cargo's `-` and the compiler's `_` are the same here.
 fn is_named(crate_name: &str, package: &str, name: &str) -> bool {
     let wanted = name.replace('-', "_");

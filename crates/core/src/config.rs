@@ -103,7 +103,7 @@ pub struct Settings {
     pub fallback: Option<Setting<String>>,
     /// `cache.local_only`: no remote, no network.
     pub local_only: Setting<bool>,
-    /// `cache.portable_paths`: entries fit other machines; on when a remote is in use.
+    /// `cache.portable_paths`: entries fit other machines, whether or not a remote is in use: see design/0008.
     pub portable_paths: Setting<bool>,
     /// `cache.seed`: dependencies are put into fresh target directories before Cargo looks.
     pub seed: Setting<bool>,
@@ -156,7 +156,6 @@ impl Settings {
         let level = compression_level(&layers, &mut warnings);
         let compression_level = unless_wrong(level, COMPRESSION_LEVEL, &mut problems);
         let local_only = switch(Some(env::KACHE_LOCAL_ONLY), Some("cache.local_only"), false)?;
-        let shares = remote.is_some() && !local_only.value;
         let settings = Self {
             file: file.map(|(path, _)| path.to_owned()),
             cache_dir: cache_dir(&layers)?,
@@ -172,7 +171,7 @@ impl Settings {
             exclude: exclude(&layers)?,
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
             local_only,
-            portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), shares)?,
+            portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), true)?,
             // Elsewhere the calling Cargo can't be looked at.
             seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), cfg!(target_os = "linux"))?,
             daemon,

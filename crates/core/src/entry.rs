@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::key::{Field, UnitKey};
 use crate::paths::Root;
+use crate::provenance::Provenance;
 use crate::record::InputRecord;
 
 /// Version of the JSON form.
@@ -138,6 +139,9 @@ pub struct Entry {
     /// other entries. Says nothing about the content.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefetched_for: String,
+    /// Who made it. Only what was made here, or came with the signature of a trusted key, is ever signed.
+    #[serde(default, skip_serializing_if = "Provenance::is_unknown")]
+    pub provenance: Provenance,
 }
 
 /// Why bytes are not a usable entry.
@@ -163,7 +167,7 @@ impl Entry {
         self.outputs.iter().map(|output| output.mtime_s).min()
     }
 
-    /// A new entry without outputs and texts.
+    /// A new entry without outputs and texts, made here.
     pub fn new(unit: UnitKey, crate_name: &str) -> Self {
         Self {
             version: VERSION,
@@ -182,6 +186,7 @@ impl Entry {
             created_s: 0,
             boot: String::new(),
             prefetched_for: String::new(),
+            provenance: Provenance::Here,
         }
     }
 
@@ -264,8 +269,9 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The same without values of this machine's environment: for what leaves the machine.
+    /// The same without values of this machine's environment and notes of its store: for what leaves the machine.
     pub fn for_others(mut self) -> Self {
+        self.record.provenance = Provenance::Unknown;
         self.values.retain(|field, _| field == "compiler");
         self
     }

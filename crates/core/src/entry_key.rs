@@ -47,6 +47,8 @@ pub fn input_field(input: &Input) -> String {
         Input::File(name) => format!("file {name}"),
         Input::Dir(name) => format!("directory {name}"),
         Input::Link(name) => format!("link {name}"),
+        Input::Probe(name) => format!("presence of {name}"),
+        Input::Program(name) => format!("program {name} on PATH"),
         Input::Env(name) => format!("env {name}"),
         Input::MacroEnv(name) => format!("environment named in {name}"),
         Input::PortableMacroEnv(name) => format!("environment named in {name}, less local paths"),

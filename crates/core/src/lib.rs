@@ -28,6 +28,7 @@ pub mod plan;
 pub mod printable;
 pub mod process_stat;
 pub mod protocol;
+pub mod provenance;
 pub mod quantity;
 pub mod reason;
 pub mod record;

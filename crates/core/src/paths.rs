@@ -15,9 +15,9 @@ pub enum Root {
     Target,
     /// The working directory of a workspace member's compile, else the directory that holds the target directory.
     Workspace,
-    /// `CARGO_HOME`; only a root when entries are to be portable between machines.
+    /// `CARGO_HOME`; a root unless `cache.portable_paths` is off.
     CargoHome,
-    /// The toolchain's sysroot; only a root when entries are to be portable between machines.
+    /// The toolchain's sysroot; a root unless `cache.portable_paths` is off.
     Sysroot,
 }
 

@@ -1,11 +1,15 @@
 //! The line that Linux keeps about a process, `/proc/PID/stat`, as far as it tells one process from a later one of the
-//! same number. Knows nothing about where the line is read.
+//! same number, and whether it gets anywhere. Knows nothing about where the line is read.
 
 /// What is of interest in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat<'a> {
-    /// A letter: `R` runs, `Z` has ended and isn't waited for.
+    /// A letter: `R` runs, `T` is stopped, `Z` has ended and isn't waited for.
     pub state: &'a str,
+    /// Process id of the parent.
+    pub parent: &'a str,
+    /// Time on a processor, its own and that of children that it has waited for, in clock ticks.
+    pub ticks: u64,
     /// When it was started, in clock ticks since the system was.
     pub start: &'a str,
 }
@@ -15,14 +19,23 @@ impl<'a> ProcessStat<'a> {
     pub fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?;
-        // The 22nd field of the line.
-        let start = fields.nth(18)?;
-        Some(Self { state, start })
+        let parent = fields.next()?;
+        // Fields 14 to 17 of the line.
+        let times = fields.by_ref().skip(9).take(4).map(str::parse::<u64>);
+        let ticks = times.sum::<Result<u64, _>>().ok()?;
+        // The 22nd field.
+        let start = fields.nth(4)?;
+        Some(Self { state, parent, ticks, start })
     }
 
     /// Whether the process has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.state, "Z" | "X")
+    }
+
+    /// Whether the process does nothing until it is told to go on: by a signal, or by a debugger.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, "T" | "t")
     }
 }
 
@@ -39,6 +52,7 @@ mod tests {
             let line = format!("17 ({name}) {state}{numbers}\n");
             let stat = ProcessStat::parse(&line).expect("a line");
             assert_eq!((stat.state, stat.start, stat.is_over()), (state, "22", over), "{name:?}");
+            assert_eq!((stat.parent, stat.ticks), ("4", 14 + 15 + 16 + 17), "{name:?}");
         }
         for line in ["", "17 (cargo", "17 (cargo) S 1 2"] {
             assert_eq!(ProcessStat::parse(line), None, "{line:?}");

@@ -128,8 +128,7 @@ pub struct Find {
     pub wanted: Vec<EntryKey>,
     /// The build that the unit belongs to.
     pub build: Build,
-    /// Which credentials of its environment the asker would use, see `config::Remote::ambient`; absent where the
-    /// remote's settings name their own.
+    /// Which credentials the asker would use, see `config::Remote::credentials_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ambient: Option<Digest>,
 }
@@ -217,6 +216,8 @@ pub enum Unavailable {
     Full,
     /// It is about to end.
     Ending,
+    /// It ends at once: its credentials are refused, and the asker's are others. The next one gets these.
+    Outdated,
 }
 
 /// How a daemon is.

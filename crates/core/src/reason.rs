@@ -52,6 +52,8 @@ pub enum Bypass {
     Store(String),
     /// The settings can't be read.
     Config(String),
+    /// `cache.fallback` can't be used, so the compiler runs without it.
+    Fallback(String),
 }
 
 impl Bypass {
@@ -80,6 +82,7 @@ impl Bypass {
             Bypass::Executable => "executable",
             Bypass::Store(_) => "store",
             Bypass::Config(_) => "config",
+            Bypass::Fallback(_) => "fallback",
         }
     }
 
@@ -114,6 +117,7 @@ impl fmt::Display for Bypass {
             Bypass::Executable => f.write_str("`cache.cache_executables` is off"),
             Bypass::Store(why) => write!(f, "the cache directory can't be used: {why}"),
             Bypass::Config(why) => write!(f, "the settings can't be read: {why}"),
+            Bypass::Fallback(why) => write!(f, "`cache.fallback` is skipped: {why}"),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! are not part of a record; they are observed anew at every look-up.
 //!
 //! ```text
-//! {"version":1,"records":[{"inputs":[{"file":"{ws}/src/lib.rs"},{"env":"X"}],"baked":["target"],"rendered":true}]}
+//! {"version":2,"records":[{"inputs":[{"file":"{ws}/src/lib.rs"},{"env":"X"}],"baked":["target"],"rendered":true,
+//!                          "observed":"files"}]}
 //! ```
 //! Newest record first. A file is at most [`RECORDS_BYTES_MAX`] bytes; a newer version is ignored, never rewritten.
 
@@ -14,9 +15,10 @@ use crate::digest::Digest;
 use crate::form::newer_version;
 use crate::key::EntryKey;
 use crate::paths::Root;
+use crate::provenance::Provenance;
 
 /// Version of the JSON form.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest record file that is read, in bytes.
 pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
 /// Most records kept for one unit; the oldest go first.
@@ -32,12 +34,30 @@ pub enum Input {
     Dir(String),
     /// Where a symbolic link leads.
     Link(String),
+    /// What is there, looked at without being opened: nothing, a directory, or a file. A file counts by its content; one
+    /// that is too long to be read for this counts by its size and time.
+    Probe(String),
+    /// The program that `PATH` leads to for this name: its path and content, or its absence.
+    Program(String),
     /// An environment variable reported by the compiler (`# env-dep:`).
     Env(String),
     /// All environment variables whose names occur in this proc-macro library: what it may read unreported.
     MacroEnv(String),
     /// The same with tokens in place of local roots, where it is proven that nothing else of them matters.
     PortableMacroEnv(String),
+}
+
+/// How the inputs of a compile came to light. A record is believed only by machines that would have seen no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sight {
+    /// The compiler and the linker reported them; also records of kache before 0.7, which observed less.
+    #[default]
+    Reported,
+    /// Every file that a process of the compile used was observed, wherever it lies.
+    Files,
+    /// And every environment variable that a program asked its C library for.
+    Variables,
 }
 
 /// What an input looks like now.
@@ -69,15 +89,22 @@ pub struct InputRecord {
     /// The compile printed messages, so flags that only affect their rendering matter.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rendered: bool,
+    /// How the inputs came to light.
+    #[serde(default)]
+    pub observed: Sight,
     /// The entry that was stored under this record last: what a miss is compared with. Not part of what a record is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<EntryKey>,
+    /// Who made it. Not part of what a record is.
+    #[serde(default, skip_serializing_if = "Provenance::is_unknown")]
+    pub provenance: Provenance,
 }
 
 impl InputRecord {
     /// Whether both name the same inputs in the same way.
     pub fn is_same(&self, other: &InputRecord) -> bool {
-        (&self.inputs, &self.baked, self.rendered) == (&other.inputs, &other.baked, other.rendered)
+        let parts = |record: &Self| (record.rendered, record.observed);
+        (&self.inputs, &self.baked) == (&other.inputs, &other.baked) && parts(self) == parts(other)
     }
 
     /// The record without the local paths that proc macros may have seen.

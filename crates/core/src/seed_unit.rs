@@ -9,6 +9,7 @@ use crate::cargo::layout::UnitDir;
 use crate::digest::Digest;
 use crate::entry::is_safe_name;
 use crate::key::EntryKey;
+use crate::provenance::Provenance;
 use crate::record::Input;
 
 /// One unit as Cargo knows it.
@@ -63,6 +64,9 @@ pub struct SeedUnit {
     /// When a build last had it, in seconds since 1970.
     #[serde(default)]
     pub seen_s: u64,
+    /// Who recorded it.
+    #[serde(default, skip_serializing_if = "Provenance::is_unknown")]
+    pub provenance: Provenance,
 }
 
 /// A dependency: Cargo's word for its state, and what was there under that word.
@@ -207,6 +211,7 @@ impl SeedUnit {
             cpu: None,
             took_ms: 0,
             seen_s: 0,
+            provenance: Provenance::Here,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cargo::layout::OutputDir;
 use crate::digest::Digest;
 use crate::key::{Field, KeyWriter, UnitKey};
-use crate::paths::{Root, Roots, absolute};
+use crate::paths::{Roots, absolute};
 use crate::unit::{SearchPath, Unit};
 
 /// What the engine found out about the world for a unit's key.
@@ -16,8 +16,8 @@ pub struct KeyInputs {
     pub roots: Roots,
     /// Working directory.
     pub cwd: String,
-    /// Roots that the compile remaps.
-    pub remapped: Vec<Root>,
+    /// `cache.portable_paths`: the compile names Cargo's home in a form that fits every machine.
+    pub portable_paths: bool,
     /// Identity of the compiler (and of the driver, where there is one).
     pub toolchain: Option<Digest>,
     /// One digest for each of the unit's externs; `None` where no file is named.
@@ -48,9 +48,7 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
             key.text(format!("exact path {}", root.name_prefix()), path);
         }
     }
-    for root in &inputs.remapped {
-        key.text("remapped", root.name_prefix());
-    }
+    key.text("portable paths", inputs.portable_paths.to_string());
     for arg in &unit.key_args {
         let value = match &arg.value {
             Some(value) if arg.is_path => portable(roots, value),
@@ -99,6 +97,7 @@ fn file_name(path: &str) -> &str {
 mod tests {
     use super::*;
     use crate::invocation::Invocation;
+    use crate::paths::Root;
 
     const ARGS: &str = "--crate-name a --edition=2021 src/lib.rs --error-format=json --json=artifacts --crate-type lib \
         --emit=dep-info,metadata,link -C opt-level=0 -C metadata=1 -C extra-filename=-2 --out-dir /w/target/debug/deps \
@@ -116,7 +115,7 @@ mod tests {
         let mut inputs = KeyInputs {
             roots: Roots::new([(Root::Workspace, cwd.to_owned()), (Root::Target, format!("{cwd}/target"))]),
             cwd: cwd.to_owned(),
-            remapped: vec![Root::Workspace],
+            portable_paths: true,
             toolchain: Some(Digest::of(b"rustc")),
             externs: vec![Some(Digest::of(b"b"))],
             facts: vec![],
@@ -202,7 +201,7 @@ mod tests {
         }
         keys.push(key("/w", ARGS, |inputs| inputs.toolchain = Some(Digest::of(b"rebuilt"))));
         keys.push(key("/w", ARGS, |inputs| inputs.externs = vec![Some(Digest::of(b"c"))]));
-        keys.push(key("/w", ARGS, |inputs| inputs.remapped.clear()));
+        keys.push(key("/w", ARGS, |inputs| inputs.portable_paths = false));
         keys.push(key("/w", ARGS, |inputs| {
             inputs.facts.push(Field { name: "RUSTC_BOOTSTRAP".into(), value: "1".into() });
         }));

@@ -48,7 +48,7 @@ impl Class {
                 Class::Derived
             }
             ("flag", _) | ("rendering", _) => Class::Flag,
-            (_, "key salt") => Class::Setting,
+            (_, "key salt" | "portable paths") => Class::Setting,
             ("env", _) => Class::Variable,
             (_, field) if field.starts_with("environment named in ") => Class::MacroVariable,
             ("file", field) if dependency_of(field).is_some() => Class::Extern,
@@ -92,7 +92,9 @@ impl Class {
                 "flags come from RUSTFLAGS, `build.rustflags`, the profile and features; builds with the same ones \
                  share results",
             ),
-            Class::Setting => Some("builds with the same `cache.key_salt` share results"),
+            Class::Setting => {
+                Some("builds with the same `cache.key_salt` and `cache.portable_paths` share results")
+            }
             Class::Surroundings => Some("results are shared where this is the same"),
             Class::Variable => Some(
                 "the crate reads it with `env!` or `option_env!`; keep its value the same, or out of crates that can \

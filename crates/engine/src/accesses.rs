@@ -1,14 +1,27 @@
 //! What one observed file access says about a compile: an input, an effect, or nothing that counts. Knows which places
 //! Cargo and keys keep track of; doesn't know how accesses are observed.
 
+use std::fs;
+use std::io::Read as _;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use kache_core::cargo::layout::{self, Place};
 use kache_core::paths::Root;
 use kache_core::record::Input;
-use kache_store::sys::{AccessKind, ObservedAccess};
+use kache_store::clock::FileTime;
+use kache_store::sys::{self, AccessKind, ObservedAccess};
 
+use crate::compile::Compiled;
 use crate::finished::Finished;
+
+/// Whether a file may have changed since `started`: nobody can set a ctime.
+pub fn changed_since(path: &Path, started: FileTime) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
+        Err(_) => false,
+    }
+}
 
 /// A path as Cargo would have named it: rustc resolves symbolic links, and the target directory may lie behind one.
 pub(crate) fn as_asked(done: &Finished<'_>, path: &str) -> String {
@@ -28,46 +41,98 @@ pub(crate) fn is_temporary(path: &str) -> bool {
 }
 
 /// What one observed access says about the compile's inputs. The compiler's own reads of dependencies are covered by
-/// the externs' digests, so below the target directory only build-script outputs, proc macros and what is bundled
-/// count.
+/// the externs' digests, so below the target directory only build-script outputs, proc macros, programs and what is
+/// bundled count.
 pub(crate) fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return Vec::new() };
-    let path = path.as_str();
-    let name = done.roots.name_of(path);
-    let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let is_read = matches!(access.kind, AccessKind::Read | AccessKind::Update);
-    let exists = access.path.exists();
-    if is_cargos_own(done, path) {
-        let is_file = is_read && exists;
-        let bundled = done.unit.emits_link
-            && done.unit.bundles_dependencies()
-            && (matches!(extension, "rlib" | "a") || extension == "rmeta" && done.unit.has_split_libraries());
-        if is_own_output(done, path) {
-            return Vec::new();
-        }
-        return match extension {
-            "so" | "dylib" if is_file => vec![Input::File(name.clone()), Input::MacroEnv(name)],
-            "a" if is_file => vec![Input::File(name)],
-            _ if is_file && bundled => vec![Input::File(name)],
-            _ => Vec::new(),
+    let name = done.roots.name_of(&path);
+    let there = fs::metadata(&access.path).ok();
+    if is_cargos_own(done, &path) {
+        let is_file = there.is_some_and(|there| there.is_file());
+        return if is_file && !is_own_output(done, &path) {
+            input_of_output(done, access, name)
+        } else {
+            Vec::new()
         };
     }
-    if !exists && is_temporary(path) && !path.starts_with(done.call.cwd.as_str()) {
+    let is_missing_temporary =
+        there.is_none() && is_temporary(&path) && !path.starts_with(done.call.cwd.as_str());
+    // A device or a socket has no content.
+    let is_special = there.as_ref().is_some_and(|there| !there.is_file() && !there.is_dir());
+    if sys::is_report(&access.path)
+        || is_missing_temporary
+        || is_special
+        || is_profile(&access.path)
+        || done.toolchain.owns(&access.path)
+        || is_loaders_search(done, access, there.is_some())
+    {
         return Vec::new();
     }
-    if is_loaders_search(done, access, exists) {
-        return Vec::new();
-    }
-    match access.kind {
-        AccessKind::Exec | AccessKind::Write => Vec::new(),
+    let exists = there.is_some();
+    let is_dir = there.is_some_and(|there| there.is_dir());
+    let mut inputs = match access.kind {
+        AccessKind::Write | AccessKind::Remove => return Vec::new(),
         // The driver of the linker looks whether its place for temporary files can be used, wherever that is here.
-        AccessKind::Probe if access.path == std::env::temp_dir() => Vec::new(),
-        AccessKind::Read | AccessKind::List if access.path.is_dir() => vec![Input::Dir(name)],
+        AccessKind::Probe if access.path == std::env::temp_dir() => return Vec::new(),
+        AccessKind::Read | AccessKind::List if is_dir => vec![Input::Dir(name)],
         AccessKind::Link => vec![Input::Link(name)],
-        AccessKind::Read | AccessKind::Update | AccessKind::List | AccessKind::Probe => {
-            vec![Input::File(name)]
+        AccessKind::Probe => vec![Input::Probe(name)],
+        AccessKind::Exec => {
+            interpreters(&access.path).map(|path| Input::File(done.roots.name_of(&path))).collect()
         }
+        AccessKind::Read | AccessKind::Update | AccessKind::List => vec![Input::File(name)],
+    };
+    if let Some(program) = found_on_path(done, &access.path) {
+        // That the places before it had no such program, the same search says.
+        inputs.retain(|_| exists);
+        inputs.push(Input::Program(program));
     }
+    inputs
+}
+
+/// What the use of an output of Cargo's says.
+fn input_of_output(done: &Finished<'_>, access: &ObservedAccess, name: String) -> Vec<Input> {
+    let extension = access.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let is_read = matches!(access.kind, AccessKind::Read | AccessKind::Update);
+    let bundled = done.unit.emits_link
+        && done.unit.bundles_dependencies()
+        && (matches!(extension, "rlib" | "a") || extension == "rmeta" && done.unit.has_split_libraries());
+    match extension {
+        "so" | "dylib" if is_read => vec![Input::File(name.clone()), Input::MacroEnv(name)],
+        "a" if is_read => vec![Input::File(name)],
+        // A program of the project that a macro runs, or looks into.
+        _ if access.kind == AccessKind::Exec || is_read && extension.is_empty() => vec![Input::File(name)],
+        _ if is_read && bundled => vec![Input::File(name)],
+        _ => Vec::new(),
+    }
+}
+
+/// An executed file, and what the kernel opens to run it: the interpreter that a script's first line names.
+fn interpreters(program: &Path) -> impl Iterator<Item = String> {
+    /// The kernel follows no more (`fs/exec.c`, Linux 6.12).
+    const DEPTH_MAX: usize = 5;
+    iter::successors(program.to_str().map(str::to_owned), |script| {
+        let mut head = Vec::new();
+        fs::File::open(script).ok()?.take(256).read_to_end(&mut head).ok()?;
+        let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        let interpreter = std::str::from_utf8(line).ok()?.split_whitespace().next()?;
+        interpreter.starts_with('/').then(|| interpreter.to_owned())
+    })
+    .take(DEPTH_MAX)
+}
+
+/// The name of a program that was looked for in a directory of `PATH`.
+fn found_on_path(done: &Finished<'_>, path: &Path) -> Option<String> {
+    let dir = path.parent()?;
+    let list = done.call.env.get("PATH")?;
+    let is_on_path = std::env::split_paths(list).any(|listed| listed == dir);
+    // Of a directory that was looked at, nothing was looked for in `PATH`.
+    (is_on_path && !path.is_dir()).then(|| path.file_name()?.to_str().map(str::to_owned))?
+}
+
+/// Whether an instrumented program leaves its counters in a file.
+fn is_profile(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "profraw" || extension == "gcda")
 }
 
 /// Whether the dynamic loader looked here for a shared library of the compiler's or the linker's, and there was none:
@@ -87,17 +152,31 @@ fn is_loaders_search(done: &Finished<'_>, access: &ObservedAccess, exists: bool)
     })
 }
 
-/// Whether a compile leaves a file that the compiler did not announce: a macro that writes into the sources or elsewhere. A hit
-/// could not make it again.
-pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess) -> bool {
+/// Whether a compile has another effect than its outputs, which a hit could not have: something that it made or changed
+/// and that is still there, or something that it removed.
+pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess, compiled: &Compiled) -> bool {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return true };
-    let path = path.as_str();
-    let is_elsewhere =
-        !is_temporary(path) || done.roots.name_of(path).starts_with(Root::Workspace.name_prefix());
-    matches!(access.kind, AccessKind::Write | AccessKind::Update)
-        && is_elsewhere
-        && place_of(done, path) == Place::Other
-        && access.path.is_file()
+    let is_report = compiled.link_report.as_deref() == Some(&access.path);
+    if is_report
+        || is_profile(&access.path)
+        || is_own_output(done, &path)
+        || place_of(done, &path) == Place::Bookkeeping
+    {
+        return false;
+    }
+    let started = compiled.started;
+    let there = fs::symlink_metadata(&access.path).ok();
+    match access.kind {
+        AccessKind::Remove => there.is_none() && !is_temporary(&path),
+        AccessKind::Write | AccessKind::Update => there.is_some_and(|there| {
+            let is_new = FileTime::born(&there).is_some_and(|born| born >= started);
+            let kind = there.file_type();
+            // Others change what is in a directory. What a link leads to is what was written to.
+            let has_content = kind.is_file() || kind.is_symlink();
+            has_content && changed_since(&access.path, started) || is_new && (has_content || kind.is_dir())
+        }),
+        _ => false,
+    }
 }
 
 /// What a path is in the profile directories that Cargo works in for this unit. The directories above them are Cargo's

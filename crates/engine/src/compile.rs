@@ -11,10 +11,13 @@ use kache_core::arg_file;
 use kache_core::diagnostics::{self, Line};
 use kache_core::invocation::Invocation;
 use kache_core::paths::{Root, Roots};
+use kache_core::record::Sight;
 use kache_core::remap::{self, Adjustments};
 use kache_store::clock::FileTime;
 use kache_store::fault::{self, Point};
 use kache_store::sys::{self, Observation, Probes, Scope, Writes};
+
+use crate::sight;
 
 /// Most bytes of messages that are kept for storing; longer ones are passed on all the same.
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
@@ -43,6 +46,8 @@ pub struct Compiled {
     pub incremental: bool,
     /// What the compiler and its children looked at, where that could be observed.
     pub observation: Option<Observation>,
+    /// The library that was preloaded.
+    pub preloaded: Option<PathBuf>,
     /// The linker's report, where one was asked for.
     pub link_report: Option<tempfile::TempPath>,
     /// Messages that nobody has seen yet: the first that tells of a full disk, and all after it.
@@ -53,6 +58,15 @@ impl Compiled {
     /// Whether the compiler failed and told of a full disk.
     pub fn lacked_room(&self) -> bool {
         !self.status.success() && !self.held.is_empty()
+    }
+
+    /// How completely the inputs came to light.
+    pub fn sight(&self) -> Sight {
+        match (&self.observation, &self.preloaded) {
+            (None, _) => Sight::Reported,
+            (Some(_), None) => Sight::Files,
+            (Some(_), Some(_)) => Sight::Variables,
+        }
     }
 
     /// Passes on what was held back.
@@ -77,6 +91,8 @@ pub struct Job<'a> {
     pub wants_link_report: bool,
     /// Observe file accesses, ignoring those below these directories.
     pub observed_scope: Option<Vec<PathBuf>>,
+    /// The library that shows which variables are read.
+    pub preloaded: Option<PathBuf>,
     /// Outputs that Cargo has heard of.
     pub announced: Vec<(String, String)>,
 }
@@ -118,6 +134,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         elapsed: clock.elapsed(),
         incremental: job.keeps_incremental,
         observation,
+        preloaded: job.preloaded.clone(),
         link_report,
         held: messages.held,
     })
@@ -166,6 +183,9 @@ fn command(
             command.arg(format!("@{}", path.display()));
             response_file = Some(path);
         }
+    }
+    if let Some(library) = &job.preloaded {
+        sight::preload(&mut command, library, job.call.env.get("LD_PRELOAD"));
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     sys::bind_to_us(&mut command);

@@ -11,6 +11,7 @@
 //! | takes no more connections | as above |
 //! | is of another version, or no daemon at all | its first word tells: a note is left |
 //! | serves another remote | it says so: a note is left for those who mean this remote |
+//! | makes way, since its credentials are refused and the build's are others | the next one is started and asked |
 //! | dies in the middle | the connection ends: a note is left |
 //! | is busy for long | it says every now and then that it is alive, and gives up by itself |
 //! | refuses the question, or is too old to know it | there is nothing for this unit; others ask on |
@@ -140,9 +141,9 @@ impl<'a> Daemon<'a> {
         &self.remote
     }
 
-    /// Which credentials of its environment the build uses, see `config::Remote::ambient`.
+    /// Which credentials the build uses, see `config::Remote::credentials_id`.
     pub fn ambient(&self) -> Option<Digest> {
-        self.settings.remote().and_then(|remote| remote.ambient)
+        self.settings.remote().map(|remote| remote.credentials_id())
     }
 
     /// Asks for a unit.
@@ -203,7 +204,20 @@ impl<'a> Daemon<'a> {
 
     fn ask(&self, request: &Request) -> Result<Reply, Trouble> {
         let deadline = Instant::now() + PATIENCE;
-        converse(self.connect_or_start(deadline)?, request, deadline)
+        let mut makes_way = false;
+        loop {
+            let answer = self.connect_or_start(deadline).and_then(|it| converse(it, request, deadline));
+            makes_way = match &answer {
+                Ok(reply) => *reply == Reply::Unavailable(Unavailable::Outdated),
+                // It has taken the connection, and ended before the question.
+                Err(Trouble::Broken(_)) => makes_way,
+                Err(_) => false,
+            };
+            if !makes_way || Instant::now() + PAUSE_MAX >= deadline {
+                return answer;
+            }
+            thread::sleep(PAUSE_MAX);
+        }
     }
 
     /// A connection to the daemon; when there is none, to one that is started now.

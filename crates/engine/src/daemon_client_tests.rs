@@ -55,6 +55,31 @@ fn answer_once(listener: UnixListener, bytes: Vec<u8>) -> thread::JoinHandle<Vec
     })
 }
 
+/// A daemon that makes way is asked again until it is gone, and then the next one.
+#[test]
+fn the_next_daemon_is_asked_when_one_makes_way() {
+    let world = World::new();
+    let listener = world.listen();
+    let served = thread::spawn(move || {
+        for reply in [Reply::Unavailable(Unavailable::Outdated), Reply::Arrived] {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let is_last = reply == Reply::Arrived;
+            let mut header = [0; HEADER_BYTES];
+            stream.read_exact(&mut header).expect("a header");
+            let mut body = vec![0; protocol::body_length(&header).expect("a header")];
+            stream.read_exact(&mut body).expect("a body");
+            stream.write_all(&frames(&[reply])).expect("answered");
+            if !is_last {
+                // One that got in just before the end.
+                drop(listener.accept().expect("a client"));
+            }
+        }
+    });
+    assert_eq!(world.find(), Answer::Arrived);
+    served.join().expect("served");
+    assert_eq!(world.note(), None);
+}
+
 fn frames(replies: &[Reply]) -> Vec<u8> {
     replies.iter().flat_map(|reply| protocol::encode(reply).expect("short")).collect()
 }

@@ -1,8 +1,12 @@
-//! Where an ELF file keeps its debug information. Knows no other format and looks at no content.
+//! What an ELF file says: where it keeps its debug information, and which of its functions use another one. Knows no
+//! other format, and no function by name.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use object::{Object, ObjectSection, ReadRef, SectionFlags};
+use object::{
+    Architecture, Object, ObjectSection, ObjectSymbol, ReadRef, SectionFlags, SectionKind, SymbolKind,
+};
 
 /// The sections that no program loads and only debuggers read, as ranges of the file. `None` where the file isn't
 /// understood.
@@ -19,4 +23,55 @@ pub fn debug_ranges<'d>(data: impl ReadRef<'d>) -> Option<Vec<Range<u64>>> {
         Some(start..start.checked_add(size)?)
     });
     Some(ranges.collect())
+}
+
+/// Names of the functions whose code refers to a function with a name that `is_wanted` accepts: calls it, jumps to it or
+/// takes its address. `None` where the file isn't understood or has no table of symbols.
+pub fn users(file: &[u8], is_wanted: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    let file = object::File::parse(file).ok()?;
+    let is_near: fn(&[u8]) -> i64 = match file.architecture() {
+        // Each form ends with the distance of what it refers to from its own end.
+        Architecture::X86_64 => |code| {
+            let distance = <[u8; 4]>::try_from(code).map_or(0, i32::from_le_bytes);
+            i64::from(distance) + 4
+        },
+        // `b` and `bl`: the low 26 bits are the distance in words.
+        Architecture::Aarch64 => |code| {
+            let word = <[u8; 4]>::try_from(code).map_or(0, u32::from_le_bytes);
+            let is_branch = word & 0x7c00_0000 == 0x1400_0000;
+            if is_branch { i64::from((word << 6) as i32 >> 4) } else { 0 }
+        },
+        _ => return None,
+    };
+    let step = if file.architecture() == Architecture::Aarch64 { 4 } else { 1 };
+    let functions: BTreeMap<u64, &str> = file
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
+        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)))
+        .collect();
+    if functions.is_empty() {
+        return None;
+    }
+    let mut wanted: Vec<u64> =
+        functions.iter().filter(|(_, name)| is_wanted(name)).map(|(address, _)| *address).collect();
+    // Where an address is kept that the loader puts right: the code refers to that place.
+    let kept = file.dynamic_relocations().into_iter().flatten();
+    let kept = kept.filter(|(_, relocation)| wanted.contains(&relocation.addend().cast_unsigned()));
+    let kept: Vec<u64> = kept.map(|(place, _)| place).collect();
+    let mut users = Vec::new();
+    if step != 1 && !kept.is_empty() {
+        // There two instructions lead to it. Who has them isn't looked for.
+        users.push(String::new());
+    }
+    wanted.extend(kept);
+    for section in file.sections().filter(|section| section.kind() == SectionKind::Text) {
+        let code = section.data().ok()?;
+        for (at, piece) in code.windows(4).enumerate().step_by(step) {
+            let here = section.address() + at as u64;
+            if wanted.contains(&here.wrapping_add_signed(is_near(piece))) {
+                users.extend(functions.range(..=here).next_back().map(|(_, name)| (*name).to_owned()));
+            }
+        }
+    }
+    Some(users)
 }

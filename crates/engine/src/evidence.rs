@@ -41,7 +41,7 @@ pub fn collect(
                     words.collect::<Vec<_>>().join(" ")
                 })
             }
-            Input::File(_) | Input::Dir(_) | Input::Link(_) => None,
+            Input::File(_) | Input::Dir(_) | Input::Link(_) | Input::Probe(_) | Input::Program(_) => None,
         };
         if let Some(value) = value.filter(|_| values.len() < VALUES_MAX) {
             values.insert(entry_key::input_field(input), value);

@@ -8,7 +8,7 @@ use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
 use kache_core::key::Field;
-use kache_core::paths::{Root, Roots, absolute};
+use kache_core::paths::{Roots, absolute};
 use kache_core::reason::Bypass;
 use kache_core::unit::{Mode, Unit};
 use kache_core::unit_key::KeyInputs;
@@ -46,11 +46,10 @@ pub fn gather(
         facts.fields.extend(linker);
     }
     let externs = facts.externs(unit)?;
-    let portable = |root: &Root| matches!(root, Root::CargoHome) && roots.get(*root).is_some();
     Ok(KeyInputs {
         roots: roots.clone(),
         cwd: call.cwd.clone(),
-        remapped: Root::ALL.into_iter().filter(portable).collect(),
+        portable_paths: settings.portable_paths.value,
         toolchain: Some(toolchain.id),
         externs,
         facts: facts.fields,

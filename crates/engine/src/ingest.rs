@@ -13,7 +13,8 @@ use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::key::EntryKey;
 use kache_core::paths::Root;
-use kache_core::plan::{Occupant, Placement};
+use kache_core::plan::{Occupant, Placement, shares_inode};
+use kache_core::provenance::Provenance;
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_core::scan::Scanner;
@@ -25,6 +26,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
 use object::read::ReadCache;
 
+use crate::accesses;
 use crate::compile::Compiled;
 use crate::elf;
 use crate::evidence;
@@ -58,7 +60,7 @@ fn dep_info(done: &Finished<'_>, compiled: &Compiled) -> Result<DepInfo, NotStor
         // Cargo asks for no other algorithm (`src/cargo/core/compiler/mod.rs`, 1.95).
         for file in extra.iter().filter(|_| info.has_checksums("blake3")).cloned().collect::<Vec<_>>() {
             let Ok(content) = fs::read(&file) else { continue };
-            if !reads::changed_since(Path::new(&file), compiled.started) {
+            if !accesses::changed_since(Path::new(&file), compiled.started) {
                 let hex = Digest::of(&content).to_string();
                 info.add_checksum("blake3", &hex, content.len() as u64, &file);
             }
@@ -89,7 +91,8 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     settled.extend(&read);
     let settled = distinct(&settled);
     let baked = distinct(settled.iter().chain(&visible));
-    let record = InputRecord { inputs, baked, rendered: compiled.printed, last: None };
+    let (rendered, observed, provenance) = (compiled.printed, compiled.sight(), Provenance::Here);
+    let record = InputRecord { inputs, baked, rendered, observed, last: None, provenance };
     // Looked at first, so that what changes from now on is of no matter.
     let observer = Observer::new(store, &done.call.env, done.roots);
     let key_of = |record: &InputRecord| {
@@ -169,7 +172,8 @@ fn take_over(
     canonical_s: i64,
 ) -> Result<Stored, NotStored> {
     let is_sole = fs::symlink_metadata(&output.path).is_ok_and(|meta| meta.nlink() == 1);
-    let how = if placement == Placement::Shared && is_sole { IngestHow::Link } else { IngestHow::Clone };
+    let is_linked = placement == Placement::Shared && shares_inode(output.kind) && is_sole;
+    let how = if is_linked { IngestHow::Link } else { IngestHow::Clone };
     let permission = Permission::executable(output.executable);
     let stored = store.ingest(digest, &output.path, how, canonical_s, permission).map_err(refused)?;
     if placement == Placement::Shared {

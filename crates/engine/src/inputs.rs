@@ -13,11 +13,17 @@ use kache_core::invocation::Env;
 use kache_core::key::{EntryKey, Field, KeyWriter, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::record::{Input, InputRecord, Observed};
+use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 
 use crate::macro_env;
+use crate::outside;
+use crate::toolchain::find_program;
 use crate::world::value_digest;
+
+/// Longest file that is read only because something looked whether it is there, in bytes.
+const PROBED_BYTES_MAX: u64 = 1 << 20;
 
 /// Looks inputs up and remembers what it saw.
 pub struct Observer<'a> {
@@ -41,9 +47,20 @@ impl<'a> Observer<'a> {
         record: &'i InputRecord,
         rendering: &Rendering,
     ) -> Result<(EntryKey, Vec<Field>), &'i Input> {
+        self.recall_outside(record);
         let observed = record.inputs.iter().map(|input| self.observe(input).ok_or(input));
         let observed = observed.collect::<Result<Vec<_>, _>>()?;
         Ok(entry_key::derive(unit, record, &observed, self.roots, rendering))
+    }
+
+    /// Looks at the record's inputs outside the project and Cargo's directories, all at once.
+    fn recall_outside(&self, record: &InputRecord) {
+        let inputs = outside::of(record, self.roots);
+        let inputs: Vec<_> =
+            inputs.into_iter().filter(|(input, _)| !self.seen.borrow().contains_key(*input)).collect();
+        let values = outside::recall(self.store, &inputs, |input| self.look(input));
+        let seen = inputs.into_iter().zip(values).map(|((input, _), value)| (input.clone(), value));
+        self.seen.borrow_mut().extend(seen);
     }
 
     /// What one input looks like; `None` when that can't be known here.
@@ -70,6 +87,18 @@ impl<'a> Observer<'a> {
                     }
                 }
             }
+            Input::Probe(name) => Some(self.presence(Path::new(&self.roots.path_of(name)?))),
+            Input::Program(name) => {
+                let found = find_program(self.env, "/", name);
+                let content = found.as_deref().and_then(|path| memo.digest(path).ok().flatten());
+                let place = found.as_deref().and_then(Path::to_str).map(|path| self.roots.name_of(path));
+                Some(place.zip(content).map_or(Observed::Absent, |(place, content)| {
+                    let mut key = KeyWriter::new("program");
+                    key.text("place", place);
+                    key.digest("content", content);
+                    Observed::Content(key.finish().0)
+                }))
+            }
             Input::Dir(name) => Some(content(listing_digest(Path::new(&self.roots.path_of(name)?)))),
             Input::Link(name) => {
                 let leads_to = fs::read_link(self.roots.path_of(name)?).ok();
@@ -84,6 +113,22 @@ impl<'a> Observer<'a> {
                 Some(Observed::Content(macro_env::portable_digest_of(&variables, self.roots)))
             }
         }
+    }
+
+    /// What a look at a path shows. Its time is left out where the content says more: it differs between checkouts.
+    fn presence(&self, path: &Path) -> Observed {
+        let Ok(meta) = fs::metadata(path) else { return Observed::Absent };
+        if meta.is_dir() {
+            return Observed::Content(Digest::of(b"a directory"));
+        }
+        let short = meta.is_file() && meta.len() <= PROBED_BYTES_MAX;
+        let content = short.then(|| DigestMemo::new(self.store).digest(path).ok().flatten()).flatten();
+        Observed::Content(content.unwrap_or_else(|| {
+            let mut key = KeyWriter::new("presence");
+            key.text("size", meta.len().to_string());
+            key.text("modified", format!("{:?}", FileTime::modified(&meta)));
+            key.finish().0
+        }))
     }
 
     /// The variables that a macro's library names, with their values.

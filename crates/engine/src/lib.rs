@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod daemon_client;
+pub mod fallback;
 pub mod run;
 pub mod seed;
+pub mod sight;
 pub mod toolchain;
 
 mod accesses;
@@ -24,6 +26,7 @@ mod lookup;
 mod macro_env;
 mod native;
 mod outputs;
+mod outside;
 mod pass;
 mod placement;
 mod reads;
@@ -31,6 +34,7 @@ mod report;
 mod restore;
 mod room;
 mod rustup;
+mod variables;
 mod verify;
 mod witness;
 mod world;

@@ -56,7 +56,7 @@ pub fn identify(call: &Invocation, unit: &Unit, host: &str, store: &Store) -> Re
 }
 
 /// `cc`, `gcc-12`, `clang`, `x86_64-linux-gnu-gcc`, `c++`, …
-fn is_compiler_driver(name: &str) -> bool {
+pub(crate) fn is_compiler_driver(name: &str) -> bool {
     let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
     ["cc", "gcc", "clang", "c++", "g++", "clang++"]
         .iter()

@@ -5,7 +5,7 @@ use kache_core::entry::Entry;
 use kache_core::entry_key;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::reason::Miss;
-use kache_core::record::{Input, InputRecord, Observed};
+use kache_core::record::{Input, InputRecord, Observed, Sight};
 use kache_core::remote::secrets;
 use kache_core::unit::Unit;
 use kache_store::Store;
@@ -37,15 +37,18 @@ impl From<Miss> for Missed {
     }
 }
 
-/// Looks for an entry of the unit. `secret_env` are the variables that the user lists as credentials.
+/// Looks for an entry of the unit. `secret_env` are the variables that the user lists as credentials; a compile would
+/// be observed as completely as `sight` says.
 pub fn lookup(
     store: &Store,
     unit: &Unit,
     key: &UnitKey,
     observer: &Observer<'_>,
-    secret_env: &[String],
+    (secret_env, sight): (&[String], Sight),
 ) -> Result<Found, kache_store::Error> {
-    let records = store.records(key)?.records;
+    let mut records = store.records(key)?.records;
+    // What was seen less completely may lack an input.
+    records.retain(|record| record.observed >= sight);
     let mut absent = Vec::new();
     for record in &records {
         let Ok((entry_key, fields)) = observer.entry_key(key, record, &unit.rendering) else { continue };

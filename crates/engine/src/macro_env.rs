@@ -1,5 +1,5 @@
 //! Environment variables that a proc macro may read behind the compiler's back: those whose names occur in its
-//! library. Which names occur is remembered for each library's content. Knows nothing about keys.
+//! library; all, where it lists them. Counts where reads can't be observed. Which names occur is remembered for each library's content. Knows nothing about keys.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,6 +13,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
 use serde::{Deserialize, Serialize};
 
+use crate::variables;
 use crate::world::value_digest;
 
 /// Variables of the session, not of the build: they differ from shell to shell, the standard library itself names
@@ -55,6 +56,8 @@ const IGNORED_PREFIXES: &[&str] =
 
 #[derive(Default, Serialize, Deserialize)]
 struct Names {
+    /// Every variable counts.
+    lists_all: Option<bool>,
     tested: BTreeSet<String>,
     found: BTreeSet<String>,
 }
@@ -108,8 +111,9 @@ pub fn variables<'e>(
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
     let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
-    if relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
+    if names.lists_all.is_none() || relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
         let bytes = std::fs::read(library).ok()?;
+        names.lists_all = Some(variables::lists_all(&bytes));
         for (name, _) in &relevant {
             if names.tested.insert((*name).to_owned()) && occurs(&bytes, name) {
                 names.found.insert((*name).to_owned());
@@ -120,7 +124,8 @@ pub fn variables<'e>(
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    Some(relevant.into_iter().filter(|(name, _)| names.found.contains(*name)).collect())
+    let is_named = |name: &str| names.lists_all == Some(true) || names.found.contains(name);
+    Some(relevant.into_iter().filter(|(name, _)| is_named(name)).collect())
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

@@ -3,15 +3,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
-use kache_core::config::Settings;
+use kache_core::config::{Settings, env};
 use kache_core::invocation::{Env, Invocation};
 use kache_core::reason::Bypass;
 use kache_store::Store;
 
+use crate::fallback::{self, Unusable};
 use crate::world::{self, Session};
 use crate::{placement, report};
 
@@ -39,30 +39,38 @@ pub fn pass_through(
     bypass: &Bypass,
     started: Instant,
 ) -> End {
-    if bypass.is_counted()
-        && let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv))
-    {
-        placement::mark_bypassed(&call, &session.id);
-        let event = report::passed(&call, session, bypass);
-        let store = settings.cache_dir().ok().and_then(|dir| Store::open(dir).ok());
-        report::emit(event, started, store.as_ref(), settings);
+    let count = |bypass: &Bypass| {
+        if let Ok(call) = world::invocation(argv).or_else(|_| unexpanded(argv)) {
+            placement::mark_bypassed(&call, &session.id);
+            let event = report::passed(&call, session, bypass);
+            let store = settings.cache_dir().ok().and_then(|dir| Store::open(dir).ok());
+            report::emit(event, started, store.as_ref(), settings);
+        }
+    };
+    let skip = |why: Unusable| {
+        fallback::answer_probe(&why);
+        if !matches!(bypass, Bypass::Query | Bypass::Disabled) {
+            count(&Bypass::Fallback(format!("{why}; passed through: {bypass}")));
+        }
+    };
+    match fallback::find(settings) {
+        None if bypass.is_counted() => count(bypass),
+        None => {}
+        Some(Err(why)) => skip(why),
+        Some(Ok(program)) => {
+            if bypass.is_counted() {
+                count(bypass);
+            }
+            let error = Command::new(&program).args(argv).env(env::KACHE_IN_FALLBACK, "1").exec();
+            skip(Unusable::Refused(program.display().to_string(), error.to_string()));
+        }
     }
-    let mut words = argv.to_vec();
-    if let Some(fallback) = settings.fallback.as_ref().filter(|path| !is_self(&path.value)) {
-        words.insert(0, OsString::from(&fallback.value));
-    }
-    without_settings(&words)
+    without_settings(argv)
 }
 
 fn unexpanded(argv: &[OsString]) -> Result<Invocation, Bypass> {
     let text: Vec<OsString> = argv.iter().map(|arg| arg.to_string_lossy().into_owned().into()).collect();
     Invocation::split(&text, OsStr::new("/"), Env::default())
-}
-
-/// A wrapper that calls itself would never end.
-fn is_self(path: &str) -> bool {
-    let ours = std::env::current_exe().and_then(std::fs::canonicalize);
-    matches!((ours, std::fs::canonicalize(PathBuf::from(path))), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
 /// For callers that found a reason before the engine could: becomes the compiler, and the reason is counted.

@@ -13,6 +13,7 @@ use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::EntryKey;
 use kache_core::plan::{self, EPOCH_S, Occupant, Place, Placement};
+use kache_core::provenance::Provenance;
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
@@ -147,7 +148,8 @@ impl Standing {
     /// Puts on record which entry the unit's outputs are. Without it they can't be part of a snapshot; where they turn out
     /// not to be that entry's, the recorder sees it.
     pub fn note_origin(&self, key: &EntryKey, blob_s: i64) -> io::Result<()> {
-        let origin = Origin { entry: *key, package_dir: self.package_dir.clone() };
+        let package_dir = self.package_dir.clone();
+        let origin = Origin { entry: *key, package_dir, provenance: Provenance::Here };
         self.ledger.mark_with(&self.unit_id, blob_s, &origin)
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kache_core::archive;
 use kache_core::depinfo::DepInfo;
@@ -17,38 +17,28 @@ use kache_core::record::{Input, InputRecord};
 use kache_core::scan;
 use kache_core::unit::{CrateType, Lto};
 use kache_store::Store;
-use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
-use kache_store::sys::ObservedAccess;
+use kache_store::sys::{AccessKind, ObservedAccess};
 
-use crate::accesses::{as_asked, is_cargos_own, is_left_behind, is_temporary, observed_inputs};
+use crate::accesses::{
+    as_asked, changed_since, is_cargos_own, is_left_behind, is_temporary, observed_inputs,
+};
 use crate::compile::Compiled;
 use crate::finished::Finished;
 use crate::macro_env;
 use crate::native;
 use crate::outputs::{self, Made};
-
-/// Whether a file may have changed since `started`: nobody can set a ctime.
-pub fn changed_since(path: &Path, started: FileTime) -> bool {
-    match fs::metadata(path) {
-        Ok(meta) => FileTime::changed(&meta) >= started || FileTime::modified(&meta) >= started,
-        Err(_) => false,
-    }
-}
+use crate::variables;
 
 /// Absolute form of a path that the compiler named.
 pub fn compiler_path(call: &Invocation, path: &str) -> String {
     absolute(&call.cwd, path)
 }
 
-/// Directories whose contents belong to the system or the machine's configuration. A proc macro that reads there is
-/// beyond what is tracked; the linker reports what it takes from there.
-const SYSTEM_DIRS: &[&str] =
-    &["/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr"];
-
-/// Directories that are not worth observing for this unit.
-pub fn unobserved_dirs(sysroot: &Path) -> Vec<std::path::PathBuf> {
-    SYSTEM_DIRS.iter().map(std::path::PathBuf::from).chain([sysroot.to_owned()]).collect()
+/// Directories below which nothing is observed: what the kernel makes up, which differs from look to look, and the
+/// standard library.
+pub fn unobserved_dirs(sysroot: &Path) -> Vec<PathBuf> {
+    vec![PathBuf::from("/proc"), PathBuf::from("/sys"), sysroot.join("lib/rustlib")]
 }
 
 /// The inputs of the compile, sorted.
@@ -79,11 +69,25 @@ pub fn inputs(
             return Err(NotStored::LinkInputs("not every file access could be observed".to_owned()));
         }
         Some(seen) => {
-            if let Some(left) = seen.accesses.iter().find(|access| is_left_behind(done, access)) {
-                return Err(NotStored::Outputs(format!("it also wrote {}", left.path.display())));
+            if let Some(left) = seen.accesses.iter().find(|access| is_left_behind(done, access, compiled)) {
+                let did = if left.kind == AccessKind::Remove { "removed" } else { "wrote" };
+                return Err(NotStored::Outputs(format!("it also {did} {}", left.path.display())));
             }
-            for access in &seen.accesses {
+            let is_library = |access: &&ObservedAccess| Some(&access.path) == compiled.preloaded.as_ref();
+            for access in seen.accesses.iter().filter(|access| !is_library(access)) {
                 inputs.extend(observed_inputs(done, access));
+            }
+            if compiled.preloaded.is_some() {
+                inputs.extend(variables::reads(seen).filter_map(|read| variables::input(done, read)));
+                // A macro that asked by name, the observation has shown.
+                let ran_programs = variables::ran_programs(seen);
+                if ran_programs {
+                    inputs.extend(variables::inputs_of_scripts(done, seen));
+                }
+                inputs.retain(|input| match input {
+                    Input::MacroEnv(library) => ran_programs || may_list_variables(done, library),
+                    _ => true,
+                });
             }
         }
         None if needs_observation => {
@@ -93,7 +97,8 @@ pub fn inputs(
         }
         None => inputs.extend(declared_macros(done)),
     }
-    if inputs.iter().any(|input| matches!(input, Input::MacroEnv(_))) {
+    let has_unseen_reads = inputs.iter().any(|input| matches!(input, Input::MacroEnv(_)));
+    if has_unseen_reads && compiled.preloaded.is_none() {
         for path in info.inputs().iter().filter(|path| path.ends_with(".rs")) {
             // What isn't UTF-8 is no Rust source.
             let source = fs::read_to_string(compiler_path(done.call, path)).unwrap_or_default();
@@ -101,6 +106,12 @@ pub fn inputs(
         }
     }
     Ok(inputs.into_iter().collect())
+}
+
+/// Whether a macro's library may list all variables; also where it can't be read.
+fn may_list_variables(done: &Finished<'_>, library: &str) -> bool {
+    let path = done.roots.path_of(library);
+    path.and_then(|path| fs::read(path).ok()).is_none_or(|library| variables::lists_all(&library))
 }
 
 /// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds, such
@@ -147,11 +158,10 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let files = link_report::parse(&text, &done.call.cwd).ok_or_else(|| refuse("the report is empty"))?;
     let own_objects = format!("{}/{}.", done.unit.out_dir, done.unit.stem());
     let own_temporary = format!("{}/rustc", done.unit.out_dir);
-    let sysroot = done.toolchain.sysroot.to_string_lossy().into_owned();
     let mut kept = Vec::new();
     for file in files {
         let asked = as_asked(done, &file);
-        if asked.starts_with(&own_objects) || file.starts_with(&sysroot) {
+        if asked.starts_with(&own_objects) || done.toolchain.owns(Path::new(&file)) {
             continue;
         }
         if Path::new(&file).exists() {
@@ -209,7 +219,9 @@ pub fn check_unchanged(
 ) -> Result<(), NotStored> {
     let target = done.roots.get(Root::Target).unwrap_or("\0").to_owned();
     for input in &record.inputs {
-        let (Input::File(name) | Input::Dir(name) | Input::Link(name)) = input else { continue };
+        let (Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name)) = input else {
+            continue;
+        };
         let Some(path) = done.roots.path_of(name) else { continue };
         let is_artifact = is_cargos_own(done, &path);
         let in_target = path.starts_with(&target);

@@ -13,7 +13,7 @@ use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::reason::{Bypass, Miss, NotStored};
-use kache_core::record::InputRecord;
+use kache_core::record::{InputRecord, Sight};
 use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
@@ -33,7 +33,7 @@ use crate::placement::Standing;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session, TargetLayout};
-use crate::{compile, evidence, facts, outputs, pass, reads, report, room, seed, verify};
+use crate::{compile, evidence, facts, outputs, pass, reads, report, room, seed, sight, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -103,6 +103,7 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
+    sight: Sight,
     session: &'a Session,
     /// Keys under which the store has nothing, although records of the unit lead there.
     wanted: Vec<EntryKey>,
@@ -136,6 +137,7 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
+        let sight = sight::here(&store, &call.compiler);
         Ok(Self {
             call,
             unit,
@@ -148,6 +150,7 @@ impl<'a> Case<'a> {
             key,
             fields,
             externs,
+            sight,
             session,
             wanted: Vec::new(),
             seen: None,
@@ -161,7 +164,7 @@ impl<'a> Case<'a> {
         let clock = Instant::now();
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
         let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
-        let found = lookup(&self.store, self.unit, &self.key, &observer, secret_env);
+        let found = lookup(&self.store, self.unit, &self.key, &observer, (secret_env, self.sight));
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             // Two incremental compiles never make the same object files: rustc gives them names of chance.
@@ -273,6 +276,7 @@ impl<'a> Case<'a> {
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
+            preloaded: sight::preloaded(&self.store).filter(|_| !editing && self.sight == Sight::Variables),
             announced: Vec::new(),
         };
         let (store, standing) = (&self.store, &self.standing);

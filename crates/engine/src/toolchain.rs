@@ -1,12 +1,15 @@
-//! Which compiler this is, by content: the version text, the compiler's library and the standard library's files.
+//! Which compiler this is, by content: the version text, the compiler's library and the standard library's files; and
+//! which files belong to it.
 //! The answer is remembered under the files' stamps, so that a hit starts no process; a compiler rebuilt under the
 //! same version string is another one. Knows nothing about units.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
@@ -14,6 +17,7 @@ use kache_core::key::KeyWriter;
 use kache_core::reason::Bypass;
 use kache_store::hashing::DigestMemo;
 use kache_store::layout::Store;
+use kache_store::sys::{self, Scope};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, open, statat};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +34,24 @@ pub struct Toolchain {
     pub host: String,
     /// First line of `rustc -vV`.
     pub version: String,
+    /// What it reads to start, wherever that lies, sorted: the C library, the loader's cache. Empty where nothing can be
+    /// observed.
+    pub own: Vec<PathBuf>,
 }
+
+impl Toolchain {
+    /// Whether a path belongs to the compiler. Its directory does as a whole, unless it shares it with the system (a
+    /// distribution's is `/usr`): then the standard library's does, and what the compiler reads to start.
+    pub fn owns(&self, path: &Path) -> bool {
+        let is_shared = SHARED_PREFIXES.iter().any(|prefix| self.sysroot == Path::new(prefix));
+        let of_sysroot = |rest: &Path| !is_shared || rest.starts_with("lib/rustlib");
+        path.strip_prefix(&self.sysroot).is_ok_and(of_sysroot)
+            || self.own.binary_search_by(|own| own.as_path().cmp(path)).is_ok()
+    }
+}
+
+/// Installation prefixes that a compiler shares with other programs (Filesystem Hierarchy Standard 3.0).
+const SHARED_PREFIXES: &[&str] = &["/", "/usr", "/usr/local"];
 
 /// A remembered answer: valid while the stamps of these files are the same.
 #[derive(Serialize, Deserialize)]
@@ -69,6 +90,8 @@ fn stamps(dirs: &[(PathBuf, Vec<String>)]) -> Option<Digest> {
 pub fn identify(call: &Invocation, store: &Store, target: Option<&str>) -> Result<Toolchain, Bypass> {
     let located = find_program(&call.env, &call.cwd, &call.compiler);
     let mut name = KeyWriter::new("toolchain memo");
+    // What is remembered in another form has another name.
+    name.text("form", "2");
     name.text("compiler", located.as_deref().unwrap_or(Path::new("")).to_string_lossy());
     name.text("driver", call.driver.clone().unwrap_or_default());
     name.text("target", target.unwrap_or_default());
@@ -142,7 +165,7 @@ fn examine(
     store: &Store,
     target: Option<&str>,
 ) -> Result<Memo, Bypass> {
-    let text = ask(&call.compiler, &["-vV"])?;
+    let (text, own) = introduce(&call.compiler)?;
     let sysroot = PathBuf::from(ask(&call.compiler, &["--print", "sysroot"])?.trim());
     let line =
         |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim).unwrap_or_default();
@@ -176,8 +199,8 @@ fn examine(
         for part in ["lib", "bin"] {
             let dir = lib.join("rustlib").join(triple).join(part);
             let mut files = vec![".".to_owned()];
-            for (file, size) in listing(&dir) {
-                key.text(format!("{part} {triple}/{file}"), size.to_string());
+            for file in listing(&dir) {
+                content(&mut key, &format!("{part} {triple}/{file}"), &dir.join(&file))?;
                 files.push(file);
             }
             if dir.is_dir() {
@@ -188,7 +211,11 @@ fn examine(
     // A compiler without a directory has no stamp of its own, and its answer isn't remembered.
     let stamps = stamps(&stamped).unwrap_or(Digest::of(b"unknown"));
     let version = text.lines().next().unwrap_or_default().to_owned();
-    Ok(Memo { dirs: stamped, stamps, toolchain: Toolchain { id: key.finish().0, sysroot, host, version } })
+    Ok(Memo {
+        dirs: stamped,
+        stamps,
+        toolchain: Toolchain { id: key.finish().0, sysroot, host, version, own },
+    })
 }
 
 /// `librustc_driver-<hash>.so` (or `.dylib`), the compiler proper, of an installation: in `lib`, in `lib64`, or where
@@ -214,23 +241,37 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn listing(dir: &Path) -> Vec<(String, u64)> {
+fn listing(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<(String, u64)> = entries
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.metadata().ok()?)))
-        .filter(|(_, meta)| meta.is_file())
-        .map(|(name, meta)| (name, meta.len()))
-        .collect();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut files: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     files.sort();
     files
 }
 
+/// `rustc -vV`, and what it reads to say so.
+fn introduce(compiler: &str) -> Result<(String, Vec<PathBuf>), Bypass> {
+    let mut command = Command::new(compiler);
+    command.arg("-vV").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let started = sys::spawn_observed(command, Scope::default());
+    let ended = started.and_then(|(child, observer)| Ok((child.wait_with_output()?, observer)));
+    let (output, observer) =
+        ended.map_err(|error| Bypass::Toolchain(format!("can't run {compiler}: {error}")))?;
+    let seen = observer.and_then(sys::Observer::finish).unwrap_or_default();
+    // Without repetition and sorted, as `Toolchain::owns` searches it: a path may have been used in several ways.
+    let own: BTreeSet<PathBuf> = seen.accesses.into_iter().map(|access| access.path).collect();
+    Ok((answer_of(Ok(output), compiler, "-vV")?, own.into_iter().collect()))
+}
+
 fn ask(compiler: &str, args: &[&str]) -> Result<String, Bypass> {
-    let output = Command::new(compiler).args(args).output();
+    answer_of(Command::new(compiler).args(args).output(), compiler, &args.join(" "))
+}
+
+fn answer_of(output: io::Result<Output>, compiler: &str, args: &str) -> Result<String, Bypass> {
     match output {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout)
             .map_err(|_| Bypass::Toolchain("its answer is not UTF-8".to_owned())),
-        Ok(output) => Err(Bypass::Toolchain(format!("{compiler} {}: {}", args.join(" "), output.status))),
+        Ok(output) => Err(Bypass::Toolchain(format!("{compiler} {args}: {}", output.status))),
         Err(error) => Err(Bypass::Toolchain(format!("{compiler}: {error}"))),
     }
 }

@@ -50,6 +50,7 @@ use depot::{Depot, Names, Wish};
 use dispatcher::{Dispatcher, How, Landing, Subject};
 use lifecycle::Caretaker;
 use prefetch::Prefetch;
+use sessions::Builds;
 use snapshots::Snapshots;
 use traffic::Urgency;
 use uploads::Uploads;
@@ -64,7 +65,7 @@ pub struct Config {
     pub store: Arc<Store>,
     /// The remote's name for people, and its identity; `None` when no remote is configured.
     pub remote: Option<(String, Digest)>,
-    /// Which credentials of its environment it uses, see `config::Remote::ambient`.
+    /// Which credentials it uses, see `config::Remote::credentials_id`.
     pub ambient: Option<Digest>,
     /// Transfers at a time.
     pub slots: usize,
@@ -85,6 +86,8 @@ struct Desk<D> {
     service: Option<Service<D>>,
     demand: Mutex<Demand>,
     last_asked: Mutex<Instant>,
+    /// Builds that have asked.
+    builds: Builds,
     /// Builds that wait for an answer.
     waiting: AtomicUsize,
     is_ending: AtomicBool,
@@ -104,6 +107,12 @@ struct Service<D> {
 impl<D: Depot> Service<D> {
     fn lacks_credentials(&self) -> bool {
         self.dispatcher.traffic().lacks_credentials() || self.uploads.lacks_credentials()
+    }
+
+    /// Has the remote asked at once whether it accepts the credentials by now.
+    fn try_credentials_again(&self) {
+        self.dispatcher.traffic().try_credentials_again();
+        self.uploads.try_credentials_again();
     }
 
     /// Whether an upload is under way that a daemon which ends like this finishes.
@@ -131,6 +140,7 @@ pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc
         service,
         demand: Mutex::default(),
         last_asked: Mutex::new(Instant::now()),
+        builds: Builds::default(),
         waiting: AtomicUsize::new(0),
         is_ending: AtomicBool::new(false),
         stop: watch::Sender::new(None),
@@ -202,22 +212,38 @@ impl<D: Depot> Desk<D> {
         }
     }
 
-    /// What there is for an asker who means this remote and has these credentials; or why nothing.
-    fn service_for(&self, remote: Digest, ambient: Option<Digest>) -> Result<&Service<D>, Unavailable> {
+    /// What there is for an asker of this build who means this remote and has these credentials; or why nothing.
+    fn service_for(
+        &self,
+        (remote, ambient): (Digest, Option<Digest>),
+        session: &str,
+    ) -> Result<&Service<D>, Unavailable> {
         *lock(&self.last_asked) = Instant::now();
-        let service = self.service.as_ref().filter(|service| service.id == remote);
-        let service = service.ok_or(Unavailable::OtherRemote)?;
-        if service.lacks_credentials() && ambient.is_some() && ambient != self.config.ambient {
-            // Its own have expired; the asker's may be newer, and a daemon that a build starts gets the build's.
-            tracing::info!("a build has other credentials than those that the remote refuses");
-            self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
-            return Err(Unavailable::Ending);
+        let service = self.service.as_ref().ok_or(Unavailable::OtherRemote)?;
+        let is_new = self.builds.is_new(session);
+        if service.lacks_credentials() {
+            let is_other = ambient.is_some() && ambient != self.config.ambient;
+            if service.id != remote || is_other {
+                // Its own are refused; the asker's may be newer, and a daemon that a build starts gets the build's.
+                tracing::info!("a build has other credentials than those that the remote refuses");
+                self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
+                return Err(Unavailable::Outdated);
+            }
+            // A profile may have been corrected, which shows in no variable.
+            if is_new {
+                service.try_credentials_again();
+            }
         }
-        if self.is_ending.load(Ordering::Relaxed) { Err(Unavailable::Ending) } else { Ok(service) }
+        if service.id != remote {
+            return Err(Unavailable::OtherRemote);
+        }
+        let is_outdated = matches!(*self.stop.borrow(), Some((End::Outdated, _)));
+        let why = if is_outdated { Unavailable::Outdated } else { Unavailable::Ending };
+        if self.is_ending.load(Ordering::Relaxed) { Err(why) } else { Ok(service) }
     }
 
     async fn seed(&self, seed: &Seed) -> Reply {
-        match self.service_for(seed.remote, seed.ambient) {
+        match self.service_for((seed.remote, seed.ambient), &seed.session) {
             Ok(service) => {
                 let _waiting = Counted::one_more(&self.waiting);
                 service.snapshots.bring(seed).await
@@ -227,7 +253,7 @@ impl<D: Depot> Desk<D> {
     }
 
     async fn find(&self, find: &Find) -> Reply {
-        let service = match self.service_for(find.remote, find.ambient) {
+        let service = match self.service_for((find.remote, find.ambient), &find.build.session) {
             Ok(service) => service,
             Err(why) => return Reply::Unavailable(why),
         };

@@ -49,26 +49,35 @@ fn host_and_port(url: &str) -> (String, u16) {
     }
 }
 
-/// Tries everything that the settings lead to.
+/// Tries everything that the settings lead to. Whatever takes longer than a stall may is not waited for.
 pub async fn examine(settings: &Settings) -> Vec<Step> {
     let mut steps = Vec::new();
-    if !reach(settings, &mut steps).await {
-        return steps;
+    let patience = Duration::from_secs(settings.stall_timeout_s.value);
+    if patience.is_zero() {
+        examine_all(settings, &mut steps).await;
+    } else if tokio::time::timeout(patience, examine_all(settings, &mut steps)).await.is_err() {
+        let what = format!("the remote gave no more answers within {} s", patience.as_secs());
+        steps.push(Step::Bad(what, Some(Fault::Unavailable)));
+    }
+    steps
+}
+
+async fn examine_all(settings: &Settings, steps: &mut Vec<Step>) {
+    if !reach(settings, steps).await {
+        return;
     }
     let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
     let s3 = S3::connect_with(settings, patience).await;
     match s3.credentials_source().await {
         Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
         Err(why) => {
-            steps.push(Step::Bad(why, Some(Fault::Credentials)));
-            return steps;
+            return steps.push(Step::Bad(why, Some(Fault::Credentials)));
         }
     }
     let keys = Keys::new(&settings.prefix.value);
-    if let Some(sight) = list(&s3, &keys, &mut steps).await {
-        write_and_read(&s3, &keys, sight, &mut steps).await;
+    if let Some(sight) = list(&s3, &keys, steps).await {
+        write_and_read(&s3, &keys, sight, steps).await;
     }
-    steps
 }
 
 /// Whether a missing object can be told from a forbidden one.

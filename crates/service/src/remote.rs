@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod progress;
 pub mod s3;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use kache_core::remote::keys;
+
+use progress::Progress;
 
 /// What an operation answers, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RemoteError>> + Send + 'a>>;
@@ -33,6 +36,9 @@ pub trait Remote: fmt::Debug + Send + Sync {
 
     /// Makes an object unless there is one. Only a hint: many servers can't tell, and then it is replaced.
     fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put>;
+
+    /// What is moved; requests that fail move nothing.
+    fn progress(&self) -> &Progress;
 
     /// The object's length, in bytes; [`Fault::NotFound`] when there is none.
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64>;
@@ -122,6 +128,8 @@ pub enum Fault {
     Certificate,
     /// The server asks for fewer requests.
     Throttled,
+    /// Nobody takes connections at the server's address, or the address leads nowhere.
+    Unreachable,
     /// No connection, no answer in time, or the server has trouble of its own.
     Unavailable,
     /// An answer that makes no sense.
@@ -137,14 +145,19 @@ pub enum Fault {
 impl Fault {
     /// Whether the same request may succeed a moment later.
     pub const fn is_passing(self) -> bool {
-        matches!(self, Fault::Throttled | Fault::Unavailable | Fault::Protocol)
+        matches!(self, Fault::Throttled | Fault::Unreachable | Fault::Unavailable | Fault::Protocol)
     }
 
     /// Whether no request of this kind will succeed until somebody changes something.
     pub const fn is_lasting(self) -> bool {
         matches!(
             self,
-            Fault::NoBucket | Fault::Credentials | Fault::ClockSkew | Fault::WrongRegion | Fault::Certificate
+            Fault::NoBucket
+                | Fault::Credentials
+                | Fault::ClockSkew
+                | Fault::WrongRegion
+                | Fault::Certificate
+                | Fault::Unreachable
         )
     }
 }
@@ -163,11 +176,13 @@ pub struct RemoteError {
     pub detail: String,
     /// For how long the server wants to be left alone, where it says so.
     pub pause: Option<Duration>,
+    /// The credentials were read anew since: the next request has others, perhaps.
+    pub is_renewed: bool,
 }
 
 impl RemoteError {
     /// An error from trying to `act` on the object `name`.
     pub fn new(act: &'static str, name: &str, fault: Fault, detail: impl Into<String>) -> Self {
-        Self { act, name: name.to_owned(), fault, detail: detail.into(), pause: None }
+        Self { act, name: name.to_owned(), fault, detail: detail.into(), pause: None, is_renewed: false }
     }
 }

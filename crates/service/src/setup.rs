@@ -66,6 +66,7 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
         compression_level: *settings.compression_level,
         secret_env: remote.secret_env.value.clone(),
         trust,
+        stall: std::time::Duration::from_secs(remote.stall_timeout_s.value),
     })
 }
 

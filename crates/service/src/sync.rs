@@ -125,7 +125,7 @@ pub fn is_lasting(error: &TransferError) -> bool {
             error.fault.is_lasting() || (error.fault == Fault::Denied && error.act != "read")
         }
         TransferError::Store(error) => error.is_full() || error.is_denied(),
-        TransferError::Interrupted => true,
+        TransferError::Interrupted | TransferError::Stalled(_) => true,
         TransferError::Refused { .. } | TransferError::Pack(_) | TransferError::Panicked => false,
     }
 }
@@ -154,7 +154,23 @@ where
             let task = running.spawn(act(transfer.clone(), item.clone()));
             begun.insert(task.id(), item);
         }
-        let Some(done) = running.join_next_with_id().await else { break };
+        let done = tokio::select! {
+            done = running.join_next_with_id() => done,
+            stalled = transfer.stalled() => {
+                // What is under way ends where it is; what was done stays.
+                running.abort_all();
+                for item in begun.drain().map(|(_, item)| item) {
+                    let result = Err(match stalled {
+                        TransferError::Stalled(patience) => TransferError::Stalled(patience),
+                        _ => TransferError::Interrupted,
+                    });
+                    tell(&result);
+                    ended.push((item, Some(result)));
+                }
+                break;
+            }
+        };
+        let Some(done) = done else { break };
         // Whoever panicked counts as failed, too.
         let (id, result) = match done {
             Ok((id, result)) => (id, result),

@@ -9,6 +9,7 @@ use kache_core::entry_key::{self, Rendering};
 use kache_core::key::{EntryKey, KeyWriter, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::plan::EPOCH_S;
+use kache_core::provenance::Provenance;
 use kache_core::record::{Input, InputRecord, Observed};
 use kache_core::remote::keys::CrateDir;
 use kache_store::Store;
@@ -36,6 +37,13 @@ impl Machine {
     pub fn new(bucket: &Arc<Memory>, policy: Policy) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = Arc::new(Store::open(dir.path()).expect("open"));
+        Self { dir, transfer: Transfer::new(store, bucket.clone(), "artifacts", policy) }
+    }
+
+    /// The same store with other keys.
+    pub fn rekeyed(&self, bucket: &Arc<Memory>, policy: Policy) -> Self {
+        let store = Arc::clone(self.transfer.store());
+        let dir = tempfile::tempdir().expect("temp dir");
         Self { dir, transfer: Transfer::new(store, bucket.clone(), "artifacts", policy) }
     }
 
@@ -86,7 +94,7 @@ impl Machine {
         let source = (Input::File("{ws}/src/lib.rs".to_owned()), Observed::Content(Digest::of(content)));
         let variables = variables.iter().map(|(name, value)| (Input::Env((*name).to_owned()), *value));
         let (inputs, observed): (Vec<_>, Vec<_>) = [source].into_iter().chain(variables).unzip();
-        let record = InputRecord { inputs, ..InputRecord::default() };
+        let record = InputRecord { inputs, provenance: Provenance::Here, ..InputRecord::default() };
         let roots = Roots::default();
         let (key, entry_fields) =
             entry_key::derive(&entry.unit, &record, &observed, &roots, &Rendering::default());

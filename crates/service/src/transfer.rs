@@ -13,6 +13,7 @@ mod snapshots;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::Keys;
@@ -49,6 +50,8 @@ pub struct Policy {
     pub secret_env: Vec<String>,
     /// Keys to sign with and to believe.
     pub trust: Trust,
+    /// How long a remote that moves nothing is waited for; zero for ever.
+    pub stall: Duration,
 }
 
 /// A store, a bucket, and how to move things between them. Cheap to clone; clones share their limits.
@@ -100,6 +103,9 @@ pub enum TransferError {
     /// The store.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
+    /// The remote did nothing for as long as the settings allow.
+    #[error("the remote moved nothing for {} s", .0.as_secs())]
+    Stalled(Duration),
     /// The process is ending.
     #[error("interrupted")]
     Interrupted,
@@ -208,11 +214,38 @@ impl Transfer {
     }
 
     /// Tries again what may succeed a moment later; where the server asks for fewer requests, all clones wait.
-    async fn retry<T, F>(&self, act: impl FnMut() -> F) -> Result<T, RemoteError>
+    async fn retry<T, F>(&self, mut act: impl FnMut() -> F) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, RemoteError>>,
     {
-        self.shared.pace.retry(act).await
+        let attempt = || {
+            let request = act();
+            async {
+                let result = request.await;
+                if !result.as_ref().is_err_and(|error| error.fault.is_passing()) {
+                    self.remote.progress().note();
+                }
+                result
+            }
+        };
+        self.shared.pace.retry(attempt).await
+    }
+
+    /// Waits until the remote has moved nothing for as long as the settings allow, from now on.
+    pub async fn stalled(&self) -> TransferError {
+        self.remote.progress().stalled(self.policy.stall).await;
+        TransferError::Stalled(self.policy.stall)
+    }
+
+    /// Does some work as long as the remote moves.
+    async fn watched<T>(
+        &self,
+        work: impl Future<Output = Result<T, TransferError>>,
+    ) -> Result<T, TransferError> {
+        tokio::select! {
+            result = work => result,
+            stalled = self.stalled() => Err(stalled),
+        }
     }
 
     fn note_broken(&self, key: &EntryKey) {
@@ -237,8 +270,13 @@ impl Transfer {
         &self,
         work: impl FnOnce(&Transfer) -> T + Send + 'static,
     ) -> Result<T, TransferError> {
-        let this = self.clone();
-        tokio::task::spawn_blocking(move || work(&this)).await.map_err(TransferError::from)
+        let (this, at_work) = (self.clone(), self.remote.progress().at_work());
+        let work = move || {
+            let done = work(&this);
+            drop(at_work);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(TransferError::from)
     }
 }
 
@@ -256,6 +294,9 @@ fn refuse(name: &str, refusal: impl Into<Refusal>) -> TransferError {
 #[cfg(test)]
 #[path = "transfer/foreign_tests.rs"]
 mod foreign_tests;
+#[cfg(test)]
+#[path = "transfer/poison_tests.rs"]
+mod poison_tests;
 #[cfg(test)]
 #[path = "transfer/snapshots_tests.rs"]
 mod snapshots_tests;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::{SIGNATURES_MAX, Signature, Signed};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
@@ -35,7 +36,7 @@ pub enum Untrusted {
     Forged,
 }
 
-/// The keys in use.
+/// The keys in use. A machine that signs and names no keys to believe believes its own.
 #[derive(Default)]
 pub struct Trust {
     signing: Option<Ed25519KeyPair>,
@@ -73,7 +74,7 @@ impl Trust {
         Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
     }
 
-    /// Whether a manifest that is there already has to be looked at before it counts.
+    /// Whether keys are in use: a manifest that is there already has to be looked at before it counts.
     pub fn is_particular(&self) -> bool {
         self.signing.is_some() || !self.trusted.is_empty()
     }
@@ -89,15 +90,36 @@ impl Trust {
         signatures.push(Signature { key, signature });
     }
 
-    /// Whether a manifest may be used.
+    /// Who made what a manifest describes, if it may be used. Where no keys are in use that is anybody.
     ///
     /// # Errors
-    /// When trusted keys are set and none of them signed it.
-    pub fn judge(&self, manifest: &impl Signed) -> Result<(), Untrusted> {
-        if self.trusted.is_empty() {
-            return Ok(());
+    /// When keys are in use and none that is believed signed it.
+    pub fn judge(&self, manifest: &impl Signed) -> Result<Provenance, Untrusted> {
+        if !self.is_particular() {
+            let signer = signer(manifest, |_| true);
+            return Ok(signer.map_or(Provenance::Unsigned, Provenance::Signed));
         }
-        self.check(manifest, &self.trusted)
+        let own = self.own_key().filter(|_| self.trusted.is_empty());
+        let accepted: Vec<[u8; 32]> = self.trusted.iter().copied().chain(own).collect();
+        signer(manifest, |key| accepted.iter().any(|trusted| trusted[..] == *key)).map(Provenance::Signed)
+    }
+
+    /// Whether this machine may put its name, or nobody's where no keys are in use, under what comes from there.
+    pub fn vouches_for(&self, provenance: &Provenance) -> bool {
+        match provenance {
+            _ if !self.is_particular() => true,
+            Provenance::Here => true,
+            Provenance::Signed(key) => unhex(key).is_some_and(|key| self.is_accepted(&key)),
+            Provenance::Unknown | Provenance::Unsigned => false,
+        }
+    }
+
+    /// Whether what comes from there was made here, or came with the signature of a key that is believed.
+    pub fn believes(&self, provenance: &Provenance) -> bool {
+        match provenance {
+            Provenance::Here => true,
+            _ => self.is_particular() && self.vouches_for(provenance),
+        }
     }
 
     /// Whether nobody who believes the same keys would use what this machine writes.
@@ -114,29 +136,33 @@ impl Trust {
         if !self.is_particular() {
             return Ok(());
         }
-        let own: Option<[u8; 32]> =
-            self.signing.as_ref().and_then(|pair| pair.public_key().as_ref().try_into().ok());
-        let accepted: Vec<[u8; 32]> = self.trusted.iter().copied().chain(own).collect();
-        self.check(manifest, &accepted)
+        signer(manifest, |key| self.is_accepted(key)).map(drop)
     }
 
-    fn check(&self, manifest: &impl Signed, accepted: &[[u8; 32]]) -> Result<(), Untrusted> {
-        let message = manifest.signed_bytes();
-        let mut verdict =
-            if manifest.signatures().is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
-        for Signature { key, signature } in manifest.signatures() {
-            let Some(key) = unhex(key).filter(|key| accepted.iter().any(|trusted| trusted[..] == key[..]))
-            else {
-                continue;
-            };
-            let signature = unhex(signature).unwrap_or_default();
-            match UnparsedPublicKey::new(&ED25519, key).verify(&message, &signature) {
-                Ok(()) => return Ok(()),
-                Err(_) => verdict = Untrusted::Forged,
-            }
-        }
-        Err(verdict)
+    fn own_key(&self) -> Option<[u8; 32]> {
+        self.signing.as_ref().and_then(|pair| pair.public_key().as_ref().try_into().ok())
     }
+
+    /// Whether a key is trusted or this machine's own.
+    fn is_accepted(&self, key: &[u8]) -> bool {
+        self.trusted.iter().copied().chain(self.own_key()).any(|accepted| accepted[..] == *key)
+    }
+}
+
+/// The first of the accepted keys whose signature is right, in hexadecimal.
+fn signer(manifest: &impl Signed, is_accepted: impl Fn(&[u8]) -> bool) -> Result<String, Untrusted> {
+    let message = manifest.signed_bytes();
+    let mut verdict =
+        if manifest.signatures().is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
+    for Signature { key, signature } in manifest.signatures() {
+        let Some(key) = unhex(key).filter(|key| is_accepted(key)) else { continue };
+        let signature = unhex(signature).unwrap_or_default();
+        match UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature) {
+            Ok(()) => return Ok(hex(&key)),
+            Err(_) => verdict = Untrusted::Forged,
+        }
+    }
+    Err(verdict)
 }
 
 /// The 32 bytes of a key behind its fixed head.
@@ -219,12 +245,20 @@ mod tests {
         let anybody = trust(None, &[]);
         let ours = trust(None, &[OTHER, PUBLIC]);
         let others = trust(None, &[OTHER]);
+        let by_us = || Ok(Provenance::Signed(signed.signatures[0].key.clone()));
         for (trust, manifest, expected) in [
-            (&anybody, &unsigned, Ok(())),
-            (&ours, &signed, Ok(())),
+            (&anybody, &unsigned, Ok(Provenance::Unsigned)),
+            (&anybody, &changed, Ok(Provenance::Unsigned)),
+            (&anybody, &signed, by_us()),
+            (&ours, &signed, by_us()),
             (&ours, &unsigned, Err(Untrusted::Unsigned)),
             (&ours, &changed, Err(Untrusted::Forged)),
             (&others, &signed, Err(Untrusted::Strangers)),
+            // Without a list, its own key is the only one.
+            (&signer, &signed, by_us()),
+            (&signer, &unsigned, Err(Untrusted::Unsigned)),
+            (&trust(Some(ANOTHER), &[]), &signed, Err(Untrusted::Strangers)),
+            (&trust(Some(PRIVATE), &[OTHER]), &signed, Err(Untrusted::Strangers)),
         ] {
             assert_eq!(trust.judge(manifest), expected, "{trust:?}");
         }
@@ -240,6 +274,17 @@ mod tests {
             assert_eq!(trust.would_keep(manifest), expected, "{trust:?}");
         }
         assert!(ours.is_mute() && !anybody.is_mute() && !signer.is_mute());
+        let Ok(signed_by_us) = by_us() else { unreachable!() };
+        for (trust, vouched, believed) in [
+            (&anybody, [true; 4], [true, false, false, false]),
+            (&signer, [true, true, false, false], [true, true, false, false]),
+            (&ours, [true, true, false, false], [true, true, false, false]),
+            (&others, [true, false, false, false], [true, false, false, false]),
+        ] {
+            let kinds = [Provenance::Here, signed_by_us.clone(), Provenance::Unsigned, Provenance::Unknown];
+            assert_eq!(kinds.each_ref().map(|kind| trust.vouches_for(kind)), vouched, "{trust:?}");
+            assert_eq!(kinds.each_ref().map(|kind| trust.believes(kind)), believed, "{trust:?}");
+        }
     }
 
     #[test]

@@ -8,16 +8,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use kache_core::digest::Digest;
-use kache_core::entry::Output;
 use rustix::io::Errno;
 
 use crate::clock::{FileTime, set_mtime};
 use crate::error::{Doing, Error, unless_absent};
 use crate::fault::{self, Point};
 use crate::files::{Content, TmpFile, read_capped, remove};
-use crate::hashing::hash_file;
 use crate::inode_memo::{self, Redating, Remembered};
-use crate::layout::{Store, make_dir_and_above, with_folder};
+use crate::layout::{Store, foreign_owner, inherit_owner, make_dir_and_above, with_folder};
 use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of, share_bytes};
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
@@ -72,7 +70,12 @@ pub enum BlobState {
     Present,
     /// There is none.
     Missing,
-    /// Somebody wrote to it or re-dated it.
+    /// The size matches, the mtime doesn't: the store was copied, or a program touched or wrote to the file. The
+    /// content decides, see [`Store::acquit`].
+    Redated,
+    /// Size and mtime match, the permissions are not a blob's: others can't use it as it is.
+    OtherMode,
+    /// Another size, or no regular file.
     Altered,
 }
 
@@ -132,32 +135,6 @@ impl Store {
             self.admit(&tmp, &digest, BlobStat { size, mtime_s: TEXT_MTIME_S })?;
         }
         Ok(digest)
-    }
-
-    /// Whether the blob of an output is there as the entry recorded it. Looks at size and mtime, not at the content.
-    ///
-    /// # Errors
-    /// When that can't be found out.
-    pub fn check_blob(&self, output: &Output) -> Result<BlobState, Error> {
-        let path = self.blob_path(&output.digest);
-        let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
-            return Ok(BlobState::Missing);
-        };
-        let expected = (output.size, FileTime::from_parts(output.mtime_s, 0));
-        let same = meta.is_file() && (meta.len(), FileTime::modified(&meta)) == expected;
-        Ok(if same { BlobState::Present } else { BlobState::Altered })
-    }
-
-    /// Whether the blob is there and its content has the digest; reads all of it.
-    ///
-    /// # Errors
-    /// When it is there and can't be read.
-    pub fn verify_blob(&self, digest: &Digest) -> Result<bool, Error> {
-        match hash_file(&self.blob_path(digest)) {
-            Ok(hashed) => Ok(hashed.digest == *digest),
-            Err(error) if error.is_missing() => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// As [`Store::verify_blob`], and remembers that it is right, so that the next one need not read it.
@@ -222,6 +199,10 @@ impl Store {
         if let Some(cloned) = self.with_tmp_dir(|| reflink(&source, meta, &path, 0o600))? {
             require_unchanged(file, meta, &source.metadata().doing("look at", file)?)?;
             return Ok(cloned);
+        }
+        if foreign_owner(&path).doing("look at", &path)?.is_some() {
+            // The file stays root's, the blob becomes its owner's.
+            return self.clone_tmp(file, meta);
         }
         match fs::hard_link(file, &path) {
             Ok(()) => {}
@@ -296,7 +277,7 @@ impl Store {
 }
 
 /// Fails where a file was written to or replaced since it was first looked at.
-fn require_unchanged(file: &Path, before: &Metadata, now: &Metadata) -> Result<(), Error> {
+pub(crate) fn require_unchanged(file: &Path, before: &Metadata, now: &Metadata) -> Result<(), Error> {
     let stamp = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), FileTime::modified(meta));
     if stamp(before) == stamp(now) {
         return Ok(());
@@ -312,6 +293,7 @@ fn finish(
     mtime_s: i64,
     permission: Permission,
 ) -> Result<(), Error> {
+    inherit_owner(file, path).doing("set the owner of", path)?;
     let mode = Permissions::from_mode(permission.blob_mode());
     file.set_permissions(mode).doing("set permissions of", path)?;
     set_mtime(file, mtime_s).doing("set the time of", path)?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::sys::Shared;
 use crate::testing::{BLOB_S, Bench};
-use kache_core::entry::OutputKind;
+use kache_core::entry::{Output, OutputKind};
 
 fn blob_meta(bench: &Bench, digest: &Digest) -> Metadata {
     fs::symlink_metadata(bench.store.blob_path(digest)).expect("blob is there")
@@ -32,7 +32,9 @@ fn a_taken_over_file_becomes_a_dated_blob() {
                 let meta = blob_meta(&bench, &digest);
                 assert_eq!(meta.permissions().mode() & 0o7777, mode, "{content}");
                 assert_eq!(FileTime::modified(&meta), FileTime::from_parts(BLOB_S, 0), "{content}");
-                assert_eq!(state(&bench, &output(digest, stat.size, BLOB_S)), BlobState::Present);
+                let executable = permission == Permission::Executable;
+                let recorded = Output { executable, ..output(digest, stat.size, BLOB_S) };
+                assert_eq!(state(&bench, &recorded), BlobState::Present);
                 assert!(bench.store.verify_blob(&digest).expect("readable"));
                 let file_meta = fs::metadata(&file).expect("still there");
                 assert_eq!(FileTime::modified(&file_meta).seconds(), file_s, "{content}");
@@ -113,19 +115,15 @@ fn a_known_blob_counts_as_new_for_the_period_of_grace() {
 #[test]
 fn an_altered_blob_is_noticed_and_replaced() {
     type Alter = fn(&Path);
-    let alterations: [(&str, Alter); 4] = [
-        ("longer", |path| fs::write(path, "good and more").expect("write")),
-        ("other content, other time", |path| fs::write(path, "evil").expect("write")),
-        ("touched", |path| {
-            crate::clock::set_mtime_now(&File::options().write(true).open(path).expect("open"))
-                .expect("touch");
-        }),
-        ("other content, whole seconds", |path| {
+    let alterations: [(&str, BlobState, Alter); 3] = [
+        ("longer", BlobState::Altered, |path| fs::write(path, "good and more").expect("write")),
+        ("other content, other time", BlobState::Redated, |path| fs::write(path, "evil").expect("write")),
+        ("other content, whole seconds", BlobState::Redated, |path| {
             fs::write(path, "evil").expect("write");
             set_mtime_of(path, BLOB_S + 5).expect("utimes");
         }),
     ];
-    for (what, alter) in alterations {
+    for (what, found, alter) in alterations {
         let bench = Bench::new();
         let digest = Digest::of(b"good");
         let file = bench.write("file", "good");
@@ -133,7 +131,8 @@ fn an_altered_blob_is_noticed_and_replaced() {
         let recorded = output(digest, stat.size, stat.mtime_s);
         assert_eq!(state(&bench, &recorded), BlobState::Present);
         alter(&bench.store.blob_path(&digest));
-        assert_eq!(state(&bench, &recorded), BlobState::Altered, "{what}");
+        assert_eq!(state(&bench, &recorded), found, "{what}");
+        assert!(!bench.store.acquit(&recorded).expect("readable"), "{what}");
         let again = bench.ingest(&file, IngestHow::Clone);
         assert_eq!(again, Stored::New(stat), "{what}");
         assert_eq!(state(&bench, &recorded), BlobState::Present, "{what}");
@@ -142,6 +141,25 @@ fn an_altered_blob_is_noticed_and_replaced() {
         bench.store.heal(&digest).expect("gone is fine");
         assert_eq!(state(&bench, &recorded), BlobState::Missing, "{what}");
         assert!(!bench.store.verify_blob(&digest).expect("absent is not an error"), "{what}");
+    }
+}
+
+#[test]
+fn an_intact_blob_gets_its_time_back() {
+    for bench in Bench::everywhere() {
+        let digest = Digest::of(b"good");
+        let file = bench.write("file", "good");
+        let stat = bench.ingest(&file, IngestHow::Clone).stat();
+        let recorded = output(digest, stat.size, stat.mtime_s);
+        let blob = bench.store.blob_path(&digest);
+        for seconds in [1, BLOB_S - 1, BLOB_S + 1, crate::clock::now_s()] {
+            set_mtime_of(&blob, seconds).expect("utimes");
+            assert_eq!(state(&bench, &recorded), BlobState::Redated, "{seconds}");
+            assert!(bench.store.acquit(&recorded).expect("readable"), "{seconds}");
+            assert_eq!(state(&bench, &recorded), BlobState::Present, "{seconds}");
+        }
+        let missing = output(Digest::of(b"none"), 4, BLOB_S);
+        assert!(!bench.store.acquit(&missing).expect("absent is not an error"));
     }
 }
 

@@ -29,6 +29,12 @@ impl FileTime {
         Self::from_parts(meta.ctime(), meta.ctime_nsec())
     }
 
+    /// When the inode came to be; nothing on a file system that doesn't note it.
+    pub fn born(meta: &Metadata) -> Option<Self> {
+        let since = meta.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Self(i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)))
+    }
+
     /// Now, by the clock that the kernel stamps files with. A precise clock runs ahead of it by up to a tick, and so
     /// may a stamp: since Linux 6.13, an inode whose stamps were looked at gets a precise one at its next change
     /// (multigrain timestamps). What is stamped after this sample is never older than it.

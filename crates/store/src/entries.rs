@@ -21,8 +21,8 @@ const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
 /// Kind of the memos about misses that were not stored.
 const MISSES: &str = "misses";
 
-/// An entry's last use is noted no more often than this, in seconds, so that hits stay cheap.
-const TOUCH_EVERY_S: i64 = 3600;
+/// A last use is noted no more often than this, in seconds, so that a hit seldom writes. The sweep allows for it.
+pub(crate) const TOUCH_EVERY_S: i64 = 60;
 
 /// What checking an entry of an earlier boot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct EntryStat {
     pub key: EntryKey,
     /// Size of the entry file itself, in bytes.
     pub file_bytes: u64,
-    /// Last use to the hour.
+    /// Last use, to the minute.
     pub used: FileTime,
 }
 
@@ -180,7 +180,12 @@ impl Store {
         if entry.boot.is_empty() || entry.boot == boot_id() {
             return Ok(Settled::Trusted);
         }
-        for digest in entry.blobs() {
+        for output in &entry.outputs {
+            if !self.acquit(output)? {
+                return Ok(Settled::Broken(output.digest));
+            }
+        }
+        for digest in entry.blobs().skip(entry.outputs.len()) {
             if !self.verify_blob(&digest)? {
                 return Ok(Settled::Broken(digest));
             }

@@ -153,6 +153,8 @@ pub struct EvictPlan {
     pub strays: Vec<PathBuf>,
     /// Blobs of each entry that goes, in case one stays after all.
     pub(crate) needs: HashMap<EntryKey, BTreeSet<Digest>>,
+    /// What could not be looked at: folders and entries of another user.
+    pub denied: Vec<PathBuf>,
     /// Sizes before.
     pub before: Sizes,
     /// Sizes after, if everything can be removed.
@@ -216,13 +218,11 @@ fn unconditional(survey: &Survey, options: &SweepOptions, entry: &SurveyedEntry)
         }
         (Purge::Crate(_) | Purge::Nothing, _) => false,
     };
-    let age_max_s = options.age_max.map(|age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let age_max_s = options.age_max_s();
     match entry.content {
         _ if is_purged => Some(Why::Purged),
         EntryContent::Malformed => Some(Why::Malformed),
-        EntryContent::Entry { .. } if !entry.blobs.iter().all(|blob| survey.blobs.contains_key(blob)) => {
-            Some(Why::Hole)
-        }
+        EntryContent::Entry { .. } if survey.has_hole(entry) => Some(Why::Hole),
         _ if age_max_s.is_some_and(|max_s| entry.used.age_s(survey.now) > max_s) => Some(Why::TooOld),
         EntryContent::Entry { .. } | EntryContent::Newer => None,
     }
@@ -307,7 +307,8 @@ impl<'a> Chosen<'a> {
     fn into_plan(self, options: &SweepOptions) -> EvictPlan {
         let survey = self.survey;
         let is_past = |changed: FileTime, age_s: i64| changed.age_s(survey.now) >= age_s;
-        let mut plan = EvictPlan { before: survey.sizes(), after: survey.sizes(), ..EvictPlan::default() };
+        let (before, denied) = (survey.sizes(), survey.denied.clone());
+        let mut plan = EvictPlan { before, after: before, denied, ..EvictPlan::default() };
         let mut evicted: Vec<(&SurveyedEntry, Why)> =
             survey.entries.iter().zip(&self.why).filter_map(|(entry, why)| Some((entry, (*why)?))).collect();
         evicted.sort_by_key(|(entry, _)| (entry.used, entry.key));
@@ -318,7 +319,8 @@ impl<'a> Chosen<'a> {
             plan.entries.push(self.eviction(entry, why));
         }
         for (digest, blob) in &survey.blobs {
-            let is_needed = self.needed_by.get(digest).is_some_and(|needed_by| *needed_by > 0);
+            // An entry that this user may not see may need a blob that no other one does.
+            let is_needed = self.needed_by.get(digest).map_or(!survey.denied.is_empty(), |count| *count > 0);
             if !is_needed && is_past(blob.changed, self.grace_s) {
                 let (size, changed, holding) = (blob.size, blob.changed, blob.holding);
                 plan.blobs.push(BlobRemoval { digest: *digest, size, changed, holding });
@@ -349,8 +351,7 @@ impl<'a> Chosen<'a> {
                 plan.strays.push(file.path.clone());
             }
         }
-        let age_max_s =
-            options.age_max.map_or(SNAPSHOT_AGE_S, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let age_max_s = options.age_max_s().unwrap_or(SNAPSHOT_AGE_S);
         let age_max_s =
             if options.purge == Purge::Everything { self.grace_s } else { age_max_s.min(SNAPSHOT_AGE_S) };
         for file in survey.snapshots.iter().filter(|file| is_past(file.changed, age_max_s)) {

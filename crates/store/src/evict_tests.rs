@@ -19,6 +19,7 @@ fn key(name: &str) -> EntryKey {
 fn empty() -> Survey {
     Survey {
         now: ago(0),
+        denied: vec![],
         entries: vec![],
         blobs: HashMap::new(),
         units: vec![],
@@ -46,6 +47,24 @@ fn survey(entries: &[(&str, i64, &[&str])], blobs: &[(&str, u64, Holding)]) -> S
         (digest(name), SurveyedBlob { size: *size, changed: ago(HOUR_S), holding: *holding })
     });
     Survey { entries: entries.collect(), blobs: blobs.collect(), ..empty() }
+}
+
+/// What an entry out of sight may need stays, and what an entry in sight needs out of sight is no hole.
+#[test]
+fn a_part_of_a_store_shows_neither_holes_nor_orphans() {
+    let whole = survey(
+        &[("kept", 0, &["a", "gone"]), ("old", 9 * HOUR_S, &["b"])],
+        &[("a", 1, Holding::StoreOnly), ("b", 1, Holding::StoreOnly), ("alone", 1, Holding::StoreOnly)],
+    );
+    let part = Survey { denied: vec!["/c/v1/entries/00".into()], ..whole.clone() };
+    let options = SweepOptions { age_max: Some(Duration::from_secs(3600)), ..SweepOptions::default() };
+    let plan_whole = plan(&whole, &options);
+    assert_eq!(evicted(&plan_whole), [("old", Why::TooOld), ("kept", Why::Hole)]);
+    assert!(removes(&plan_whole, "alone") && removes(&plan_whole, "b"));
+    let plan_part = plan(&part, &options);
+    assert_eq!(evicted(&plan_part), [("old", Why::TooOld)]);
+    assert!(removes(&plan_part, "b") && !removes(&plan_part, "alone") && !removes(&plan_part, "a"));
+    assert_eq!(plan_part.denied, part.denied);
 }
 
 fn limit(limit_bytes: u64) -> SweepOptions {
@@ -129,6 +148,23 @@ fn an_entry_whose_blobs_all_stay_anyway_is_not_sacrificed() {
     let names: Vec<&str> = evicted(&plan).iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["old", "mid", "new"]);
     assert_eq!(plan.after.counted_bytes(), 0);
+}
+
+/// A use is noted up to a minute too early: an entry goes when it certainly wasn't used for the time.
+#[test]
+fn what_was_used_within_the_age_stays() {
+    for (age_s, used_s, goes) in [
+        (1800, 1800, false),
+        (1800, 1859, false),
+        (1800, 1861, true),
+        (1, 60, false),
+        (1, 62, true),
+        (0, 1, true),
+    ] {
+        let survey = survey(&[("one", used_s, &["1"])], &[("1", 1, StoreOnly)]);
+        let options = SweepOptions { age_max: Some(Duration::from_secs(age_s)), ..SweepOptions::default() };
+        assert_eq!(plan(&survey, &options).entries.len(), usize::from(goes), "{age_s} {used_s}");
+    }
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use crate::error::{Doing, Error, is_absent, unless_absent};
 use crate::fault::{self, Point};
-use crate::layout::{Shelf, Store, with_folder};
+use crate::layout::{Shelf, Store, inherit_owner, with_folder};
 
 /// What a capped read found.
 #[derive(Debug)]
@@ -90,6 +92,7 @@ pub(crate) fn open_append(path: &Path) -> io::Result<File> {
         Err(error) if is_absent(&error) => {
             let file = with_folder(path, || options.create(true).mode(0o600).open(path))?;
             file.set_permissions(Permissions::from_mode(0o600))?;
+            inherit_owner(&file, path)?;
             Ok(file)
         }
         result => result,
@@ -101,7 +104,9 @@ impl Store {
     pub(crate) fn new_tmp(&self) -> Result<(TmpFile, File), Error> {
         let path = self.tmp_path();
         let file = with_folder(&path, || create_new(&path, 0o600)).doing("create", &path)?;
-        Ok((TmpFile::at(path), file))
+        let tmp = TmpFile::at(path);
+        inherit_owner(&file, tmp.path()).doing("set the owner of", tmp.path())?;
+        Ok((tmp, file))
     }
 
     /// Makes `bytes` the content of `dest` at one stroke: readers see the former file or all of the new one.
@@ -134,6 +139,17 @@ impl Store {
         Ok(files)
     }
 
+    /// Folders of the store that this user may not look into, because another user has made them.
+    pub fn denied(&self) -> Vec<PathBuf> {
+        let shelves = Shelf::ALL.map(|shelf| self.shelf_dir(shelf));
+        let below = shelves.iter().flat_map(|shelf| list(shelf).unwrap_or_default());
+        let below: Vec<PathBuf> = below.map(|folder| folder.path()).collect();
+        let own = [self.memo_dir(), self.journal_dir(), self.queue_dir(), self.locks_dir(), self.tmp_dir()];
+        let wanted = Access::READ_OK | Access::EXEC_OK;
+        let is_denied = |dir: &PathBuf| access(dir, wanted) == Err(Errno::ACCESS);
+        own.into_iter().chain(shelves).chain(below).filter(is_denied).collect()
+    }
+
     /// How many names of one shelf are digests.
     pub(crate) fn shelf_count(&self, shelf: Shelf) -> Result<u64, Error> {
         let mut count = 0;
@@ -154,7 +170,12 @@ impl Store {
         let folders: Vec<PathBuf> =
             list(&self.shelf_dir(shelf))?.into_iter().map(|folder| folder.path()).collect();
         for folder in folders {
-            for item in list(&folder)? {
+            let items = match list(&folder) {
+                // Another user's: see `denied`.
+                Err(error) if error.is_denied() => continue,
+                items => items?,
+            };
+            for item in items {
                 if let Some(digest) = item.file_name().to_str().and_then(|name| name.parse().ok()) {
                     look(digest, &item)?;
                 }

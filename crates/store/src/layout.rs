@@ -2,7 +2,7 @@
 //! files.
 //!
 //! ```text
-//! <cache_dir>/                 0700, CACHEDIR.TAG
+//! <cache_dir>/                 0700, CACHEDIR.TAG, .gitignore
 //!   v1/blobs/ab/<digest>       contents, named by BLAKE3
 //!   v1/entries/ab/<key>        results; the mtime is the LRU clock
 //!   v1/evidence/ab/<key>       what made an entry's key, for `why-miss`
@@ -14,10 +14,10 @@
 //! ```
 //! `v1` is the version of the layout; another version lives beside it and is left alone.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +34,9 @@ const VERSION_DIR: &str = "v1";
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This is the build cache of kache. It can be removed at any time.\n";
 
+/// What Git, and with it Cargo, reads in a store inside a checkout: none of it is a source, or to be packaged.
+const GITIGNORE: &str = "*\n";
+
 /// A kind of file that is kept in 256 folders by the first two digits of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shelf {
@@ -44,6 +47,8 @@ pub(crate) enum Shelf {
 }
 
 impl Shelf {
+    pub(crate) const ALL: [Self; 4] = [Shelf::Blobs, Shelf::Entries, Shelf::Evidence, Shelf::Units];
+
     const fn dir_name(self) -> &'static str {
         match self {
             Shelf::Blobs => "blobs",
@@ -64,7 +69,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `cache_dir`, creating directories and CACHEDIR.TAG at first use.
+    /// Opens the store in `cache_dir`, creating directories, CACHEDIR.TAG and .gitignore at first use.
     ///
     /// # Errors
     /// When the directory can't be created or looked at.
@@ -96,18 +101,23 @@ impl Store {
 
     fn create(&self) -> Result<(), Error> {
         if !self.root.exists() {
-            make_dir_all(&self.root)?;
+            make_dir_all(&self.root).doing("create cache directory", &self.root)?;
         }
-        let tag = self.root.join("CACHEDIR.TAG");
-        // Where other things lie as well, in a home directory for instance, backups are not told to skip them.
+        // Where other things lie as well, in a home directory for instance, neither backups nor Git are told to skip
+        // them.
         if fs::read_dir(&self.root).is_ok_and(|mut items| items.next().is_none()) {
-            fs::write(&tag, CACHEDIR_TAG).doing("write", &tag)?;
-            fs::set_permissions(&tag, Permissions::from_mode(0o644)).doing("set permissions of", &tag)?;
+            for (name, content) in [("CACHEDIR.TAG", CACHEDIR_TAG), (".gitignore", GITIGNORE)] {
+                let path = self.root.join(name);
+                let mut file = File::create(&path).doing("create", &path)?;
+                file.write_all(content.as_bytes()).doing("write", &path)?;
+                let mode = Permissions::from_mode(0o644);
+                file.set_permissions(mode).doing("set permissions of", &path)?;
+                inherit_owner(&file, &path).doing("set the owner of", &path)?;
+            }
         }
         let in_root =
             [self.journal_dir(), self.memo_dir(), self.queue_dir(), self.locks_dir(), self.daemon_dir()];
-        let shelves = [Shelf::Blobs, Shelf::Entries, Shelf::Evidence, Shelf::Units];
-        let in_base = shelves.map(|shelf| self.shelf_dir(shelf));
+        let in_base = Shelf::ALL.map(|shelf| self.shelf_dir(shelf));
         // The one that `open` looks for comes last.
         for dir in in_root.iter().chain([&self.base]).chain(&in_base).chain([&self.tmp_dir()]) {
             make_dir(dir).doing("create directory", dir)?;
@@ -201,7 +211,8 @@ fn owned(meta: &Metadata, path: &Path) -> Result<(), Error> {
     Err(Error::new("open cache directory", path, io::Error::new(io::ErrorKind::PermissionDenied, why)))
 }
 
-/// Root uses everybody's store: in containers, directories of the host's user are root's business.
+/// Root uses everybody's store and leaves it its owner's: in containers, directories of the host's user are root's
+/// business.
 fn is_usable_by(me: u32, owner: u32) -> bool {
     owner == me || owner == 0 || me == 0
 }
@@ -241,15 +252,44 @@ pub(crate) fn make_dir_and_above(folder: &Path) -> io::Result<()> {
 /// Makes a directory that only its owner may use, whatever the umask; one that exists is fine.
 fn make_dir(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o700)),
+        Ok(()) => {
+            fs::set_permissions(path, Permissions::from_mode(0o700))?;
+            let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+            inherit_owner(&OpenOptions::new().read(true).custom_flags(nofollow).open(path)?, path)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn make_dir_all(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().mode(0o700).recursive(true).create(path).doing("create cache directory", path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o700)).doing("set permissions of", path)
+/// Makes the cache directory, and what is missing above it.
+fn make_dir_all(path: &Path) -> io::Result<()> {
+    match (make_dir(path), path.parent()) {
+        (Err(error), Some(above)) if is_absent(&error) => {
+            make_dir_all(above)?;
+            make_dir(path)
+        }
+        (result, _) => result,
+    }
+}
+
+/// Who owns the folder of `path`, where root works for that user.
+pub(crate) fn foreign_owner(path: &Path) -> io::Result<Option<(u32, u32)>> {
+    let Some(folder) = path.parent().filter(|_| rustix::process::geteuid().is_root()) else {
+        return Ok(None);
+    };
+    let meta = fs::metadata(folder)?;
+    Ok(Some((meta.uid(), meta.gid())).filter(|(user, _)| *user != 0))
+}
+
+/// Gives what root has made in another user's folder to that user, who could neither use nor remove it (`sudo -E cargo
+/// build`, a container that works in a directory of the host's). `made` is the open file, so that no other one gets the
+/// owner.
+pub(crate) fn inherit_owner(made: &File, path: &Path) -> io::Result<()> {
+    match foreign_owner(path)? {
+        Some((user, group)) => fchown(made, Some(user), Some(group)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +314,7 @@ mod tests {
         }
         let tag = fs::read_to_string(root.join("CACHEDIR.TAG")).expect("tag");
         assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
+        assert_eq!(fs::read_to_string(root.join(".gitignore")).expect("written"), "*\n");
         fs::remove_dir(store.journal_dir()).expect("remove");
         Store::open(&root).expect("open again");
         Store::open_existing(&root).expect("open existing");
@@ -294,6 +335,7 @@ mod tests {
         fs::write(dir.path().join("diary"), "x").expect("write");
         Store::open(dir.path()).expect("open");
         assert!(!dir.path().join("CACHEDIR.TAG").exists());
+        assert!(!dir.path().join(".gitignore").exists());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use kache_core::cargo::layout::{self, CLASSIC_OUTPUTS, LEDGER, OutputDir, UNITS, UnitDir};
 use kache_core::key::EntryKey;
+use kache_core::provenance::Provenance;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::FileTime;
@@ -44,6 +45,8 @@ pub struct Origin {
     pub entry: EntryKey,
     /// The package's directory, unless it belongs to the workspace.
     pub package_dir: Option<String>,
+    /// Who recorded the unit, where it was placed with its fingerprint out of a snapshot; Cargo on this machine otherwise.
+    pub provenance: Provenance,
 }
 
 /// What is on record about one profile directory.
@@ -78,7 +81,9 @@ impl Ledger {
         let text = self.read(unit)?;
         let mut lines = text.lines().skip(1);
         let entry = lines.next()?.parse().ok()?;
-        Some(Origin { entry, package_dir: lines.next().map(str::to_owned) })
+        let package_dir = lines.next().map(str::to_owned);
+        let provenance = lines.next().map_or(Provenance::Here, |word| word.parse().unwrap_or_default());
+        Some(Origin { entry, package_dir, provenance })
     }
 
     fn read(&self, unit: &str) -> Option<String> {
@@ -97,6 +102,10 @@ impl Ledger {
         if let Some(dir) = &origin.package_dir {
             text.push_str(dir);
             text.push('\n');
+            if !origin.provenance.is_here() {
+                text.push_str(&origin.provenance.to_string());
+                text.push('\n');
+            }
         }
         self.write(unit, &text)
     }
@@ -306,8 +315,11 @@ mod tests {
         let dir = profile();
         let ledger = Ledger::open(dir.path(), "1-1");
         let entry = EntryKey(kache_core::digest::Digest::of(b"e"));
-        for package_dir in [None, Some("/r/src/a b-1".to_owned())] {
-            let origin = Origin { entry, package_dir };
+        let (own, unsigned) = (Some("/r/src/a b-1".to_owned()), Provenance::Unsigned);
+        for (package_dir, provenance) in
+            [(None, Provenance::Here), (own.clone(), Provenance::Here), (own, unsigned)]
+        {
+            let origin = Origin { entry, package_dir, provenance };
             ledger.mark_with("a-1", 7, &origin).expect("mark");
             assert_eq!((ledger.mark_of("a-1"), ledger.origin_of("a-1")), (Some(7), Some(origin)));
         }

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -90,8 +90,9 @@ impl Permission {
         }
     }
 
+    /// Whether a file has exactly a blob's mode: a link would take over any other one.
     fn is_of(self, meta: &Metadata) -> bool {
-        (meta.permissions().mode() & 0o100 != 0) == (self == Permission::Executable)
+        meta.mode() & 0o7777 == self.blob_mode()
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::FileTime;
 use crate::testing::{BLOB_S, Bench};
+use std::os::unix::fs::PermissionsExt;
 
 fn stat(path: &Path) -> Metadata {
     fs::metadata(path).expect("exists")

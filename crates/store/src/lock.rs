@@ -2,7 +2,7 @@
 //! a lock does; keys that share a file merely wait for each other.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, is_absent};
-use crate::layout::{Store, with_folder};
+use crate::layout::{Store, inherit_owner, with_folder};
+use crate::progress::{Patience, own_name};
 
 /// Shortest and longest pause between two attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -23,7 +24,7 @@ const BRIEF: Duration = Duration::from_secs(5);
 /// A lock that is held until this is dropped (or the process ends, however it ends).
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// What came of waiting for a lock.
@@ -31,17 +32,25 @@ pub struct Lock {
 pub enum Locking {
     /// It is ours.
     Locked(Lock),
-    /// Someone else held it all the time.
+    /// Another process held it all the time, or gets nowhere with it.
     TimedOut,
 }
 
 impl Store {
-    /// Waits at most `timeout` for the right to compile a unit; zero tries once.
+    /// Waits at most `timeout` for the right to compile a unit, and no longer than its holder gets anywhere; zero tries
+    /// once.
     ///
     /// # Errors
     /// When the lock file can't be opened or the file system has no locks.
     pub fn lock_unit(&self, unit: &UnitKey, timeout: Duration) -> Result<Locking, Error> {
-        self.lock(&format!("unit-{}", &unit.to_string()[..3]), timeout)
+        let mut patience = Patience::new();
+        let name = format!("unit-{}", &unit.to_string()[..3]);
+        let locking = self.lock_while(&name, timeout, |file| patience.lasts(|| holder_of(file)))?;
+        if let Locking::Locked(Lock { file }) = &locking {
+            // Without it others wait for a process that they can't see.
+            let _ = file.set_len(0).and_then(|()| file.write_all_at(own_name().as_bytes(), 0));
+        }
+        Ok(locking)
     }
 
     /// The lock under which a snapshot is read, completed and written again.
@@ -59,24 +68,40 @@ impl Store {
 
     /// Waits at most `timeout` for the lock of this name: lower-case letters, digits and `-`.
     pub(crate) fn lock(&self, name: &str, timeout: Duration) -> Result<Locking, Error> {
+        self.lock_while(name, timeout, |_| true)
+    }
+
+    fn lock_while(
+        &self,
+        name: &str,
+        timeout: Duration,
+        mut is_worth_while: impl FnMut(&File) -> bool,
+    ) -> Result<Locking, Error> {
         let path = self.locks_dir().join(name);
         let file = open(&path)?;
         let start = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Locking::Locked(Lock { _file: file })),
+                Ok(()) => return Ok(Locking::Locked(Lock { file })),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
                 Err(errno) => return Err(Error::new("lock", path, errno)),
             }
             let left = timeout.saturating_sub(start.elapsed());
-            if left.is_zero() {
+            if left.is_zero() || !is_worth_while(&file) {
                 return Ok(Locking::TimedOut);
             }
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// The process that has written itself into a lock file last.
+fn holder_of(file: &File) -> String {
+    let mut bytes = [0; 64];
+    let count = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
 
 fn open(path: &Path) -> Result<File, Error> {
@@ -87,6 +112,7 @@ fn open(path: &Path) -> Result<File, Error> {
             let create = || options.create(true).truncate(false).mode(0o600).open(path);
             let file = with_folder(path, create).doing("create lock file", path)?;
             file.set_permissions(Permissions::from_mode(0o600)).doing("set permissions of", path)?;
+            inherit_owner(&file, path).doing("set the owner of", path)?;
             Ok(file)
         }
         result => result.doing("open lock file", path),

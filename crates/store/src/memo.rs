@@ -45,6 +45,20 @@ impl Store {
         }
     }
 
+    /// Path of a file with these bytes, of which others may map or read but not change the content.
+    ///
+    /// # Errors
+    /// When it isn't there and can't be written.
+    pub fn memo_file(&self, kind: &str, value: &[u8]) -> Result<PathBuf, Error> {
+        let key = Digest::of(value);
+        let path = self.memo_path(kind, &key);
+        let is_whole = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == value.len() as u64);
+        if !is_whole {
+            self.memo_put(kind, &key, value)?;
+        }
+        Ok(path)
+    }
+
     fn memo_path(&self, kind: &str, key: &Digest) -> PathBuf {
         let name = key.to_string();
         let mut path = self.memo_dir();

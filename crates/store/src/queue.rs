@@ -17,7 +17,7 @@ use crate::clock::FileTime;
 use crate::error::{Doing, Error, unless_absent};
 use crate::fault::{self, Point};
 use crate::files::{create_new, remove};
-use crate::layout::{Store, with_folder};
+use crate::layout::{Store, inherit_owner, with_folder};
 
 /// Most items that are listed: more are owed only where no daemon has run for very long, and then the first ones are
 /// uploaded first all the same.
@@ -53,9 +53,9 @@ impl Store {
     pub fn owe_upload(&self, key: &EntryKey, remote: &Digest) -> Result<(), Error> {
         let path = self.queue_dir().join(name(key, remote));
         match with_folder(&path, || create_new(&path, 0o600)) {
-            Ok(_) => {
+            Ok(file) => {
                 fault::point(Point::UploadOwed);
-                Ok(())
+                inherit_owner(&file, &path).doing("set the owner of", &path)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(Error::new("queue an upload", path, error)),

@@ -22,7 +22,7 @@ use kache_core::digest::Digest;
 use crate::clock::FileTime;
 use crate::error::{Doing, Error};
 use crate::files::remove;
-use crate::layout::{Store, make_dir_and_above};
+use crate::layout::{Store, inherit_owner, make_dir_and_above};
 use crate::lock::Locking;
 
 /// Longest path that fits into a socket's address on every system, in bytes.
@@ -190,6 +190,7 @@ impl RotatingLog {
     /// When it can't be opened.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
+        inherit_owner(&file, path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path: path.to_owned(), bytes_max, file, bytes })
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::entries::TOUCH_EVERY_S;
 use crate::error::Error;
 use crate::evict::SweepOptions;
 use crate::layout::Store;
@@ -78,6 +79,13 @@ impl SweepOptions {
             0 => options,
             room_bytes => Self { room_bytes, grace: GRACE_WITHOUT_ROOM, ..options },
         }
+    }
+
+    /// The age at which an entry certainly wasn't used for `age_max`: a use may be noted a little too early. Zero is for
+    /// all entries.
+    pub(crate) fn age_max_s(&self) -> Option<i64> {
+        let age_s = i64::try_from(self.age_max?.as_secs()).unwrap_or(i64::MAX);
+        Some(if age_s == 0 { 0 } else { age_s.saturating_add(TOUCH_EVERY_S) })
     }
 }
 

@@ -12,6 +12,7 @@ use kache_core::digest::Digest;
 use kache_core::snapshot::{Header, SNAPSHOT_BYTES_MAX, Snapshot};
 
 use crate::clock::{FileTime, set_mtime_now};
+use crate::entries::TOUCH_EVERY_S;
 use crate::error::Error;
 use crate::files::{Content, read_capped};
 use crate::layout::Store;
@@ -20,8 +21,6 @@ use crate::layout::Store;
 const HEADER_BYTES_MAX: u64 = 8 << 20;
 /// How long others are waited for that write snapshots.
 const JOIN_WAIT: Duration = Duration::from_secs(30);
-/// A snapshot's last use is noted no more often than this, in seconds.
-const TOUCH_EVERY_S: i64 = 3600;
 
 impl Store {
     /// The snapshot of a lockfile, and notes its use; `None` also for one that can't be understood.

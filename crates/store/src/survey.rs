@@ -21,7 +21,7 @@ pub struct SurveyedEntry {
     pub key: EntryKey,
     /// What it holds.
     pub content: EntryContent,
-    /// Last use, to the hour.
+    /// Last use, to the minute.
     pub used: FileTime,
     /// Size of the entry file, in bytes.
     pub file_bytes: u64,
@@ -90,7 +90,9 @@ impl SurveyedFile {
 pub struct Survey {
     /// When it was begun.
     pub now: FileTime,
-    /// All entries.
+    /// What this user may not look at: folders and entries of another user.
+    pub denied: Vec<PathBuf>,
+    /// All other entries.
     pub entries: Vec<SurveyedEntry>,
     /// All blobs.
     pub blobs: HashMap<Digest, SurveyedBlob>,
@@ -106,16 +108,29 @@ pub struct Survey {
     pub memos: Vec<SurveyedFile>,
 }
 
+impl Survey {
+    /// Whether a blob is missing that the entry needs. It isn't known where this user sees only a part of the store.
+    pub(crate) fn has_hole(&self, entry: &SurveyedEntry) -> bool {
+        self.denied.is_empty() && !entry.blobs.iter().all(|blob| self.blobs.contains_key(blob))
+    }
+}
+
 impl Store {
-    /// Looks at everything. Reads every entry, and nothing else but metadata.
+    /// Looks at everything that this user may. Reads every entry, and nothing else but metadata.
     ///
     /// # Errors
-    /// When a folder can't be listed or an entry can't be read, since blobs would look unneeded that are not.
+    /// When a folder can't be listed or an entry can't be read for another reason than permissions: blobs would look
+    /// unneeded that are not.
     pub fn survey(&self) -> Result<Survey, Error> {
         let now = FileTime::now();
         let mut entries = Vec::new();
+        let mut denied = self.denied();
         for stat in self.entries()? {
-            entries.extend(survey_entry(&stat, &self.entry_path(&stat.key))?);
+            let path = self.entry_path(&stat.key);
+            match survey_entry(&stat, &path) {
+                Err(error) if error.is_denied() => denied.push(path),
+                entry => entries.extend(entry?),
+            }
         }
         let blobs = self.shelf_files(Shelf::Blobs, |digest, meta| {
             let holding = if meta.nlink() > 1 { Holding::Shared } else { Holding::StoreOnly };
@@ -131,6 +146,7 @@ impl Store {
         })?;
         Ok(Survey {
             now,
+            denied,
             entries,
             blobs: blobs.into_iter().collect(),
             units,

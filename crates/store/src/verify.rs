@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use kache_core::digest::Digest;
-use kache_core::entry::Entry;
+use kache_core::entry::{Entry, Output};
 use kache_core::key::EntryKey;
 
 use crate::blobs::BlobState;
@@ -34,8 +34,10 @@ pub enum Problem {
     MalformedEntry(EntryKey),
     /// An entry needs a blob that is missing.
     MissingBlob(EntryKey, Digest),
-    /// An entry's blob has another size or mtime than the entry recorded.
+    /// An entry's blob has another size than the entry recorded, or another time and other content.
     AlteredBlob(EntryKey, Digest),
+    /// The blob of an entry's output has another mtime than the entry recorded, and the right content: not broken.
+    RedatedBlob(EntryKey, Box<Output>),
     /// A blob's content doesn't have its digest; with the entries that need it.
     WrongContent(Digest, Vec<EntryKey>),
     /// Nothing needs a blob of this many bytes. Not broken: the next sweep removes it.
@@ -59,7 +61,10 @@ impl fmt::Display for Problem {
                 write!(f, "entry {key} needs blob {digest}, which is missing")
             }
             Problem::AlteredBlob(key, digest) => {
-                write!(f, "blob {digest} of entry {key} was changed: other size or time")
+                write!(f, "blob {digest} of entry {key} was changed: other size or content")
+            }
+            Problem::RedatedBlob(key, output) => {
+                write!(f, "blob {} of entry {key} is intact and has another time", output.digest)
             }
             Problem::WrongContent(digest, keys) => {
                 write!(f, "blob {digest} has other content ({} entries need it)", keys.len())
@@ -68,6 +73,15 @@ impl fmt::Display for Problem {
             Problem::Unreadable(error) => error.fmt(f),
         }
     }
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Dropped it; the next compile brings it back.
+    Dropped,
+    /// Kept it: its content is right.
+    Intact,
 }
 
 /// What a check found.
@@ -169,9 +183,13 @@ impl Store {
     fn verify_entry(&self, key: EntryKey, entry: &Entry, problems: &mut Vec<Problem>) -> Result<(), Error> {
         for output in &entry.outputs {
             match self.check_blob(output)? {
-                BlobState::Present => {}
+                BlobState::Present | BlobState::OtherMode => {}
                 BlobState::Missing => problems.push(Problem::MissingBlob(key, output.digest)),
                 BlobState::Altered => problems.push(Problem::AlteredBlob(key, output.digest)),
+                BlobState::Redated if self.verify_blob(&output.digest)? => {
+                    problems.push(Problem::RedatedBlob(key, Box::new(output.clone())));
+                }
+                BlobState::Redated => problems.push(Problem::AlteredBlob(key, output.digest)),
             }
         }
         for digest in entry.blobs().skip(entry.outputs.len()) {
@@ -183,27 +201,33 @@ impl Store {
         Ok(())
     }
 
-    /// Drops what is broken: entries, and blobs that were changed. Orphans and what could not be read stay.
+    /// Drops what is broken: entries, and blobs that were changed. A blob with the right content stays and gets its
+    /// mtime back. Orphans and what could not be read stay.
     ///
     /// # Errors
     /// When something can't be removed; what came before it is.
-    pub fn repair(&self, problem: &Problem) -> Result<(), Error> {
+    pub fn repair(&self, problem: &Problem) -> Result<Repair, Error> {
         match problem {
-            Problem::MalformedEntry(key) | Problem::MissingBlob(key, _) => self.drop_entry(key),
-            Problem::AlteredBlob(key, digest) => {
-                self.drop_entry(key)?;
-                fault::point(Point::RepairBegun);
-                // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
-                if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
-            }
+            Problem::MalformedEntry(key) | Problem::MissingBlob(key, _) => self.drop_entry(key)?,
+            Problem::RedatedBlob(_, output) if self.acquit(output)? => return Ok(Repair::Intact),
+            Problem::RedatedBlob(key, output) => self.drop_altered(key, &output.digest)?,
+            Problem::AlteredBlob(key, digest) => self.drop_altered(key, digest)?,
             Problem::WrongContent(digest, keys) => {
                 for key in keys {
                     self.drop_entry(key)?;
                 }
-                self.heal(digest)
+                self.heal(digest)?;
             }
-            Problem::OrphanBlob(..) | Problem::Unreadable(_) => Ok(()),
+            Problem::OrphanBlob(..) | Problem::Unreadable(_) => return Ok(Repair::Intact),
         }
+        Ok(Repair::Dropped)
+    }
+
+    fn drop_altered(&self, key: &EntryKey, digest: &Digest) -> Result<(), Error> {
+        self.drop_entry(key)?;
+        fault::point(Point::RepairBegun);
+        // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
+        if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
     }
 }
 

@@ -54,7 +54,8 @@ fn expand(args: Vec<String>) -> Vec<String> {
 }
 
 fn log(home: &Path, name: &str, line: &str) {
-    let file = OpenOptions::new().create(true).append(true).open(home.join(name));
+    // Counters of an instrumented compiler, as far as kache is concerned: no effect of the compile.
+    let file = OpenOptions::new().create(true).append(true).open(home.join(format!("{name}.profraw")));
     writeln!(file.expect("open the log"), "{line}").expect("write the log");
 }
 

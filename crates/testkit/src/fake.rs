@@ -77,7 +77,7 @@ impl FakeRustc {
     }
 
     fn log(&self, name: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.home.join(name)).unwrap_or_default();
+        let text = fs::read_to_string(self.home.join(format!("{name}.profraw"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 

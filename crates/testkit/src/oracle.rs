@@ -92,7 +92,7 @@ impl Cargo<'_> {
         run
     }
 
-    /// Everything in the sandbox that a build can see, and the command itself.
+    /// Everything in the sandbox and the project that a build can see, and the command itself.
     fn state(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let command = self.clone().plain().command();
@@ -100,6 +100,10 @@ impl Cargo<'_> {
         let sandbox = self.project().sandbox();
         let hidden = [self.project().target(), sandbox.cache_dir(), &sandbox.root().join("tmp")];
         hash_tree(&sandbox.root(), &hidden, &mut hasher);
+        let project = self.project().dir();
+        if !project.starts_with(sandbox.root()) {
+            hash_tree(project, &hidden, &mut hasher);
+        }
         hasher.finish()
     }
 

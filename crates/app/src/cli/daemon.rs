@@ -139,6 +139,8 @@ fn start_log(store: &Store, settings: &Settings) -> Result<(), CliError> {
         RotatingLog::open(&path, LOG_BYTES_MAX).map_err(|error| CliError::file("write", &path, &error))?;
     let filter = settings.log.as_ref().map_or("info", |filter| filter.value.as_str());
     crate::log::start(filter, "info", file);
+    // Nobody reads what a daemon says otherwise. It goes on: what panicked is one request or one task.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
 }
 

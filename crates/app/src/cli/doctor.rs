@@ -138,8 +138,10 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = setup::settings(&cwd, &mut findings);
     let cargo_version = setup::cargo(&cwd, &mut findings);
     if let Some(settings) = &settings {
+        setup::fallback(settings, &mut findings);
         if let Some(store) = disk::store(settings, &mut findings) {
             seeding::check(settings, &store, cargo_version.as_deref(), &mut findings);
+            setup::observation(&store, &mut findings);
             background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);
             if args.verify || args.checksums || args.repair {

@@ -59,6 +59,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 pub(super) fn show(plan: &EvictPlan, options: &SweepOptions, as_json: bool, ui: &Ui) -> Outcome {
     ui.print_as(as_json, || json(plan, None), || plan_text(plan, options, now_s(), ui))?;
     warn_if_over(plan, options, ui);
+    super::warn_of_denied(&plan.denied, ui);
     Ok(Status::Done)
 }
 
@@ -74,6 +75,7 @@ pub(super) fn sweep(store: &Store, options: &SweepOptions, as_json: bool, ui: &U
             }
             ui.status(&report_text(&report));
             warn_if_over(&report.plan, options, ui);
+            super::warn_of_denied(&report.plan.denied, ui);
             match report.errors.first() {
                 None => Ok(Status::Done),
                 Some(error) => {

@@ -76,6 +76,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         return Err(unknown_crate(store.as_ref(), name, "the store has no entry of"));
     }
     sort(&mut rows, args.sort);
+    super::warn_of_denied(&store.as_ref().map(Store::denied).unwrap_or_default(), ui);
     if args.json {
         ui.print_json(&json(&rows))?;
         return Ok(Status::Done);

@@ -82,6 +82,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         },
     };
     ui.print_as(args.json, || view.json(), || view.text(ui, super::now_ms()))?;
+    super::warn_of_denied(&store.as_ref().map(Store::denied).unwrap_or_default(), ui);
     Ok(Status::Done)
 }
 

@@ -12,6 +12,7 @@ use kache_core::config::{Remote, Settings};
 use kache_core::quantity::format_size;
 use kache_core::remote::keys::Label;
 use kache_core::remote::shared::About;
+use kache_service::remote::Fault;
 use kache_service::setup::block_on;
 use kache_service::sync;
 use kache_service::transfer::{BuildPlace, Transfer, TransferError};
@@ -209,8 +210,11 @@ impl Trouble {
     fn add(&mut self, ui: &Ui, error: TransferError) {
         const SHOWN_MAX: usize = 20;
         self.failed += 1;
-        let is_cause = self.first.is_none() && sync::is_lasting(&error);
-        if self.failed <= SHOWN_MAX && !is_cause {
+        let is_lasting = sync::is_lasting(&error);
+        // Every further request would end like the first, which the command ends with.
+        let is_known = is_lasting && self.first.as_ref().is_none_or(sync::is_lasting);
+        self.is_over |= is_lasting && error.fault() != Some(Fault::Denied);
+        if self.failed <= SHOWN_MAX && !is_known {
             ui.warn(&error.to_string());
         }
         self.first.get_or_insert(error);

@@ -46,6 +46,12 @@ pub fn hint(error: &TransferError) -> Option<&'static str> {
     if matches!(error, TransferError::Refused { .. }) {
         return Some("it stays unused; the next push of that entry replaces it");
     }
+    if matches!(error, TransferError::Stalled(_)) {
+        return Some(
+            "what was done stays; run it again to go on, or give it longer with `cache.remote.stall_timeout_secs` \
+             (KACHE_S3_STALL_TIMEOUT)",
+        );
+    }
     hint_for(error.fault()?)
 }
 
@@ -67,7 +73,9 @@ pub fn hint_for(fault: Fault) -> Option<&'static str> {
             "add the authority that signed the server's certificate to the system's, or name its file in SSL_CERT_FILE"
         }
         Fault::Throttled => "run it again later, or lower `cache.s3_concurrency` (KACHE_S3_CONCURRENCY)",
-        Fault::Unavailable => "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network",
+        Fault::Unreachable | Fault::Unavailable => {
+            "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network"
+        }
         Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local => {
             return None;
         }

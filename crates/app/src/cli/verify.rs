@@ -1,6 +1,8 @@
 //! `kache verify`: builds a project in a target directory of its own, lets the compiler do what the cache could serve,
 //! and sums up whether both agree. The comparison happens in the wrapper; here Cargo is started and the journal read.
 
+mod origin;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -25,13 +27,24 @@ Examples:
   kache verify --sample 10%             one hit in ten, others each time
   kache verify -- test --no-run         another Cargo command
   KACHE_VERIFY=1 cargo build            the same in an ordinary build
+  kache verify --origin                 list what came from remotes without a trusted signature
+  kache verify --origin --drop          remove it
 
 Builds into a new directory beside the target directory, and removes it afterwards. Where the compiler makes something \
-else than the store has, the entry is dropped and the difference is shown. Exit code 3 when there was one.")]
+else than the store has, the entry is dropped and the difference is shown. Exit code 3 when there was one.
+
+With `--origin` nothing is built. Trusted is what this machine made, and what came with the signature of one of \
+`cache.remote.trusted_keys` or of the own key. Exit code 3 when something else is listed.")]
 pub struct Args {
     /// Share of the hits that are verified
     #[arg(long, value_name = "N%", default_value = "100%", value_parser = sample)]
     sample: Sample,
+    /// List what the store has from places that the settings don't trust, in place of a build
+    #[arg(long, conflicts_with_all = ["sample", "cargo"])]
+    origin: bool,
+    /// Remove it from the store
+    #[arg(long, requires = "origin")]
+    drop: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +60,9 @@ fn sample(text: &str) -> Result<Sample, String> {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = Store::open(settings.cache_dir()?)?;
+    if args.origin {
+        return origin::run(&settings, &store, args.drop, args.json, ui);
+    }
     let scratch = Scratch::beside(&target_dir(&current_dir()?)?)?;
     let session = build(args, &scratch.0)?;
     let findings =

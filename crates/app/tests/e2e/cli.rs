@@ -161,6 +161,15 @@ fn gc() {
     assert_eq!(lab.entries().len(), entries, "a dry run removed something");
     text(&lab.cli(&["gc", "--max-age", "7d"]));
     assert_eq!(lab.entries().len(), entries, "young entries were removed");
+    for entry in lab.entries() {
+        let made = std::time::SystemTime::now() - std::time::Duration::from_secs(40 * 60);
+        let file = std::fs::File::options().append(true).open(entry).expect("open an entry");
+        file.set_modified(made).expect("date an entry");
+    }
+    p.wipe();
+    p.cargo("run").same().all_hit();
+    text(&lab.cli(&["gc", "--max-age", "30m"]));
+    assert_eq!(lab.entries().len(), entries, "entries that were used just now were removed");
     p.wipe();
     p.cargo("run").same().all_hit();
 }

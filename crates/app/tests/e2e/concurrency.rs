@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::fixtures::ALL_KINDS;
+use kache_testkit::wait_for;
+
+use crate::fixtures::{ALL_KINDS, macro_world};
 use crate::support::{Outcomes, lab, lean_lab};
 
 /// B31: build and check, and two builds, at once on a cold store; then everything is there.
@@ -24,6 +26,47 @@ fn b31_cold_store_and_many_cargos() {
     }
     let four = one.checkout("four");
     four.cargo("run").same().all_hit();
+}
+
+/// A build that gets nowhere, stopped with Ctrl-Z or asleep in a macro, while it compiles what another checkout needs: the
+/// other one compiles that itself.
+#[test]
+fn a_build_that_gets_nowhere_is_not_waited_for() {
+    let lab = lean_lab();
+    let one = macro_world(&lab, "one", "mac::word!()");
+    one.write(
+        "mac/src/lib.rs",
+        r#"use proc_macro::TokenStream;
+#[proc_macro]
+pub fn word(_: TokenStream) -> TokenStream {
+    let wanted = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../hang");
+    while wanted.exists() {
+        std::fs::write(&wanted, "here").unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+    "\"word\"".parse().unwrap()
+}
+"#,
+    );
+    let two = one.checkout("two");
+    for signal in [Some("STOP"), None] {
+        one.wipe();
+        two.wipe();
+        lab.clear_cache();
+        one.write("hang", "wanted");
+        let running = one.cargo("build").spawn();
+        wait_for("the macro hangs", || one.read("hang") == "here");
+        if let Some(name) = signal {
+            running.signal(name);
+        }
+        let run = two.cargo("run").same();
+        assert!(run.one("user").number("times/wait_us") > 0, "it met the other one: {run}");
+        assert_eq!(run.one("user").outcome, "miss", "{run}");
+        assert!(!running.has_ended());
+        running.signal("KILL");
+        running.wait(&one);
+        two.nothing_to_do("build");
+    }
 }
 
 /// B6: executables that were just restored run at once, many at a time.

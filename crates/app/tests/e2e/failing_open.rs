@@ -45,6 +45,74 @@ fn b20_cache_directory_is_a_mess() {
     }
 }
 
+/// A wrapper for the rest that can't be used: builds go on without it, and the reason is counted. Names, links, scripts
+/// and programs that are none.
+#[test]
+fn fallbacks_that_are_none_are_skipped() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    let kache = lab.wrapper().display().to_string();
+    let root = lab.root();
+    let link = root.join("bin/kache");
+    fs::create_dir_all(lab.root().join("bin")).expect("make a directory");
+    std::os::unix::fs::symlink(&kache, &link).expect("link");
+    let hard = root.join("bin/hard");
+    if fs::hard_link(&kache, &hard).is_err() {
+        fs::copy(&kache, &hard).expect("copy");
+    }
+    let again = lab.write_program("bin/again", format!("#!/bin/sh\nexec '{kache}' \"$@\"\n"));
+    let below = lab.write_program("bin/below", format!("#!/bin/sh\n'{kache}' \"$@\" --cap-lints=warn\n"));
+    let lost = lab.write_program("bin/lost", "#!/no/such/interpreter\n");
+    let path = format!("{}:{}", lab.root().join("bin").display(), std::env::var("PATH").expect("PATH"));
+    let cases = [
+        ("kache", "is kache itself"),
+        (link.to_str().expect("UTF-8"), "is kache itself"),
+        (hard.to_str().expect("UTF-8"), "kache"),
+        (again.to_str().expect("UTF-8"), "calls kache again"),
+        ("again", "calls kache again"),
+        (below.to_str().expect("UTF-8"), "calls kache again"),
+        (lost.to_str().expect("UTF-8"), "can't be run"),
+        ("no-such-wrapper", "there is no program"),
+        ("/no/such/wrapper", "there is no program"),
+        (root.to_str().expect("UTF-8"), "there is no program"),
+    ];
+    for (fallback, why) in cases {
+        p.wipe();
+        let env = [("KACHE_FALLBACK", fallback), ("KACHE_CACHE_EXECUTABLES", "0"), ("PATH", &path)];
+        let run = p.cargo("run").envs(&env).same();
+        let app: Vec<_> = run.of("app");
+        let skipped = app.iter().find(|event| event.reason == "fallback");
+        let detail = skipped.unwrap_or_else(|| panic!("{fallback}: {app:?}")).detail.clone();
+        assert!(detail.contains(why) && detail.contains("cache_executables"), "{fallback}: {detail}");
+        p.nothing_to_do("build");
+        let mut doctor = lab.command(&kache);
+        let said = doctor.arg("doctor").current_dir(p.dir()).envs(env).output().expect("kache runs");
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("cache.fallback`"));
+        assert!(line.is_some_and(|line| line.contains("BAD") && line.contains(why)), "{text}");
+        assert_eq!(said.status.code(), Some(3), "{text}");
+    }
+}
+
+/// A wrapper for the rest gets what kache passes through, by its path or its name.
+#[test]
+fn fallbacks_get_what_is_passed_through() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    let log = lab.root().join("calls");
+    lab.write_program("bin/other", format!("#!/bin/sh\necho \"$*\" >>'{}'\nexec \"$@\"\n", log.display()));
+    let path = format!("{}:{}", lab.root().join("bin").display(), std::env::var("PATH").expect("PATH"));
+    for fallback in ["other", lab.root().join("bin/other").to_str().expect("UTF-8")] {
+        p.wipe();
+        let env = [("KACHE_FALLBACK", fallback), ("KACHE_CACHE_EXECUTABLES", "0"), ("PATH", &path)];
+        let run = p.cargo("run").envs(&env).same();
+        assert_eq!(run.one("app").reason, "executable");
+        let calls = fs::read_to_string(&log).expect("called");
+        assert!(calls.contains("--crate-name app") && !calls.contains("--crate-name dep"), "{calls}");
+        fs::remove_file(&log).expect("remove");
+    }
+}
+
 /// D20: what a newer version left is neither used nor touched.
 #[test]
 fn foreign_versions_are_left_alone() {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use kache_testkit::{Project, Sandbox};
 
-use crate::fixtures::user_world;
+use crate::fixtures::{ALL_KINDS, user_world};
 use crate::support::{Outcomes, lean_lab};
 
 /// A package with every kind of linked output, and one with a dynamic library of Rust's own.
@@ -166,6 +166,41 @@ fn changes_in_place_stay_in_their_worktree() {
     three.cargo("build --workspace --all-targets").same().all_hit();
     three.artifacts().assert_same(&before, |name| name.ends_with(".d"));
     one.nothing_to_do("build --workspace --all-targets");
+}
+
+/// Every file under a `build` or `deps` directory that can be run or linked gets other permissions in one worktree: its
+/// neighbour's script still runs again, and what comes later gets the permissions that a compiler gives.
+#[test]
+fn permissions_stay_in_their_worktree() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = lean_lab();
+    let one = lab.project("one", ALL_KINDS);
+    one.cargo("build").same();
+    let (two, three, four) = (one.checkout("two"), one.checkout("three"), one.checkout("four"));
+    for p in [&two, &three] {
+        p.cargo("build").ok().all_hit().shared();
+    }
+    let modes = |p: &Project<'_>| -> Vec<(String, u32)> {
+        let files = p.compiled(|name| !name.ends_with(".d"));
+        let mode = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        files.iter().map(|f| (f.file_name().expect("a name").display().to_string(), mode(f))).collect()
+    };
+    let expected = modes(&one);
+    for (p, mode) in [(&one, 0o600), (&two, 0o444)] {
+        for file in p.compiled(|_| true) {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+    }
+    three.edit("gen/number.txt", "7", "9");
+    three.cargo("run").same();
+    four.cargo("run").same().all_hit();
+    assert_eq!(modes(&four), expected);
+    four.nothing_to_do("build");
+    for p in [&one, &two] {
+        p.wipe();
+        p.cargo("run").same().all_hit();
+        p.nothing_to_do("build");
+    }
 }
 
 fn inode(path: &Path) -> u64 {

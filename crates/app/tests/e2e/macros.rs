@@ -6,7 +6,7 @@ use kache_testkit::Project;
 use crate::fixtures::{macro_world, user_world};
 use crate::support::{Outcomes, lean_lab};
 
-type Step<'a> = &'a dyn Fn(&Project<'_>);
+pub type Step<'a> = &'a dyn Fn(&Project<'_>);
 
 /// Builds `expression`, takes each step in turn with a wiped target directory after it, then expects that the last
 /// state is known.

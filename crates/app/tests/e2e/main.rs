@@ -6,7 +6,9 @@
 
 mod cli;
 mod crash_anywhere;
+mod credentials;
 mod direct;
+mod giving_up;
 mod protocol;
 mod resources;
 

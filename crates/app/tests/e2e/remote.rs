@@ -53,6 +53,30 @@ pub fn moved_with<'l>(lab: &'l Lab, project: &Project<'_>, files: &[(&str, &str)
     other
 }
 
+/// What was built before there was a remote serves another machine, with another home, as what was built with it.
+#[test]
+fn what_was_built_before_there_was_a_remote_is_shared() {
+    let server = S3::start();
+    let here = lean_lab();
+    let there = machine(&server);
+    let home = there.make_cargo_home("another/home/.cargo");
+    there.set_env("CARGO_HOME", &home);
+    let one = here.project("one", ALL_KINDS);
+    one.cargo("build --tests").ok();
+    for (name, value) in server.env() {
+        here.set_env(name, value);
+    }
+    here.set_env("KACHE_DAEMON", "0");
+    one.wipe();
+    one.cargo("build --tests").same().all_hit();
+    ok(&one, "sync --push");
+    let two = moved(&there, &one);
+    ok(&two, "sync --pull");
+    two.cargo("build --tests").same().all_hit();
+    one.wipe();
+    one.cargo("build --tests").env("KACHE_LOCAL_ONLY", "1").same().all_hit();
+}
+
 /// After `save-manifest`, a fresh machine pulls exactly what the build needs without a listing, and compiles nothing.
 #[test]
 fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {

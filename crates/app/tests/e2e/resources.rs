@@ -260,6 +260,107 @@ fn another_users_store() {
     }
 }
 
+/// Root builds in a user's store, as `sudo -E cargo build` does: what root leaves is the user's, who goes on with it.
+#[test]
+fn root_in_a_users_store() {
+    if !may_become_another() {
+        return;
+    }
+    for is_new in [false, true] {
+        let d = Direct::new();
+        if !is_new {
+            assert!(d.run("demo").status.success());
+        }
+        let program = d.lab.root().join("kache");
+        fs::copy(d.lab.wrapper(), &program).expect("copy kache");
+        set_modes(&d.lab.root(), 0o777, 0o666);
+        let owner = |path: &Path| fs::symlink_metadata(path).expect("there").uid();
+        let cache = d.lab.cache_dir().to_owned();
+        let give = |path: &Path| std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+        if is_new {
+            give(cache.parent().expect("a folder"));
+        } else {
+            kache_testkit::tree(&cache, &[]).keys().for_each(|file| give(&cache.join(file)));
+            dirs_below(&cache).iter().for_each(|dir| give(dir));
+        }
+        // A unit that the user had, and one that root is the first to compile.
+        for content in ["pub fn f() {}\n", "pub fn f() -> u32 { 1 }\n"] {
+            d.lab.write("ws/src/lib.rs", content);
+            kache_testkit::settle();
+            d.wipe();
+            assert!(d.run("demo").status.success());
+        }
+        assert_eq!(owner(&d.library("ws")), 0, "what root has compiled is root's");
+        let files = walk(&cache).into_iter().chain(dirs_below(&cache));
+        let roots: Vec<_> = files.filter(|path| owner(path) != NOBODY).collect();
+        assert!(roots.is_empty(), "{roots:?}");
+        let mark = d.lab.mark();
+        d.add_checkout("two");
+        d.lab.write("two/src/lib.rs", "pub fn f() -> u32 { 1 }\n");
+        let call = d.command_in("two", "demo");
+        set_modes(&d.lab.root().join("two"), 0o777, 0o666);
+        let output = as_nobody(&call, &program);
+        assert!(output.status.success(), "{output:?}");
+        let events = d.lab.events_since(&mark);
+        assert!(events.iter().all(|event| event.outcome == "hit") && !events.is_empty(), "{events:?}");
+        for args in ["gc", "list", "stats", "purge"] {
+            let mut call = d.lab.command(&program);
+            call.args(args.split(' '));
+            let output = as_nobody(&call, &program);
+            assert!(output.status.success(), "{args}: {output:?}");
+        }
+    }
+}
+
+/// Folders that root has made in a user's store, closed to the user: commands do what they can without, and say so.
+#[test]
+fn commands_leave_out_what_another_user_has_made() {
+    if !may_become_another() {
+        return;
+    }
+    let d = Direct::new();
+    assert!(d.run("demo").status.success());
+    let program = d.lab.root().join("kache");
+    fs::copy(d.lab.wrapper(), &program).expect("copy kache");
+    set_modes(&d.lab.root(), 0o777, 0o666);
+    let cache = d.lab.cache_dir().to_owned();
+    for path in walk(&cache).into_iter().chain(dirs_below(&cache)) {
+        std::os::unix::fs::lchown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
+    }
+    let roots = ["blobs/00", "entries/00", "evidence/00", "units/00"].map(|name| cache.join("v1").join(name));
+    for (number, dir) in roots.iter().enumerate() {
+        fs::create_dir_all(dir).expect("make a directory");
+        fs::write(dir.join(format!("{number:064}")), "x").expect("write");
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("chmod");
+    }
+    for args in ["list", "stats", "gc --dry-run", "gc", "doctor", "purge", "list"] {
+        let mut call = d.lab.command(&program);
+        call.args(args.split(' '));
+        let output = as_nobody(&call, &program);
+        let said = format!("{output:?}");
+        let is_doctor = args == "doctor";
+        assert_eq!(output.status.code(), Some(if is_doctor { 3 } else { 0 }), "{args}: {said}");
+        assert!(said.contains("belong to another user") && said.contains("/00"), "{args}: {said}");
+    }
+    assert!(roots.iter().all(|dir| fs::read_dir(dir).expect("list").count() == 1), "they were left alone");
+    assert_eq!(d.lab.entries().len(), 1, "what the user could see is gone, root's is there");
+    roots.iter().for_each(|dir| fs::remove_dir_all(dir).expect("remove"));
+}
+
+/// A directory and all directories below it.
+fn dirs_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = found.get(next).cloned() {
+        let items = fs::read_dir(dir).expect("list").flatten();
+        found.extend(
+            items.filter(|item| item.file_type().is_ok_and(|kind| kind.is_dir())).map(|item| item.path()),
+        );
+        next += 1;
+    }
+    found
+}
+
 /// No extended attributes: digests are remembered otherwise, or found again.
 #[test]
 fn a_file_system_without_extended_attributes() {

@@ -65,6 +65,41 @@ fn owned(parts: (&str, &str, &str)) -> (String, String, String) {
     (parts.0.to_owned(), parts.1.to_owned(), parts.2.to_owned())
 }
 
+/// One result has one key, with and without a remote, and whatever else is only about how it is looked for. The one
+/// setting that changes results is named.
+#[test]
+fn settings_that_are_no_part_of_a_key() {
+    let story = Story::new();
+    let hits = |env: &[(&str, &str)]| {
+        let mark = story.d.lab.mark();
+        story.compile(&[], env);
+        let events = story.d.lab.events_since(&mark);
+        events.iter().all(|event| event.outcome == "hit") && !events.is_empty()
+    };
+    let remote = ("KACHE_S3_BUCKET", "bucket");
+    let no_daemon = ("KACHE_DAEMON", "0");
+    for env in [
+        &[][..],
+        &[remote, no_daemon],
+        &[remote, ("KACHE_LOCAL_ONLY", "1")],
+        &[("KACHE_LOCAL_ONLY", "1")],
+        &[no_daemon, ("KACHE_SEED", "0")],
+        &[("KACHE_S3_TRUSTED_KEYS", "nobody's"), no_daemon, ("KACHE_LOCAL_ONLY", "1")],
+        &[("KACHE_MAX_SIZE", "1GiB"), ("KACHE_PROGRESS", "1"), ("KACHE_LOG", "debug")],
+    ] {
+        assert!(hits(env), "{env:?}");
+    }
+    story.compile(&[], &[("KACHE_VERIFY", "1")]);
+    assert!(hits(&[]), "what was verified stays");
+    assert!(!hits(&[("KACHE_PORTABLE_PATHS", "0")]));
+    let named = differences(&last(&story.d.lab, "demo"));
+    assert_eq!(named[0], owned(("portable paths", "true", "false")), "{named:?}");
+    let output = story.d.lab.cli(&["why-miss", "demo"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("cache.portable_paths"), "{text}");
+    assert!(hits(&[("KACHE_PORTABLE_PATHS", "0")]) && hits(&[]));
+}
+
 #[test]
 fn a_flag() {
     let story = Story::new();

@@ -29,6 +29,7 @@ variables! {
     KACHE_DISABLED, "hands every call straight to the compiler";
     KACHE_LOCAL_ONLY, "no remote, no network";
     KACHE_FALLBACK, "another wrapper for what kache passes through";
+    KACHE_IN_FALLBACK, "set by kache for the wrapper of `KACHE_FALLBACK`: kache below it doesn't call that again";
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
@@ -48,6 +49,7 @@ variables! {
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_S3_STALL_TIMEOUT, "seconds after which commands give up on a remote that moves nothing";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     #[cfg(debug_assertions)]
     KACHE_FAULT, "where a test has a process die; not in release builds";
@@ -106,12 +108,22 @@ pub const AWS_SHARED_CREDENTIALS_FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// Variables of the chain that say who one is: access key, token of a session, profile.
 pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", AWS_PROFILE];
 
+/// The secret that belongs to the access key of [`AWS_CREDENTIALS`].
+pub const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
 /// What the names of kache's own variables start with.
 const OWN: &str = "KACHE";
 
 /// Variables that are about one call and not about the store or its remote.
-const ONE_CALL: &[&str] =
-    &[KACHE_CONFIG, KACHE_CACHE_DIR, KACHE_DISABLED, KACHE_VERIFY, KACHE_PROGRESS, KACHE_LOG_FILE];
+const ONE_CALL: &[&str] = &[
+    KACHE_CONFIG,
+    KACHE_CACHE_DIR,
+    KACHE_DISABLED,
+    KACHE_VERIFY,
+    KACHE_PROGRESS,
+    KACHE_LOG_FILE,
+    KACHE_IN_FALLBACK,
+];
 
 /// Whether a variable looks like a setting and is none; the one that a typing mistake most likely meant comes with it.
 pub fn unknown(name: &str) -> Option<Option<String>> {

@@ -108,6 +108,8 @@ pub enum Warning {
         /// The profile that is named and so comes next; the standard chain when there is none.
         profile: Option<String>,
     },
+    /// White space or line feeds around a key were taken away.
+    Trimmed(&'static str),
     /// Plain http to another machine: anybody on the way can read and change what is transferred.
     PlainHttp(String),
     /// A project's file that belongs to somebody whose word doesn't count here; it isn't used.
@@ -134,6 +136,9 @@ impl fmt::Display for Warning {
                     Some(profile) => write!(f, "the profile {profile} is used"),
                     None => f.write_str("the standard AWS chain is used"),
                 }
+            }
+            Warning::Trimmed(name) => {
+                write!(f, "{name} begins or ends with white space or a line feed, which is left out")
             }
             Warning::PlainHttp(endpoint) => {
                 write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")

@@ -15,6 +15,8 @@ use crate::key::KeyWriter;
 pub const REGION: &str = "us-east-1";
 /// Prefix when none is given.
 pub const PREFIX: &str = "artifacts";
+/// Seconds that a remote which moves nothing is waited for, when none are given.
+pub const STALL_TIMEOUT_S: u64 = 60;
 
 /// A remote that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Remote {
     pub trusted_keys: Setting<Vec<String>>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
+    /// After how many seconds commands give up on a remote that moves nothing; 0 for never.
+    pub stall_timeout_s: Setting<u64>,
 }
 
 /// A text that must not be shown.
@@ -99,6 +103,19 @@ impl Remote {
         key.finish().0
     }
 
+    /// Which credentials are used, secrets included: two builds that mean the same remote may differ in them after one was
+    /// corrected. Profiles are read when they are used, and are no part of it.
+    pub fn credentials_id(&self) -> Digest {
+        let mut key = KeyWriter::new("credentials");
+        key.text("ambient", self.ambient.map(|digest| digest.to_string()).unwrap_or_default());
+        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
+        if let Some(pair) = &self.credentials {
+            key.text("access key", pair.access_key.as_str());
+            key.text("secret key", pair.secret_key.as_str());
+        }
+        key.finish().0
+    }
+
     /// The remote in a few words, for people.
     pub fn describe(&self) -> String {
         let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
@@ -140,6 +157,9 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let list = |variable, key| layers.list(Some(variable), key);
     let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
     let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
+    let seconds = |n: i64| u64::try_from(n).map_err(|_| value(&n.to_string(), "is not a number of seconds"));
+    let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
+    let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
 
     let Some(bucket) = bucket else {
         return missing_bucket(layers, warnings);
@@ -151,6 +171,12 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     }
     let credentials = credentials(layers, profile.as_ref(), warnings)?;
     let is_ambient = credentials.is_none() && profile.is_none();
+    let keys = [env::AWS_CREDENTIALS[0], env::AWS_SECRET_ACCESS_KEY, env::AWS_CREDENTIALS[1]];
+    let is_padded = |name: &&str| {
+        let value = layers.os_variable(name).unwrap_or_default();
+        value.to_str().is_some_and(|value| value.trim().len() < value.len())
+    };
+    warnings.extend(keys.into_iter().filter(|name| is_ambient && is_padded(name)).map(Warning::Trimmed));
     Ok(Some(Remote {
         bucket,
         endpoint,
@@ -163,6 +189,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
+        stall_timeout_s: stall_timeout_s.unwrap_or(Setting::default_of(STALL_TIMEOUT_S)),
     }))
 }
 
@@ -211,13 +238,15 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
     profile: Option<&Setting<String>>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Credentials>, ConfigError> {
-    let read = |name| layers.text(Some(name), None, |text| Ok(text.to_owned()));
-    let (access, secret) = (read(env::KACHE_S3_ACCESS_KEY)?, read(env::KACHE_S3_SECRET_KEY)?);
+    let (access, secret) = (
+        half(layers, env::KACHE_S3_ACCESS_KEY, warnings)?,
+        half(layers, env::KACHE_S3_SECRET_KEY, warnings)?,
+    );
     let profile = profile.map(|profile| profile.value.clone());
     let lone = |set, unset| Warning::LoneCredential { set, unset, profile };
     match (access, secret) {
         (Some(access), Some(secret)) => {
-            return Ok(Some(Credentials { access_key: access.value, secret_key: secret.value }));
+            return Ok(Some(Credentials { access_key: access, secret_key: secret }));
         }
         (Some(_), None) => warnings.push(lone(env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY)),
         (None, Some(_)) => warnings.push(lone(env::KACHE_S3_SECRET_KEY, env::KACHE_S3_ACCESS_KEY)),
@@ -226,10 +255,34 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
     Ok(None)
 }
 
+/// One half of the explicit pair, without the white space and line feeds that come with it out of files and secrets of
+/// CI; nothing where nothing else is left.
+fn half<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    name: &'static str,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<String>, ConfigError> {
+    let read = |text: &str| {
+        let key = text.trim();
+        if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            // It may be a secret, so it isn't shown.
+            return Err(value("…", "has white space or a control character in the middle"));
+        }
+        Ok((key.to_owned(), key.len() < text.len()))
+    };
+    let Some((key, is_trimmed)) = layers.text(Some(name), None, read)?.map(|setting| setting.value) else {
+        return Ok(None);
+    };
+    if is_trimmed {
+        warnings.push(Warning::Trimmed(name));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
+}
+
 /// What the standard chain finds in the environment, as one digest.
 fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
     let mut key = KeyWriter::new("ambient credentials");
-    for name in env::AWS_CREDENTIALS {
+    for name in env::AWS_CREDENTIALS.into_iter().chain([env::AWS_SECRET_ACCESS_KEY]) {
         let value = layers.os_variable(name).unwrap_or_default();
         key.text(name, value.to_string_lossy().into_owned());
     }

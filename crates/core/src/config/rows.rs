@@ -41,9 +41,10 @@ impl Kind {
             | "cache.local_only"
             | "cache.portable_paths"
             | "cache.seed" => Kind::Switch,
-            "cache.daemon_idle_timeout_secs" | "cache.s3_concurrency" | "cache.compression_level" => {
-                Kind::Number
-            }
+            "cache.daemon_idle_timeout_secs"
+            | "cache.remote.stall_timeout_secs"
+            | "cache.s3_concurrency"
+            | "cache.compression_level" => Kind::Number,
             "cache.exclude" | "cache.remote.trusted_keys" | "cache.remote.secret_env" => Kind::List,
             _ => Kind::Text,
         }
@@ -74,6 +75,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
     (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
     (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
+    (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
     (None, Some(env::KACHE_PROGRESS)),
@@ -136,6 +138,9 @@ impl Settings {
             }
             "cache.remote.secret_env" => {
                 optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
+            }
+            "cache.remote.stall_timeout_secs" => {
+                optional(remote.map(|remote| &remote.stall_timeout_s), u64::to_string)
             }
             env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
             env::KACHE_VERIFY => always(&self.verify, Sample::to_string),

@@ -30,7 +30,7 @@ fn defaults_need_nothing_but_a_home() {
     assert_eq!(settings.local_size_bytes_max, Setting::default_of(50 << 30));
     assert_eq!((*settings.s3_concurrency, *settings.compression_level), (16, 3));
     assert_eq!(*settings.daemon_idle_timeout_s, 600);
-    assert!(*settings.cache_executables && !*settings.disabled && !*settings.portable_paths);
+    assert!(*settings.cache_executables && !*settings.disabled && *settings.portable_paths);
     assert_eq!(*settings.seed, cfg!(target_os = "linux"));
     assert_eq!(settings.remote(), None);
 }
@@ -133,7 +133,7 @@ fn a_bucket_alone_is_a_remote_with_the_documented_defaults() {
         assert!(*settings.portable_paths);
     }
     let settings = settings("cache.local_only = true\ncache.remote.bucket = 'b'", &[]);
-    assert!(settings.remote().is_none() && !*settings.portable_paths);
+    assert!(settings.remote().is_none() && *settings.portable_paths);
 }
 
 #[test]
@@ -279,7 +279,13 @@ fn crate_files_hold_extra_inputs_and_nothing_else() {
 #[test]
 fn rows_cover_every_variable_of_the_settings() {
     let listed: Vec<_> = settings("", &[]).rows().into_iter().filter_map(|row| row.variable).collect();
-    let elsewhere = [env::KACHE_CONFIG, env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY, "KACHE_FAULT"];
+    let elsewhere = [
+        env::KACHE_CONFIG,
+        env::KACHE_IN_FALLBACK,
+        env::KACHE_S3_ACCESS_KEY,
+        env::KACHE_S3_SECRET_KEY,
+        "KACHE_FAULT",
+    ];
     for variable in env::ALL.iter().filter(|variable| variable.name.starts_with("KACHE_")) {
         assert!(listed.contains(&variable.name) || elsewhere.contains(&variable.name), "{}", variable.name);
     }

@@ -27,9 +27,12 @@ pub fn is_acceptable(record: &InputRecord) -> bool {
 fn is_harmless(input: &Input) -> bool {
     let (name, is_path) = match input {
         Input::Env(name) => (name, false),
+        Input::Program(name) if name.contains('/') => return false,
+        Input::Program(name) => (name, false),
         Input::File(name)
         | Input::Dir(name)
         | Input::Link(name)
+        | Input::Probe(name)
         | Input::MacroEnv(name)
         | Input::PortableMacroEnv(name) => (name, true),
     };
@@ -159,6 +162,8 @@ mod tests {
             Input::File("{ws}/src/lib.rs".into()),
             Input::Dir("/usr/include".into()),
             Input::Env("X".into()),
+            Input::Program("cc".into()),
+            Input::Probe("{ws}/data".into()),
             Input::MacroEnv("{target}/debug/deps/libm-1.so".into()),
             Input::File("/usr/lib/gcc/x86_64-linux-gnu/12/../../../x86_64-linux-gnu/crt1.o".into()),
             Input::File("{ws}/a/../b/x.rs".into()),
@@ -175,6 +180,7 @@ mod tests {
             Input::File(format!("/{}", "x".repeat(NAME_BYTES_MAX))),
             Input::File("/a\0b".into()),
             Input::Env(String::new()),
+            Input::Program("../cc".into()),
         ];
         for (inputs, kept) in [(good.as_slice(), true), (bad.as_slice(), false)] {
             for input in inputs {

@@ -277,13 +277,14 @@ impl<'a> Hand<'a> {
         let ledger = self.ground.ledgers.get(unit.profile.as_str());
         let ledger = ledger.filter(|ledger| ledger.known_from_birth());
         let ledger = ledger.ok_or_else(|| Unseeded::Refused("the directory has no ledger".to_owned()))?;
-        let origin = Origin { entry: unit.entry(), package_dir: Some(unit.package_dir.clone()) };
+        let package_dir = Some(unit.package_dir.clone());
+        let origin = Origin { entry: unit.entry(), package_dir, provenance: unit.provenance.clone() };
         ledger.mark_with(&mark, oldest_s, &origin).map_err(failed)?;
         fs::create_dir_all(out_dir).map_err(failed)?;
         let mut newest_ns = i64::MIN;
         for output in &entry.outputs {
             let dest = out_dir.join(&output.name);
-            let sharing = if shared { Sharing::Shared } else { Sharing::Private(Stamp::Now) };
+            let sharing = if shared { restore::sharing(output.kind) } else { Sharing::Private(Stamp::Now) };
             let permission = Permission::executable(output.executable);
             let blob = self.store.blob_path(&output.digest);
             let mode = link::place(&blob, &dest, sharing, permission, Note::Digest(&output.digest))

@@ -251,7 +251,9 @@ fn publish(
     let (key, entry_fields) = entry_key::derive(&unit, &record, &[], &none, &Rendering::default());
     let known = store.evidence(&key).map_err(refused)?.unwrap_or_default().macro_variables;
     let is_told = package.variables.iter().all(|name| known.contains(name));
-    if is_told && store.peek_entry(&key).map_err(refused)?.is_some() {
+    // The script ran here, and the key covers all that came of it: whoever else had the same result doesn't matter.
+    let known = store.peek_entry(&key).map_err(refused)?;
+    if is_told && known.is_some_and(|known| known.provenance.is_here()) {
         return Ok(key);
     }
     let text_of = |text: String| -> Result<Text, Unseeded> {

@@ -112,6 +112,7 @@ impl Reader<'_> {
         let package_dir = origin.package_dir?;
         let made = Made::Compile { entry: origin.entry };
         let mut found = self.blank(case, package_dir, made);
+        found.unit.provenance = origin.provenance;
         let dir = self.profile_dir(case).join(case.dir.outputs(found.unit.is_script()));
         if let Err(why) = self.fill_compile(case, &mut found, &origin.entry, &dir) {
             found.unfit = Some(why);
@@ -347,7 +348,10 @@ impl Reader<'_> {
             let field = input_field(input);
             let value = evidence.entry_fields.iter().find(|known| known.name == field)?.value.clone();
             let counts = match input {
-                Input::File(name) | Input::Dir(name) | Input::Link(name) => !is_own(name),
+                Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name) => {
+                    !is_own(name)
+                }
+                Input::Program(_) => true,
                 Input::Env(_) => self.observer.observe(input).is_some_and(|now| now.to_string() == value),
                 Input::MacroEnv(_) | Input::PortableMacroEnv(_) => false,
             };

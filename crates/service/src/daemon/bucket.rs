@@ -334,9 +334,11 @@ fn trouble(error: TransferError) -> Trouble {
             Fault::Local => Blame::Local,
             Fault::Denied => Blame::Denied,
             Fault::Credentials => Blame::Credentials,
+            Fault::Unreachable => Blame::Unreachable,
             _ => Blame::Remote,
         },
         TransferError::Refused { .. } => Blame::Object,
+        TransferError::Stalled(_) => Blame::Remote,
         TransferError::Pack(_)
         | TransferError::Store(_)
         | TransferError::Interrupted

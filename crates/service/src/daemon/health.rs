@@ -1,5 +1,7 @@
 //! Whether a remote is worth asking: after some failures in a row it is left alone for a while, then a single attempt
-//! shows whether it is well again. Pure bookkeeping; the time comes in as a value.
+//! shows whether it is well again. Credentials that are refused need no second failure,
+//! nor does a server that takes no connections. Pure bookkeeping; the time comes
+//! in as a value.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -73,7 +75,7 @@ impl Health {
         state.failures += 1;
         state.blame = Some(blame);
         why.clone_into(&mut state.why);
-        if state.failures < FAILURES_MAX {
+        if state.failures < FAILURES_MAX && !matches!(blame, Blame::Credentials | Blame::Unreachable) {
             return;
         }
         // Attempts that were under way when it fell sick prolong nothing.
@@ -91,7 +93,21 @@ impl Health {
         let state = self.lock();
         let until = state.until?;
         let seconds = until.saturating_duration_since(now).as_secs();
-        Some(format!("{} (tried again in {seconds} s)", state.why))
+        Some(match state.blame {
+            Some(Blame::Credentials) => format!(
+                "the credentials are refused: {} (tried again in {seconds} s, and by the next build)",
+                state.why
+            ),
+            _ => format!("{} (tried again in {seconds} s)", state.why),
+        })
+    }
+
+    /// Where the credentials were refused, one attempt is permitted now.
+    pub fn try_credentials_again(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.blame == Some(Blame::Credentials) {
+            state.until = state.until.map(|until| until.min(now));
+        }
     }
 
     /// Whether it is left alone because the credentials are not accepted.
@@ -152,5 +168,22 @@ mod tests {
         assert!(health.lacks_credentials());
         health.well();
         assert!(!health.lacks_credentials());
+    }
+
+    #[test]
+    fn refused_credentials_show_at_once_and_a_new_build_tries_them_again() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.failed(Blame::Credentials, "expired", now);
+        assert!(health.lacks_credentials() && !health.permits(now));
+        assert!(
+            health.sickness(now).is_some_and(|why| why.starts_with("the credentials are refused: expired"))
+        );
+        health.try_credentials_again(now);
+        assert!(health.permits(now) && !health.permits(now), "one");
+        // A server that is away is tried when its pause is over.
+        let health = Health::default();
+        (0..FAILURES_MAX).for_each(|_| health.failed(Blame::Remote, "x", now));
+        health.try_credentials_again(now);
+        assert!(!health.permits(now));
     }
 }

@@ -52,7 +52,7 @@ pub fn serve(
     let config = Config {
         store: Arc::clone(&store),
         remote: settings.remote().map(|remote| (remote.describe(), remote.identity())),
-        ambient: settings.remote().and_then(|remote| remote.ambient),
+        ambient: settings.remote().map(|remote| remote.credentials_id()),
         slots: usize::try_from(*settings.s3_concurrency).unwrap_or(usize::MAX),
         idle: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
         limit_bytes: *settings.local_size_bytes_max,

@@ -1,6 +1,30 @@
-//! Whether a build is still running, by the name that the wrapper gives it: process id and start time of Cargo.
+//! Whether a build is still running and whether it has asked before, by the name that the wrapper gives it: process id and
+//! start time of Cargo.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
 
 use kache_core::process_stat::ProcessStat;
+
+use super::lock;
+
+/// Builds that are remembered; beyond it all are forgotten.
+const BUILDS_MAX: usize = 10_000;
+
+/// Builds that have asked.
+#[derive(Debug, Default)]
+pub struct Builds(Mutex<HashSet<String>>);
+
+impl Builds {
+    /// Whether this is the first question of a build.
+    pub fn is_new(&self, session: &str) -> bool {
+        let mut builds = lock(&self.0);
+        if builds.len() >= BUILDS_MAX {
+            builds.clear();
+        }
+        !builds.contains(session) && builds.insert(session.to_owned())
+    }
+}
 
 /// Whether the process of a session runs. A name that makes no sense, or a system without `/proc`, says yes.
 pub fn is_running(session: &str) -> bool {

@@ -271,18 +271,20 @@ async fn a_full_daemon_says_so_at_once() {
 
 #[tokio::test]
 async fn a_remote_that_is_down_is_soon_left_alone() {
-    let bucket = Arc::new(Memory::new());
-    let machine = machine(&bucket);
-    bucket.arrange(Asked::Get, "", u32::MAX, Mischief::Fail(Fault::Credentials));
-    let daemon = daemon(&machine);
-    for i in 0..10 {
-        let stored = machine.compile(&format!("c{i}"), b"x", b"", &[]);
-        let answer = ask(&machine, &question(&stored, &[], Build::default())).await;
-        assert_eq!(answer, Reply::Unavailable(Unavailable::Sick));
+    for (fault, requests) in [(Fault::NoBucket, 3), (Fault::Credentials, 1)] {
+        let bucket = Arc::new(Memory::new());
+        let machine = machine(&bucket);
+        bucket.arrange(Asked::Get, "", u32::MAX, Mischief::Fail(fault));
+        let daemon = daemon(&machine);
+        for i in 0..10 {
+            let stored = machine.compile(&format!("c{i}"), b"x", b"", &[]);
+            let answer = ask(&machine, &question(&stored, &[], Build::default())).await;
+            assert_eq!(answer, Reply::Unavailable(Unavailable::Sick));
+        }
+        assert_eq!(bucket.count(Asked::Get), requests, "{fault:?}");
+        assert!(status(&machine).await.sick.is_some_and(|why| why.contains("arranged")));
+        stop(&machine, daemon).await;
     }
-    assert_eq!(bucket.count(Asked::Get), 3);
-    assert!(status(&machine).await.sick.is_some_and(|why| why.contains("arranged")));
-    stop(&machine, daemon).await;
 }
 
 #[tokio::test]
@@ -587,7 +589,7 @@ async fn expired_credentials_make_way_for_those_of_a_build() {
         assert_eq!(ask_with(i, old).await, Reply::Unavailable(Unavailable::Sick));
     }
     assert_eq!(ask_with(6, None).await, Reply::Unavailable(Unavailable::Sick));
-    assert_eq!(ask_with(7, new).await, Reply::Unavailable(Unavailable::Ending));
+    assert_eq!(ask_with(7, new).await, Reply::Unavailable(Unavailable::Outdated));
     assert_eq!(daemon.await.expect("no panic"), End::Outdated);
 }
 

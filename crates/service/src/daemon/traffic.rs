@@ -79,6 +79,11 @@ impl Traffic {
         self.health.lacks_credentials()
     }
 
+    /// Where the credentials were refused, the next request is permitted at once.
+    pub fn try_credentials_again(&self) {
+        self.health.try_credentials_again(Instant::now());
+    }
+
     /// The remote has answered, after so long. One that takes longer than it may is as good as none.
     pub fn answered(&self, took: Duration, allowed: Duration) {
         if took <= allowed {
@@ -97,7 +102,7 @@ impl Traffic {
     /// A request failed.
     pub fn failed(&self, trouble: &Trouble) {
         match trouble.blame {
-            Blame::Remote | Blame::Credentials => {
+            Blame::Remote | Blame::Unreachable | Blame::Credentials => {
                 self.health.failed(trouble.blame, &trouble.why, Instant::now());
             }
             // Of no use, but an answer.

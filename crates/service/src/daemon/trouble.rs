@@ -15,6 +15,8 @@ pub struct Trouble {
 pub enum Blame {
     /// The remote's or the network's: others will fail, too.
     Remote,
+    /// The network's: nobody takes connections at the remote's address.
+    Unreachable,
     /// The credentials': they are not accepted, or no longer.
     Credentials,
     /// The credentials may not do this, whatever the object.
@@ -28,6 +30,6 @@ pub enum Blame {
 impl Blame {
     /// Whether other requests to the remote will fail, too.
     pub const fn is_remote(self) -> bool {
-        matches!(self, Blame::Remote | Blame::Credentials)
+        matches!(self, Blame::Remote | Blame::Unreachable | Blame::Credentials)
     }
 }

@@ -200,7 +200,7 @@ impl<D: Depot> Uploads<D> {
         let now = Instant::now();
         match trouble.blame {
             Blame::Denied => self.permission.failed(trouble.blame, &trouble.why, now),
-            Blame::Remote | Blame::Credentials | Blame::Local => {
+            Blame::Remote | Blame::Unreachable | Blame::Credentials | Blame::Local => {
                 self.health.failed(trouble.blame, &trouble.why, now);
             }
             Blame::Object => {}
@@ -261,6 +261,12 @@ impl<D: Depot> Uploads<D> {
     /// Whether that is because the credentials are not accepted.
     pub fn lacks_credentials(&self) -> bool {
         self.health.lacks_credentials()
+    }
+
+    /// Where the credentials were refused, the next upload begins at once.
+    pub fn try_credentials_again(&self) {
+        self.health.try_credentials_again(Instant::now());
+        self.hurry.notify_one();
     }
 
     /// What is owed, the oldest first. Listed where waiting for the disk keeps nobody else waiting.
@@ -324,6 +330,11 @@ impl Failure {
 
     /// One more, after which it is left alone for longer than before.
     fn count(&mut self, blame: Blame, now: Instant) {
+        // It says nothing about the upload; corrected credentials are to find it due.
+        if blame == Blame::Credentials {
+            self.next = now;
+            return;
+        }
         self.next = now + RETRY_MIN.saturating_mul(1 << self.attempts.min(8)).min(RETRY_MAX);
         self.attempts += 1;
         self.objections += u32::from(blame == Blame::Object);

@@ -11,7 +11,7 @@ use kache_core::remote::manifest::Manifest;
 use kache_store::blobs::BlobState;
 use kache_store::verify::{Checksums, Problem};
 
-use super::tests::{machine, packed};
+use super::tests::{NOTE, machine, packed};
 use super::{UnpackError, unpack};
 use crate::testing::Random;
 
@@ -101,7 +101,7 @@ fn damaged_packs_leave_a_whole_store() {
         let (bytes, manifest) = wrap(&honest.manifest, &tar, random);
         let mut file = tempfile::NamedTempFile::new().expect("file");
         file.write_all(&bytes).expect("written");
-        match unpack(there.store(), &manifest, file.reopen().expect("open"), "") {
+        match unpack(there.store(), &manifest, file.reopen().expect("open"), &NOTE) {
             Ok(_) => {
                 taken += 1;
                 let entry = there.store().peek_entry(&stored.key).expect("readable").expect("visible");

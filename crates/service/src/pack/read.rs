@@ -10,6 +10,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::{ENTRY_BYTES_MAX, Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::plan;
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::Manifest;
 use kache_core::remote::member::Member;
 use kache_core::remote::origin;
@@ -30,10 +31,19 @@ pub struct Unpacked {
     pub new_bytes: u64,
 }
 
+/// How an entry comes here.
+#[derive(Debug, Clone)]
+pub struct Note<'a> {
+    /// The build that it is fetched for before that asks for it, else empty.
+    pub session: &'a str,
+    /// Who made it.
+    pub provenance: Provenance,
+}
+
 type Tar<'a> = tar::Archive<Capped<zstd::Decoder<'a, BufReader<File>>>>;
 
 /// Takes in the entry that `manifest` describes from the pack in `file`, and publishes it with its input record.
-/// `session` is the build that it is fetched for before that asks for it, else empty.
+/// `note` is what the entry says of how it came here.
 ///
 /// # Errors
 /// When the pack is not what the manifest says, or anything else than an honest pack. Nothing is then visible that
@@ -42,7 +52,7 @@ pub fn unpack(
     store: &Store,
     manifest: &Manifest,
     file: File,
-    session: &str,
+    note: &Note<'_>,
 ) -> Result<Unpacked, UnpackError> {
     let again = file.try_clone().map_err(refused("can't be read"))?;
     let (digest, size) = digest_of(again).map_err(refused("can't be read"))?;
@@ -64,11 +74,13 @@ pub fn unpack(
         let bytes = read_all(next(Member::Entry, ENTRY_BYTES_MAX)?)?;
         Entry::decode(&bytes).map_err(refused("has no usable entry"))?
     };
-    session.clone_into(&mut entry.prefetched_for);
-    let evidence: Evidence = {
+    note.session.clone_into(&mut entry.prefetched_for);
+    entry.provenance = note.provenance.clone();
+    let mut evidence: Evidence = {
         let bytes = read_all(next(Member::Evidence, EVIDENCE_BYTES_MAX)?)?;
         serde_json::from_slice(&bytes).map_err(refused("has no usable evidence"))?
     };
+    evidence.record.provenance = note.provenance.clone();
     check_story(manifest, &entry, &evidence)?;
     if !records::is_acceptable(&evidence.record) {
         return Err(UnpackError::Refused("names inputs that no compile reads".to_owned()));

@@ -5,12 +5,15 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use kache_core::entry::Text;
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::{Manifest, PackedBlob};
 
 use super::*;
 use crate::remote::memory::Memory;
 use crate::testing::{Machine, Stored};
 use crate::transfer::Policy;
+
+pub const NOTE: Note<'static> = Note { session: "", provenance: Provenance::Unsigned };
 
 pub fn machine() -> Machine {
     Machine::new(&Arc::new(Memory::new()), Policy::default())
@@ -73,7 +76,7 @@ fn an_entry_comes_back_whole_at_every_level() {
         let packed = packed(&here, &stored, level);
         assert!(packed.manifest.pack.size < packed.manifest.pack.unpacked_size / 10);
         let file = packed.scratch.reopen().expect("open");
-        let unpacked = unpack(there.store(), &packed.manifest, file, "").expect("unpacked");
+        let unpacked = unpack(there.store(), &packed.manifest, file, &NOTE).expect("unpacked");
         assert_eq!(unpacked.new_bytes, 600_000 + 7);
         let entry = there.store().entry(&stored.key).expect("readable").expect("visible");
         assert_eq!((&entry.outputs, &entry.stderr), (&stored.entry.outputs, &stored.entry.stderr));
@@ -97,7 +100,7 @@ fn a_blob_that_is_here_keeps_its_time_and_the_entry_follows() {
     let before = there.store().ingest_bytes(b"same").expect("a text with the same bytes");
     assert_eq!(before, stored.entry.outputs[0].digest);
     let packed = packed(&here, &stored, 3);
-    unpack(there.store(), &packed.manifest, packed.scratch.reopen().expect("open"), "").expect("unpacked");
+    unpack(there.store(), &packed.manifest, packed.scratch.reopen().expect("open"), &NOTE).expect("unpacked");
     let entry = there.store().entry(&stored.key).expect("readable").expect("visible");
     assert_eq!(entry.outputs[0].mtime_s, kache_store::blobs::TEXT_MTIME_S);
     let state = there.store().check_blob(&entry.outputs[0]).expect("looked");
@@ -166,7 +169,7 @@ fn hostile_packs_are_refused_and_leave_nothing_visible() {
         let announced = manifest.pack.unpacked_size;
         let (file, described) = forge(&manifest, &forged);
         let described = if announced == 1000 { with_unpacked(described, 1000) } else { described };
-        let result = unpack(there.store(), &described, file.reopen().expect("open"), "");
+        let result = unpack(there.store(), &described, file.reopen().expect("open"), &NOTE);
         assert!(
             matches!(result, Err(UnpackError::Refused(_) | UnpackError::Mismatch(_))),
             "{what}: {result:?}"
@@ -202,7 +205,7 @@ fn truncated_swapped_and_foreign_bytes_are_refused() {
             }
             let mut file = tempfile::NamedTempFile::new().expect("file");
             file.write_all(wrong).expect("written");
-            let result = unpack(there.store(), &manifest, File::open(file.path()).expect("open"), "");
+            let result = unpack(there.store(), &manifest, File::open(file.path()).expect("open"), &NOTE);
             assert!(matches!(result, Err(UnpackError::Refused(_))), "{result:?}");
             assert_eq!(there.store().entry_count().expect("counted"), 0);
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::{Manifest, PACK_BYTES_MAX, Pack, PackedBlob, UNPACKED_BYTES_MAX};
 use kache_core::remote::member::Member;
 use kache_store::Store;
@@ -43,6 +44,7 @@ pub fn pack(
 ) -> Result<Packed, PackError> {
     let mut sent = entry.clone();
     sent.boot.clear();
+    sent.provenance = Provenance::Unknown;
     let shown = evidence.clone().for_others();
     let texts = (sent.encode(), serde_json::to_vec(&shown).unwrap_or_default());
     if texts.1.len() as u64 > EVIDENCE_BYTES_MAX {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::progress::Progress;
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// A kind of request.
@@ -68,11 +69,12 @@ pub struct Memory {
     page_len: usize,
     /// Like servers that don't look at conditions.
     overwrites: bool,
+    progress: Progress,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { inner: Mutex::default(), page_len: 1000, overwrites: false }
+        Self { inner: Mutex::default(), page_len: 1000, overwrites: false, progress: Progress::default() }
     }
 }
 
@@ -115,6 +117,11 @@ impl Memory {
     /// Sets an object, without a request.
     pub fn set_object(&self, name: &str, bytes: Vec<u8>) {
         self.lock().set(name, bytes);
+    }
+
+    /// Removes all objects, without a request.
+    pub fn clear(&self) {
+        self.names().iter().for_each(|name| self.remove_object(name));
     }
 
     /// Removes an object, without a request.
@@ -215,6 +222,10 @@ impl Remote for Memory {
             inner.set(name, bytes);
             Ok(Put::Written)
         })
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {

@@ -1,5 +1,6 @@
 //! The bucket behind an S3-compatible server. Knows requests and answers, nothing about what the objects mean.
 
+mod body;
 mod connect;
 mod fault;
 mod route;
@@ -23,10 +24,11 @@ pub use connect::Patience;
 use fault::Failure;
 pub(crate) use route::proxy_of;
 
+use super::progress::Progress;
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(60);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// Most names asked for in one page.
 const PAGE_LEN: i32 = 1000;
 
@@ -36,6 +38,7 @@ pub struct S3 {
     patience: Patience,
     connected: RwLock<Arc<Connected>>,
     made: RwLock<Instant>,
+    progress: Progress,
     /// The server has said that it doesn't know conditional writes.
     is_unconditional: AtomicBool,
 }
@@ -55,12 +58,14 @@ impl S3 {
 
     /// The same with other limits.
     pub async fn connect_with(settings: &config::Remote, patience: Patience) -> Self {
-        let connected = connect::connect(settings, &patience).await;
+        let progress = Progress::default();
+        let connected = connect::connect(settings, &patience, &progress).await;
         Self {
             settings: settings.clone(),
             patience,
             connected: RwLock::new(Arc::new(connected)),
             made: RwLock::new(Instant::now()),
+            progress,
             is_unconditional: AtomicBool::new(false),
         }
     }
@@ -85,18 +90,26 @@ impl S3 {
         &self.settings.bucket.value
     }
 
-    /// Turns a failure into an error; where credentials were refused, the next request gets a client that reads them
-    /// anew.
-    async fn error<E>(&self, act: &'static str, name: &str, error: SdkError<E, HttpResponse>) -> RemoteError
+    /// Turns a failure of a request that was begun then into an error; where credentials were refused, the next request
+    /// gets a client that reads them anew.
+    async fn error<E>(
+        &self,
+        (act, name): (&'static str, &str),
+        begun: Instant,
+        error: SdkError<E, HttpResponse>,
+    ) -> RemoteError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let Failure { fault, detail, pause } = fault::judge(error);
-        if fault == Fault::Credentials && self.may_reconnect() {
-            let connected = connect::connect(&self.settings, &self.patience).await;
+        let is_refused = fault == Fault::Credentials;
+        let mut is_renewed = is_refused && *self.made.read().unwrap_or_else(PoisonError::into_inner) > begun;
+        if is_refused && !is_renewed && self.may_reconnect() {
+            is_renewed = true;
+            let connected = connect::connect(&self.settings, &self.patience, &self.progress).await;
             *self.connected.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connected);
         }
-        RemoteError { pause, ..RemoteError::new(act, name, fault, detail) }
+        RemoteError { pause, is_renewed, ..RemoteError::new(act, name, fault, detail) }
     }
 
     fn may_reconnect(&self) -> bool {
@@ -112,10 +125,11 @@ impl S3 {
     async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
         let act = "read";
         let fail = |fault, detail: String| Err(RemoteError::new(act, name, fault, detail));
+        let begun = Instant::now();
         let answer = self.client().get_object().bucket(self.bucket()).key(name).send().await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return Err(self.error(act, name, error).await),
+            Err(error) => return Err(self.error((act, name), begun, error).await),
         };
         let announced = answer.content_length().and_then(|length| u64::try_from(length).ok());
         if announced.is_some_and(|length| length > bytes_max) {
@@ -130,6 +144,7 @@ impl S3 {
                 Ok(Some(Err(error))) => return fail(Fault::Unavailable, connect::describe(&error)),
                 Ok(Some(Ok(piece))) => piece,
             };
+            self.progress.note();
             size += piece.len() as u64;
             if size > bytes_max {
                 return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
@@ -159,12 +174,13 @@ impl S3 {
             request = request.if_none_match("*");
         }
         let limits = aws_sdk_s3::config::Config::builder().timeout_config(self.patience.for_upload(size));
+        let begun = Instant::now();
         match request.customize().config_override(limits).send().await {
             Ok(_) => Ok(Put::Written),
             Err(error) if status_of(&error) == Some(412) && unless_present == Condition::Absent => {
                 Ok(Put::Present)
             }
-            Err(error) => Err(self.error(act, name, error).await),
+            Err(error) => Err(self.error((act, name), begun, error).await),
         }
     }
 }
@@ -254,13 +270,18 @@ impl Remote for S3 {
         })
     }
 
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
         Box::pin(async move {
+            let begun = Instant::now();
             match self.client().head_object().bucket(self.bucket()).key(name).send().await {
                 Ok(answer) => {
                     Ok(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
                 }
-                Err(error) => Err(self.error("look at", name, error).await),
+                Err(error) => Err(self.error(("look at", name), begun, error).await),
             }
         })
     }
@@ -269,9 +290,10 @@ impl Remote for S3 {
         Box::pin(async move {
             let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
             let request = request.max_keys(PAGE_LEN).set_continuation_token(page.map(|token| token.0));
+            let begun = Instant::now();
             let answer = match request.send().await {
                 Ok(answer) => answer,
-                Err(error) => return Err(self.error("list", prefix, error).await),
+                Err(error) => return Err(self.error(("list", prefix), begun, error).await),
             };
             let next = answer.next_continuation_token.map(PageToken);
             let next = next.filter(|_| answer.is_truncated == Some(true));

@@ -36,7 +36,7 @@ impl Transfer {
         toolchain: &Digest,
     ) -> Result<Option<Build>, TransferError> {
         for name in self.names(place, lockfile, toolchain).into_iter().rev() {
-            if let Some(build) = self.build_manifest(&name).await?.and_then(|manifest| {
+            if let Some(build) = self.watched(self.build_manifest(&name)).await?.and_then(|manifest| {
                 let found = manifest.find(lockfile, toolchain);
                 found.cloned()
             }) {
@@ -93,7 +93,7 @@ impl Transfer {
     pub async fn save_build(&self, place: &BuildPlace, build: &Build) -> Result<Vec<String>, TransferError> {
         let names = self.names(place, &build.lockfile, &build.toolchain);
         for name in &names {
-            self.join_build(name, build).await?;
+            self.watched(self.join_build(name, build)).await?;
         }
         Ok(names)
     }

@@ -7,7 +7,7 @@ use kache_store::fault::{self, Point};
 use kache_store::incoming::Scratch;
 
 use super::{Refusal, Transfer, TransferError, refuse};
-use crate::pack::{UnpackError, unpack};
+use crate::pack::{Note, UnpackError, unpack};
 use crate::remote::{Fault, RemoteError};
 
 /// What fetching an entry came to.
@@ -90,6 +90,8 @@ impl Transfer {
         dir: &CrateDir,
         manifest: Manifest,
     ) -> Result<Fetched, TransferError> {
+        let judged = self.policy.trust.judge(&manifest);
+        let provenance = judged.map_err(|why| refuse(&self.keys.manifest(dir, &manifest.key), why))?;
         let name = self.keys.pack(dir, &manifest.key);
         let scratch = self.blocking(|this| this.store.scratch()).await??;
         let odd = |why: &str| Refusal::Pack(UnpackError::Refused(why.to_owned()));
@@ -112,7 +114,7 @@ impl Transfer {
         let unpacked = self
             .on_a_core(move |this| {
                 let file = scratch.reopen()?;
-                unpack(&this.store, &manifest, file, &this.session)
+                unpack(&this.store, &manifest, file, &Note { session: &this.session, provenance })
             })
             .await?;
         match unpacked {
@@ -142,13 +144,17 @@ impl Transfer {
         .await
     }
 
-    /// Whether the store has the entry with all its blobs.
+    /// Whether the store has the entry with all its blobs. Where keys are in use, one that came from elsewhere before
+    /// doesn't count: the bucket may have what a believed key signed.
     ///
     /// # Errors
     /// When the store can't be read.
     pub async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
         self.blocking(move |this| {
             let Some(entry) = this.store.peek_entry(&key)? else { return Ok(false) };
+            if !this.policy.trust.vouches_for(&entry.provenance) {
+                return Ok(false);
+            }
             let blobs = entry.blobs().collect::<Vec<_>>();
             Ok(blobs.iter().all(|digest| this.store.blob_path(digest).exists()))
         })

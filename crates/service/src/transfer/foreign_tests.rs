@@ -14,6 +14,8 @@ pub(super) const PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEILP2jBQzU8D6r08U2KiHwZpVlo
 pub(super) const OTHER_PRIVATE: &str = "MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB";
 pub(super) const PUBLIC: &str = "MCowBQYDK2VwAyEAVaWsN35x3G/LhFWbltTFO8ibi79WcszEMBKg78MNq1Y=";
 
+pub(super) const OTHER_PUBLIC: &str = "MCowBQYDK2VwAyEAiojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+
 /// Of a machine that signs with this key and believes those.
 pub(super) fn policy(signing: Option<&str>, trusted: &[&str]) -> Policy {
     let trusted: Vec<_> = trusted.iter().map(|key| (*key).to_owned()).collect();

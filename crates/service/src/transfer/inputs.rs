@@ -1,6 +1,7 @@
 //! Shares input records: without them another machine knows no key to ask for. Neither side loses what it knows.
 
 use kache_core::key::{EntryKey, UnitKey};
+use kache_core::provenance::Provenance;
 use kache_core::record::{RecordError, RecordSet};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::records::{self, Change, Grown, OBJECT_BYTES_MAX};
@@ -27,7 +28,9 @@ impl Transfer {
     /// # Errors
     /// When the bucket can't be read, the object can't be used, or the store can't be written.
     pub async fn fetch_inputs(&self, dir: &CrateDir, unit: UnitKey) -> Result<Grown, TransferError> {
-        let Some(theirs) = self.remote_records(dir, &unit).await? else { return Ok(Grown::No) };
+        let Some(mut theirs) = self.remote_records(dir, &unit).await? else { return Ok(Grown::No) };
+        // Records have no signatures.
+        theirs.records.iter_mut().for_each(|record| record.provenance = Provenance::Unsigned);
         Ok(self.blocking(move |this| this.store.merge_records(&unit, &theirs)).await??)
     }
 
@@ -45,11 +48,14 @@ impl Transfer {
     ) -> Result<(), TransferError> {
         let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
         // What others would drop when they read it isn't told to them.
-        mine.records.retain(records::is_acceptable);
+        mine.records.retain(|record| {
+            records::is_acceptable(record) && self.policy.trust.vouches_for(&record.provenance)
+        });
         // The key of a result that stays here, because of a credential perhaps, is nobody else's business.
         for record in mine.records.iter_mut().filter(|record| record.last != pushed) {
             record.last = None;
         }
+        mine.records.iter_mut().for_each(|record| record.provenance = Provenance::Unknown);
         if mine.records.is_empty() {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 
 use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
+use kache_core::provenance::Provenance;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_core::remote::{origin, records};
@@ -38,6 +39,8 @@ pub enum Kept {
     Inputs,
     /// Only signed entries are believed here, and there is no key to sign with: nobody would use it.
     Unsigned,
+    /// It came from elsewhere, and no key that is believed here signed it.
+    Foreign(Provenance),
     /// A newer kache has written it; that one may push it.
     Newer,
     /// The store no longer has it, or not what made its key.
@@ -51,6 +54,13 @@ impl std::fmt::Display for Kept {
             Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
             Kept::Inputs => f.write_str("read devices or files of the kernel"),
             Kept::Unsigned => f.write_str("can't be signed here, and only signed entries are trusted"),
+            Kept::Foreign(Provenance::Unknown) => f.write_str(
+                "was stored by a kache that didn't note where it came from, and isn't signed here",
+            ),
+            Kept::Foreign(Provenance::Signed(key)) => {
+                write!(f, "was signed by the key {key}, which isn't trusted")
+            }
+            Kept::Foreign(_) => f.write_str("came unsigned from a remote, and isn't signed here"),
             Kept::Newer => f.write_str("is of a newer kache"),
             Kept::Gone => f.write_str("is no longer in the store"),
         }
@@ -111,6 +121,9 @@ impl Transfer {
         let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
             return Ok(Err(if self.store.is_newer(key)? { Kept::Newer } else { Kept::Gone }));
         };
+        if !self.policy.trust.vouches_for(&entry.provenance) {
+            return Ok(Err(Kept::Foreign(entry.provenance)));
+        }
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
             return Ok(Err(Kept::Name(entry.crate_name)));
         };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::lockfile::Lockfile;
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::Pack;
 use kache_core::remote::secrets;
 use kache_core::remote::shared::{
@@ -44,12 +45,15 @@ impl Transfer {
     /// When the bucket can't be read, or what it has is not to be believed.
     pub async fn find_snapshots(&self, about: &About) -> Result<Vec<Snapshot>, TransferError> {
         let name = self.keys.snapshots(&about.hash());
-        let Some(bytes) = self.shared_bytes(&name).await? else { return Ok(Vec::new()) };
+        let Some(bytes) = self.watched(self.shared_bytes(&name)).await? else { return Ok(Vec::new()) };
         let about = about.clone();
-        let read = move |this: &Transfer| {
+        let read = move |this: &Transfer| -> Result<_, Refusal> {
             let (head, payload) = Head::decode(&bytes, &about)?;
-            this.policy.trust.judge(&head)?;
-            unpacked(&head, payload, &about)
+            let provenance = this.policy.trust.judge(&head)?;
+            let mut snapshots = unpacked(&head, payload, &about)?;
+            let units = snapshots.iter_mut().flat_map(|snapshot| &mut snapshot.units);
+            units.for_each(|unit| unit.provenance = provenance.clone());
+            Ok(snapshots)
         };
         match self.on_a_core(read).await? {
             Ok(snapshots) => Ok(snapshots),
@@ -85,8 +89,8 @@ impl Transfer {
         Ok(self.blocking(move |this| this.store.join_snapshot(snapshot)).await??)
     }
 
-    /// The part of a snapshot that may leave this machine: units whose entries may, and whose script didn't ask for a
-    /// credential; without them, what rests on them is of no use.
+    /// The part of a snapshot that may leave this machine: units that this machine vouches for, whose entries may, and
+    /// whose script didn't ask for a credential; without them, what rests on them is of no use.
     ///
     /// # Errors
     /// When the store can't be read.
@@ -94,13 +98,18 @@ impl Transfer {
         self.blocking(move |this| {
             let mut kept = Vec::new();
             for unit in &snapshot.units {
-                kept.push(this.prepare_now(&unit.entry())?.is_err() || this.asks_for_secret(unit));
+                kept.push(
+                    !this.policy.trust.vouches_for(&unit.provenance)
+                        || this.prepare_now(&unit.entry())?.is_err()
+                        || this.asks_for_secret(unit),
+                );
             }
             let mut stays = kept.into_iter();
             let is_kept = |_: &SeedUnit| stays.next().unwrap_or(true).then_some(Unseeded::Environment);
             let mut placed = choose(&snapshot.units, is_kept).placed;
             placed.sort_unstable();
-            let units = placed.into_iter().map(|i| snapshot.units[i].clone()).collect();
+            let sent = |i: usize| SeedUnit { provenance: Provenance::Unknown, ..snapshot.units[i].clone() };
+            let units = placed.into_iter().map(sent).collect();
             Ok(Snapshot { units, ..snapshot })
         })
         .await?
@@ -118,6 +127,10 @@ impl Transfer {
     /// # Errors
     /// When the bucket can't be read or written.
     pub async fn save_snapshots(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
+        self.watched(self.save_joined(about, mine)).await
+    }
+
+    async fn save_joined(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
         let name = self.keys.snapshots(&about.hash());
         for round in 0..ROUNDS_MAX {
             let Some(theirs) = self.to_be_joined(&name, about).await? else { return Ok(Saved::Signed) };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kache_core::cargo::layout::UnitDir;
 use kache_core::digest::Digest;
 use kache_core::lockfile::Lockfile;
+use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::Pack;
 use kache_core::remote::shared::{About, Head, OBJECT_BYTES_MAX, Part};
 use kache_core::seed_unit::{Dependency, Made, SeedUnit};
@@ -131,7 +132,9 @@ async fn what_depends_on_a_credential_stays_here_with_all_that_rests_on_it() {
     };
     mixed.units.push(asked);
     let shareable = here.transfer.shareable(mixed).await.expect("readable");
-    assert_eq!(shareable.units, plain.units);
+    let places = |units: &[SeedUnit]| units.iter().map(SeedUnit::place).collect::<Vec<_>>();
+    assert_eq!(places(&shareable.units), places(&plain.units));
+    assert!(shareable.units.iter().all(|unit| unit.provenance.is_unknown()), "the note stays");
     // Whose entries nobody would believe has nothing to share.
     let mute = Machine::new(&bucket, policy(None, &[PUBLIC]));
     let mutes = snapshot(&mute, &["a"], &[]);
@@ -167,6 +170,33 @@ async fn with_trusted_keys_only_signed_snapshots_are_used() {
         bucket.set_object(&name(), turned);
         found(&release).await.expect_err("refused");
     }
+}
+
+/// A row of the poisoning table: what a stranger saved, and a machine took before it had keys, is not signed by it.
+#[tokio::test]
+async fn units_of_strangers_are_not_signed() {
+    let bucket = bucket();
+    let stranger = machine(&bucket);
+    saved(&stranger, &["poison"]).await;
+    let before = machine(&bucket);
+    // It has the entry from its own compiler, but not the fingerprint.
+    let own = snapshot(&before, &["poison", "own"], &[]).units.remove(1);
+    for mut snapshot in before.transfer.find_snapshots(&about()).await.expect("found") {
+        assert!(snapshot.units.iter().all(|unit| unit.provenance == Provenance::Unsigned));
+        snapshot.units.push(SeedUnit { deps: Vec::new(), ..own.clone() });
+        before.transfer.take_snapshot(snapshot).await.expect("taken");
+    }
+    bucket.clear();
+    let signer = before.rekeyed(&bucket, policy(Some(PRIVATE), &[]));
+    let held = signer.store().snapshots_of(&about().lockfile).remove(0);
+    assert_eq!(held.units.len(), 2);
+    let sent = signer.transfer.shareable(held).await.expect("readable");
+    assert_eq!(
+        signer.transfer.save_snapshots(&about(), vec![sent]).await.expect("saved"),
+        Saved::Here(name())
+    );
+    let release = Machine::new(&bucket, policy(None, &[PUBLIC]));
+    assert_eq!(found(&release).await.expect("signed"), dirs(&["own"]));
 }
 
 /// Puts an object there whose payload compresses to what `head` is made of.

@@ -121,5 +121,8 @@ async fn silence_cut_off_bodies_and_nonsense_end() {
     // Nobody listens there.
     env.push(("KACHE_S3_ENDPOINT", "http://127.0.0.1:9".to_owned()));
     let client = Client::connect_with(&remote(&env), SHORT).await;
-    assert_eq!(client.head("x").await.expect_err("refused").fault, Fault::Unavailable);
+    assert_eq!(client.head("x").await.expect_err("refused").fault, Fault::Unreachable);
+    env.push(("KACHE_S3_ENDPOINT", "http://no-such-host.invalid".to_owned()));
+    let client = Client::connect_with(&remote(&env), SHORT).await;
+    assert_eq!(client.head("x").await.expect_err("no name").fault, Fault::Unreachable);
 }

@@ -37,10 +37,11 @@
 //!
 //! ## Blind spots
 //!
-//! * What needs no path: inherited descriptors, sockets, `io_uring` opens, environment variables.
+//! * What needs no path: inherited descriptors, sockets, `io_uring` opens. Environment variables show where [`LIBRARY`]
+//!   is preloaded and the program asks its C library.
 //! * Programs of another architecture or ABI (32-bit, x32) pass unfiltered.
 //! * The kernel's own opens: a `#!` interpreter, the ELF loader.
-//! * What `realpath` finds, unless asked for; removals and changes of attributes.
+//! * What `realpath` finds, unless asked for; changes of attributes.
 //! * A process in its own mount namespace or `chroot` is recorded by the names it used there.
 //! * A descendant whose memory we may not read (it was executable but not readable): counted as `unreadable`.
 //! * `PR_SET_NO_NEW_PRIVS` turns off set-user-ID programs in the tree.
@@ -65,6 +66,7 @@ mod detach;
 mod extents;
 mod idle;
 mod observation;
+mod preload;
 
 #[cfg(all(
     target_os = "linux",
@@ -91,4 +93,5 @@ pub use detach::detach_and_spawn;
 pub use extents::{Extent, Shared, extents};
 pub use idle::idle_priority;
 pub use observation::{AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
+pub use preload::{LIBRARY, VariableRead, is_report, variable_read};
 pub use seccomp::{Observer, can_observe, spawn_observed};

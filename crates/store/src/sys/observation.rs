@@ -33,7 +33,8 @@ pub enum Writes {
     /// They pass unseen.
     #[default]
     Skip,
-    /// Opens for writing, `mkdir`, and the new names made by `rename`, `link` and `symlink`. Not removals.
+    /// Opens for writing, `mkdir`, the new names made by `rename`, `link` and `symlink`, and names that go by `unlink`,
+    /// `rmdir` and `rename`.
     Observe,
 }
 
@@ -54,6 +55,8 @@ pub enum AccessKind {
     Probe,
     /// Made, replaced, or opened for writing only ([`Writes::Observe`]).
     Write,
+    /// Removed or renamed, where it was there before the observation began ([`Writes::Observe`]).
+    Remove,
 }
 
 /// One path and one way in which it was used by any process of the tree.

@@ -11,7 +11,7 @@ use kache_core::quantity::format_size;
 use kache_store::Store;
 use kache_store::hashing::{Blessing, DigestMemo};
 use kache_store::link::{Mode, Note, Permission, Sharing, Stamp, place, set_mtime_of};
-use kache_store::verify::{Checksums, Problem};
+use kache_store::verify::{Checksums, Problem, Repair};
 
 use super::{Args, Findings, Verdict};
 use crate::ui::Ui;
@@ -52,6 +52,12 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         findings.add_with_hint(Verdict::Warning, format!("{} {why}", dir.display()), hint);
     }
     surroundings(dir, findings);
+    let denied = store.denied();
+    if let Some(first) = denied.first() {
+        let what = format!("{} folders belong to another user, among them {}", denied.len(), first.display());
+        let hint = format!("units there are never served or stored; `sudo chown -R $USER {}`", dir.display());
+        findings.add_with_hint(Verdict::Bad, what, hint);
+    }
     let limit = format_size(*settings.local_size_bytes_max);
     match store.usage_estimate() {
         Ok(usage) => {
@@ -188,8 +194,13 @@ pub fn integrity(store: &Store, args: &Args, ui: &Ui, findings: &mut Findings) {
     let orphaned =
         |problem: &Problem| if let Problem::OrphanBlob(_, size) = problem { Some(*size) } else { None };
     let orphans: Vec<u64> = verification.problems.iter().filter_map(orphaned).collect();
-    let problems: Vec<&Problem> =
-        verification.problems.iter().filter(|problem| !matches!(problem, Problem::OrphanBlob(..))).collect();
+    let is_redated = |problem: &&Problem| matches!(problem, Problem::RedatedBlob(..));
+    let redated: Vec<&Problem> = verification.problems.iter().filter(is_redated).collect();
+    let problems: Vec<&Problem> = verification
+        .problems
+        .iter()
+        .filter(|problem| !matches!(problem, Problem::OrphanBlob(..) | Problem::RedatedBlob(..)))
+        .collect();
     findings.add(if problems.is_empty() { Verdict::Good } else { Verdict::Note }, summary);
     if !orphans.is_empty() {
         let size = format_size(orphans.iter().sum());
@@ -197,6 +208,15 @@ pub fn integrity(store: &Store, args: &Args, ui: &Ui, findings: &mut Findings) {
             Verdict::Note,
             format!("{} blobs ({size}) that nothing needs; `kache gc` removes them", orphans.len()),
         );
+    }
+    if !redated.is_empty() {
+        let put_back = |problem: &&&Problem| matches!(store.repair(problem), Ok(Repair::Intact));
+        let count = redated.iter().filter(|_| args.repair).filter(put_back).count();
+        let what = format!("{} blobs are intact and have another time, as in a copied store", redated.len());
+        match args.repair {
+            true => findings.add(Verdict::Note, format!("{what}: {count} got theirs back")),
+            false => findings.add(Verdict::Note, format!("{what}; builds that need them put it back")),
+        }
     }
     let treated: Vec<(Verdict, String)> =
         problems.iter().map(|problem| treat(store, problem, args)).collect();
@@ -224,7 +244,7 @@ fn treat(store: &Store, problem: &Problem, args: &Args) -> (Verdict, String) {
         return (Verdict::Bad, problem.to_string());
     }
     match store.repair(problem) {
-        Ok(()) => (Verdict::Note, format!("{problem}: dropped, the next compile brings it back")),
+        Ok(_) => (Verdict::Note, format!("{problem}: dropped, the next compile brings it back")),
         Err(error) => (Verdict::Bad, format!("{problem}: can't be dropped: {error}")),
     }
 }

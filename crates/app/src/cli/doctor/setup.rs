@@ -6,6 +6,10 @@ use std::process::Command;
 
 use kache_core::cargo::{TESTED_MINORS, minor_version};
 use kache_core::config::{CrateFile, Origin, Settings, env};
+use kache_core::record::Sight;
+use kache_engine::fallback;
+use kache_engine::sight;
+use kache_store::Store;
 
 use super::{Findings, Verdict};
 use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me};
@@ -81,17 +85,6 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
             hint,
         );
     }
-    if let Some(fallback) = &settings.fallback {
-        let path = std::env::var_os(env::PATH);
-        if find_program(OsStr::new(&fallback.value), path.as_deref()).is_none() {
-            let hint = "what kache passes through goes straight to the compiler";
-            findings.add_with_hint(
-                Verdict::Warning,
-                format!("there is no program {} (cache.fallback)", fallback.value),
-                hint,
-            );
-        }
-    }
     crate_file(cwd, findings);
     if *settings.disabled {
         let hint = "unset KACHE_DISABLED to use the cache";
@@ -133,6 +126,27 @@ fn second_wrapper(findings: &mut Findings) {
     }
 }
 
+/// Whether the wrapper for what kache passes through can be run and doesn't call kache. A script is tried with a
+/// question to the compiler; other programs are only looked for.
+pub fn fallback(settings: &Settings, findings: &mut Findings) {
+    let hint = "builds run the compiler without it; unset `cache.fallback` or name another wrapper";
+    let program = match fallback::find(settings) {
+        None => return,
+        Some(Ok(program)) => program,
+        Some(Err(why)) => {
+            return findings.add_with_hint(Verdict::Bad, format!("`cache.fallback`: {why}"), hint);
+        }
+    };
+    let shown = program.display();
+    match fallback::try_script(&program, "rustc") {
+        None => findings.add(Verdict::Good, format!("what kache passes through goes to {shown}")),
+        Some(Ok(())) => {
+            findings.add(Verdict::Good, format!("what kache passes through goes to {shown}, which runs"))
+        }
+        Some(Err(why)) => findings.add_with_hint(Verdict::Bad, format!("`cache.fallback`: {why}"), hint),
+    }
+}
+
 /// Which wrapper Cargo uses here, and whether it is this program; Cargo's version comes back.
 pub fn cargo(cwd: &Path, findings: &mut Findings) -> Option<String> {
     findings.section = "Cargo";
@@ -162,6 +176,29 @@ fn cargo_version(line: &str, findings: &mut Findings) {
             Verdict::Warning,
             format!("{line}, which this kache is not tested with"),
             format!("it is tested with Cargo 1.{oldest} to 1.{newest}; `kache stats` says whether builds are served"),
+        ),
+    }
+}
+
+/// How completely the inputs of compiles come to light here.
+pub fn observation(store: &Store, findings: &mut Findings) {
+    findings.section = "Observation";
+    let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    match sight::here(store, &compiler) {
+        Sight::Variables => {
+            findings.add(Verdict::Good, "files, programs and variables that compiles use are observed");
+        }
+        Sight::Files => findings.add_with_hint(
+            Verdict::Warning,
+            "files that compiles use are observed, variables are not",
+            "they are recognised by their names in macros; a cache directory without blanks and colons in its path, \
+             and a dynamically linked rustc, make them visible",
+        ),
+        Sight::Reported => findings.add_with_hint(
+            Verdict::Warning,
+            "what compiles use can't be observed here",
+            "Linux 5.9 or later, and a container that allows seccomp filters, can; until then declare what macros \
+             read in `kache.toml`",
         ),
     }
 }

@@ -1,6 +1,7 @@
 //! From the store to the remote: what the workspace's builds used, or everything.
 
 use kache_core::key::EntryKey;
+use kache_core::provenance::Provenance;
 use kache_service::sync::{self, Pushing};
 use kache_service::transfer::{Kept, Pushed};
 
@@ -70,6 +71,14 @@ fn reason(why: &Kept) -> String {
         Kept::Inputs => "they read devices or files of the kernel".to_owned(),
         Kept::Unsigned => {
             "only signed entries are trusted here, and there is no signing key (`cache.remote.signing_key`)"
+                .to_owned()
+        }
+        Kept::Foreign(Provenance::Signed(key)) => format!(
+            "they came with the signature of {key}, which isn't trusted here (`cache.remote.trusted_keys`)"
+        ),
+        Kept::Foreign(_) => {
+            "they aren't known to be made here, and no trusted key signed them (`kache verify \
+                             --origin` lists them)"
                 .to_owned()
         }
         Kept::Newer => "only a newer kache understands them".to_owned(),

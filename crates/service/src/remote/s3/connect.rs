@@ -20,6 +20,8 @@ use aws_sdk_s3::config::{
 };
 use kache_core::config::{Remote, env};
 
+use crate::remote::progress::Progress;
+
 /// Attempts of the client itself for one request; whoever calls tries again, too.
 const ATTEMPTS: u32 = 2;
 
@@ -60,9 +62,12 @@ pub(super) struct Connected {
 }
 
 /// Builds the client. Asks nobody yet, apart from profile files.
-pub(super) async fn connect(remote: &Remote, patience: &Patience) -> Connected {
-    let http = super::route::client();
-    let credentials = credentials(remote, &http).await;
+pub(super) async fn connect(remote: &Remote, patience: &Patience, progress: &Progress) -> Connected {
+    let http = super::body::watched(super::route::client(), progress);
+    let credentials = SharedCredentialsProvider::new(Fit {
+        inner: credentials(remote, &http).await,
+        profile: remote.profile.as_ref().filter(|_| remote.credentials.is_none()).map(|it| it.value.clone()),
+    });
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
@@ -102,6 +107,66 @@ async fn credentials(remote: &Remote, http: &SharedHttpClient) -> SharedCredenti
         aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(http.clone()).load().await;
     let none = || SharedCredentialsProvider::new(NoProvider);
     chain.credentials_provider().unwrap_or_else(none)
+}
+
+/// Credentials as a request can carry them: without white space around them, which comes with them out of files and
+/// variables, and without characters that no header may have, at which the client would panic.
+#[derive(Debug)]
+struct Fit {
+    inner: SharedCredentialsProvider,
+    /// The profile that they come from, where one is named.
+    profile: Option<String>,
+}
+
+impl Fit {
+    /// Names the profile, which the client leaves out where it finds no files at all.
+    fn named(&self, error: CredentialsError) -> CredentialsError {
+        let Some(profile) = &self.profile else { return error };
+        let files = "~/.aws/config and ~/.aws/credentials, or where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE lead";
+        let why = match &error {
+            CredentialsError::CredentialsNotLoaded(_) => {
+                format!("there is no profile `{profile}` in {files}")
+            }
+            _ => format!("profile `{profile}` of {files}: {}", describe(&error)),
+        };
+        CredentialsError::invalid_configuration(why)
+    }
+}
+
+impl ProvideCredentials for Fit {
+    fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        aws_credential_types::provider::future::ProvideCredentials::new(async {
+            fit(self.inner.provide_credentials().await.map_err(|error| self.named(error))?)
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        fit(self.inner.fallback_on_interrupt()?).ok()
+    }
+}
+
+fn fit(credentials: Credentials) -> Result<Credentials, CredentialsError> {
+    let token = credentials.session_token();
+    let parts = [Some(credentials.access_key_id()), Some(credentials.secret_access_key()), token];
+    if parts.iter().flatten().all(|part| part.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Ok(credentials);
+    }
+    let names = ["access key", "secret key", "session token"];
+    let is_odd = |part: &str| !part.trim().bytes().all(|byte| byte.is_ascii_graphic());
+    if let Some((name, _)) = names.iter().zip(parts).find(|(_, part)| part.is_some_and(is_odd)) {
+        let why = format!("the {name} has white space or a character in it that no request can carry");
+        return Err(CredentialsError::invalid_configuration(why));
+    }
+    let mut builder = Credentials::builder()
+        .access_key_id(credentials.access_key_id().trim())
+        .secret_access_key(credentials.secret_access_key().trim())
+        .provider_name("trimmed");
+    builder.set_session_token(token.map(|token| token.trim().to_owned()));
+    builder.set_expiry(credentials.expiry());
+    Ok(builder.build())
 }
 
 /// Stands where the chain offers nothing at all.

@@ -1,5 +1,6 @@
 //! What an answer of a server means for whoever asked. Knows codes and statuses, no operations.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -59,10 +60,32 @@ where
             let detail = describe(&error);
             // The TLS library's own words; its errors are too deep inside to be told apart by type.
             let is_certificate = detail.contains("invalid peer certificate");
-            let fault = if is_certificate { Fault::Certificate } else { Fault::Unavailable };
+            let fault = match is_certificate {
+                true => Fault::Certificate,
+                false if leads_nowhere(&error) => Fault::Unreachable,
+                false => Fault::Unavailable,
+            };
             Failure::new(fault, detail)
         }
     }
+}
+
+/// Whether no connection was made because nobody takes any there.
+fn leads_nowhere(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let refused = matches!(
+            kind,
+            Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+        );
+        // The standard library has no kind for it.
+        if refused || error.to_string().contains("failed to lookup address") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The part of an error that tells why there are no credentials.

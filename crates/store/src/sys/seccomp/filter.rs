@@ -61,6 +61,7 @@ enum Means {
     Probe,
     Link,
     Write,
+    Remove,
 }
 
 impl Row {
@@ -135,20 +136,34 @@ const WRITES: &[Row] = &[
     Row::at(libc::SYS_symlinkat, 1, Means::Write),
 ];
 
+/// Names that go. A `rename` is in [`WRITES`] as well.
+const REMOVALS: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_unlink, 0, Means::Remove),
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_rmdir, 0, Means::Remove),
+    #[cfg(target_arch = "x86_64")]
+    Row::in_working(libc::SYS_rename, 0, Means::Remove),
+    Row::at(libc::SYS_unlinkat, 0, Means::Remove),
+    Row::at(libc::SYS_renameat, 0, Means::Remove),
+    Row::at(libc::SYS_renameat2, 0, Means::Remove),
+];
+
 /// The program: stop at the calls in scope, allow everything else.
 ///
 /// No call outside the rows gets as far as a test of its arguments, so the kernel knows beforehand that it is
 /// allowed and doesn't run the program for it.
 pub(super) fn program(scope: &Scope) -> Vec<sock_filter> {
     let probes = if scope.probes == Probes::Skip { &[] } else { PROBES };
-    let writes = if scope.writes == Writes::Skip { &[] } else { WRITES };
+    let (writes, removals) =
+        if scope.writes == Writes::Skip { (&[][..], &[][..]) } else { (WRITES, REMOVALS) };
     let mut program = vec![
         load(offset_of!(seccomp_data, arch)),
         jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
         answer(libc::SECCOMP_RET_ALLOW),
         load(offset_of!(seccomp_data, nr)),
     ];
-    for row in USES.iter().chain(probes).chain(writes) {
+    for row in USES.iter().chain(probes).chain(writes).chain(removals) {
         let number = row.number as u32;
         if let Some(Passed { argument, test, value }) = row.passed_in(scope) {
             program.extend([
@@ -199,9 +214,15 @@ pub(super) enum RequestKind {
     ExecDescriptor,
 }
 
-/// What a stopped call is about; nothing for a call that isn't in the table.
-pub(super) fn decode(call: &seccomp_data) -> Option<Request> {
-    let row = USES.iter().chain(PROBES).chain(WRITES).find(|row| row.number == c_long::from(call.nr))?;
+/// What a stopped call is about: what goes first, then what is used or comes to be. Empty for a call that isn't in the
+/// tables.
+pub(super) fn decode(call: &seccomp_data) -> impl Iterator<Item = Request> {
+    let of_call = |row: &&Row| row.number == c_long::from(call.nr);
+    let used = USES.iter().chain(PROBES).chain(WRITES).find(of_call);
+    REMOVALS.iter().find(of_call).into_iter().chain(used).map(|row| request(row, call))
+}
+
+fn request(row: &Row, call: &seccomp_data) -> Request {
     let argument = |index: usize| call.args.get(index).copied().unwrap_or(0);
     let kind = match row.means {
         Means::Open(flags) => RequestKind::Known(open_kind(argument(flags))),
@@ -211,12 +232,13 @@ pub(super) fn decode(call: &seccomp_data) -> Option<Request> {
         Means::Probe => RequestKind::Known(AccessKind::Probe),
         Means::Link => RequestKind::Known(AccessKind::Link),
         Means::Write => RequestKind::Known(AccessKind::Write),
+        Means::Remove => RequestKind::Known(AccessKind::Remove),
     };
     let directory = match row.directory {
         Directory::Working => libc::AT_FDCWD,
         Directory::Argument(index) => argument(index) as i32,
     };
-    Some(Request { directory, path_address: argument(row.path), kind })
+    Request { directory, path_address: argument(row.path), kind }
 }
 
 /// What an open with these flags does.
@@ -309,11 +331,11 @@ mod tests {
             let call = call(number, args);
             assert_eq!(stops(&DEFAULT, &call), expected.is_some(), "{name}");
             let expected = expected.map(|kind| Request { directory: 9, path_address: 7, kind });
-            assert_eq!(decode(&call).filter(|_| expected.is_some()), expected, "{name}");
+            assert_eq!(decode(&call).next().filter(|_| expected.is_some()), expected, "{name}");
         }
         let exec = call(libc::SYS_execve, [7, 0, 0, 0, 0, 0]);
         assert!(stops(&SKIP, &exec));
-        assert_eq!(decode(&exec).map(|request| request.directory), Some(libc::AT_FDCWD));
+        assert_eq!(decode(&exec).next().map(|request| request.directory), Some(libc::AT_FDCWD));
     }
 
     #[test]
@@ -329,14 +351,30 @@ mod tests {
             let call = call(number, args);
             assert!(!stops(&DEFAULT, &call) && stops(&ALL, &call), "{name}");
             let kind = RequestKind::Known(AccessKind::Write);
-            assert_eq!(decode(&call), Some(Request { directory: 9, path_address: 7, kind }), "{name}");
+            assert_eq!(decode(&call).last(), Some(Request { directory: 9, path_address: 7, kind }), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_goes_is_told_before_what_comes() {
+        for (name, number, args, count) in [
+            ("unlink", libc::SYS_unlinkat, [9, 7, 0, 0, 0, 0], 1),
+            ("rename", libc::SYS_renameat2, [9, 7, 1, 2, 0, 0], 2),
+        ] {
+            let call = call(number, args);
+            assert!(!stops(&DEFAULT, &call) && stops(&ALL, &call), "{name}");
+            let kind = RequestKind::Known(AccessKind::Remove);
+            let gone = Request { directory: 9, path_address: 7, kind };
+            assert_eq!((decode(&call).next(), decode(&call).count()), (Some(gone), count), "{name}");
         }
     }
 
     #[test]
     fn rows_stop_as_far_as_asked_for() {
         let realpath = REALPATH_SIZE_BYTES;
-        for (rows, skip, default) in [(USES, true, true), (PROBES, false, true), (WRITES, false, false)] {
+        for (rows, skip, default) in
+            [(USES, true, true), (PROBES, false, true), (WRITES, false, false), (REMOVALS, false, false)]
+        {
             for row in rows {
                 let call = call(row.number, [0; 6]);
                 let stopping = [&SKIP, &DEFAULT, &ALL].map(|scope| stops(scope, &call));

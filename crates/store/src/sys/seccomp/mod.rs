@@ -6,8 +6,10 @@ mod install;
 mod listener;
 mod recorder;
 
+use std::ffi::OsStr;
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -22,6 +24,7 @@ use self::install::{Installer, ParentDeath};
 use self::listener::{Answer, Listener, ReadError, Wake};
 use self::recorder::Recorder;
 use super::observation::{AccessKind, Observation, Scope};
+use crate::clock::FileTime;
 
 /// How long a descendant may take to exit after the command has.
 const GRACE: Duration = Duration::from_millis(20);
@@ -215,49 +218,54 @@ fn block_signals() {
 /// Looks at one stopped call and lets it go on. What follows the answer runs beside the process again.
 fn answer(listener: &Listener, recorder: &mut Recorder) {
     let Some(call) = listener.take() else { return };
-    let mut buffer = [0; PATH_SIZE_BYTES_MAX];
-    let access = if recorder.is_closed() { Ok(None) } else { read_access(&call, &mut buffer) };
+    let mut accesses = [const { None }; 2];
+    if !recorder.is_closed() {
+        for (slot, request) in accesses.iter_mut().zip(filter::decode(&call.data)) {
+            *slot = Some(read_access(&call, &request, recorder.started()));
+        }
+    }
     if listener.pass(&call) == Answer::Gone {
         return;
     }
     recorder.count_call();
-    match access {
-        Ok(Some(Access { base: None, path, kind })) => recorder.add(path, kind),
-        Ok(Some(Access { base: Some(mut base), path, kind })) => {
-            base.push(b'/');
-            base.extend_from_slice(path);
-            recorder.add(&base, kind);
+    for access in accesses.into_iter().flatten() {
+        match access {
+            Ok(Some((path, kind))) => recorder.add(&path, kind),
+            Ok(None) | Err(ReadError::Void) => {}
+            Err(ReadError::Forbidden) => recorder.add_unreadable(),
         }
-        Ok(None) | Err(ReadError::Void) => {}
-        Err(ReadError::Forbidden) => recorder.add_unreadable(),
     }
 }
 
-/// A path as the process gave it, and what it starts from if it is relative.
-struct Access<'a> {
-    base: Option<Vec<u8>>,
-    path: &'a [u8],
-    kind: AccessKind,
-}
-
-/// Reads what a stopped call is about to use. Nothing if that doesn't count.
-fn read_access<'a>(
+/// Reads the absolute path that a stopped call is about to use. Nothing if that doesn't count.
+fn read_access(
     call: &libc::seccomp_notif,
-    buffer: &'a mut [u8],
-) -> Result<Option<Access<'a>>, ReadError> {
-    let Some(request) = filter::decode(&call.data) else { return Ok(None) };
+    request: &filter::Request,
+    started: FileTime,
+) -> Result<Option<(Vec<u8>, AccessKind)>, ReadError> {
     let kind = match request.kind {
         RequestKind::Known(kind) => kind,
         RequestKind::ExecDescriptor => AccessKind::Exec,
         RequestKind::FlagsAt(address) => filter::open_kind(listener::read_word(call.pid, address)?),
     };
-    let path = listener::read_path(call.pid, request.path_address, buffer)?;
-    let base = match path.first() {
-        Some(b'/') => None,
+    let mut buffer = [0; PATH_SIZE_BYTES_MAX];
+    let path = listener::read_path(call.pid, request.path_address, &mut buffer)?;
+    let path = match path.first() {
+        Some(b'/') => path.to_vec(),
         None if request.kind != RequestKind::ExecDescriptor => return Ok(None),
-        _ => Some(listener::directory(call.pid, request.directory)?),
+        _ => {
+            let mut base = listener::directory(call.pid, request.directory)?;
+            base.push(b'/');
+            base.extend_from_slice(path);
+            base
+        }
     };
-    Ok(Some(Access { base, path, kind }))
+    // The process is stopped: what isn't there now, it can't remove. What came to be meanwhile may go again.
+    let is_older = || {
+        let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok();
+        meta.is_some_and(|meta| FileTime::born(&meta).is_none_or(|born| born < started))
+    };
+    Ok((kind != AccessKind::Remove || is_older()).then_some((path, kind)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::clock::FileTime;
+
 use super::super::observation::{AccessKind, Observation, ObservedAccess, Scope, Writes};
 
 /// Distinct paths remembered before the record gives up.
@@ -14,7 +16,7 @@ const PATHS_MAX: usize = 200_000;
 /// Bytes of paths remembered before the record gives up.
 const SIZE_BYTES_MAX: usize = 32 << 20;
 /// Every kind.
-const KINDS: [AccessKind; 7] = [
+const KINDS: [AccessKind; 8] = [
     AccessKind::Read,
     AccessKind::Update,
     AccessKind::List,
@@ -22,6 +24,7 @@ const KINDS: [AccessKind; 7] = [
     AccessKind::Link,
     AccessKind::Probe,
     AccessKind::Write,
+    AccessKind::Remove,
 ];
 /// Whoever knows the content knows that it exists.
 const READING: u8 = bit(AccessKind::Read) | bit(AccessKind::Update) | bit(AccessKind::List);
@@ -31,8 +34,9 @@ const fn bit(kind: AccessKind) -> u8 {
 }
 
 /// Collects accesses, each path once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recorder {
+    started: FileTime,
     ignored: Vec<Vec<u8>>,
     writes: Writes,
     seen: HashMap<Vec<u8>, u8>,
@@ -47,12 +51,28 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(scope: &Scope) -> Self {
         let ignored = scope.ignored.iter().map(|path| clean(path.as_os_str().as_bytes(), |_| true)).collect();
-        Self { ignored, writes: scope.writes, ..Self::default() }
+        Self {
+            started: FileTime::now_coarse(),
+            ignored,
+            writes: scope.writes,
+            seen: HashMap::new(),
+            size_bytes: 0,
+            overflowed: false,
+            unreadable: 0,
+            calls: 0,
+            is_blind: false,
+        }
+    }
+
+    /// When the observation began.
+    pub(super) fn started(&self) -> FileTime {
+        self.started
     }
 
     /// Notes that `path`, which must be absolute, was used.
     pub(super) fn add(&mut self, path: &[u8], kind: AccessKind) {
-        if self.overflowed || (kind == AccessKind::Write && self.writes == Writes::Skip) {
+        let is_change = matches!(kind, AccessKind::Write | AccessKind::Remove);
+        if self.overflowed || (is_change && self.writes == Writes::Skip) {
             return;
         }
         let path = clean(path, is_real_directory);
@@ -226,12 +246,12 @@ mod tests {
 
     #[test]
     fn a_first_call_that_can_not_be_read_makes_blind_and_a_later_one_incomplete() {
-        let mut recorder = Recorder::default();
+        let mut recorder = Recorder::new(&Scope::default());
         recorder.count_call();
         recorder.add_unreadable();
         assert_eq!(recorder.into_observation(), None);
 
-        let mut recorder = Recorder::default();
+        let mut recorder = Recorder::new(&Scope::default());
         recorder.count_call();
         recorder.add(b"/a", AccessKind::Exec);
         recorder.count_call();
@@ -242,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_record_is_bounded() {
-        let mut recorder = Recorder::default();
+        let mut recorder = Recorder::new(&Scope::default());
         for number in 0..=PATHS_MAX {
             recorder.add(format!("/{number}").as_bytes(), AccessKind::Read);
         }
@@ -252,7 +272,7 @@ mod tests {
         assert_eq!(observation.accesses.len(), PATHS_MAX);
 
         let long = "x".repeat(4000);
-        let mut recorder = Recorder::default();
+        let mut recorder = Recorder::new(&Scope::default());
         for number in 0..SIZE_BYTES_MAX / 4000 {
             recorder.add(format!("/{number}/{long}").as_bytes(), AccessKind::Read);
         }
