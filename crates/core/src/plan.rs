@@ -22,12 +22,14 @@
 //! | mark but no file (`cargo clean -p`) | mark | private, current time |
 //! | written by a build without kache | file, no mark | private, current time |
 //! | directory that existed before kache came, or was built in without it, be a program all that is left of that | not known from birth | private, current time |
+//! | the host's directory of a cross build was removed, `TRIPLE/PROFILE` beside it stays: units there were built against the old macros | not known from birth | private, current time |
 //! | interrupted build | mark is set before the file is placed | private, current time |
 //! | a dependency (or the build script's `output`) is newer than the canonical time | any | private, current time |
 //! | only that `output` is newer, and its run is the first one that anything here saw | no mark, run on record | `output` is set back, shared |
 //! | the build script ran again, and `output` changed or not | another run on record | private, current time |
 //! | `check`/clippy metadata, `.d`, executables that people edit | any | private, current time |
 //!
+//! A unit's dependents lie in its own profile directory, or for macros and scripts of a cross build in `TRIPLE/PROFILE`.
 //! Two profiles are two directories with a ledger each; so are two build directories, wherever they are and by
 //! whichever symlink they are reached, because the ledger lies inside.
 
