@@ -368,6 +368,7 @@ impl<'a> Case<'a> {
     /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
     fn queue_upload(&self, key: &EntryKey) {
         if let Some(daemon) = Daemon::of(&self.store, self.settings)
+            && daemon.uploads()
             && let Err(error) = self.store.owe_upload(key, daemon.remote())
         {
             tracing::warn!(%error, "the entry will not be uploaded");

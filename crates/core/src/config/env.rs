@@ -49,6 +49,7 @@ variables! {
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_READ_ONLY, "whether nothing is pushed; on in CI jobs for pull requests";
     KACHE_S3_STALL_TIMEOUT, "seconds after which commands give up on a remote that moves nothing";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     #[cfg(debug_assertions)]
