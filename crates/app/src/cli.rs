@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod gc;
 mod init;
+mod inputs;
 mod list;
 mod man;
 mod monitor;
@@ -83,6 +84,7 @@ enum Command {
     Stats(stats::Args),
     List(list::Args),
     WhyMiss(why_miss::Args),
+    Inputs(inputs::Args),
     Monitor(monitor::Args),
     Report(report::Args),
     Verify(verify::Args),
@@ -134,6 +136,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
         Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Inputs(args) => inputs::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
         Command::Monitor(args) => monitor::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),

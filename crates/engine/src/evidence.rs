@@ -55,5 +55,6 @@ pub fn collect(
         derived: None,
         values,
         macro_variables: macro_variables.into_iter().collect(),
+        readers: BTreeMap::new(),
     }
 }

@@ -35,6 +35,7 @@ use crate::finished::Finished;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
 use crate::reads;
+use crate::variables;
 use crate::witness;
 
 /// What storing came to.
@@ -133,8 +134,11 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     };
     let derived = distinct(read.iter().chain(&visible));
     let (entry_key, entry_fields) = key_of(&record)?;
-    let evidence =
-        Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
+    let evidence = Evidence {
+        derived: Some(derived),
+        readers: compiled.observation.as_ref().map(variables::readers).unwrap_or_default(),
+        ..evidence::collect(store, done, &record, entry_fields)
+    };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);
     Ok(Ingested { key: entry_key, new_bytes, entry })

@@ -1,7 +1,7 @@
 //! Which environment variables count as inputs of a compile, by what was observed: tables of what programs read without
 //! consequence for a result. Doesn't know how reads come to light.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -184,6 +184,19 @@ pub(crate) fn inputs_of_scripts(done: &Finished<'_>, seen: &Observation) -> Vec<
 /// The reads in an observation.
 pub(crate) fn reads(seen: &Observation) -> impl Iterator<Item = VariableRead<'_>> {
     seen.accesses.iter().filter_map(|access| sys::variable_read(&access.path))
+}
+
+/// The program that asked for each variable; a macro before any other.
+pub(crate) fn readers(seen: &Observation) -> BTreeMap<String, String> {
+    let mut readers = BTreeMap::new();
+    for read in reads(seen) {
+        if read.by_plugin {
+            readers.insert(read.name.to_owned(), "macro".to_owned());
+        } else {
+            readers.entry(read.name.to_owned()).or_insert_with(|| read.program.to_owned());
+        }
+    }
+    readers
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const TRIED: &[(&str, &str)] = &[
     ("daemon status", "daemon-status"),
 ];
 /// Schemas whose documents other tests compare.
-const ELSEWHERE: &[&str] = &["verify", "sync"];
+const ELSEWHERE: &[&str] = &["inputs", "verify", "sync"];
 
 fn dir() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema")
