@@ -35,7 +35,6 @@ use crate::finished::Finished;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
 use crate::reads;
-use crate::variables;
 use crate::witness;
 
 /// What storing came to.
@@ -136,8 +135,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let (entry_key, entry_fields) = key_of(&record)?;
     let evidence = Evidence {
         derived: Some(derived),
-        readers: compiled.observation.as_ref().map(variables::readers).unwrap_or_default(),
-        ..evidence::collect(store, done, &record, entry_fields)
+        ..evidence::collect(store, done, compiled.observation.as_ref(), &record, entry_fields)
     };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);

@@ -333,7 +333,8 @@ impl<'a> Case<'a> {
             self.event.detail = Some(verdict.to_string());
         } else if stored.is_err() {
             let (record, fields) = self.seen.take().unwrap_or_default();
-            let evidence = evidence::collect(&self.store, &done, &record, fields);
+            let evidence =
+                evidence::collect(&self.store, &done, compiled.observation.as_ref(), &record, fields);
             if let Err(error) = self.store.note_miss(&self.key, &evidence) {
                 tracing::warn!(%error, "nothing will explain this miss");
             }
