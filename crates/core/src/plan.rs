@@ -57,7 +57,7 @@ pub struct Place {
 pub enum Occupant {
     /// Nothing.
     Nothing,
-    /// The blob's own inode, or the copy of it that was put there for a kind that has no inode with it.
+    /// The blob's own inode.
     SameInode,
     /// Any other file.
     Other,
@@ -68,7 +68,7 @@ pub enum Occupant {
 pub enum Placement {
     /// It is there already.
     Keep,
-    /// Share the blob's data and carry its canonical time; see [`shares_inode`].
+    /// Share the blob's data and carry its canonical time.
     Shared,
     /// An inode of its own with the current time.
     Private,
@@ -80,13 +80,6 @@ pub const fn may_share(kind: OutputKind) -> bool {
         OutputKind::Metadata | OutputKind::Rlib | OutputKind::ProcMacro | OutputKind::BuildScript => true,
         OutputKind::CheckMetadata | OutputKind::Generated | OutputKind::Linked | OutputKind::Debug => false,
     }
-}
-
-/// Whether a shared output of this kind is the blob's own inode where file systems link. Cargo runs build scripts, and one
-/// inode has one mode: a `chmod` in one target directory would keep the script from running in all others. A build script
-/// is a copy that carries the canonical time.
-pub const fn shares_inode(kind: OutputKind) -> bool {
-    !matches!(kind, OutputKind::BuildScript)
 }
 
 /// Where a unit's outputs go. All outputs of a unit are treated alike, because Cargo compares the newest of them.

@@ -284,7 +284,7 @@ impl<'a> Hand<'a> {
         let mut newest_ns = i64::MIN;
         for output in &entry.outputs {
             let dest = out_dir.join(&output.name);
-            let sharing = if shared { restore::sharing(output.kind) } else { Sharing::Private(Stamp::Now) };
+            let sharing = if shared { Sharing::Shared } else { Sharing::Private(Stamp::Now) };
             let permission = Permission::executable(output.executable);
             let blob = self.store.blob_path(&output.digest);
             let mode = link::place(&blob, &dest, sharing, permission, Note::Digest(&output.digest))
