@@ -41,8 +41,11 @@ const OF_COMPILER: &[(&str, &str)] = &[
     ("LINES", "the same"),
     ("LD_LIBRARY_PATH", "what was found along it counts"),
     ("LD_PRELOAD", "what is preloaded counts"),
-    // It is in the unit key.
-    ("RUSTC_BOOTSTRAP", "the key says it"),
+    ("CARGO", "that Cargo calls"),
+    ("RUSTC_BOOTSTRAP", "the unit key has it"),
+    ("CARGO_MANIFEST_DIR", "where Clippy's configuration is: the unit key has its content"),
+    ("CLIPPY_CONF_DIR", "the same"),
+    ("CLIPPY_ARGS", "the unit key has it"),
 ];
 
 /// The same of linkers and C compilers (GCC 12, LLD 22).
@@ -103,8 +106,11 @@ pub(crate) fn input(done: &Finished<'_>, read: VariableRead<'_>) -> Option<Input
 }
 
 /// Of everything else that runs.
-const ALONG_PATH: &[(&str, &str)] =
-    &[("PATH", "programs count by where they are found"), ("LD_PRELOAD", "what is preloaded counts")];
+const ALONG_PATH: &[(&str, &str)] = &[
+    ("PATH", "programs count by where they are found"),
+    ("LD_PRELOAD", "what is preloaded counts"),
+    ("ASAN_OPTIONS", "kache sets it, see `engine::sight`"),
+];
 
 fn is_linker(program: &str) -> bool {
     let is_part = |part: &&str| program == *part || program.ends_with(&format!("-{part}"));

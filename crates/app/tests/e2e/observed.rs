@@ -316,6 +316,40 @@ fn a_record_is_believed_only_where_no_more_is_seen() {
     p.cargo("run").same().all_hit();
 }
 
+/// Programs that a macro runs work as without kache: one with the address sanitizer, which wants to be the first library;
+/// one that is linked statically; and what the user preloads is preloaded.
+#[test]
+fn programs_are_not_disturbed() {
+    let body = r#"let run = |name: &str| format!("{:?}", Command::new(here.join(name)).output().unwrap());
+        format!("{} {} {}", run("asan"), run("static"), run("plain"))"#;
+    let lab = lean_lab();
+    let p = world(&lab, "w", body);
+    p.write("user/x.c", "#include <stdio.h>\n#include <stdlib.h>\n\
+        int twice(int x) __attribute__((weak));\n\
+        int main(void) { const char *v = getenv(\"KT_C\"); printf(\"%s %d\", v ? v : \"-\", twice ? twice(4) : 0); }\n");
+    p.write("user/twice.c", "int twice(int x) { return 2 * x; }\n");
+    for (name, flags) in [("asan", "-fsanitize=address"), ("static", "-static"), ("plain", "-rdynamic")] {
+        compiled(&p, &["user/x.c", "-o", &format!("user/{name}"), flags]);
+    }
+    compiled(&p, &["user/twice.c", "-o", "user/libtwice.so", "-shared", "-fPIC"]);
+    let preloaded = p.path("user/libtwice.so");
+    for set in [&[("KT_C", "one")][..], &[("KT_C", "two")]] {
+        p.wipe();
+        p.cargo("run").envs(set).same().not_hit("user");
+        p.wipe();
+        p.cargo("run").envs(set).same().all_hit();
+    }
+    // The sanitizer itself puts up with no other library there.
+    fs::copy(p.path("user/plain"), p.path("user/asan")).expect("copy");
+    p.wipe();
+    p.cargo("run").env("KT_C", "one").env("LD_PRELOAD", preloaded).same();
+}
+
+fn compiled(p: &Project<'_>, args: &[&str]) {
+    let status = std::process::Command::new("cc").args(args).current_dir(p.dir()).status();
+    assert!(status.is_ok_and(|status| status.success()), "cc {args:?}");
+}
+
 /// `kache inputs` shows what was read, and marks what nobody declared.
 #[test]
 fn what_a_compile_read_is_listed() {
