@@ -169,6 +169,9 @@ pub struct Event {
     /// Why the result of a compile was not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_stored: Option<String>,
+    /// A compile whose accesses to files could not be observed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unobserved: bool,
     /// Key of the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_key: Option<UnitKey>,
@@ -210,6 +213,7 @@ impl Event {
             reason: None,
             detail: None,
             not_stored: None,
+            unobserved: false,
             unit_key: None,
             entry_key: None,
             times: Times::default(),

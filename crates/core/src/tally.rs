@@ -213,6 +213,9 @@ impl Tally {
         if let Some(code) = &event.reason {
             give(reasons, code, event, event.detail.as_deref());
         }
+        if event.unobserved {
+            give(&mut self.notes, "unobserved", event, Some("what it read could not be observed"));
+        }
         if let Some(why) = &event.not_stored {
             let (code, detail) =
                 why.split_once(": ").map_or((why.as_str(), None), |(code, rest)| (code, Some(rest)));

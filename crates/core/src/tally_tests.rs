@@ -38,6 +38,14 @@ fn sample() -> Vec<Event> {
 }
 
 #[test]
+fn compiles_that_could_not_be_observed_are_worth_knowing() {
+    let mut event = event("a", Outcome::Miss, 20, "1");
+    event.unobserved = true;
+    let tally = Tally::of(&[event]);
+    assert_eq!(tally.notes["unobserved"].count, 1);
+}
+
+#[test]
 fn sums() {
     let tally = Tally::of(&sample());
     let Part { outcomes, times, first_ms, last_ms, .. } = &tally.all;

@@ -306,6 +306,7 @@ impl<'a> Case<'a> {
         let compiled = self.run_compiler(effort)?;
         self.event.times.compile_us = report::micros(compiled.elapsed);
         self.event.exit_code = compiled.status.code();
+        self.event.unobserved = compiled.observation.is_none() && effort != Effort::Edit;
         let clock = Instant::now();
         let done = Finished {
             real_target: world::real_target(&self.roots),

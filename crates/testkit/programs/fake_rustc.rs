@@ -17,6 +17,8 @@ fn main() {
     let me = env::current_exe().expect("own path");
     let home = me.parent().and_then(Path::parent).expect("bin/ in a home").to_path_buf();
     let args = expand(env::args().skip(1).collect());
+    // As rustc does at every start: kache tries by this whether reads of variables can be seen.
+    let _ = env::var_os("RUSTC_LOG");
     log(&home, "all-calls", &args.join(" "));
     if args.iter().any(|a| a == "-vV" || a == "-V" || a == "--version") {
         print!("{}", fs::read_to_string(home.join("version")).expect("version"));

@@ -223,7 +223,10 @@ fn what_looks_like_a_credential_is_one_where_it_is_set() {
             "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
              [dependencies]\nmac = { path = \"../mac\" }\n",
         ),
-        ("user/src/lib.rs", "pub const API_TOKEN: bool = mac::var!(DEPLOY_PIN);\n"),
+        (
+            "user/src/lib.rs",
+            "pub const PIN: bool = mac::var!(DEPLOY_PIN);\npub const TOKEN: bool = mac::var!(API_TOKEN);\n",
+        ),
     ];
     let here = machine();
     let built = here.project("one", &files).cargo("build").ok();
