@@ -1,10 +1,12 @@
 //! The command line: what can be typed, with its help. What each command does is in the module of its name.
 
+mod census;
 mod clean;
 mod completions;
 mod config;
 mod daemon;
 mod diff;
+mod disk;
 mod doctor;
 mod gc;
 mod init;
@@ -90,6 +92,7 @@ enum Command {
     Purge(purge::Args),
     Sync(sync::Args),
     SaveManifest(save_manifest::Args),
+    Disk(disk::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -141,6 +144,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
+        Command::Disk(args) => disk::run(&args, ui),
         Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),

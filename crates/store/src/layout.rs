@@ -10,6 +10,7 @@
 //!   v1/snapshots/<context>/<lock>  what target directories held, see `snapshots`
 //!   v1/tmp/                    files in the making, renamed or linked into place
 //!   v1/usage                   approximate size, see `usage`
+//!   served/                    build directories that were served, see `served`
 //!   journal/  memo/  queue/  locks/  daemon/
 //! ```
 //! `v1` is the version of the layout; another version lives beside it and is left alone.
@@ -163,6 +164,10 @@ impl Store {
     /// Folder of uploads owed.
     pub fn queue_dir(&self) -> PathBuf {
         self.root.join("queue")
+    }
+
+    pub(crate) fn served_dir(&self) -> PathBuf {
+        self.root.join("served")
     }
 
     /// Folder of lock files.

@@ -190,6 +190,9 @@ fn meaning(why: Why, options: &SweepOptions) -> String {
             let age = format_duration(options.age_max.unwrap_or_default());
             format!("not used for more than {age} (`--max-age`)")
         }
+        Why::CompilerGone => {
+            "the compiler that made it is no longer installed; such entries go before all others".to_owned()
+        }
         Why::OverLimit if options.room_bytes > 0 => {
             let lacking = format_size(options.room_bytes);
             format!("the disk is nearly full; least recently used entries go until {lacking} more are free")
