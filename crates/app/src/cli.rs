@@ -207,7 +207,7 @@ fn settings(ui: &Ui) -> Result<Settings, CliError> {
 fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
     let dir = settings.cache_dir()?;
     match Store::open_existing(dir) {
-        Ok(store) => Ok(Some(store)),
+        Ok(store) => Ok(Some(store.leaving_free(settings.free_bytes_min.as_deref().copied()))),
         Err(error) if error.is_missing() && (dir.is_dir() || !dir.exists()) => {
             let how = "run a build with kache (`kache init` sets it up)";
             ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));

@@ -386,7 +386,8 @@ impl<'a> Case<'a> {
 
 fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
-    Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
+    let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
+    Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))
 }
 
 /// The calling Cargo, looked at once for a whole process: settings are searched from its directory.

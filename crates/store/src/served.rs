@@ -18,7 +18,7 @@ use crate::clock::FileTime;
 use crate::entries::TOUCH_EVERY_S;
 use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped};
-use crate::layout::{Store, make_dir_and_above};
+use crate::layout::{Store, make_dir};
 
 const VERSION: u32 = 1;
 /// Longest note that is read, in bytes.
@@ -82,7 +82,7 @@ impl Store {
         let bytes = serde_json::to_vec(&note).unwrap_or_default();
         match self.publish_bytes(&path, &bytes) {
             Err(error) if error.is_missing() => {
-                make_dir_and_above(&self.served_dir()).doing("create directory", &self.served_dir())?;
+                make_dir(&self.served_dir()).doing("create directory", &self.served_dir())?;
                 self.publish_bytes(&path, &bytes)
             }
             result => result,
@@ -143,7 +143,7 @@ mod tests {
         served.sort_by(|a, b| a.build_dir.cmp(&b.build_dir));
         let dirs: Vec<_> = served.iter().map(|note| note.build_dir.display().to_string()).collect();
         assert_eq!(dirs, ["/a", "/b"], "one note for each place, and not again within a minute");
-        assert_eq!(served[1].compiler.files, [there.clone()]);
+        assert_eq!(served[1].compiler.files, std::slice::from_ref(&there));
         assert!(served[0].used_s > 1_700_000_000);
         assert!(gone_compilers(&served).is_empty());
         fs::remove_file(&here).expect("remove");

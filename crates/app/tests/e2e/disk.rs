@@ -189,6 +189,30 @@ fn entries_of_a_compiler_that_is_removed_go_first() {
     p.cargo("build").same().all_hit();
 }
 
+/// Where less is free than the user wants, the store gives way and takes nothing new, and builds go on.
+#[test]
+fn a_floor_of_free_disk_space() {
+    let lab = lean_lab();
+    let p = lab.project("w", PAIR);
+    p.cargo("run").ok();
+    p.wipe();
+    let used = SystemTime::now() - Duration::from_secs(3600);
+    for entry in lab.entries() {
+        fs::File::options().write(true).open(&entry).and_then(|file| file.set_modified(used)).expect("dated");
+    }
+    let evicted = |floor: &str| {
+        let mut gc = lab.command(lab.wrapper());
+        let output =
+            gc.args(["gc", "--json"]).env("KACHE_MIN_FREE_SPACE", floor).output().expect("kache runs");
+        let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        value["entries"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((evicted("1MiB"), evicted("1000TiB")), (0, 2));
+    let run = p.cargo("run").env("KACHE_MIN_FREE_SPACE", "1000TiB").same();
+    run.not_hit("dep");
+    assert!(run.of("app")[0].not_stored.starts_with("disk-full"), "{run}");
+}
+
 /// Units that no build has used for long go, and come back as hits. All else stays as it is.
 #[test]
 fn units_that_were_not_used_for_long() {
