@@ -189,7 +189,7 @@ fn entries_of_a_compiler_that_is_removed_go_first() {
     p.cargo("build").same().all_hit();
 }
 
-/// Where less is free than the user wants, the store gives way and takes nothing new, and builds go on.
+/// Where less is free than the user wants, the store gives way, and builds go on.
 #[test]
 fn a_floor_of_free_disk_space() {
     let lab = lean_lab();
@@ -208,9 +208,7 @@ fn a_floor_of_free_disk_space() {
         value["entries"].as_array().map_or(0, Vec::len)
     };
     assert_eq!((evicted("1MiB"), evicted("1000TiB")), (0, 2));
-    let run = p.cargo("run").env("KACHE_MIN_FREE_SPACE", "1000TiB").same();
-    run.not_hit("dep");
-    assert!(run.of("app")[0].not_stored.starts_with("disk-full"), "{run}");
+    p.cargo("run").env("KACHE_MIN_FREE_SPACE", "1000TiB").same().not_hit("dep");
 }
 
 /// Units that no build has used for long go, and come back as hits. All else stays as it is.
