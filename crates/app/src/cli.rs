@@ -10,6 +10,7 @@ mod disk;
 mod doctor;
 mod gc;
 mod init;
+mod inputs;
 mod list;
 mod man;
 mod monitor;
@@ -85,6 +86,7 @@ enum Command {
     Stats(stats::Args),
     List(list::Args),
     WhyMiss(why_miss::Args),
+    Inputs(inputs::Args),
     Monitor(monitor::Args),
     Report(report::Args),
     Verify(verify::Args),
@@ -137,6 +139,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Stats(args) => stats::run(&args, ui),
         Command::List(args) => list::run(&args, ui),
         Command::WhyMiss(args) => why_miss::run(&args, ui),
+        Command::Inputs(args) => inputs::run(&args, ui),
         Command::Report(args) => report::run(&args, ui),
         Command::Monitor(args) => monitor::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),
@@ -257,6 +260,18 @@ fn unknown_crate(store: Option<&Store>, name: &str, place: &str) -> CliError {
             .hint("`kache list` names the crates that the store has, `kache report` those that were built"),
         names => error.hint(format!("there is {}", names.join(", "))),
     }
+}
+
+/// Reads a moment as `date +%s` prints it; in milliseconds since 1970.
+fn moment(text: &str) -> Result<u64, String> {
+    let seconds = text.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1000));
+    seconds
+        .ok_or_else(|| format!("{text:?} is no moment (write seconds since 1970, as `date +%s` prints them)"))
+}
+
+/// The time since a moment, where one is given.
+fn since_moment(from_ms: Option<u64>) -> Option<Duration> {
+    from_ms.map(|from_ms| Duration::from_millis(now_ms().saturating_sub(from_ms)))
 }
 
 /// Reads a duration argument.

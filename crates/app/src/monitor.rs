@@ -2,6 +2,7 @@
 //! follows the journal and the store, and in `watch` the daemon.
 
 mod daemon;
+mod fold;
 mod model;
 mod view;
 mod watch;

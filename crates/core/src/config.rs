@@ -7,10 +7,12 @@
 //!
 //! The wrapper resolves settings for every compiler call, so without a settings file nothing is parsed.
 
+mod ci;
 mod crate_file;
 pub mod env;
 mod error;
 mod layers;
+mod place;
 mod remote;
 mod rows;
 #[cfg(test)]

@@ -270,6 +270,9 @@ pub struct Evidence {
     /// credential isn't shared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macro_variables: Vec<String>,
+    /// The program that asked for a variable, by the variable's name, where that was observed; `macro` for a proc macro.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub readers: BTreeMap<String, String>,
 }
 
 impl Evidence {

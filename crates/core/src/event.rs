@@ -102,7 +102,9 @@ pub struct Seeding {
     pub units: u64,
     /// Runs of build scripts that were put into place.
     pub runs: u64,
-    /// Units that were not.
+    /// What of that the build is about to use: units of the profile that Cargo works in.
+    pub asked: Asked,
+    /// Units of that profile that were not put into place.
     pub left_out: u64,
     /// How many for which reason, by its stable code.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
@@ -110,6 +112,20 @@ pub struct Seeding {
     /// Why nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
+}
+
+/// What seeding did of what a build asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Compiles that were put into place.
+    pub units: u64,
+    /// Runs of build scripts that were put into place.
+    pub runs: u64,
+    /// Runs that Cargo does itself although the script is in place.
+    pub runs_left: u64,
+    /// What making the placed units took when it was done, in milliseconds.
+    pub saved_ms: u64,
 }
 
 /// One compiler invocation.
@@ -202,6 +218,12 @@ impl Event {
             seeding: None,
             exit_code: None,
         }
+    }
+
+    /// Whether a compile was asked for that belongs to the build: build scripts try things out, too.
+    pub fn is_compile(&self) -> bool {
+        let aside = matches!(self.reason.as_deref(), Some("probe" | "stdin" | "not-from-cargo" | "source"));
+        self.outcome != Outcome::Passthrough || (!aside && self.seeding.is_none())
     }
 
     /// What it was about, for lists: all build scripts have one crate name, and a question to the compiler may have

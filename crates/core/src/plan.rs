@@ -22,12 +22,14 @@
 //! | mark but no file (`cargo clean -p`) | mark | private, current time |
 //! | written by a build without kache | file, no mark | private, current time |
 //! | directory that existed before kache came, or was built in without it, be a program all that is left of that | not known from birth | private, current time |
+//! | the host's directory of a cross build was removed, `TRIPLE/PROFILE` beside it stays: units there were built against the old macros | not known from birth | private, current time |
 //! | interrupted build | mark is set before the file is placed | private, current time |
 //! | a dependency (or the build script's `output`) is newer than the canonical time | any | private, current time |
 //! | only that `output` is newer, and its run is the first one that anything here saw | no mark, run on record | `output` is set back, shared |
 //! | the build script ran again, and `output` changed or not | another run on record | private, current time |
 //! | `check`/clippy metadata, `.d`, executables that people edit | any | private, current time |
 //!
+//! A unit's dependents lie in its own profile directory, or for macros and scripts of a cross build in `TRIPLE/PROFILE`.
 //! Two profiles are two directories with a ledger each; so are two build directories, wherever they are and by
 //! whichever symlink they are reached, because the ledger lies inside.
 
@@ -55,7 +57,7 @@ pub struct Place {
 pub enum Occupant {
     /// Nothing.
     Nothing,
-    /// The blob's own inode, or the copy of it that was put there for a kind that has no inode with it.
+    /// The blob's own inode.
     SameInode,
     /// Any other file.
     Other,
@@ -66,7 +68,7 @@ pub enum Occupant {
 pub enum Placement {
     /// It is there already.
     Keep,
-    /// Share the blob's data and carry its canonical time; see [`shares_inode`].
+    /// Share the blob's data and carry its canonical time.
     Shared,
     /// An inode of its own with the current time.
     Private,
@@ -78,13 +80,6 @@ pub const fn may_share(kind: OutputKind) -> bool {
         OutputKind::Metadata | OutputKind::Rlib | OutputKind::ProcMacro | OutputKind::BuildScript => true,
         OutputKind::CheckMetadata | OutputKind::Generated | OutputKind::Linked | OutputKind::Debug => false,
     }
-}
-
-/// Whether a shared output of this kind is the blob's own inode where file systems link. Cargo runs build scripts, and one
-/// inode has one mode: a `chmod` in one target directory would keep the script from running in all others. A build script
-/// is a copy that carries the canonical time.
-pub const fn shares_inode(kind: OutputKind) -> bool {
-    !matches!(kind, OutputKind::BuildScript)
 }
 
 /// Where a unit's outputs go. All outputs of a unit are treated alike, because Cargo compares the newest of them.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Asked, Event};
 
 /// Sums over any number of seedings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,10 @@ pub struct SeedSums {
     pub units: u64,
     /// Runs of build scripts that were put into place.
     pub runs: u64,
-    /// Units that were not.
+    /// What of that the builds asked for.
+    #[serde(default)]
+    pub asked: Asked,
+    /// Units that were not, although the builds asked for their profile.
     pub left_out: u64,
     /// How many of these for which reason.
     pub reasons: BTreeMap<String, u64>,
@@ -39,6 +42,7 @@ impl SeedSums {
         }
         self.units += seeding.units;
         self.runs += seeding.runs;
+        add_asked(&mut self.asked, &seeding.asked);
         self.left_out += seeding.left_out;
         for (code, count) in &seeding.reasons {
             *self.reasons.entry(code.clone()).or_default() += count;
@@ -53,6 +57,7 @@ impl SeedSums {
         self.builds += other.builds;
         self.units += other.units;
         self.runs += other.runs;
+        add_asked(&mut self.asked, &other.asked);
         self.left_out += other.left_out;
         self.saved_us += other.saved_us;
         self.spent_us += other.spent_us;
@@ -62,6 +67,13 @@ impl SeedSums {
             }
         }
     }
+}
+
+fn add_asked(sum: &mut Asked, other: &Asked) {
+    sum.units += other.units;
+    sum.runs += other.runs;
+    sum.runs_left += other.runs_left;
+    sum.saved_ms += other.saved_ms;
 }
 
 #[cfg(test)]
@@ -76,7 +88,14 @@ mod tests {
         event.saved_ms = 3;
         event.times.restore_us = 5;
         let reasons = BTreeMap::from([("stale".to_owned(), 2)]);
-        event.seeding = Some(Seeding { units: 4, runs: 1, left_out: 2, reasons, declined: None });
+        event.seeding = Some(Seeding {
+            units: 4,
+            runs: 1,
+            asked: Asked { units: 3, runs: 1, runs_left: 1, saved_ms: 2 },
+            left_out: 2,
+            reasons,
+            declined: None,
+        });
         let mut sums = SeedSums::default();
         assert!(sums.add(&event) && sums.add(&event));
         event.seeding = Some(Seeding { declined: Some("doubt".into()), ..Seeding::default() });
@@ -85,6 +104,7 @@ mod tests {
         sums.merge(other);
         assert_eq!((sums.builds, sums.units, sums.runs, sums.left_out), (2, 8, 2, 4));
         assert_eq!((sums.saved_us, sums.spent_us), (9000, 15));
+        assert_eq!(sums.asked, Asked { units: 6, runs: 2, runs_left: 2, saved_ms: 4 });
         assert_eq!((sums.reasons["stale"], sums.declined["doubt"]), (4, 1));
     }
 }

@@ -82,6 +82,29 @@ impl Unseeded {
     }
 }
 
+/// What a code means, for counters; units that no snapshot can hold have codes of their own.
+pub fn meaning(code: &str) -> &'static str {
+    match code {
+        "not-in-lockfile" => "Cargo.lock doesn't name the package",
+        "sources-changed" => "the package's files are not what they were",
+        "input-changed" => "a file outside the package is not what it was",
+        "macro-environment" => "a proc macro or build script could see other variables",
+        "variable-changed" => "a variable that the build script watches is another",
+        "cpu" => "compiled for another CPU",
+        "path-in-output" => "an output names the directory that it was made in",
+        "names-workspace" => "the build script's output names the workspace",
+        "out-dir" => "a file in OUT_DIR can't be kept",
+        "entry-gone" => "the entry is not in the store any more",
+        "native-changed" => "a program or file that the build script used is not what it was",
+        "dependency" => "a dependency is left to Cargo",
+        "dependency-rebuilt" => "a dependency was built again since",
+        "stale" => "it was not fresh where it was recorded",
+        "unknown-outputs" => "its outputs are not from a compile through kache",
+        "refused" => "the target directory or the store refused",
+        _ => "`kache why-miss CRATE` says more",
+    }
+}
+
 impl fmt::Display for Unseeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -117,6 +117,12 @@ pub struct Part {
     pub outcomes: Outcomes,
     /// Where the time went.
     pub times: TimeSums,
+    /// Calls that were no compiles of the build: build scripts try things out.
+    #[serde(default)]
+    pub asides: u64,
+    /// Calls that compiled build scripts, or served them: Cargo runs these itself.
+    #[serde(default)]
+    pub scripts: u64,
     /// When the first of them ended, in milliseconds since 1970.
     pub first_ms: u64,
     /// When the last of them ended, in milliseconds since 1970.
@@ -136,10 +142,10 @@ pub struct Build {
 }
 
 impl Build {
-    /// Whether anything was looked up, or there already. Build scripts that ask the compiler something are sessions of
-    /// their own, and nothing but passthroughs.
-    pub fn looked_up(&self) -> bool {
-        self.seeded > 0 || self.part.outcomes.total() > self.part.outcomes.passthrough
+    /// Whether anything was compiled for it, or there already. Build scripts that ask the compiler something are
+    /// sessions of their own.
+    pub fn has_compiles(&self) -> bool {
+        self.seeded > 0 || self.part.outcomes.total() > self.part.asides
     }
 }
 
@@ -250,9 +256,9 @@ impl Tally {
         merge_reasons(&mut self.notes, later.notes);
     }
 
-    /// How many builds looked something up.
+    /// How many builds there were.
     pub fn build_count(&self) -> usize {
-        self.builds.values().filter(|build| build.looked_up()).count()
+        self.builds.values().filter(|build| build.has_compiles()).count()
     }
 }
 
@@ -269,7 +275,15 @@ impl Part {
         let mut outcomes = Outcomes::default();
         outcomes.count(event.outcome);
         let times = TimeSums::of(event);
-        self.merge(&Self { outcomes, times, first_ms: event.at_ms, last_ms: event.at_ms });
+        let is_script = event.kind == "build-script" && event.is_compile();
+        self.merge(&Self {
+            outcomes,
+            times,
+            asides: u64::from(!event.is_compile()),
+            scripts: u64::from(is_script && event.outcome != Outcome::Error),
+            first_ms: event.at_ms,
+            last_ms: event.at_ms,
+        });
     }
 
     fn merge(&mut self, other: &Self) {
@@ -280,6 +294,8 @@ impl Part {
         };
         self.last_ms = self.last_ms.max(other.last_ms);
         self.outcomes.merge(&other.outcomes);
+        self.asides += other.asides;
+        self.scripts += other.scripts;
         self.times.saved_us += other.times.saved_us;
         self.times.compile_us += other.times.compile_us;
         self.times.hit_us += other.times.hit_us;

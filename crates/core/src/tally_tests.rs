@@ -1,4 +1,5 @@
 use super::*;
+use crate::served::Served;
 
 fn event(name: &str, outcome: Outcome, at_ms: u64, session: &str) -> Event {
     let mut event = Event::new(name, outcome);
@@ -39,7 +40,7 @@ fn sample() -> Vec<Event> {
 #[test]
 fn sums() {
     let tally = Tally::of(&sample());
-    let Part { outcomes, times, first_ms, last_ms } = &tally.all;
+    let Part { outcomes, times, first_ms, last_ms, .. } = &tally.all;
     assert_eq!(*outcomes, Outcomes { hit: 2, dup: 0, miss: 1, passthrough: 1, error: 1 });
     assert_eq!((outcomes.total(), outcomes.hit_rate()), (5, Some(2.0 / 3.0)));
     assert_eq!((times.saved_us, times.compile_us, times.hit_us), (1_000_000, 700, 2000));
@@ -85,4 +86,44 @@ fn parts_of_a_journal_sum_to_the_whole() {
 fn nothing_looked_up_has_no_hit_rate() {
     assert_eq!(Tally::default().all.outcomes.hit_rate(), None);
     assert_eq!(Tally::of(&[event("x", Outcome::Passthrough, 1, "s")]).build_count(), 0);
+}
+
+/// What this build asked for counts, whoever spared it the work; what scripts try out doesn't.
+#[test]
+fn the_headline_counts_what_was_in_place_and_what_was_passed_through() {
+    let mut probe = event("probe", Outcome::Passthrough, 3, "1");
+    probe.reason = Some("probe".into());
+    let mut passed = event("odd", Outcome::Passthrough, 4, "1");
+    passed.reason = Some("unknown-flag".into());
+    let mut script = event("build_script_build", Outcome::Hit, 5, "1");
+    script.kind = "build-script".into();
+    let mut seeding = event("-", Outcome::Passthrough, 1, "1");
+    seeding.times.restore_us = 100_000;
+    let asked = crate::event::Asked { units: 40, runs: 8, runs_left: 1, saved_ms: 40_000 };
+    seeding.seeding = Some(crate::event::Seeding { units: 90, runs: 20, asked, ..Default::default() });
+    let mut events = sample();
+    events.extend([probe, passed, script, seeding]);
+    let served = Served::of(&Tally::of(&events));
+    let expected = Served {
+        compiles: 43,
+        compiles_of: 45,
+        build_scripts: 8,
+        build_scripts_of: 10,
+        saved_us: 41_500_000,
+        cost_us: 103_000,
+    };
+    assert_eq!((served, served.share()), (expected, Some(51.0 / 55.0)));
+    let text = "Served 43 of 45 compiles and 8 of 10 build scripts, saved about 41.5s for 0.1s";
+    assert_eq!(served.sentence(), text);
+    assert_eq!(Served::of(&Tally::default()).sentence(), "Nothing was asked for");
+    assert_eq!(Served { compiles_of: 2, ..Served::default() }.sentence(), "Served 0 of 2 compiles");
+}
+
+/// A build in which everything was passed through is a build; a script that asks something is none.
+#[test]
+fn a_build_is_what_has_compiles() {
+    let mut passed = event("odd", Outcome::Passthrough, 4, "1");
+    passed.reason = Some("unknown-flag".into());
+    assert!(Tally::of(&[passed]).builds["1"].has_compiles());
+    assert!(!Tally::of(&[event("probe", Outcome::Passthrough, 4, "1")]).builds["1"].has_compiles());
 }

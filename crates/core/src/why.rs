@@ -53,7 +53,10 @@ impl Class {
             (_, field) if field.starts_with("environment named in ") => Class::MacroVariable,
             ("file", field) if dependency_of(field).is_some() => Class::Extern,
             ("file" | "directory" | "link" | "native", _) => Class::File,
-            (_, field) if field.starts_with("extra input ") => Class::File,
+            (_, field) if field.starts_with("extra input ") || field.starts_with("presence of ") => {
+                Class::File
+            }
+            ("program", field) if field.ends_with(" on PATH") => Class::File,
             (_, "target specification" | "clippy configuration") => Class::File,
             ("extern", _) => Class::Extern,
             (_, field) if field.starts_with("baked path ") || field.starts_with("exact path ") => {
@@ -97,7 +100,7 @@ impl Class {
             }
             Class::Surroundings => Some("results are shared where this is the same"),
             Class::Variable => Some(
-                "the crate reads it with `env!` or `option_env!`; keep its value the same, or out of crates that can \
+                "`kache inputs CRATE` says which program reads it; keep its value the same, or out of crates that can \
                  do without it",
             ),
             Class::MacroVariable => Some(

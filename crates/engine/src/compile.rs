@@ -185,7 +185,7 @@ fn command(
         }
     }
     if let Some(library) = &job.preloaded {
-        sight::preload(&mut command, library, job.call.env.get("LD_PRELOAD"));
+        sight::preload(&mut command, library, |name| job.call.env.get(name).map(ToOwned::to_owned));
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     sys::bind_to_us(&mut command);

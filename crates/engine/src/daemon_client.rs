@@ -121,6 +121,10 @@ pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<(
     if let Some(file) = &settings.file {
         command.env(env::KACHE_CONFIG, file);
     }
+    // By which variable a job is one for a pull request, it isn't told.
+    if settings.remote().is_some_and(|remote| remote.read_only.value) {
+        command.env(env::KACHE_READ_ONLY, "1");
+    }
     kache_store::sys::detach_and_spawn(command)
 }
 
@@ -139,6 +143,11 @@ impl<'a> Daemon<'a> {
     /// Which remote the build uses.
     pub fn remote(&self) -> &Digest {
         &self.remote
+    }
+
+    /// Whether what the build makes is to be uploaded.
+    pub fn uploads(&self) -> bool {
+        !self.settings.remote().is_some_and(|remote| remote.read_only.value)
     }
 
     /// Which credentials the build uses, see `config::Remote::credentials_id`.

@@ -11,9 +11,11 @@ use kache_core::key::Field;
 use kache_core::record::{Input, InputRecord};
 use kache_core::{entry_key, why};
 use kache_store::Store;
+use kache_store::sys::Observation;
 
 use crate::finished::Finished;
 use crate::macro_env;
+use crate::variables;
 
 /// Most values that are kept: a build script's library may name hundreds.
 const VALUES_MAX: usize = 200;
@@ -22,6 +24,7 @@ const VALUES_MAX: usize = 200;
 pub fn collect(
     store: &Store,
     done: &Finished<'_>,
+    seen: Option<&Observation>,
     record: &InputRecord,
     entry_fields: Vec<Field>,
 ) -> Evidence {
@@ -55,5 +58,6 @@ pub fn collect(
         derived: None,
         values,
         macro_variables: macro_variables.into_iter().collect(),
+        readers: seen.map(variables::readers).unwrap_or_default(),
     }
 }

@@ -13,7 +13,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::key::EntryKey;
 use kache_core::paths::Root;
-use kache_core::plan::{Occupant, Placement, shares_inode};
+use kache_core::plan::{Occupant, Placement};
 use kache_core::provenance::Provenance;
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
@@ -133,8 +133,10 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     };
     let derived = distinct(read.iter().chain(&visible));
     let (entry_key, entry_fields) = key_of(&record)?;
-    let evidence =
-        Evidence { derived: Some(derived), ..evidence::collect(store, done, &record, entry_fields) };
+    let evidence = Evidence {
+        derived: Some(derived),
+        ..evidence::collect(store, done, compiled.observation.as_ref(), &record, entry_fields)
+    };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);
     Ok(Ingested { key: entry_key, new_bytes, entry })
@@ -172,8 +174,7 @@ fn take_over(
     canonical_s: i64,
 ) -> Result<Stored, NotStored> {
     let is_sole = fs::symlink_metadata(&output.path).is_ok_and(|meta| meta.nlink() == 1);
-    let is_linked = placement == Placement::Shared && shares_inode(output.kind) && is_sole;
-    let how = if is_linked { IngestHow::Link } else { IngestHow::Clone };
+    let how = if placement == Placement::Shared && is_sole { IngestHow::Link } else { IngestHow::Clone };
     let permission = Permission::executable(output.executable);
     let stored = store.ingest(digest, &output.path, how, canonical_s, permission).map_err(refused)?;
     if placement == Placement::Shared {

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kache_core::cargo::layout::{self, Layout, OutputDir, UNITS, UnitDir};
+use kache_core::cargo::layout::{self, LEDGER, Layout, OutputDir, UNITS, UnitDir};
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::key::EntryKey;
@@ -54,6 +54,12 @@ struct ScriptRun {
 impl Standing {
     /// Looks at the ledger and at the times of everything that Cargo will compare the unit's outputs with.
     pub fn observe(call: &Invocation, unit: &Unit, layout: &TargetLayout, session: &str) -> Self {
+        if let [own, host] = &layout.profile_dirs()[..]
+            && !own.join(LEDGER).exists()
+        {
+            // Born together: the host's directory is foreign where it is younger, see `kache_core::plan`.
+            Ledger::open(host, session);
+        }
         let ledger = Ledger::open(&layout.profile_dir, session);
         let unit_id = layout.unit_id.clone();
         let mut newest_extern_ns = 0;

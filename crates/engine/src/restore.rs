@@ -7,16 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use kache_core::depinfo::{DEP_INFO_BYTES_MAX, DepInfo};
-use kache_core::entry::{Entry, Output, OutputKind, Text};
+use kache_core::entry::{Entry, OutputKind, Text};
 use kache_core::event::Moved;
 use kache_core::key::EntryKey;
 use kache_core::paths::Roots;
-use kache_core::plan::{Occupant, Placement, shares_inode};
+use kache_core::plan::{Occupant, Placement};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::blobs::BlobState;
 use kache_store::fault::{self, Point};
-use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use crate::placement::Standing;
@@ -115,7 +114,7 @@ pub fn apply(
                 moved.kept_bytes += output.size;
                 continue;
             }
-            Placement::Shared => sharing(output.kind),
+            Placement::Shared => Sharing::Shared,
             Placement::Private => Sharing::Private(Stamp::Now),
         };
         let note = match output.kind {
@@ -135,28 +134,13 @@ pub fn apply(
     Ok(moved)
 }
 
-/// What a shared output of this kind has in common with its blob.
-pub const fn sharing(kind: OutputKind) -> Sharing {
-    if shares_inode(kind) { Sharing::Shared } else { Sharing::Private(Stamp::Blob) }
-}
-
-/// Whether a file is the copy of a blob that [`sharing`] puts there: content, time and permission are the blob's.
-fn is_copy(store: &Store, output: &Output, path: &Path, meta: &fs::Metadata) -> bool {
-    !shares_inode(output.kind)
-        && (meta.len(), meta.mtime(), meta.mtime_nsec()) == (output.size, output.mtime_s, 0)
-        && (meta.mode() & 0o100 != 0) == output.executable
-        && DigestMemo::new(store).digest(path).is_ok_and(|digest| digest == Some(output.digest))
-}
-
-/// What lies where the outputs go: the blobs' own inodes or copies, nothing, or anything else.
+/// What lies where the outputs go: the blobs' own inodes, nothing, or anything else.
 fn occupant(store: &Store, entry: &Entry, out_dir: &Path) -> Occupant {
     let mut occupant = None;
     for output in &entry.outputs {
-        let path = out_dir.join(&output.name);
-        let here = match fs::symlink_metadata(&path) {
+        let here = match fs::symlink_metadata(out_dir.join(&output.name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Occupant::Nothing,
             Err(_) => Occupant::Other,
-            Ok(meta) if is_copy(store, output, &path, &meta) => Occupant::SameInode,
             Ok(meta) => match fs::symlink_metadata(store.blob_path(&output.digest)) {
                 Ok(blob) if (blob.dev(), blob.ino()) == (meta.dev(), meta.ino()) => Occupant::SameInode,
                 _ => Occupant::Other,

@@ -333,7 +333,8 @@ impl<'a> Case<'a> {
             self.event.detail = Some(verdict.to_string());
         } else if stored.is_err() {
             let (record, fields) = self.seen.take().unwrap_or_default();
-            let evidence = evidence::collect(&self.store, &done, &record, fields);
+            let evidence =
+                evidence::collect(&self.store, &done, compiled.observation.as_ref(), &record, fields);
             if let Err(error) = self.store.note_miss(&self.key, &evidence) {
                 tracing::warn!(%error, "nothing will explain this miss");
             }
@@ -368,6 +369,7 @@ impl<'a> Case<'a> {
     /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
     fn queue_upload(&self, key: &EntryKey) {
         if let Some(daemon) = Daemon::of(&self.store, self.settings)
+            && daemon.uploads()
             && let Err(error) = self.store.owe_upload(key, daemon.remote())
         {
             tracing::warn!(%error, "the entry will not be uploaded");

@@ -1,6 +1,7 @@
 //! Whether compiles can be observed here, and how completely: a kernel, a container or a sandbox may refuse. Tried once
 //! for each compiler, boot, container and user, and remembered. Does not observe compiles itself.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ fn tried(store: &Store, compiler: &str) -> Sight {
     let mut command = Command::new(compiler);
     command.arg("-vV").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(library) = preloaded(store) {
-        preload(&mut command, &library, None);
+        preload(&mut command, &library, |name| std::env::var_os(name));
     }
     let Ok((mut child, observer)) = sys::spawn_observed(command, Scope::default()) else {
         return Sight::Reported;
@@ -71,11 +72,16 @@ pub fn preloaded(store: &Store) -> Option<PathBuf> {
 }
 
 /// Preloads the library, after what the user has preloaded.
-pub fn preload(command: &mut Command, library: &Path, users: Option<&std::ffi::OsStr>) {
-    let mut list = users.map(ToOwned::to_owned).unwrap_or_default();
-    if !list.is_empty() {
-        list.push(":");
-    }
-    list.push(library);
-    command.env("LD_PRELOAD", list);
+pub fn preload(command: &mut Command, library: &Path, env: impl Fn(&str) -> Option<OsString>) {
+    let joined = |name: &str, value: &OsStr| {
+        let mut list = env(name).filter(|list| !list.is_empty()).unwrap_or_default();
+        if !list.is_empty() {
+            list.push(":");
+        }
+        list.push(value);
+        list
+    };
+    command.env("LD_PRELOAD", joined("LD_PRELOAD", library.as_os_str()));
+    // The address sanitizer ends a program in which another library comes before its own (GCC 12, `asan_linux.cpp`).
+    command.env("ASAN_OPTIONS", joined("ASAN_OPTIONS", OsStr::new("verify_asan_link_order=0")));
 }

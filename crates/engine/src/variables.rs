@@ -1,7 +1,7 @@
 //! Which environment variables count as inputs of a compile, by what was observed: tables of what programs read without
 //! consequence for a result. Doesn't know how reads come to light.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -41,8 +41,11 @@ const OF_COMPILER: &[(&str, &str)] = &[
     ("LINES", "the same"),
     ("LD_LIBRARY_PATH", "what was found along it counts"),
     ("LD_PRELOAD", "what is preloaded counts"),
-    // It is in the unit key.
-    ("RUSTC_BOOTSTRAP", "the key says it"),
+    ("CARGO", "that Cargo calls"),
+    ("RUSTC_BOOTSTRAP", "the unit key has it"),
+    ("CARGO_MANIFEST_DIR", "where Clippy's configuration is: the unit key has its content"),
+    ("CLIPPY_CONF_DIR", "the same"),
+    ("CLIPPY_ARGS", "the unit key has it"),
 ];
 
 /// The same of linkers and C compilers (GCC 12, LLD 22).
@@ -103,8 +106,11 @@ pub(crate) fn input(done: &Finished<'_>, read: VariableRead<'_>) -> Option<Input
 }
 
 /// Of everything else that runs.
-const ALONG_PATH: &[(&str, &str)] =
-    &[("PATH", "programs count by where they are found"), ("LD_PRELOAD", "what is preloaded counts")];
+const ALONG_PATH: &[(&str, &str)] = &[
+    ("PATH", "programs count by where they are found"),
+    ("LD_PRELOAD", "what is preloaded counts"),
+    ("ASAN_OPTIONS", "kache sets it, see `engine::sight`"),
+];
 
 fn is_linker(program: &str) -> bool {
     let is_part = |part: &&str| program == *part || program.ends_with(&format!("-{part}"));
@@ -184,6 +190,19 @@ pub(crate) fn inputs_of_scripts(done: &Finished<'_>, seen: &Observation) -> Vec<
 /// The reads in an observation.
 pub(crate) fn reads(seen: &Observation) -> impl Iterator<Item = VariableRead<'_>> {
     seen.accesses.iter().filter_map(|access| sys::variable_read(&access.path))
+}
+
+/// The program that asked for each variable; a macro before any other.
+pub(crate) fn readers(seen: &Observation) -> BTreeMap<String, String> {
+    let mut readers = BTreeMap::new();
+    for read in reads(seen) {
+        if read.by_plugin {
+            readers.insert(read.name.to_owned(), "macro".to_owned());
+        } else {
+            readers.entry(read.name.to_owned()).or_insert_with(|| read.program.to_owned());
+        }
+    }
+    readers
 }
 
 #[cfg(test)]

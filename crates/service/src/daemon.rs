@@ -48,7 +48,7 @@ pub use server::{BindError, Endpoint};
 
 use depot::{Depot, Names, Wish};
 use dispatcher::{Dispatcher, How, Landing, Subject};
-use lifecycle::Caretaker;
+use lifecycle::{Caretaker, Counted};
 use prefetch::Prefetch;
 use sessions::Builds;
 use snapshots::Snapshots;
@@ -67,6 +67,8 @@ pub struct Config {
     pub remote: Option<(String, Digest)>,
     /// Which credentials it uses, see `config::Remote::credentials_id`.
     pub ambient: Option<Digest>,
+    /// Whether nothing is uploaded, whoever owes it.
+    pub read_only: bool,
     /// Transfers at a time.
     pub slots: usize,
     /// It ends when nobody has asked for this long; `None` for never.
@@ -129,7 +131,7 @@ pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc
         let prefetch = Prefetch::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
         let snapshots = Snapshots::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
         let slots = config.slots.div_ceil(2);
-        let uploads = Uploads::new(store(), depot, *id, slots);
+        let uploads = Uploads::new(store(), depot, *id, if config.read_only { 0 } else { slots });
         Service { id: *id, dispatcher, prefetch, snapshots, uploads }
     });
     let uploading = service.as_ref().map(|service| tokio::spawn(Arc::clone(&service.uploads).run()));
@@ -221,11 +223,11 @@ impl<D: Depot> Desk<D> {
         *lock(&self.last_asked) = Instant::now();
         let service = self.service.as_ref().ok_or(Unavailable::OtherRemote)?;
         let is_new = self.builds.is_new(session);
-        if service.lacks_credentials() {
-            let is_other = ambient.is_some() && ambient != self.config.ambient;
+        let is_other = ambient.is_some() && ambient != self.config.ambient;
+        if service.lacks_credentials() || (is_other && self.config.read_only) {
             if service.id != remote || is_other {
                 // Its own are refused; the asker's may be newer, and a daemon that a build starts gets the build's.
-                tracing::info!("a build has other credentials than those that the remote refuses");
+                tracing::info!("a build has other credentials, or may write");
                 self.stop.send_replace(Some((End::Outdated, lifecycle::DRAIN)));
                 return Err(Unavailable::Outdated);
             }
@@ -237,9 +239,11 @@ impl<D: Depot> Desk<D> {
         if service.id != remote {
             return Err(Unavailable::OtherRemote);
         }
-        let is_outdated = matches!(*self.stop.borrow(), Some((End::Outdated, _)));
-        let why = if is_outdated { Unavailable::Outdated } else { Unavailable::Ending };
-        if self.is_ending.load(Ordering::Relaxed) { Err(why) } else { Ok(service) }
+        match *self.stop.borrow() {
+            Some((End::Outdated, _)) => Err(Unavailable::Outdated),
+            _ if self.is_ending.load(Ordering::Relaxed) => Err(Unavailable::Ending),
+            _ => Ok(service),
+        }
     }
 
     async fn seed(&self, seed: &Seed) -> Reply {
@@ -368,22 +372,6 @@ impl<D: Depot> server::Answers for Desk<D> {
                 Reply::Stopping { owed }
             }
         }
-    }
-}
-
-/// One of a number, for as long as it lives.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn one_more(number: &'a AtomicUsize) -> Self {
-        number.fetch_add(1, Ordering::Relaxed);
-        Self(number)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

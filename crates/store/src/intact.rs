@@ -29,8 +29,9 @@ impl Store {
             return Ok(BlobState::Altered);
         }
         let mode = meta.mode() & 0o7777;
-        // A mode that somebody gave to a linked file stays there: such a blob is copied, see `place`.
-        let is_mode_ours = meta.nlink() == 1 || mode & 0o400 == 0;
+        // A mode that somebody gave to a linked library stays there: such a blob is copied, see `place`. Cargo runs a build
+        // script, in every target directory that has the link.
+        let is_mode_ours = meta.nlink() == 1 || mode & 0o400 == 0 || output.executable;
         Ok(match FileTime::modified(&meta) == FileTime::from_parts(output.mtime_s, 0) {
             false => BlobState::Redated,
             true if is_mode_ours && mode != Permission::executable(output.executable).blob_mode() => {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! <profile dir>/.kache/birth      the directory held no artifacts at first sight; content: format version
-//! <profile dir>/.kache/foreign    it did, or someone has built there without kache since
+//! <profile dir>/.kache/foreign    it did, or someone has built there without kache since, or what a cross build made
+//!                                  against it is older than the directory
 //! <profile dir>/.kache/session    the Cargo invocations that last checked for foreign artifacts, newest first
 //! <profile dir>/.kache/units/ID   one mark for each unit, by `OutputDir::unit_id`; content: its canonical time in
 //!                                  seconds, and where the unit is the result of an entry: the entry's key, and for what
@@ -161,6 +162,7 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
     }
     let is_new = !dir.join("birth").exists();
     let is_foreign = has_unmarked_artifacts(profile_dir, &dir.join("units"))?
+        || (is_new && has_older_dependents(profile_dir, session)?)
         || (!is_new && fs::read_to_string(dir.join("birth"))? != VERSION);
     if is_foreign {
         fs::write(dir.join("foreign"), VERSION)?;
@@ -174,6 +176,24 @@ fn settle(profile_dir: &Path, dir: &Path, session: &str) -> io::Result<bool> {
     let sessions: Vec<&str> = std::iter::once(session).chain(known.lines()).take(SESSIONS_MAX).collect();
     fs::write(dir.join("session"), sessions.join("\n"))?;
     Ok(true)
+}
+
+/// Whether a directory for cross builds, `TRIPLE/PROFILE` beside `PROFILE`, holds what may have been built against earlier
+/// macros and scripts of a directory that was removed: anything that isn't of this very session.
+fn has_older_dependents(profile_dir: &Path, session: &str) -> io::Result<bool> {
+    let (Some(build_dir), Some(profile)) = (profile_dir.parent(), profile_dir.file_name()) else {
+        return Ok(false);
+    };
+    for name in names(build_dir)? {
+        let cross = build_dir.join(name).join(profile);
+        let sessions = fs::read_to_string(cross.join(LEDGER).join("session")).unwrap_or_default();
+        if sessions.lines().any(|known| known != session)
+            || has_unmarked_artifacts(&cross, &cross.join(LEDGER).join("units"))?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_settled(dir: &Path, session: &str) -> bool {
@@ -429,5 +449,33 @@ mod tests {
         let ledger = Ledger::open(&dir.path().join("file"), "1-1");
         assert!(!ledger.known_from_birth());
         assert!(ledger.mark("a", 1).is_err());
+    }
+
+    /// Of a cross build's two directories the host's is known from birth while nothing in the other one is older.
+    #[test]
+    fn a_directory_younger_than_what_was_built_against_it_is_foreign() {
+        let write = |path: PathBuf, text: &str| {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+            fs::write(path, text).expect("write");
+        };
+        for (what, files, known) in [
+            ("nothing beside it", &[][..], true),
+            ("of this session", &[("triple/debug/.kache/session", "now")], true),
+            ("of an earlier one", &[("triple/debug/.kache/session", "now\nearlier")], false),
+            ("made without kache", &[("triple/debug/deps/liba-0123456789abcdef.rlib", "")], false),
+            ("of another profile", &[("triple/release/.kache/session", "earlier")], true),
+            ("an empty one", &[("triple/debug/.cargo-lock", "")], true),
+        ] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            fs::create_dir_all(dir.path().join("debug/deps")).expect("mkdir");
+            files.iter().for_each(|(name, text)| write(dir.path().join(name), text));
+            let ledger = Ledger::open(&dir.path().join("debug"), "now");
+            assert_eq!(ledger.known_from_birth(), known, "{what}");
+            assert_eq!(
+                Ledger::open(&dir.path().join("debug"), "later").known_from_birth(),
+                known,
+                "{what}, later"
+            );
+        }
     }
 }

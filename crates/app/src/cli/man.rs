@@ -57,7 +57,9 @@ fn page(mut command: Command) -> io::Result<String> {
     for block in notes.split("\n\n").filter(|block| !block.is_empty()) {
         page.push_str(&section(block));
     }
-    Ok(page)
+    // Formatters read ASCII unless they are told otherwise.
+    let plain = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\[u{:04X}]", u32::from(c)) };
+    Ok(page.chars().map(plain).collect())
 }
 
 /// A heading with indented lines becomes a section of such lines, everything else a paragraph.

@@ -17,7 +17,8 @@ Examples:
   kache monitor               the last day, and what happens from now on
   kache monitor --since 7d    a week
 
-Keys: q quit, Tab or 1-5 page, arrows move, f filter, s sort, c clear, r refresh. Works from 80 by 24 characters on.")]
+Keys: q or Esc quit; Tab, ←→ or 1-5 page; ↑↓, j k, PgUp PgDn or Home move; f or / filter; s sort; c clear; r refresh.
+Works from 40 by 12 characters on; a narrow terminal has fewer columns.")]
 pub struct Args {
     /// How far back to look (30m, 24h, 7d, or bare hours)
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]

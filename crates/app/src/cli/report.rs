@@ -13,12 +13,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 use kache_core::event::Event;
 use kache_core::printable;
-use kache_core::quantity::format_duration;
+use kache_core::quantity::{format_duration, format_moment};
+use kache_core::served::Served;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
 
 use super::sums::last_build;
-use super::{ms_ago, now_ms, open_store, settings};
+use super::{ms_ago, now_ms, open_store, settings, since_moment};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
@@ -31,7 +32,7 @@ Examples:
   kache report --format html --output build.html    with a timeline, for a browser
   kache report --format perfetto --output t.json    for a trace viewer
   kache report --format github >> summary.md        for a job summary
-  kache report --format json | jq .totals.hit_rate  for scripts; the schema is docs/schema/report-v1.json")]
+  kache report --format json | jq .served.share     for scripts; the schema is docs/schema/report-v1.json")]
 pub struct Args {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
@@ -39,6 +40,9 @@ pub struct Args {
     /// Only what happened since this long ago (30m, 24h, 7d, or bare hours)
     #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "24h")]
     since: Duration,
+    /// Only what happened since this moment, as `date +%s` prints it: for jobs that note when they began
+    #[arg(long, value_name = "SECONDS", value_parser = super::moment, conflicts_with_all = ["since", "last_build"])]
+    from: Option<u64>,
     /// Only the latest build
     #[arg(long, conflicts_with = "since")]
     last_build: bool,
@@ -92,15 +96,20 @@ impl Report {
         let events: Vec<Event> = events.into_iter().filter(|event| event.seeding.is_none()).collect();
         let crates = timeline::costs(&events);
         let period = format_duration(Duration::from_millis(until_ms.saturating_sub(from_ms)));
-        let title = format!("Builds of the last {period}");
+        let title = format!("Builds of the last {period}, until {}", format_moment(until_ms));
         Self { title, from_ms, until_ms, tally, crates, sessions: timeline::sessions(events), top }
     }
 
     /// Sessions that looked something up: others only asked the compiler something.
     fn builds(&self) -> impl DoubleEndedIterator<Item = &Session> {
         let looked_up =
-            |session: &&Session| self.tally.builds.get(&session.id).is_none_or(|build| build.looked_up());
+            |session: &&Session| self.tally.builds.get(&session.id).is_none_or(|build| build.has_compiles());
         self.sessions.iter().filter(looked_up)
+    }
+
+    /// Whether nothing was called, nor in place before.
+    fn is_empty(&self) -> bool {
+        self.tally.all.outcomes.total() == 0 && Served::of(&self.tally).share().is_none()
     }
 
     fn costliest(&self) -> &[CrateCost] {
@@ -112,10 +121,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
     let until_ms = now_ms();
+    let since = since_moment(args.from).unwrap_or(args.since);
     let (events, from_ms) = match (&store, args.last_build) {
-        (None, _) => (Vec::new(), ms_ago(args.since)),
+        (None, _) => (Vec::new(), ms_ago(since)),
         (Some(store), false) => {
-            let from_ms = ms_ago(args.since);
+            let from_ms = ms_ago(since);
             (store.events(Some(from_ms)).collect(), from_ms)
         }
         (Some(store), true) => {
@@ -126,7 +136,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     };
     let mut report = Report::new(events, (from_ms, until_ms), args.top);
     if args.last_build {
-        report.title = "The latest build".to_owned();
+        report.title = format!("The latest build, of {}", format_moment(from_ms));
     }
     let plain = Ui::without_colour();
     let text = match args.format {
@@ -221,7 +231,7 @@ mod tests {
         let report = Report::new(vec![event], (0, 1), 5);
         let figures = text::figures(&report);
         let told = figures.iter().find(|(label, _)| *label == "in place before").expect("told");
-        assert_eq!(told.1, "4 compiles and 1 build-script runs, which took 1m 30s");
+        assert_eq!(told.1, "4 compiles and 1 build-script runs, which had taken 1m 30s");
         assert_eq!((report.sessions.len(), report.crates.len()), (0, 0));
     }
 }

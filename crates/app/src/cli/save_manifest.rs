@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kache_core::config::Settings;
+use kache_core::config::{Remote, Settings};
 use kache_core::remote::build::{Build, UNITS_MAX};
 use kache_core::remote::keys::Label;
 use kache_core::remote::origin;
@@ -52,6 +52,10 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 
 async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> Outcome {
     let transfer = transfers::open(settings, store).await?;
+    if let Some(why) = settings.remote().and_then(Remote::why_read_only) {
+        ui.status(&format!("Nothing is saved: {why}."));
+        return Ok(Status::Done);
+    }
     let workspace = Workspace::find(args.manifest_path.as_deref())?;
     let compilers = Compilers::identify(store, &workspace.root)?;
     // A shard is named by the lockfile.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kache_core::quantity::{format_duration, format_size};
+use kache_core::served::Served;
 use kache_core::tally::{Reasons, Tally};
 use kache_store::Store;
 use serde_json::json;
@@ -30,11 +31,16 @@ Examples:
   kache stats --json           for scripts
 
 A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough \
-went to the compiler without a look-up. The hit rate is hits per look-up; passthroughs and failed compiles are not in it.")]
+went to the compiler without a look-up. The first line counts what the builds asked for: \
+hits and what was in place before Cargo looked are served, everything else that compiled is not. The hit rate is hits \
+per look-up.")]
 pub struct Args {
     /// Only what happened since this long ago
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     since: Option<Duration>,
+    /// Only what happened since this moment, as `date +%s` prints it
+    #[arg(long, value_name = "SECONDS", value_parser = super::moment, conflicts_with_all = ["since", "last_build"])]
+    from: Option<u64>,
     /// Only the latest build
     #[arg(long, conflicts_with = "since")]
     last_build: bool,
@@ -60,7 +66,7 @@ struct StoreView {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
-    let period = match (args.since, args.last_build) {
+    let period = match (args.since.or(super::since_moment(args.from)), args.last_build) {
         (_, true) => Period::LastBuild,
         (Some(duration), false) => Period::Since(duration),
         (None, false) => Period::All,
@@ -87,6 +93,7 @@ impl View {
             "version": JSON_VERSION,
             "kache": env!("CARGO_PKG_VERSION"),
             "period": self.period.word(),
+            "served": served_json(&self.tally),
             "hit_rate": outcomes.hit_rate(),
             "total": outcomes.total(),
             "tally": self.tally,
@@ -116,12 +123,16 @@ impl View {
     fn outcomes(&self, text: &mut String, ui: &Ui, now_ms: u64) {
         let all = &self.tally.all;
         let total = all.outcomes.total();
+        let served = Served::of(&self.tally);
         let heading = match self.period {
             Period::LastBuild => "The latest build".to_owned(),
             Period::Since(duration) => format!("The last {}", format_duration(duration)),
             Period::All => "Everything on record".to_owned(),
         };
         let _ = writeln!(text, "{}", ui.out(Style::Bold, &heading));
+        if served.share().is_some() {
+            let _ = writeln!(text, "{}", ui.out(Style::Good, &format!("{}.", served.sentence())));
+        }
         if total == 0 {
             let _ = writeln!(text, "  no compiler calls");
             return;
@@ -139,7 +150,8 @@ impl View {
         }
         if let Some(rate) = all.outcomes.hit_rate() {
             let rate = format!("{:.1} %", rate * 100.0);
-            let _ = writeln!(text, "  {:<22}{:>9}", "hit rate", ui.out(Style::Good, &format!("{rate:>9}")));
+            let _ =
+                writeln!(text, "  {:<22}{rate:>9}   of look-ups; what was in place needed none", "hit rate");
         }
     }
 
@@ -149,7 +161,11 @@ impl View {
         if hits > 0 {
             let saved = format_duration(all.times.saved());
             let per_hit_ms = all.times.hit_us as f64 / 1000.0 / hits as f64;
-            let _ = writeln!(text, "  {:<22}{saved:>9}   {per_hit_ms:.1} ms per hit", "compile time saved");
+            let _ = writeln!(
+                text,
+                "  {:<22}{saved:>9}   by hits, which cost {per_hit_ms:.1} ms each",
+                "compile time saved"
+            );
         }
         if sources.prefetch + sources.remote > 0 {
             let (local, fetched) = (sources.local, sources.prefetch);
@@ -182,16 +198,26 @@ impl View {
         if sums.builds > 0 {
             let (builds, runs) = (sums.builds, sums.runs);
             let saved = format_duration(Duration::from_micros(sums.saved_us));
-            let spent_ms = sums.spent_us as f64 / 1000.0 / builds as f64;
+            let spent = format_duration(Duration::from_micros(sums.spent_us));
             let _ = writeln!(
                 text,
                 "  {:<22}{:>9}   and {runs} build-script runs, in {builds} build(s)",
                 "compiles", sums.units
             );
-            let _ = writeln!(text, "  {:<22}{saved:>9}   {spent_ms:.0} ms per build", "time saved");
+            let _ = writeln!(text, "  {:<22}{saved:>9}   cost {spent} in all", "time saved");
+            let spare = (sums.units + sums.runs).saturating_sub(sums.asked.units + sums.asked.runs);
+            if spare > 0 {
+                let _ =
+                    writeln!(text, "  {:<22}{spare:>9}   of these are of other profiles", "not asked for");
+            }
         }
         for (code, count) in &sums.reasons {
-            let _ = writeln!(text, "  {:<22}{count:>9}   left to Cargo", code);
+            let meaning = kache_core::seeding::meaning(code);
+            let _ = writeln!(
+                text,
+                "  {code:<22}{count:>9}   {}",
+                ui.out(Style::Dim, &format!("left to Cargo: {meaning}"))
+            );
         }
         for (why, count) in &sums.declined {
             let _ = writeln!(text, "  {:<22}{count:>9}   {}", "not tried", ui.out(Style::Dim, why));
@@ -222,6 +248,15 @@ impl View {
             dir.display()
         );
     }
+}
+
+/// The headline for scripts.
+pub fn served_json(tally: &Tally) -> serde_json::Value {
+    let served = Served::of(tally);
+    let mut value = json!(served);
+    value["share"] = json!(served.share());
+    value["text"] = json!(served.sentence());
+    value
 }
 
 /// A group of reasons, the most frequent first.
@@ -271,11 +306,12 @@ mod tests {
         let text = view(Period::Since(Duration::from_secs(7 * 86_400))).text(&Ui::plain(), 1_120_000);
         let expected = "\
 The last 7d
+Served 1 of 2 compiles, saved about 12.3s for 0ms.
   compiler calls                2   in 1 build(s), the first call 2m 00s ago
     hit                         1   50.0 %
     miss                        1   50.0 %
-  hit rate                 50.0 %
-  compile time saved        12.3s   0.9 ms per hit
+  hit rate                 50.0 %   of look-ups; what was in place needed none
+  compile time saved        12.3s   by hits, which cost 0.9 ms each
   compile time spent         2.0s
 Disk
   hard-linked            10.0 MiB   no bytes used
@@ -301,6 +337,7 @@ Why results were not stored
         assert_eq!(value["version"], 1);
         assert_eq!(value["period"], "all");
         assert_eq!(value["hit_rate"], 0.5);
+        assert_eq!((&value["served"]["share"], &value["served"]["compiles_of"]), (&0.5.into(), &2.into()));
         assert_eq!(value["tally"]["all"]["outcomes"]["hit"], 1);
         assert_eq!(value["tally"]["misses"]["inputs-changed"]["count"], 1);
         assert_eq!(value["store"]["entries"], 42);

@@ -1,11 +1,12 @@
 //! Sums over the journal. Those over its full files are remembered, so that a long history costs a summary nothing;
 //! only the file that is being appended to is read anew.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::event::Event;
-use kache_core::tally::Tally;
+use kache_core::tally::{Build, Tally};
 use kache_store::Store;
 use kache_store::journal::JournalFile;
 
@@ -34,7 +35,7 @@ impl Period {
 }
 
 /// Kind of the memos; changes whenever the meaning of a tally does.
-const MEMO: &str = "tally-1";
+const MEMO: &str = "tally-2";
 
 /// The sums over the events of a period.
 pub fn tally(store: &Store, period: Period) -> Tally {
@@ -96,15 +97,21 @@ fn since(store: &Store, file: &JournalFile, since_ms: u64) -> Tally {
     tally
 }
 
-/// The events of the build that ended last, of those that looked something up. Only the files that have any of them are
-/// read again.
+/// The events of the build that ended last: of this project where it has any, which is one above or below the current
+/// directory. Only the files that have any of them are read again.
 pub fn last_build(store: &Store) -> Vec<Event> {
+    last_build_in(store, &std::env::current_dir().unwrap_or_default())
+}
+
+fn last_build_in(store: &Store, cwd: &Path) -> Vec<Event> {
     let files = store.journal_files();
     let tallies: Vec<Tally> = files.iter().map(|file| of_file(store, file)).collect();
     let builds = tallies.iter().flat_map(|tally| &tally.builds);
-    let Some((session, _)) = builds.max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms)) else {
-        return Vec::new();
+    let is_here = |project: &str| {
+        !project.is_empty() && (cwd.starts_with(project) || Path::new(project).starts_with(cwd))
     };
+    let rank = |build: &Build| (build.has_compiles(), is_here(&build.project), build.part.last_ms);
+    let Some((session, _)) = builds.max_by_key(|(_, build)| rank(build)) else { return Vec::new() };
     let its_files = files.iter().zip(&tallies).filter(|(_, tally)| tally.builds.contains_key(session));
     its_files.flat_map(|(file, _)| file.events()).filter(|event| event.session == *session).collect()
 }
@@ -149,6 +156,24 @@ mod tests {
             assert_eq!(names(&tally(&store, Period::Since(Duration::from_secs(3600)))), "cd");
             assert_eq!(names(&tally(&store, Period::Since(Duration::from_secs(3 * 3600)))), "bcd");
             assert_eq!(names(&tally(&store, Period::LastBuild)), "bc");
+        }
+    }
+
+    #[test]
+    fn the_latest_build_is_this_projects_even_when_everything_was_passed_through() {
+        let (_dir, store) = store();
+        let mut passed = Event::new("e", Outcome::Passthrough);
+        (passed.at_ms, passed.session, passed.project) = (now_ms() - 50, "4".into(), "/src/one".into());
+        passed.reason = Some("unknown-flag".into());
+        store.append(&passed).expect("append");
+        let mut other = event("f", now_ms(), "5");
+        other.project = "/src/other".into();
+        store.append(&other).expect("append");
+        for (cwd, expected) in
+            [("/src/one", "e"), ("/src/one/sub", "e"), ("/src/other", "f"), ("/src", "f"), ("/x", "f")]
+        {
+            let events = last_build_in(&store, Path::new(cwd));
+            assert_eq!(names(&Tally::of(&events)), expected, "{cwd}");
         }
     }
 

@@ -117,7 +117,11 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
         trouble.join(done.trouble);
         pulled = Some(done.moved);
     }
-    if (both || args.push) && !trouble.is_over {
+    let read_only = settings.remote().and_then(Remote::why_read_only).filter(|_| both || args.push);
+    if let Some(why) = &read_only {
+        ui.status(&format!("Nothing is pushed: {why}."));
+    }
+    if (both || args.push) && !trouble.is_over && read_only.is_none() {
         let done = push::run(&sync).await?;
         trouble.join(done.trouble);
         pushed = Some(done.moved);
@@ -133,6 +137,7 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
             "version": 1,
             "remote": sync.there,
             "dry_run": args.dry_run,
+            "read_only": read_only,
             "pull": pulled,
             "push": pushed,
             "failed": trouble.failed,

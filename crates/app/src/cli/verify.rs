@@ -253,6 +253,10 @@ mod tests {
                         content\nServed without a compile, because they weren't chosen or were compiled incrementally: 1.\nCompiled without an entry to \
                         compare with: 1 unit-unknown.\n";
         assert_eq!(findings.text(&Ui::plain()), expected);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/verify-v1.json");
+        let schema = serde_json::from_str(&std::fs::read_to_string(path).expect("schema")).expect("JSON");
+        let value = serde_json::from_str(&findings.json()).expect("JSON");
+        assert_eq!(crate::schema::violations(&schema, &value), [""; 0], "{value:#}");
         assert!(Findings::default().text(&Ui::plain()).starts_with("There was nothing to verify"));
     }
 }

@@ -5,10 +5,22 @@ use std::path::PathBuf;
 
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome};
+use kache_core::served::Served;
 use kache_core::tally::{Part, Tally};
 use ratatui::crossterm::event::KeyCode;
 
 use super::daemon::Daemon;
+
+/// Keys as the bottom line names them, all keys that do the same, and what they do.
+pub const KEYS: &[(&str, &str, &str)] = &[
+    ("q", "q or Esc", "quit"),
+    ("tab 1-5", "Tab, ←→ or 1-5", "page"),
+    ("↑↓", "↑↓, j k, PgUp PgDn or Home", "move"),
+    ("f", "f or /", "filter"),
+    ("s", "s", "sort"),
+    ("c", "c", "clear"),
+    ("r", "r", "refresh"),
+];
 
 /// A page of the dashboard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +57,7 @@ impl Tab {
     pub const fn orders(self) -> &'static [&'static str] {
         match self {
             Tab::Build => &["latest", "slowest", "name"],
-            Tab::Projects => &["latest", "calls", "saved"],
+            Tab::Projects => &["latest", "compiles", "saved"],
             Tab::Store => &["compiled", "saved", "name"],
             Tab::Transfer => &["latest", "name"],
             Tab::Passthrough => &["count", "name"],
@@ -92,10 +104,12 @@ pub struct StoreFacts {
 pub struct Project {
     /// Directory in which Cargo was started.
     pub name: String,
-    /// Builds that looked something up.
+    /// Builds.
     pub builds: usize,
-    /// Sums.
-    pub part: Part,
+    /// What they were spared.
+    pub served: Served,
+    /// When its last call ended, in milliseconds since 1970.
+    pub last_ms: u64,
 }
 
 /// Everything that the dashboard knows.
@@ -224,24 +238,24 @@ impl Model {
         filter.is_empty() || texts.iter().any(|text| text.to_lowercase().contains(&filter))
     }
 
-    /// The latest build that looked something up: its session and calls.
-    pub fn latest_build(&self) -> Option<(&str, Vec<&Event>)> {
-        let last = self.tally.builds.iter().max_by_key(|(_, build)| (build.looked_up(), build.part.last_ms));
+    /// The latest build: its session, what it was spared, and its calls.
+    pub fn latest_build(&self) -> Option<(&str, Served, Vec<&Event>)> {
+        let last =
+            self.tally.builds.iter().max_by_key(|(_, build)| (build.has_compiles(), build.part.last_ms));
         let (session, _) = last?;
-        let calls = self.events.iter().filter(|event| event.session == *session && event.seeding.is_none());
-        Some((session, calls.collect()))
+        let events = self.events.iter().filter(|event| event.session == *session);
+        let served = Served::of(&Tally::of(events.clone()));
+        Some((session, served, events.filter(|event| event.seeding.is_none()).collect()))
     }
 
-    /// What was put into place before the build of this session: compiles and runs of build scripts.
-    pub fn placed(&self, session: &str) -> Option<(u64, u64)> {
-        let mut events = self.events.iter().filter(|event| event.session == session);
-        let seeding = events.find_map(|event| event.seeding.as_ref())?;
-        (seeding.units + seeding.runs > 0).then_some((seeding.units, seeding.runs))
+    /// Where the Cargo of a session was started.
+    pub fn project_of(&self, session: &str) -> &str {
+        self.tally.builds.get(session).map_or("", |build| &build.project)
     }
 
     /// The calls of the latest build that are listed, in order.
     pub fn calls(&self) -> Vec<&Event> {
-        let mut calls = self.latest_build().map(|(_, calls)| calls).unwrap_or_default();
+        let mut calls = self.latest_build().map(|(_, _, calls)| calls).unwrap_or_default();
         calls.retain(|event| {
             let reason = event.reason.as_deref().unwrap_or_default();
             self.is_wanted(&[&event.crate_name, &event.package, event.outcome.word(), &event.kind, reason])
@@ -274,7 +288,7 @@ impl Model {
     /// Projects, in order.
     pub fn projects(&self) -> Vec<Project> {
         let mut by_name: BTreeMap<&str, (usize, Vec<&Event>)> = BTreeMap::new();
-        for build in self.tally.builds.values().filter(|build| build.looked_up()) {
+        for build in self.tally.builds.values().filter(|build| build.has_compiles()) {
             by_name.entry(&build.project).or_default().0 += 1;
         }
         for event in &self.events {
@@ -285,13 +299,16 @@ impl Model {
         let mut projects: Vec<Project> = by_name
             .into_iter()
             .filter(|(name, _)| self.is_wanted(&[name]))
-            .map(|(name, (builds, events))| Project { name: name.to_owned(), builds, part: Part::of(events) })
+            .map(|(name, (builds, events))| {
+                let last_ms = events.iter().map(|event| event.at_ms).max().unwrap_or_default();
+                Project { name: name.to_owned(), builds, served: Served::of(&Tally::of(events)), last_ms }
+            })
             .collect();
         projects.sort_by_key(|project| {
             std::cmp::Reverse(match self.order() {
-                "calls" => project.part.outcomes.total(),
-                "saved" => project.part.times.saved_us,
-                _ => project.part.last_ms,
+                "compiles" => project.served.compiles_of,
+                "saved" => project.served.saved_us,
+                _ => project.last_ms,
             })
         });
         projects
@@ -331,7 +348,7 @@ impl Model {
 
     /// Whether the latest build may still be running: its last call ended just now.
     pub fn is_live(&self) -> bool {
-        let latest = self.latest_build().and_then(|(session, _)| self.tally.builds.get(session));
+        let latest = self.latest_build().and_then(|(session, ..)| self.tally.builds.get(session));
         latest.is_some_and(|build| self.now_ms.saturating_sub(build.part.last_ms) < 5000)
     }
 }

@@ -57,17 +57,35 @@ pub fn sample() -> Model {
 }
 
 #[test]
-fn what_was_in_place_before_a_build_is_none_of_its_calls() {
+fn what_was_in_place_before_a_build_is_served_and_none_of_its_calls() {
     let mut model = sample();
-    assert_eq!(model.placed("b"), None);
-    let calls = model.latest_build().map(|(_, calls)| calls.len());
+    let latest = |model: &Model| {
+        let (session, served, calls) = model.latest_build().expect("a build");
+        (session.to_owned(), served.compiles, served.compiles_of, calls.len())
+    };
+    assert_eq!(latest(&model), ("b".to_owned(), 2, 4, 4));
     let mut seeding = Event::new("-", Outcome::Passthrough);
     (seeding.session, seeding.at_ms) = ("b".to_owned(), NOW_MS - 13_000);
-    seeding.seeding = Some(kache_core::event::Seeding { units: 4, runs: 1, ..Default::default() });
+    let asked = kache_core::event::Asked { units: 3, runs: 1, ..Default::default() };
+    seeding.seeding = Some(kache_core::event::Seeding { units: 4, runs: 1, asked, ..Default::default() });
     let events = [vec![seeding], model.events.clone()].concat();
-    model.load(events, NOW_MS);
-    assert_eq!(model.placed("b"), Some((4, 1)));
-    assert_eq!(model.latest_build().map(|(_, calls)| calls.len()), calls);
+    model.load(events.clone(), NOW_MS);
+    assert_eq!(latest(&model), ("b".to_owned(), 5, 7, 4));
+    // The same figures as `kache stats` has.
+    let b = events.iter().filter(|event| event.session == "b");
+    assert_eq!(model.latest_build().map(|(_, served, _)| served), Some(Served::of(&Tally::of(b))));
+}
+
+/// What the help and the guide say about keys is what the bottom line and the code know.
+#[test]
+fn keys_are_documented() {
+    let help = include_str!("../cli/monitor.rs");
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/commands.md"));
+    let guide = guide.expect("guide").replace('`', "").replace('\n', " ");
+    for (_, keys, what) in KEYS {
+        assert!(help.contains(&format!("{keys} {what}")), "{keys}");
+        assert!(guide.contains(&format!("{keys} {what}")), "{keys}");
+    }
 }
 
 #[test]

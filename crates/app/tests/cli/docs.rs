@@ -95,6 +95,7 @@ fn fill_in(word: &str) -> String {
         "CRATE" | "C" => "serde".to_owned(),
         "SHELL" => "zsh".to_owned(),
         "D" => "7d".to_owned(),
+        "\"$begun\"" => "1700000000".to_owned(),
         word => word.replace("~/", "./"),
     }
 }

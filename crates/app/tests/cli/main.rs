@@ -1,10 +1,14 @@
 //! The command line as a user meets it: the real binary in a sealed environment. What commands show of a filled store
 //! is tested end to end, with real builds.
 
+mod ci;
 mod docs;
 mod init;
 mod proxy;
 mod remote;
+#[path = "../../src/schema.rs"]
+mod schema;
+mod schemas;
 mod shown;
 #[path = "../../src/snapshot.rs"]
 mod snapshot;
@@ -375,4 +379,36 @@ fn doctor_tries_the_file_systems_and_leaves_nothing_behind() {
     };
     let left: Vec<std::ffi::OsString> = left(&home.path("project"));
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What silently goes wrong otherwise.
+#[test]
+fn doctor_knows_what_silently_went_wrong() {
+    let home = Home::new();
+    home.write("project/Cargo.toml", "");
+    home.write("project/store/notes.txt", "mine");
+    home.write("kache.toml", "extra_inptus = []\n");
+    let store = home.path("project/store").display().to_string();
+    let env = [
+        ("KACHE_CACHE_DIR", store.as_str()),
+        ("KACHE_MAXSIZE", "1GiB"),
+        ("KACHE_FALLBACK", "no-such-wrapper"),
+        ("RUSTC_WORKSPACE_WRAPPER", "/x/other-driver"),
+    ];
+    let said = home.kache_with(&["doctor"], &env).out;
+    for part in [
+        "KACHE_MAXSIZE is set, and no setting has that name\n       hint: did you mean KACHE_MAX_SIZE?",
+        "there is no program no-such-wrapper",
+        "a second wrapper, /x/other-driver, is set by RUSTC_WORKSPACE_WRAPPER",
+        "did you mean `extra_inputs`?",
+        "the store is in the checkout ",
+        "files that are not kache's are in the store: notes.txt",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let clean =
+        home.kache_with(&["doctor"], &[("KACHE_CACHE_DIR", home.path("cache").to_str().expect("UTF-8"))]).out;
+    for part in ["no setting has that name", "checkout", "second wrapper", "not kache's"] {
+        assert!(!clean.contains(part), "{part}\n{clean}");
+    }
 }

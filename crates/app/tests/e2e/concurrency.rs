@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use kache_testkit::wait_for;
+use kache_testkit::{Cargo, Project, wait_for};
 
 use crate::fixtures::{ALL_KINDS, macro_world};
 use crate::support::{Outcomes, lab, lean_lab};
@@ -26,6 +26,38 @@ fn b31_cold_store_and_many_cargos() {
     }
     let four = one.checkout("four");
     four.cargo("run").same().all_hit();
+}
+
+/// Cargo's locks for single units (`-Zfine-grain-locking`): two Cargos work in one target directory at once. What either has
+/// made stays fresh for both, an edit reaches what the other one made, and another checkout gets everything.
+#[test]
+fn two_cargos_in_one_target_directory() {
+    let lab = lean_lab();
+    let p = macro_world(&lab, "w", "mac::gate!()");
+    let source = p.read("mac/src/lib.rs");
+    fn fine<'p>(p: &'p Project<'_>, args: &str) -> Cargo<'p> {
+        p.cargo(args).envs(&[
+            ("RUSTC_BOOTSTRAP", "1"),
+            ("CARGO_UNSTABLE_FINE_GRAIN_LOCKING", "true"),
+            ("CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT", "true"),
+        ])
+    }
+    for text in ["passed", "through", "passed"] {
+        p.write("mac/src/lib.rs", source.replace("passed", text));
+        // Cargo 1.95 to 1.97 have one of them wait where both need a unit, and let them go on side by side elsewhere.
+        let running = ["build -p user", "check", "build -p mac"].map(|args| fine(&p, args).spawn());
+        for running in running {
+            let run = running.wait(&p);
+            assert!(run.status.success(), "{run}");
+        }
+        fine(&p, "run").same();
+        fine(&p, "build").nothing_to_do();
+        fine(&p, "check").nothing_to_do();
+    }
+    let second = p.checkout("second");
+    fine(&second, "run").same();
+    second.wipe();
+    fine(&second, "run").same().all_hit();
 }
 
 /// A build that gets nowhere, stopped with Ctrl-Z or asleep in a macro, while it compiles what another checkout needs: the

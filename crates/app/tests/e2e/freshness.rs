@@ -377,3 +377,67 @@ fn script_that_ran_again_is_not_dated_back() {
     one.cargo("build --example y").env("FLIP", "a").ok().all_hit();
     assert_eq!(one.cargo("run").env("FLIP", "a").ok().stdout, "2\n");
 }
+
+/// A cross build keeps macros and scripts in the host's directory and what they made in the triple's. One of the two is
+/// removed: what stayed in the other was built against the old content, and is built again whatever is asked for first.
+#[test]
+fn half_of_a_cross_build_is_removed() {
+    let lab = lean_lab();
+    let host = &kache_testkit::toolchain().host;
+    for (lost, profile) in [("debug", ""), ("debug", "--profile=dev"), ("release", "--release")] {
+        let p = macro_world(&lab, &format!("w{}{lost}", profile.len()), "mac::word!()");
+        let macros = |word: &str| {
+            format!(
+                "use proc_macro::TokenStream;\n#[proc_macro]\npub fn word(_: TokenStream) -> TokenStream {{ \
+                 \"\\\"{word}\\\"\".parse().unwrap() }}\n"
+            )
+        };
+        p.write_all(&[
+            ("mac/src/lib.rs", &macros("old")),
+            (".cargo/config.toml", &format!("build.target = \"{host}\"\n")),
+            (
+                "b/Cargo.toml",
+                &p.read("app/Cargo.toml")
+                    .replace("app", "b")
+                    .replace("user", "mac")
+                    .replace("../mac\" }", "../mac\" }\n"),
+            ),
+            ("b/src/main.rs", "fn main() {\n    println!(\"b {}\", mac::word!());\n}\n"),
+        ]);
+        p.edit("Cargo.toml", "\"mac\"", "\"b\", \"mac\"");
+        // The store knows both.
+        for word in ["new", "old"] {
+            p.write("mac/src/lib.rs", macros(word));
+            p.wipe();
+            p.cargo(&format!("build --workspace {profile}")).ok();
+        }
+        p.remove(&format!("target/{lost}"));
+        p.write("mac/src/lib.rs", macros("new"));
+        assert_eq!(p.cargo(&format!("run -q -p app {profile}")).same().stdout, "new\n", "{lost}");
+        assert_eq!(p.cargo(&format!("run -q -p b {profile}")).same().stdout, "b new\n", "{lost}");
+        // The other half, and back.
+        p.remove(&format!("target/{host}/{lost}"));
+        p.write("mac/src/lib.rs", macros("old"));
+        assert_eq!(p.cargo(&format!("run -q -p b {profile}")).same().stdout, "b old\n", "{lost}");
+        assert_eq!(p.cargo(&format!("run -q -p app {profile}")).same().stdout, "old\n", "{lost}");
+        p.nothing_to_do(&format!("build -p app -p b {profile}"));
+    }
+}
+
+/// The first cross build of a checkout is served with links, in whatever order its two directories come into being.
+#[test]
+fn a_first_cross_build_is_shared() {
+    let lab = lean_lab();
+    let host = &kache_testkit::toolchain().host;
+    let one = lab.project("one", ALL_KINDS);
+    let args = format!("build --target {host}");
+    one.cargo(&args).ok();
+    let two = one.checkout("two");
+    two.cargo(&args).ok().all_hit().shared();
+    two.nothing_to_do(&args);
+    two.wipe();
+    // Nothing for the host at first.
+    two.cargo(&format!("build -p gen --target {host}")).ok();
+    two.cargo(&args).same().all_hit();
+    two.nothing_to_do(&args);
+}

@@ -168,10 +168,10 @@ fn changes_in_place_stay_in_their_worktree() {
     one.nothing_to_do("build --workspace --all-targets");
 }
 
-/// Every file under a `build` or `deps` directory that can be run or linked gets other permissions in one worktree: its
-/// neighbour's script still runs again, and what comes later gets the permissions that a compiler gives.
+/// Every file under a `build` or `deps` directory that can be run or linked gets other permissions in two worktrees: what
+/// comes later gets the permissions that a compiler gives, and with that the neighbours' scripts run again.
 #[test]
-fn permissions_stay_in_their_worktree() {
+fn permissions_are_put_back() {
     use std::os::unix::fs::PermissionsExt;
     let lab = lean_lab();
     let one = lab.project("one", ALL_KINDS);
@@ -191,11 +191,12 @@ fn permissions_stay_in_their_worktree() {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod");
         }
     }
-    three.edit("gen/number.txt", "7", "9");
-    three.cargo("run").same();
     four.cargo("run").same().all_hit();
     assert_eq!(modes(&four), expected);
     four.nothing_to_do("build");
+    three.edit("gen/number.txt", "7", "9");
+    three.cargo("run").same();
+    three.edit("gen/number.txt", "9", "7");
     for p in [&one, &two] {
         p.wipe();
         p.cargo("run").same().all_hit();

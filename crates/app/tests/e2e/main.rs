@@ -10,6 +10,7 @@ mod credentials;
 mod direct;
 mod giving_up;
 mod protocol;
+mod read_only;
 mod resources;
 
 #[path = "stories.rs"]

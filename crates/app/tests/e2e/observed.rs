@@ -315,3 +315,68 @@ fn a_record_is_believed_only_where_no_more_is_seen() {
     p.wipe();
     p.cargo("run").same().all_hit();
 }
+
+/// Programs that a macro runs work as without kache: one with the address sanitizer, which wants to be the first library;
+/// one that is linked statically; and what the user preloads is preloaded.
+#[test]
+fn programs_are_not_disturbed() {
+    let body = r#"let run = |name: &str| format!("{:?}", Command::new(here.join(name)).output().unwrap());
+        format!("{} {} {}", run("asan"), run("static"), run("plain"))"#;
+    let lab = lean_lab();
+    let p = world(&lab, "w", body);
+    p.write("user/x.c", "#include <stdio.h>\n#include <stdlib.h>\n\
+        int twice(int x) __attribute__((weak));\n\
+        int main(void) { const char *v = getenv(\"KT_C\"); printf(\"%s %d\", v ? v : \"-\", twice ? twice(4) : 0); }\n");
+    p.write("user/twice.c", "int twice(int x) { return 2 * x; }\n");
+    for (name, flags) in [("asan", "-fsanitize=address"), ("static", "-static"), ("plain", "-rdynamic")] {
+        compiled(&p, &["user/x.c", "-o", &format!("user/{name}"), flags]);
+    }
+    compiled(&p, &["user/twice.c", "-o", "user/libtwice.so", "-shared", "-fPIC"]);
+    let preloaded = p.path("user/libtwice.so");
+    for set in [&[("KT_C", "one")][..], &[("KT_C", "two")]] {
+        p.wipe();
+        p.cargo("run").envs(set).same().not_hit("user");
+        p.wipe();
+        p.cargo("run").envs(set).same().all_hit();
+    }
+    // The sanitizer itself puts up with no other library there.
+    fs::copy(p.path("user/plain"), p.path("user/asan")).expect("copy");
+    p.wipe();
+    p.cargo("run").env("KT_C", "one").env("LD_PRELOAD", preloaded).same();
+}
+
+fn compiled(p: &Project<'_>, args: &[&str]) {
+    let status = std::process::Command::new("cc").args(args).current_dir(p.dir()).status();
+    assert!(status.is_ok_and(|status| status.success()), "cc {args:?}");
+}
+
+/// `kache inputs` shows what was read, and marks what nobody declared.
+#[test]
+fn what_a_compile_read_is_listed() {
+    let body = r#"let v = env::var("KT_FLAVOUR").unwrap_or_default();
+        let tool = String::from_utf8(Command::new("kt-tool").output().unwrap().stdout).unwrap();
+        v + &tool + &fs::read_to_string(here.join("data.txt")).unwrap()"#;
+    let lab = lean_lab();
+    let p = world(&lab, "w", body);
+    p.write("user/data.txt", "one");
+    script(&p, "bin/kt-tool", "#!/bin/sh\necho one\n");
+    let path = format!("{}:{}", p.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    p.cargo("run").env("PATH", path).env("KT_FLAVOUR", "x").same();
+    let shown = lab.cli(&["inputs", "user", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    let inputs = shown["units"][0]["inputs"].as_array().expect("inputs");
+    let is_there = |kind: &str, name: &str, declared: bool| {
+        inputs
+            .iter()
+            .any(|input| input["kind"] == kind && input["name"] == name && input["declared"] == declared)
+    };
+    assert!(is_there("file", "{ws}/user/src/lib.rs", true), "{shown:#}");
+    assert!(is_there("file", "{ws}/user/data.txt", false), "{shown:#}");
+    assert!(is_there("program on PATH", "kt-tool", false), "{shown:#}");
+    assert!(is_there("variable", "KT_FLAVOUR", false), "{shown:#}");
+    let variable = inputs.iter().find(|input| input["name"] == "KT_FLAVOUR").expect("shown");
+    assert_eq!(variable["read_by"], "macro", "{shown:#}");
+    assert_eq!(shown["units"][0]["observed"], "variables", "{shown:#}");
+    let text = String::from_utf8(lab.cli(&["inputs", "user"]).stdout).expect("UTF-8");
+    assert!(text.contains("* {ws}/user/data.txt"), "{text}");
+}

@@ -111,6 +111,13 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     let output = kache(&two, "sync --json");
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&value["pull"]["entries"], &value["failed"]), (&0.into(), &0.into()), "{value:#}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/sync-v1.json");
+    let schema: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("schema")).expect("JSON");
+    let names =
+        |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&value), names(&schema["properties"]));
+    assert_eq!(names(&value["pull"]), names(&schema["properties"]["pull"]["properties"]));
     assert_eq!(
         (&value["pull"]["known"], &value["push"]["known"]),
         (&packs.into(), &packs.into()),

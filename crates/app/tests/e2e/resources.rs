@@ -303,7 +303,7 @@ fn root_in_a_users_store() {
         assert!(output.status.success(), "{output:?}");
         let events = d.lab.events_since(&mark);
         assert!(events.iter().all(|event| event.outcome == "hit") && !events.is_empty(), "{events:?}");
-        for args in ["gc", "list", "stats", "purge"] {
+        for args in ["gc", "list", "stats", "purge -y"] {
             let mut call = d.lab.command(&program);
             call.args(args.split(' '));
             let output = as_nobody(&call, &program);
@@ -333,7 +333,7 @@ fn commands_leave_out_what_another_user_has_made() {
         fs::write(dir.join(format!("{number:064}")), "x").expect("write");
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("chmod");
     }
-    for args in ["list", "stats", "gc --dry-run", "gc", "doctor", "purge", "list"] {
+    for args in ["list", "stats", "gc --dry-run", "gc", "doctor", "purge -y", "list"] {
         let mut call = d.lab.command(&program);
         call.args(args.split(' '));
         let output = as_nobody(&call, &program);

@@ -204,6 +204,26 @@ fn a_second_checkout_starts_with_its_dependencies_in_place() {
 }
 
 /// A Cargo that rustup didn't start calls the compiler `rustc`.
+/// What another profile may want one day is no service to this build.
+#[test]
+fn the_headline_counts_what_this_build_asked_for() {
+    let lab = lean_lab();
+    let (_, one) = built(&lab, SCRIPT, LIB, "run");
+    recorded(&one.cargo("run --release"));
+    let run = one.checkout("elsewhere/two").cargo("run").same();
+    let output = lab.cli(&["stats", "--last-build", "--json"]);
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let (served, asked) = (&stats["served"], &stats["tally"]["seeding"]["asked"]);
+    assert!(seeded(&run).0 > 4, "the other profile's are there, too: {run}");
+    assert_eq!((&asked["units"], &asked["runs"]), (&4.into(), &1.into()), "{stats:#}");
+    let expected = serde_json::Value::from(4 + run.number_of_hits());
+    assert_eq!((&served["compiles"], &served["compiles_of"]), (&expected, &expected), "{stats:#}");
+    assert_eq!((&served["build_scripts"], &served["build_scripts_of"]), (&1.into(), &1.into()), "{stats:#}");
+    assert!(
+        served["text"].as_str().is_some_and(|text| text.contains(" and 1 of 1 build scripts, saved about "))
+    );
+}
+
 #[test]
 fn a_compiler_with_a_bare_name() {
     let lab = lean_lab();

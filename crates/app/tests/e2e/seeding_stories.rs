@@ -122,9 +122,7 @@ fn what_comes_after_a_script_is_shared() {
     let two = one.checkout("two");
     let run = two.cargo("run").same();
     let seeding = run.events.iter().find(|event| event.kind == "seeding").expect("seeded");
-    let scripts = two.compiled(|name| name.starts_with("build_script_build") && !name.ends_with(".d"));
-    let copied: u64 = scripts.iter().map(|file| file.metadata().expect("there").len()).sum();
-    assert!(copied > 0 && seeding.number("moved/copied_bytes") < copied + 1000, "{run}");
+    assert!(seeding.number("moved/copied_bytes") < 1000, "{run}");
     assert!(seeding.number("moved/linked_bytes") > 0, "{run}");
     for p in [&two, &one, &two] {
         assert_idle(&p.cargo("run"));
@@ -263,7 +261,8 @@ fn one_of_two_repositories_is_updated() {
     fetch(&two);
     let run = two.cargo("run").same();
     assert!(run.stdout.contains("42 6"), "{run}");
-    assert_eq!((seeded(&run), left_out(&run, "not-in-lockfile")), ((4, 1), 1), "{run}");
+    // A package that the lockfile has no more is no part of what was asked for.
+    assert_eq!((seeded(&run), left_out(&run, "not-in-lockfile")), ((4, 1), 0), "{run}");
     assert_fresh(&run);
     assert_idle(&two.cargo("run"));
 }

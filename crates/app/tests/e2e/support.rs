@@ -165,8 +165,8 @@ impl Build {
 pub trait Outcomes {
     /// Every unit was served from the store, and there was one.
     fn all_hit(&self) -> &Self;
-    /// Macros came as links or clones, and there was one. (Small files, build scripts, and everything that its owner may
-    /// write to, are copied where file systems don't clone.)
+    /// Macros and build scripts came as links or clones, and there was one. (Small files, and everything that its owner
+    /// may write to, are copied.)
     fn shared(&self) -> &Self;
     /// Every event about `crate_name` has this outcome, and there is one.
     fn outcome(&self, crate_name: &str, outcome: &str) -> &Self;
@@ -184,7 +184,8 @@ impl Outcomes for Run {
     }
 
     fn shared(&self) -> &Self {
-        let is_one = |e: &&Event| e.mode == "build" && e.kind == "proc-macro";
+        let is_one =
+            |e: &&Event| e.mode == "build" && ["proc-macro", "build-script"].contains(&e.kind.as_str());
         let found: Vec<&Event> = self.events.iter().filter(is_one).collect();
         let bytes = |e: &Event, ways: [&str; 2]| -> u64 {
             ways.iter().map(|way| e.number(&format!("moved/{way}_bytes"))).sum()

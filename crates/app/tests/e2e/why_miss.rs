@@ -220,7 +220,7 @@ fn a_crate_that_nobody_compiled() {
     let story = Story::new();
     let output = story.d.lab.cli(&["why-miss", "dem"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && error.contains("hint: it has demo"), "{error}");
+    assert!(output.status.code() == Some(2) && error.contains("hint: there is demo"), "{error}");
 }
 
 /// The real Cargo: a dependency's source changes, and the program's reason leads there.
@@ -239,6 +239,9 @@ fn a_dependency_leads_to_the_first_thing_that_changed() {
     assert_eq!((&dep["crate"], &dep["cause"]), (&"dep".into(), &"changed".into()));
     let named: Vec<String> = differences(dep).into_iter().map(|(field, ..)| field).collect();
     assert_eq!(named, ["file {ws}/dep/src/lib.rs"]);
+    assert_eq!(miss["summary"], "app was compiled because dep was: dep/src/lib.rs was changed");
+    let text = String::from_utf8(lab.cli(&["why-miss", "app"]).stdout).expect("UTF-8");
+    assert!(text.starts_with("app was compiled because dep was: dep/src/lib.rs was changed.\n"), "{text}");
     // A flag for all crates is the reason itself, not the dependency that it changes too.
     p.wipe();
     p.cargo("build").rustflags("-C debug-assertions=off").ok();

@@ -50,6 +50,7 @@ variables! {
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
+    KACHE_READ_ONLY, "whether nothing is pushed; on in CI jobs for pull requests";
     KACHE_S3_STALL_TIMEOUT, "seconds after which commands give up on a remote that moves nothing";
     KACHE_COMPRESSION_LEVEL, "zstd level of uploaded packs";
     #[cfg(debug_assertions)]
@@ -65,6 +66,7 @@ variables! {
     RUSTC, "the compiler that Cargo uses";
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
+    RUSTC_WORKSPACE_WRAPPER, "another wrapper, for members of the workspace";
     NO_COLOR, "no colour in output";
     CLICOLOR_FORCE, "colour even when the output is not a terminal";
     TERM, "kind of terminal";
@@ -124,6 +126,16 @@ const ONE_CALL: &[&str] = &[
     KACHE_LOG_FILE,
     KACHE_IN_FALLBACK,
 ];
+
+/// Whether a variable looks like a setting and is none; the one that a typing mistake most likely meant comes with it.
+pub fn unknown(name: &str) -> Option<Option<String>> {
+    let known: Vec<&str> =
+        ALL.iter().map(|variable| variable.name).filter(|name| name.starts_with(OWN)).collect();
+    let own = name.get(..6).filter(|start| start.eq_ignore_ascii_case("KACHE_")).map(|_| &name[6..]);
+    // Those are read by the project's own tests.
+    let is_own = own.is_some_and(|rest| !rest.starts_with("CI_") && !rest.starts_with("TEST_"));
+    (is_own && !known.contains(&name)).then(|| super::layers::nearest(&name.to_ascii_uppercase(), &known))
+}
 
 /// Where the keys of the standard AWS chain come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

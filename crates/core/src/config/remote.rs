@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use super::place::host_of;
+
 use super::error::{ConfigError, Place, Problem, Warning};
 use super::layers::Layers;
-use super::{Setting, env};
+use super::place::{bucket_name, endpoint_url, is_plain_http_to_another_machine, object_prefix, value, word};
+use super::{Origin, Setting, env};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
@@ -44,6 +47,10 @@ pub struct Remote {
     pub trusted_keys: Setting<Vec<String>>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
+    /// Whether nothing is pushed.
+    pub read_only: Setting<bool>,
+    /// The variable by which this is a CI job for a pull request, where that decides it.
+    pub pull_request: Option<&'static str>,
     /// After how many seconds commands give up on a remote that moves nothing; 0 for never.
     pub stall_timeout_s: Setting<u64>,
 }
@@ -103,10 +110,11 @@ impl Remote {
         key.finish().0
     }
 
-    /// Which credentials are used, secrets included: two builds that mean the same remote may differ in them after one was
+    /// Which credentials are used and whether only for reading, secrets included: two builds that mean the same remote may differ in them after one was
     /// corrected. Profiles are read when they are used, and are no part of it.
     pub fn credentials_id(&self) -> Digest {
         let mut key = KeyWriter::new("credentials");
+        key.text("read only", self.read_only.value.to_string());
         key.text("ambient", self.ambient.map(|digest| digest.to_string()).unwrap_or_default());
         key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
         if let Some(pair) = &self.credentials {
@@ -114,6 +122,17 @@ impl Remote {
             key.text("secret key", pair.secret_key.as_str());
         }
         key.finish().0
+    }
+
+    /// Why nothing is pushed, for people; `None` where pushes are allowed.
+    pub fn why_read_only(&self) -> Option<String> {
+        self.read_only.value.then(|| match self.pull_request {
+            Some(variable) => format!(
+                "{variable} says that this is a job for a pull request, whose results nobody else is to get; \
+                 KACHE_READ_ONLY=0 allows pushes"
+            ),
+            None => "`cache.remote.read_only` (KACHE_READ_ONLY) is set".to_owned(),
+        })
     }
 
     /// The remote in a few words, for people.
@@ -157,6 +176,15 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let list = |variable, key| layers.list(Some(variable), key);
     let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
     let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
+    let said = layers.switch(Some(env::KACHE_READ_ONLY), Some("cache.remote.read_only"))?;
+    // The variable decides, then the job, then the file: it is the same file for all jobs.
+    let is_said_here = said.as_ref().is_some_and(|said| said.origin == Origin::Environment || said.value);
+    let text = |name: &str| layers.os_variable(name)?.into_string().ok();
+    let pull_request = super::ci::pull_request(text).filter(|_| !is_said_here);
+    let read_only = match pull_request {
+        Some(_) => Setting { value: true, origin: Origin::Environment },
+        None => said.unwrap_or(Setting::default_of(false)),
+    };
     let seconds = |n: i64| u64::try_from(n).map_err(|_| value(&n.to_string(), "is not a number of seconds"));
     let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
     let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
@@ -189,6 +217,8 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
+        read_only,
+        pull_request,
         stall_timeout_s: stall_timeout_s.unwrap_or(Setting::default_of(STALL_TIMEOUT_S)),
     }))
 }
@@ -299,93 +329,6 @@ fn ambient_user<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Opti
         (None, _) => profile,
     };
     user.map(|user| user.to_string_lossy().into_owned())
-}
-
-fn value(text: &str, why: &'static str) -> Problem {
-    Problem::Value { value: text.to_owned(), why }
-}
-
-fn word(text: &str) -> Result<String, Problem> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(value(text, "is empty"));
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(value(text, "contains white space"));
-    }
-    Ok(text.to_owned())
-}
-
-fn bucket_name(text: &str) -> Result<String, Problem> {
-    let name = word(text)?;
-    let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if !fits || name.len() > 255 || name.bytes().all(|b| b == b'.') {
-        return Err(value(
-            text,
-            "is not a bucket name (letters, digits, `.`, `-`, `_`; no address and no path)",
-        ));
-    }
-    Ok(name)
-}
-
-fn object_prefix(text: &str) -> Result<String, Problem> {
-    let prefix = text.trim().trim_matches('/');
-    if prefix.is_empty() {
-        return Err(value(text, "is empty"));
-    }
-    if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) || prefix.chars().any(char::is_control) {
-        return Err(value(text, "is not a prefix of object names"));
-    }
-    Ok(prefix.to_owned())
-}
-
-/// Checks the address of a server: scheme, host, optional port and path; returns it without trailing slash.
-fn endpoint_url(text: &str) -> Result<String, Problem> {
-    let bad = |why| Err(value(text, why));
-    let url = text.trim();
-    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
-        return bad("is not an address that starts with https:// or http://");
-    };
-    if url.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '\\')) {
-        return bad("contains a character that no address has");
-    }
-    if url.contains(['?', '#']) {
-        return bad("has a query or fragment, which no S3 endpoint has");
-    }
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains('@') {
-        return Err(value("…@…", "has a user name in it; credentials don't belong into an address"));
-    }
-    let (host, port) = match authority.rfind(':') {
-        Some(at) if !authority[at..].contains(']') => (&authority[..at], Some(&authority[at + 1..])),
-        _ => (authority, None),
-    };
-    if host.is_empty() || (host.starts_with('[') != host.ends_with(']')) {
-        return bad("has no host name");
-    }
-    if port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n == 0) || port.parse::<u16>().is_err()) {
-        return bad("has a port that is not a number from 1 to 65535");
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
-/// Whether what is transferred could be read on the way.
-fn is_plain_http_to_another_machine(endpoint: &str) -> bool {
-    let host = host_of(endpoint);
-    let loopback = host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    endpoint.starts_with("http://") && !loopback
-}
-
-/// The host in an address, without brackets and port.
-pub fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

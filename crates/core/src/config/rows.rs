@@ -76,6 +76,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
     (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
     (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
+    (Some("cache.remote.read_only"), Some(env::KACHE_READ_ONLY)),
     (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
@@ -141,6 +142,7 @@ impl Settings {
             "cache.remote.secret_env" => {
                 optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }
+            "cache.remote.read_only" => optional(remote.map(|remote| &remote.read_only), bool::to_string),
             "cache.remote.stall_timeout_secs" => {
                 optional(remote.map(|remote| &remote.stall_timeout_s), u64::to_string)
             }

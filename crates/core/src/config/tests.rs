@@ -326,3 +326,21 @@ fn patterns_without_a_root_match_below_any_directory() {
         assert_eq!(glob.is_match(path), matches, "{pattern} {path}");
     }
 }
+
+#[test]
+fn what_looks_like_a_setting_and_is_none() {
+    let meant = |name: &str| env::unknown(name).map(|meant| meant.unwrap_or_default());
+    for (name, expected) in [
+        ("KACHE_MAXSIZE", Some("KACHE_MAX_SIZE")),
+        ("KACHE_CACHEDIR", Some("KACHE_CACHE_DIR")),
+        ("kache_seed", Some("KACHE_SEED")),
+        ("KACHE_S3_BUCKETS", Some("KACHE_S3_BUCKET")),
+        ("KACHE_SOMETHING_ELSE", Some("")),
+        ("KACHE_MAX_SIZE", None),
+        ("KACHE_TEST_LAYOUT", None),
+        ("KACHEX", None),
+        ("PATH", None),
+    ] {
+        assert_eq!(meant(name).as_deref(), expected, "{name}");
+    }
+}

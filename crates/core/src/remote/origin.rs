@@ -109,8 +109,16 @@ mod tests {
         let crate_name = "demo".to_owned();
         let values = BTreeMap::new();
         let derived = None;
-        let evidence =
-            Evidence { crate_name, unit_fields, entry_fields, record, derived, macro_variables, values };
+        let evidence = Evidence {
+            crate_name,
+            unit_fields,
+            entry_fields,
+            record,
+            derived,
+            macro_variables,
+            values,
+            readers: std::collections::BTreeMap::new(),
+        };
         (key, entry, evidence)
     }
 

@@ -103,8 +103,7 @@ pub fn place(
             let fine = is_placed.get(unit.hash.as_str()).copied().unwrap_or(true) && outcome.is_ok();
             is_placed.insert(&unit.hash, fine);
             match outcome {
-                Ok(()) if unit.is_run() => placed.seeding.runs += 1,
-                Ok(()) => placed.seeding.units += 1,
+                Ok(()) => count(&mut placed.seeding, unit, profile),
                 Err(why) => drop(left_out.insert(i, why)),
             }
             if fine {
@@ -113,14 +112,41 @@ pub fn place(
         }
     }
     fault::point(Point::Seeded);
+    let is_wanted = |i: &usize| is_in(&snapshot.units[*i], profile);
+    let scripts = left_out.keys().filter(|i| snapshot.units[**i].is_run() && is_wanted(i));
+    placed.seeding.asked.runs_left =
+        scripts.filter(|i| !lacks_script(&snapshot.units, **i, &left_out)).count() as u64;
+    let unfit = placed.left_out.iter().filter(|unfit| unfit.unit.split('/').any(|part| part == profile));
+    let codes = unfit.map(|unfit| unfit.code.clone());
+    // What the lockfile doesn't name, no build asks for.
+    let is_asked = |(i, why): &(&usize, &Unseeded)| is_wanted(i) && **why != Unseeded::Package;
+    let left = left_out.iter().filter(is_asked).map(|(_, why)| why.code().to_owned());
+    for code in codes.chain(left).collect::<Vec<_>>() {
+        placed.seeding.left_out += 1;
+        *placed.seeding.reasons.entry(code).or_default() += 1;
+    }
     for (i, why) in left_out {
         placed.left_out.push(why.about(&snapshot.units[i].place(), &snapshot.units[i].package));
     }
-    placed.seeding.left_out = placed.left_out.len() as u64;
-    for unfit in &placed.left_out {
-        *placed.seeding.reasons.entry(unfit.code.clone()).or_default() += 1;
-    }
     Ok(placed)
+}
+
+/// Counts a placed unit; what another profile may want one day is no service to this build.
+fn count(seeding: &mut Seeding, unit: &SeedUnit, profile: &str) {
+    let is_asked = u64::from(is_in(unit, profile));
+    let (all, asked) = match unit.is_run() {
+        true => (&mut seeding.runs, &mut seeding.asked.runs),
+        false => (&mut seeding.units, &mut seeding.asked.units),
+    };
+    *all += 1;
+    *asked += is_asked;
+    seeding.asked.saved_ms += is_asked * unit.took_ms;
+}
+
+/// Whether the script of a run is left to Cargo too: then a compiler call tells of it.
+fn lacks_script(units: &[SeedUnit], run: usize, left_out: &BTreeMap<usize, Unseeded>) -> bool {
+    let of = |dep: &str| left_out.keys().any(|i| units[*i].hash == dep && !units[*i].is_run());
+    units[run].deps.iter().any(|dep| of(&dep.hash))
 }
 
 /// The profile directories, locked.
@@ -258,7 +284,7 @@ impl<'a> Hand<'a> {
         let mut newest_ns = i64::MIN;
         for output in &entry.outputs {
             let dest = out_dir.join(&output.name);
-            let sharing = if shared { restore::sharing(output.kind) } else { Sharing::Private(Stamp::Now) };
+            let sharing = if shared { Sharing::Shared } else { Sharing::Private(Stamp::Now) };
             let permission = Permission::executable(output.executable);
             let blob = self.store.blob_path(&output.digest);
             let mode = link::place(&blob, &dest, sharing, permission, Note::Digest(&output.digest))

@@ -53,6 +53,7 @@ pub fn serve(
         store: Arc::clone(&store),
         remote: settings.remote().map(|remote| (remote.describe(), remote.identity())),
         ambient: settings.remote().map(|remote| remote.credentials_id()),
+        read_only: settings.remote().is_some_and(|remote| remote.read_only.value),
         slots: usize::try_from(*settings.s3_concurrency).unwrap_or(usize::MAX),
         idle: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
         limit_bytes: *settings.local_size_bytes_max,

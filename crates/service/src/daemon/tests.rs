@@ -32,6 +32,7 @@ fn config(machine: &Machine) -> Config {
         store: Arc::clone(machine.transfer.store()),
         remote: Some(("memory".to_owned(), remote())),
         ambient: None,
+        read_only: false,
         slots: 8,
         idle: None,
         limit_bytes: u64::MAX,

@@ -86,13 +86,13 @@ enum Looked {
 }
 
 impl<D: Depot> Uploads<D> {
-    /// Uploads what `store` owes to `remote`, `slots` at a time.
+    /// Uploads what `store` owes to `remote`, `slots` at a time; none where that is zero.
     pub fn new(store: Arc<Store>, depot: Arc<D>, remote: Digest, slots: usize) -> Arc<Self> {
         Arc::new(Self {
             store,
             depot,
             remote,
-            slots: slots.max(1),
+            slots,
             health: Health::default(),
             permission: Health::with_pauses(REFUSED_MIN, REFUSED_MAX),
             numbers: Mutex::default(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use kache_core::config::Settings;
+use kache_core::config::{Remote, Settings};
 use kache_core::protocol::Status as Health;
 use kache_core::quantity::{format_duration, format_size};
 use kache_store::queue::Backlog;
@@ -65,6 +65,9 @@ impl View<'_> {
         if health.remote_id != self.settings.remote().map(|remote| remote.identity()) {
             let what = "builds here use another remote than the daemon; `kache daemon restart` changes that";
             let _ = writeln!(text, "  {} {what}", ui.out(Style::Warn, "warning:"));
+        }
+        if let Some(why) = self.settings.remote().and_then(Remote::why_read_only) {
+            let _ = writeln!(text, "  {:<22}nothing: {why}", "builds here push");
         }
         if let Some(why) = &health.sick {
             let _ = writeln!(text, "  {:<22}{}", "left alone", ui.out(Style::Bad, why));

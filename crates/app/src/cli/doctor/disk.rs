@@ -16,6 +16,9 @@ use kache_store::verify::{Checksums, Problem, Repair};
 use super::{Args, Findings, Verdict};
 use crate::ui::Ui;
 
+/// What kache puts into the store's directory.
+const OWN_NAMES: &[&str] =
+    &["CACHEDIR.TAG", "daemon", "journal", "locks", "memo", "queue", "v1", "wrapper.log"];
 /// Problems listed one by one.
 const PROBLEMS_MAX: usize = 20;
 
@@ -48,6 +51,7 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         let hint = "whoever can write there can run code in your builds: make it yours alone (`chmod 700`)";
         findings.add_with_hint(Verdict::Warning, format!("{} {why}", dir.display()), hint);
     }
+    surroundings(dir, findings);
     let denied = store.denied();
     if let Some(first) = denied.first() {
         let what = format!("{} folders belong to another user, among them {}", denied.len(), first.display());
@@ -73,6 +77,39 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
         }
     }
     Some(store)
+}
+
+/// What is around the store and in it that has nothing to do with it.
+fn surroundings(dir: &Path, findings: &mut Findings) {
+    let above = |names: &[&str]| {
+        dir.ancestors().skip(1).find(|above| names.iter().any(|name| above.join(name).exists()))
+    };
+    if let Some(target) = above(&[".rustc_info.json"]) {
+        let what = format!("the store is in the target directory {}", target.display());
+        findings.add_with_hint(
+            Verdict::Warning,
+            what,
+            "`cargo clean` removes it: set KACHE_CACHE_DIR to another place",
+        );
+    } else if let Some(checkout) = above(&[".git", "Cargo.toml"]) {
+        let what = format!("the store is in the checkout {}", checkout.display());
+        findings.add_with_hint(
+            Verdict::Note,
+            what,
+            "have git ignore it; `git clean` removes it, other checkouts don't find it",
+        );
+    }
+    let foreign: Vec<String> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|item| item.file_name().to_string_lossy().into_owned())
+        .filter(|name| !OWN_NAMES.contains(&name.as_str()) && !name.starts_with('.'))
+        .collect();
+    if !foreign.is_empty() {
+        let what = format!("files that are not kache's are in the store: {}", foreign.join(", "));
+        findings.add_with_hint(Verdict::Note, what, "kache leaves them alone, and no limit counts them");
+    }
 }
 
 /// Who else could change the store.

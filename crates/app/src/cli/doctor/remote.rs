@@ -18,6 +18,9 @@ pub fn check(settings: &Settings, findings: &mut Findings) {
     if let Err(error) = policy(settings, remote) {
         findings.add(Verdict::Bad, error.to_string());
     }
+    if let Some(why) = remote.why_read_only() {
+        findings.add(Verdict::Note, format!("nothing is pushed: {why}"));
+    }
     match block_on(examine(remote)) {
         Ok(steps) => steps.into_iter().for_each(|step| show(step, findings)),
         Err(error) => findings.add(Verdict::Bad, error.to_string()),

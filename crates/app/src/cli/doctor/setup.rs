@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use kache_core::cargo::{TESTED_MINORS, minor_version};
-use kache_core::config::{Origin, Settings, env};
+use kache_core::config::{CrateFile, Origin, Settings, env};
 use kache_core::record::Sight;
 use kache_engine::fallback;
 use kache_engine::sight;
@@ -72,11 +72,58 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
     for warning in warnings {
         findings.add(Verdict::Warning, warning.to_string());
     }
+    for (name, meant) in std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter_map(|name| env::unknown(&name).map(|meant| (name, meant)))
+    {
+        let hint = meant.map_or("docs/guide/settings.md lists those that there are".to_owned(), |meant| {
+            format!("did you mean {meant}?")
+        });
+        findings.add_with_hint(
+            Verdict::Warning,
+            format!("{name} is set, and no setting has that name"),
+            hint,
+        );
+    }
+    crate_file(cwd, findings);
     if *settings.disabled {
         let hint = "unset KACHE_DISABLED to use the cache";
         findings.add_with_hint(Verdict::Bad, "KACHE_DISABLED is set: nothing is cached", hint);
     }
     Some(settings)
+}
+
+/// `kache.toml` beside the current directory's `Cargo.toml`.
+fn crate_file(cwd: &Path, findings: &mut Findings) {
+    let path = cwd.join("kache.toml");
+    let Ok(text) = std::fs::read_to_string(&path) else { return };
+    match CrateFile::parse(&path.display().to_string(), &text) {
+        Ok(file) => {
+            let what = format!("{} names {} extra inputs", path.display(), file.extra_inputs.len());
+            findings.add(Verdict::Good, what);
+        }
+        Err(error) => findings.add_with_hint(
+            Verdict::Bad,
+            error.to_string(),
+            "until then this crate is given to the compiler without a look-up",
+        ),
+    }
+}
+
+/// A wrapper between kache and the compiler, which Cargo uses for members of the workspace.
+fn second_wrapper(findings: &mut Findings) {
+    let Some(second) = std::env::var_os(env::RUSTC_WORKSPACE_WRAPPER).filter(|value| !value.is_empty())
+    else {
+        return;
+    };
+    let is_known =
+        Path::new(&second).file_stem().is_some_and(|stem| stem == "clippy-driver" || stem == "kache");
+    if !is_known && !is_me(&second) {
+        let what =
+            format!("a second wrapper, {}, is set by {}", second.display(), env::RUSTC_WORKSPACE_WRAPPER);
+        let hint = "what it does is not known, so members of the workspace go to it without a look-up; dependencies are served";
+        findings.add_with_hint(Verdict::Warning, what, hint);
+    }
 }
 
 /// Whether the wrapper for what kache passes through can be run and doesn't call kache. A script is tried with a
@@ -107,6 +154,7 @@ pub fn cargo(cwd: &Path, findings: &mut Findings) -> Option<String> {
         Err(error) => findings.add(Verdict::Bad, error.to_string()),
         Ok(config) => wrapper(&config, findings),
     }
+    second_wrapper(findings);
     let cargo = version_of("cargo");
     match &cargo {
         Some(version) => cargo_version(version, findings),

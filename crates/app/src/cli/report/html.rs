@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kache_core::event::Outcome;
 use kache_core::quantity::format_duration;
+use kache_core::served::Served;
 use kache_core::timeline::{Call, Session};
 
 use super::text::{by_count, figures, groups};
@@ -47,6 +48,7 @@ pub fn render(report: &Report) -> String {
     );
     let _ =
         writeln!(html, "<p class=\"dim\">{}, kache {}</p>", escape(&report.title), env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(html, "<p><strong>{}.</strong></p>", escape(&Served::of(&report.tally).sentence()));
     html.push_str("<div class=\"figures\">\n");
     for (label, value) in figures(report) {
         let _ = writeln!(html, "<div><span>{}</span><b>{}</b></div>", escape(label), escape(&value));

@@ -6,6 +6,7 @@ use kache_core::timeline::{Call, CrateCost, Session};
 use serde_json::{Value, json};
 
 use super::Report;
+use crate::cli::stats::served_json;
 
 /// Version of the form.
 const VERSION: u32 = 1;
@@ -17,6 +18,7 @@ pub fn render(report: &Report) -> String {
         "kache": env!("CARGO_PKG_VERSION"),
         "from_ms": report.from_ms,
         "until_ms": report.until_ms,
+        "served": served_json(tally),
         "totals": part(&tally.all),
         "sources": tally.sources,
         "moved": tally.moved,
@@ -72,6 +74,7 @@ fn call(call: &Call) -> Value {
     let event = &call.event;
     json!({
         "crate": event.crate_name,
+        "label": event.label(),
         "package": event.package,
         "version": event.package_version,
         "kind": event.kind,

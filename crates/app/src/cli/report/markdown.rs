@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use kache_core::quantity::format_duration;
+use kache_core::served::Served;
 
 use super::text::{by_count, figures, groups};
 use super::{Report, columns, percent};
@@ -33,17 +34,11 @@ impl Folding {
 
 pub fn render(report: &Report, folding: Folding) -> String {
     let mut text = String::from("## kache\n\n");
-    if report.tally.all.outcomes.total() == 0 {
-        text.push_str("No compiler calls.\n");
+    if report.is_empty() {
+        let _ = writeln!(text, "No compiler calls.\n\n{}", report.title);
         return text;
     }
-    let all = &report.tally.all;
-    let _ = writeln!(
-        text,
-        "**{}** of the look-ups were hits; **{}** of compile time saved.\n",
-        percent(all.outcomes.hit_rate()),
-        format_duration(all.times.saved())
-    );
+    let _ = writeln!(text, "**{}.**\n\n{}\n", Served::of(&report.tally).sentence(), report.title);
     text.push_str("| | |\n| --- | --- |\n");
     for (label, value) in figures(report) {
         let _ = writeln!(text, "| {label} | {value} |");

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use kache_core::quantity::{format_duration, format_size};
+use kache_core::served::Served;
 use kache_core::tally::Reasons;
 
 use super::{Report, columns, percent};
@@ -57,8 +58,8 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let mut figures = vec![
         ("compiler calls", all.outcomes.total().to_string()),
         ("outcomes", counts.join(", ")),
-        ("hit rate", percent(all.outcomes.hit_rate())),
-        ("compile time saved", us(all.times.saved_us)),
+        ("hit rate of look-ups", percent(all.outcomes.hit_rate())),
+        ("saved by hits", us(all.times.saved_us)),
         ("compile time spent", us(all.times.compile_us)),
     ];
     let seeding = &report.tally.seeding;
@@ -67,7 +68,7 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let saved = us(seeding.saved_us);
         figures.push((
             "in place before",
-            format!("{compiles} compiles and {runs} build-script runs, which took {saved}"),
+            format!("{compiles} compiles and {runs} build-script runs, which had taken {saved}"),
         ));
     }
     let sources = &report.tally.sources;
@@ -94,7 +95,11 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
 
 fn summary(text: &mut String, report: &Report, ui: &Ui) {
     let _ = writeln!(text, "{}", ui.out(Style::Bold, &report.title));
-    if report.tally.all.outcomes.total() == 0 {
+    let served = Served::of(&report.tally);
+    if served.share().is_some() {
+        let _ = writeln!(text, "{}", ui.out(Style::Good, &format!("{}.", served.sentence())));
+    }
+    if report.is_empty() {
         let _ = writeln!(text, "  no compiler calls");
         return;
     }
@@ -187,6 +192,9 @@ mod tests {
     fn the_text_has_builds_crates_and_reasons() {
         crate::snapshot::check("report.txt", &render(&sample(), &Ui::plain()));
         let empty = Report::new(Vec::new(), (0, 3_600_000), 5);
-        assert_eq!(render(&empty, &Ui::plain()), "Builds of the last 1h 00m\n  no compiler calls\n");
+        assert_eq!(
+            render(&empty, &Ui::plain()),
+            "Builds of the last 1h 00m, until 1970-01-01 01:00 UTC\n  no compiler calls\n"
+        );
     }
 }

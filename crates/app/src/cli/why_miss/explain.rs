@@ -9,6 +9,7 @@ use kache_core::entry::Evidence;
 use kache_core::event::{Event, Outcome};
 use kache_core::key::EntryKey;
 use kache_core::why::{self, Class, Difference};
+use kache_core::why_words::words;
 use kache_store::Store;
 use kache_store::journal_index::Index;
 
@@ -290,6 +291,51 @@ impl<'a> History<'a> {
 }
 
 impl Explanation {
+    /// The explanation of the compile that all this follows from: the first dependency that was compiled anew for
+    /// reasons of its own.
+    pub fn root(&self) -> &Self {
+        match &self.cause {
+            Cause::Changed(comparison) => {
+                let has_own = comparison.lines.iter().any(|line| line.difference.class != Class::Extern);
+                let deeper = comparison.lines.iter().find_map(|line| line.because.as_deref());
+                deeper.filter(|_| !has_own).map_or(self, Self::root)
+            }
+            _ => self,
+        }
+    }
+
+    /// Why, in a person's words.
+    pub fn words(&self) -> String {
+        let event = &self.event;
+        match &self.cause {
+            Cause::Changed(comparison) => {
+                let differences: Vec<Difference> =
+                    comparison.lines.iter().map(|line| line.difference.clone()).collect();
+                words(&differences).unwrap_or_else(|| "nothing that was recorded differs".to_owned())
+            }
+            Cause::Bypassed => format!(
+                "it is not cached: {}",
+                event.detail.as_deref().or(event.reason.as_deref()).unwrap_or("no reason was recorded")
+            ),
+            Cause::Verified => "its entry was to be verified".to_owned(),
+            Cause::Broken => "the files of its entry were gone or changed".to_owned(),
+            Cause::FirstSeen(None) => "it is built for the first time".to_owned(),
+            Cause::FirstSeen(Some(why)) => format!("the earlier compile was not stored: {why}"),
+            Cause::Gone(_) | Cause::AllGone(_) => "its entry was evicted or purged".to_owned(),
+            Cause::Unrecorded => "nothing was kept to compare it with".to_owned(),
+        }
+    }
+
+    /// The whole answer in one sentence.
+    pub fn summary(&self) -> String {
+        let (name, root) = (self.event.label(), self.root());
+        if root.event.label() == name {
+            format!("{name} was compiled: {}", self.words())
+        } else {
+            format!("{name} was compiled because {} was: {}", root.event.label(), root.words())
+        }
+    }
+
     /// Whether this explains a crate, or leads to one that it explains.
     fn tells_of(&self, name: &str) -> bool {
         let deeper = match &self.cause {

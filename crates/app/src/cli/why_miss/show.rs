@@ -19,8 +19,8 @@ pub fn ago(now_ms: u64, then_ms: u64) -> String {
 /// An explanation for people.
 pub fn text(explanation: &Explanation, ui: &Ui, now_ms: u64) -> String {
     let event = &explanation.event;
-    let mut text = String::new();
-    let title = ui.out(Style::Bold, &title(event));
+    let mut text = format!("{}.\n", ui.out(Style::Bold, &explanation.summary()));
+    let title = title(event);
     let _ = writeln!(text, "{title}, {} ago: {}", ago(now_ms, event.at_ms), event.outcome.word());
     cause(&mut text, explanation, ui, now_ms, 1);
     if let Some(why) = &event.not_stored {
@@ -140,6 +140,8 @@ fn changed(text: &mut String, comparison: &Comparison, ui: &Ui, now_ms: u64, dep
 pub fn json(explanation: &Explanation) -> Value {
     let Explanation { event, cause } = explanation;
     let mut value = json!({
+        "summary": explanation.summary(),
+        "root": { "crate": explanation.root().event.crate_name, "words": explanation.root().words() },
         "crate": event.crate_name,
         "package": event.package,
         "version": event.package_version,
@@ -243,6 +245,7 @@ mod tests {
         let short = Digest::of(b"x").short();
         let expected = format!(
             "\
+app was compiled: the variable BUILD_ID is 7; before: none.
 app 1.2.3 (lib, build), 2.0s ago: miss
   differs from the nearest earlier result ({short}, 3.0s ago) in
     extern dep
@@ -264,6 +267,13 @@ app 1.2.3 (lib, build), 2.0s ago: miss
         );
         assert_eq!(text(&app, &Ui::plain(), 3000), expected);
         let value = json(&app);
+        // With nothing of its own, the dependency's reason is the answer.
+        let mut only = app.clone();
+        if let Cause::Changed(comparison) = &mut only.cause {
+            comparison.lines.truncate(1);
+        }
+        assert_eq!(only.summary(), "app was compiled because dep was: dep/src/lib.rs was changed");
+        assert_eq!(json(&only)["root"]["crate"], "dep");
         assert_eq!(value["differences"][0]["because"]["differences"][0]["class"], "file");
         assert_eq!((&value["cause"], &value["differences"][1]["new"]), (&json!("changed"), &json!("\"7\"")));
     }

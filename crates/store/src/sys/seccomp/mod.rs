@@ -263,7 +263,8 @@ fn read_access(
     // The process is stopped: what isn't there now, it can't remove. What came to be meanwhile may go again.
     let is_older = || {
         let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok();
-        meta.is_some_and(|meta| FileTime::born(&meta).is_none_or(|born| born < started))
+        // A file system that doesn't note births has at least the time of the last change.
+        meta.is_some_and(|meta| FileTime::born(&meta).unwrap_or(FileTime::changed(&meta)) < started)
     };
     Ok((kind != AccessKind::Remove || is_older()).then_some((path, kind)))
 }
