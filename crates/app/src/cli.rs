@@ -1,10 +1,12 @@
 //! The command line: what can be typed, with its help. What each command does is in the module of its name.
 
+mod census;
 mod clean;
 mod completions;
 mod config;
 mod daemon;
 mod diff;
+mod disk;
 mod doctor;
 mod gc;
 mod init;
@@ -92,6 +94,7 @@ enum Command {
     Purge(purge::Args),
     Sync(sync::Args),
     SaveManifest(save_manifest::Args),
+    Disk(disk::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -144,6 +147,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
+        Command::Disk(args) => disk::run(&args, ui),
         Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Config(args) => config::run(&args, ui),
@@ -206,7 +210,7 @@ fn settings(ui: &Ui) -> Result<Settings, CliError> {
 fn open_store(settings: &Settings, ui: &Ui) -> Result<Option<Store>, CliError> {
     let dir = settings.cache_dir()?;
     match Store::open_existing(dir) {
-        Ok(store) => Ok(Some(store)),
+        Ok(store) => Ok(Some(store.leaving_free(settings.free_bytes_min.as_deref().copied()))),
         Err(error) if error.is_missing() && (dir.is_dir() || !dir.exists()) => {
             let how = "run a build with kache (`kache init` sets it up)";
             ui.status(&format!("Nothing is cached yet in {}; {how}.", dir.display()));

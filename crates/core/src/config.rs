@@ -95,6 +95,8 @@ pub struct Settings {
     cache_dir: Option<Setting<PathBuf>>,
     /// `cache.local_max_size`: what eviction keeps the store under, in bytes.
     pub local_size_bytes_max: Setting<u64>,
+    /// `cache.min_free_space`: what stays free on the store's disk, in bytes; without it a twentieth, 1 GiB at most.
+    pub free_bytes_min: Option<Setting<u64>>,
     /// `cache.cache_executables`: whether executables are cached where their link inputs are known exactly.
     pub cache_executables: Setting<bool>,
     /// `cache.key_salt`: a text that separates keys.
@@ -164,6 +166,11 @@ impl Settings {
             local_size_bytes_max: layers
                 .text(Some(env::KACHE_MAX_SIZE), Some("cache.local_max_size"), size)?
                 .unwrap_or(Setting::default_of(SIZE_BYTES_MAX)),
+            free_bytes_min: layers.text(
+                Some(env::KACHE_MIN_FREE_SPACE),
+                Some("cache.min_free_space"),
+                size,
+            )?,
             cache_executables: switch(
                 Some(env::KACHE_CACHE_EXECUTABLES),
                 Some("cache.cache_executables"),

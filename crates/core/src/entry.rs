@@ -113,6 +113,9 @@ pub struct Entry {
     /// Target triple, empty for the host.
     #[serde(default)]
     pub target: String,
+    /// The compiler that made it; `None` for the run of a build script, and in entries of an earlier kache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiler: Option<Digest>,
     /// Output files, in the order in which the compiler announced them.
     pub outputs: Vec<Output>,
     /// The `.d` file.
@@ -176,6 +179,7 @@ impl Entry {
             package: String::new(),
             package_version: String::new(),
             target: String::new(),
+            compiler: None,
             outputs: Vec::new(),
             dep_info: Text::default(),
             dep_info_name: String::new(),

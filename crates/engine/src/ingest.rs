@@ -209,6 +209,7 @@ fn describe(
     entry.package = env("CARGO_PKG_NAME");
     entry.package_version = env("CARGO_PKG_VERSION");
     entry.target = done.unit.target.clone().unwrap_or_default();
+    entry.compiler = Some(done.toolchain.id);
     entry.dep_info = text_of(store, info.render())?;
     entry.dep_info_name = done.unit.dep_info_name();
     entry.stderr = stream(&compiled.stderr)?;

@@ -13,6 +13,7 @@ pub mod sight;
 pub mod toolchain;
 
 mod accesses;
+mod census;
 mod compile;
 mod elf;
 mod evidence;

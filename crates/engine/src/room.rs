@@ -39,6 +39,9 @@ pub fn sweep_if_due(store: &Store, settings: &Settings) {
         // A project's settings file is not found from where it runs.
         command.env(env::KACHE_CACHE_DIR, store.root());
         command.env(env::KACHE_MAX_SIZE, format!("{limit_bytes}B"));
+        if let Some(free) = &settings.free_bytes_min {
+            command.env(env::KACHE_MIN_FREE_SPACE, format!("{}B", free.value));
+        }
         if let Err(error) = kache_store::sys::detach_and_spawn(command) {
             tracing::warn!(%error, "no background sweep");
         }
@@ -55,7 +58,7 @@ pub fn make(store: &Store, out_dir: &Path) -> bool {
         return false;
     }
     // What is free now wasn't enough, or was given back when the compiler died.
-    let wanted_bytes = room.reserve_bytes.saturating_mul(RESERVES).max(1);
+    let wanted_bytes = room.headroom_bytes().saturating_mul(RESERVES).max(1);
     let options = SweepOptions { room_bytes: wanted_bytes, grace: Duration::ZERO, ..SweepOptions::default() };
     for turn in 0..WAITS {
         match store.sweep(&options) {

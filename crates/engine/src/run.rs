@@ -33,7 +33,7 @@ use crate::placement::Standing;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session, TargetLayout};
-use crate::{compile, evidence, facts, outputs, pass, reads, report, room, seed, sight, verify};
+use crate::{census, compile, evidence, facts, outputs, pass, reads, report, room, seed, sight, verify};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -381,6 +381,7 @@ impl<'a> Case<'a> {
         if self.event.entry_key.is_some() && world::is_foreign(self.call) {
             seed::watch(&self.store, self.settings, self.session, self.call, &self.place);
         }
+        census::note(&self.store, &self.place, &self.roots, &self.toolchain);
         report::emit(self.event, started, Some(&self.store), self.settings);
         end
     }
@@ -388,7 +389,8 @@ impl<'a> Case<'a> {
 
 fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
-    Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))
+    let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
+    Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))
 }
 
 /// The calling Cargo, looked at once for a whole process: settings are searched from its directory.

@@ -220,7 +220,7 @@ fn examine(
 
 /// `librustc_driver-<hash>.so` (or `.dylib`), the compiler proper, of an installation: in `lib`, in `lib64`, or where
 /// Debian has it, in the directory of an architecture below `lib`.
-fn driver_library(root: &Path) -> Option<PathBuf> {
+pub(crate) fn driver_library(root: &Path) -> Option<PathBuf> {
     let is_architecture = |name: &OsStr| name.to_str().is_some_and(|name| name.contains("-linux-"));
     let lib = root.join("lib");
     let nested = fs::read_dir(&lib).into_iter().flatten().flatten();

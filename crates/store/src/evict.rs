@@ -12,7 +12,7 @@ use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::FileTime;
-use crate::survey::{EntryContent, Holding, Survey, SurveyedEntry, SurveyedFile};
+use crate::survey::{EntryContent, Holding, Sizes, Survey, SurveyedEntry, SurveyedFile};
 
 /// A file in the making that is this old has been left behind, in seconds.
 const TMP_AGE_S: i64 = 3600;
@@ -22,6 +22,11 @@ const UNIT_AGE_S: i64 = 86_400;
 const SNAPSHOT_AGE_S: i64 = 60 * 86_400;
 /// Memos are found out anew after this long, in seconds.
 const MEMO_AGE_S: i64 = 30 * 86_400;
+/// Notes of build directories without a build for this long go, in seconds.
+const SERVED_AGE_S: i64 = 365 * 86_400;
+/// Entries of compilers that are gone go first once they are this old, in seconds: where containers share a store, each
+/// sees its own compilers only, and uses their entries.
+const GONE_AGE_S: i64 = 86_400;
 
 /// What to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,13 +77,16 @@ pub enum Why {
     Hole,
     /// It wasn't used for longer than the maximum age.
     TooOld,
+    /// The store is over its limit, and the compiler that made it is no longer installed.
+    CompilerGone,
     /// The store is over its limit, and it is among the least recently used.
     OverLimit,
 }
 
 impl Why {
     /// All of them, in the order in which they are explained.
-    pub const ALL: [Why; 5] = [Why::Purged, Why::Malformed, Why::Hole, Why::TooOld, Why::OverLimit];
+    pub const ALL: [Why; 6] =
+        [Why::Purged, Why::Malformed, Why::Hole, Why::TooOld, Why::CompilerGone, Why::OverLimit];
 
     /// A few words for people.
     pub const fn word(self) -> &'static str {
@@ -87,6 +95,7 @@ impl Why {
             Why::Malformed => "malformed",
             Why::Hole => "incomplete",
             Why::TooOld => "too old",
+            Why::CompilerGone => "compiler gone",
             Why::OverLimit => "over limit",
         }
     }
@@ -120,28 +129,6 @@ pub struct BlobRemoval {
     pub holding: Holding,
 }
 
-/// Sizes of a store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Number of entries.
-    pub entries: u64,
-    /// Number of blobs.
-    pub blobs: u64,
-    /// Bytes of all blobs, each counted once.
-    pub blob_bytes: u64,
-    /// Of these, bytes of blobs that a target directory holds too.
-    pub held_bytes: u64,
-    /// Bytes of entries, evidence, input records and snapshots.
-    pub meta_bytes: u64,
-}
-
-impl Sizes {
-    /// What counts against the limit, in bytes.
-    pub fn counted_bytes(&self) -> u64 {
-        self.blob_bytes - self.held_bytes + self.meta_bytes
-    }
-}
-
 /// What a sweep will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvictPlan {
@@ -165,25 +152,6 @@ impl EvictPlan {
     /// Bytes that are free afterwards and weren't before.
     pub fn freed_bytes(&self) -> u64 {
         self.blobs.iter().filter(|blob| blob.holding == Holding::StoreOnly).map(|blob| blob.size).sum()
-    }
-}
-
-impl Survey {
-    /// Sizes of everything surveyed.
-    pub fn sizes(&self) -> Sizes {
-        let mut sizes = Sizes { entries: self.entries.len() as u64, ..Sizes::default() };
-        for blob in self.blobs.values() {
-            sizes.blobs += 1;
-            sizes.blob_bytes += blob.size;
-            if blob.holding == Holding::Shared {
-                sizes.held_bytes += blob.size;
-            }
-        }
-        let files = self.units.iter().map(|(_, file)| file).chain(self.evidence.iter().map(|(_, file)| file));
-        let files = files.chain(&self.snapshots);
-        let entries = self.entries.iter().map(|entry| entry.file_bytes);
-        sizes.meta_bytes = files.map(|file| file.size).chain(entries).sum();
-        sizes
     }
 }
 
@@ -275,18 +243,25 @@ impl<'a> Chosen<'a> {
         }
     }
 
-    /// Evicts the least recently used, then takes back whatever frees nothing.
+    /// Whether an entry was made by a compiler that is no longer installed, and nobody has used it lately.
+    fn is_of_gone_compiler(&self, entry: &SurveyedEntry) -> bool {
+        let EntryContent::Entry { compiler: Some(compiler), .. } = &entry.content else { return false };
+        self.survey.gone_compilers.contains(compiler) && entry.used.age_s(self.survey.now) >= GONE_AGE_S
+    }
+
+    /// Evicts what gone compilers have made and then the least recently used, then takes back whatever frees nothing.
     fn shrink_to(&mut self, target_bytes: u64) {
         let entries = &self.survey.entries;
         let mut by_use: Vec<usize> = (0..entries.len()).filter(|i| self.why[*i].is_none()).collect();
         by_use.retain(|i| entries[*i].used.age_s(self.survey.now) >= self.grace_s);
-        by_use.sort_by_key(|i| (entries[*i].used, entries[*i].key));
+        by_use.sort_by_key(|i| (!self.is_of_gone_compiler(&entries[*i]), entries[*i].used, entries[*i].key));
         let mut evicted = Vec::new();
         for i in by_use {
             if self.counted_bytes <= target_bytes {
                 break;
             }
-            self.evict(i, Why::OverLimit);
+            let is_gone = self.is_of_gone_compiler(&entries[i]);
+            self.evict(i, if is_gone { Why::CompilerGone } else { Why::OverLimit });
             evicted.push(i);
         }
         for i in evicted.into_iter().rev() {
@@ -364,6 +339,7 @@ impl<'a> Chosen<'a> {
         };
         plan.strays.extend(old(&survey.tmp, TMP_AGE_S));
         plan.strays.extend(old(&survey.memos, MEMO_AGE_S));
+        plan.strays.extend(old(&survey.served, SERVED_AGE_S));
         plan
     }
 

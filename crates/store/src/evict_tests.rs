@@ -27,6 +27,8 @@ fn empty() -> Survey {
         snapshots: vec![],
         tmp: vec![],
         memos: vec![],
+        served: vec![],
+        gone_compilers: BTreeSet::new(),
     }
 }
 
@@ -38,6 +40,7 @@ fn survey(entries: &[(&str, i64, &[&str])], blobs: &[(&str, u64, Holding)]) -> S
             crate_name: (*name).to_owned(),
             package: format!("{name}-package"),
             unit: UnitKey(digest(&format!("unit {name}"))),
+            compiler: Some(digest(name)),
         },
         used: ago(*used_s),
         file_bytes: 0,
@@ -65,6 +68,37 @@ fn a_part_of_a_store_shows_neither_holes_nor_orphans() {
     assert_eq!(evicted(&plan_part), [("old", Why::TooOld)]);
     assert!(removes(&plan_part, "b") && !removes(&plan_part, "alone") && !removes(&plan_part, "a"));
     assert_eq!(plan_part.denied, part.denied);
+}
+
+/// Over the limit, what gone compilers have made goes before what was used longer ago; under it, nothing goes.
+#[test]
+fn entries_of_gone_compilers_go_first() {
+    let hours = |hours: i64| hours * HOUR_S;
+    let mut survey = survey(
+        &[
+            ("oldest", hours(90), &["a"]),
+            ("gone", hours(30), &["b"]),
+            ("gone-in-use", hours(23), &["c"]),
+            ("old", hours(60), &["d"]),
+        ],
+        &["a", "b", "c", "d"].map(|blob| (blob, 100, Holding::StoreOnly)),
+    );
+    let first = |survey: &Survey, limit_bytes| {
+        evicted(&plan(survey, &limit(limit_bytes)))
+            .into_iter()
+            .map(|(name, why)| (name.to_owned(), why))
+            .collect::<Vec<_>>()
+    };
+    let expect = |names: &[(&str, Why)]| names.iter().map(|(n, w)| ((*n).to_owned(), *w)).collect::<Vec<_>>();
+    assert_eq!(first(&survey, 350), expect(&[("oldest", Why::OverLimit)]));
+    survey.gone_compilers = BTreeSet::from([digest("gone"), digest("gone-in-use")]);
+    assert_eq!(first(&survey, 400), expect(&[]), "under the limit");
+    assert_eq!(first(&survey, 350), expect(&[("gone", Why::CompilerGone)]));
+    assert_eq!(
+        first(&survey, 250),
+        expect(&[("oldest", Why::OverLimit), ("gone", Why::CompilerGone)]),
+        "one that is in use, by another container, waits its turn"
+    );
 }
 
 fn limit(limit_bytes: u64) -> SweepOptions {
@@ -302,6 +336,7 @@ mod properties {
                         crate_name: i.to_string(),
                         package: String::new(),
                         unit: UnitKey(name(i)),
+                        compiler: None,
                     },
                     used: ago(used_s),
                     file_bytes,

@@ -80,6 +80,8 @@ points! {
     PackDownloaded, "a pack is here, nothing of it is in the store";
     PackUnpacked, "a pack's contents are blobs, there is no entry";
     PackPublished, "an entry from a pack is there, its record isn't";
+    UnitDisowned, "a unit that is cleaned away has lost the hash that makes Cargo believe it, its outputs are there";
+    UnitEmptied, "its outputs are gone too, the rest of its fingerprint is there";
     DaemonBound, "a daemon has the socket, and answers nobody yet";
 }
 

@@ -82,19 +82,25 @@ impl Footprint {
     /// # Errors
     /// When a directory can't be listed or a file can't be looked at, unless it is gone meanwhile.
     pub fn of(dir: &Path, blobs: &BlobIndex) -> Result<Self, Error> {
+        Self::of_all([dir], blobs)
+    }
+
+    /// Looks at some files, and at everything below some directories.
+    ///
+    /// # Errors
+    /// As [`Footprint::of`].
+    pub fn of_all<'p>(paths: impl IntoIterator<Item = &'p Path>, blobs: &BlobIndex) -> Result<Self, Error> {
         let mut footprint = Self::default();
-        let mut dirs = vec![dir.to_owned()];
-        while let Some(dir) = dirs.pop() {
-            for item in fs::read_dir(&dir).doing("list", &dir)? {
-                let path = item.doing("list", &dir)?.path();
-                let meta = match fs::symlink_metadata(&path).doing("look at", &path) {
-                    Err(error) if error.is_missing() => continue,
-                    result => result?,
-                };
-                if meta.is_dir() {
-                    dirs.push(path);
-                } else {
-                    footprint.add(&path, &meta, blobs);
+        let mut waiting: Vec<_> = paths.into_iter().map(Path::to_owned).collect();
+        while let Some(path) = waiting.pop() {
+            let meta = match fs::symlink_metadata(&path).doing("look at", &path) {
+                Err(error) if error.is_missing() => continue,
+                result => result?,
+            };
+            footprint.add(&path, &meta, blobs);
+            if meta.is_dir() {
+                for item in fs::read_dir(&path).doing("list", &path)? {
+                    waiting.push(item.doing("list", &path)?.path());
                 }
             }
         }
@@ -102,14 +108,18 @@ impl Footprint {
     }
 
     fn add(&mut self, path: &Path, meta: &Metadata, blobs: &BlobIndex) {
-        self.files += 1;
-        self.apparent_bytes += meta.len();
+        if !meta.is_dir() {
+            self.files += 1;
+            self.apparent_bytes += meta.len();
+        }
         let inode = self.inodes.entry((meta.dev(), meta.ino())).or_insert_with(|| {
             let allocated = meta.blocks() * 512;
             let cloned_bytes = if meta.is_file() { cloned(path, meta).min(allocated) } else { 0 };
             let held_bytes = if meta.is_file() && blobs.has(path, meta) { meta.len() } else { 0 };
             let own_bytes = allocated - cloned_bytes;
-            Inode { found: 0, links: meta.nlink(), own_bytes, cloned_bytes, held_bytes }
+            // The names in a directory are links to it.
+            let links = if meta.is_dir() { 1 } else { meta.nlink() };
+            Inode { found: 0, links, own_bytes, cloned_bytes, held_bytes }
         });
         inode.found += 1;
     }
@@ -123,7 +133,7 @@ impl Footprint {
         }
     }
 
-    /// Bytes on the disk, each inode once.
+    /// Bytes on the disk, each inode once: what `du` says.
     pub fn disk_bytes(&self) -> u64 {
         self.inodes.values().map(|inode| inode.own_bytes + inode.cloned_bytes).sum()
     }
@@ -132,6 +142,11 @@ impl Footprint {
     pub fn reclaimable_bytes(&self) -> u64 {
         let last = self.inodes.values().filter(|inode| inode.found >= inode.links);
         last.map(|inode| inode.own_bytes).sum()
+    }
+
+    /// Bytes on the disk that others have too, by hard link or clone: the store, or another directory.
+    pub fn shared_bytes(&self) -> u64 {
+        self.disk_bytes() - self.reclaimable_bytes()
     }
 
     /// Bytes of content that the store has too: they come back without a compile.
@@ -178,9 +193,11 @@ mod tests {
         assert_eq!(alone.reclaimable_bytes(), alone.disk_bytes());
         fs::hard_link(a.join("x"), b.join("z")).expect("link");
         let (mut both, other) = (of(&a, &none), of(&b, &none));
-        assert_eq!((both.reclaimable_bytes(), other.reclaimable_bytes()), (0, 0));
+        let directories = 2 * fs::symlink_metadata(&a).expect("a directory").blocks() * 512;
+        assert_eq!((both.reclaimable_bytes(), other.reclaimable_bytes()), (directories, directories / 2));
+        assert_eq!(both.shared_bytes(), both.disk_bytes() - directories);
         both.merge(&other);
-        assert_eq!(both.reclaimable_bytes(), alone.disk_bytes());
+        assert_eq!(both.reclaimable_bytes(), alone.disk_bytes() + directories / 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!   v1/snapshots/<context>/<lock>  what target directories held, see `snapshots`
 //!   v1/tmp/                    files in the making, renamed or linked into place
 //!   v1/usage                   approximate size, see `usage`
+//!   served/                    build directories that were served, see `served`
 //!   journal/  memo/  queue/  locks/  daemon/
 //! ```
 //! `v1` is the version of the layout; another version lives beside it and is left alone.
@@ -66,6 +67,8 @@ pub struct Store {
     base: PathBuf,
     /// Bytes that came into the store through this value and are not yet in the usage file.
     pub(crate) new_bytes: AtomicU64,
+    /// What stays free on its disk, where that is set, in bytes.
+    pub(crate) free_bytes_min: Option<u64>,
 }
 
 impl Store {
@@ -96,7 +99,7 @@ impl Store {
     fn at(cache_dir: &Path) -> Result<Store, Error> {
         let root = std::path::absolute(cache_dir).doing("locate cache directory", cache_dir)?;
         let base = root.join(VERSION_DIR);
-        Ok(Store { root, base, new_bytes: AtomicU64::new(0) })
+        Ok(Store { root, base, new_bytes: AtomicU64::new(0), free_bytes_min: None })
     }
 
     fn create(&self) -> Result<(), Error> {
@@ -163,6 +166,10 @@ impl Store {
     /// Folder of uploads owed.
     pub fn queue_dir(&self) -> PathBuf {
         self.root.join("queue")
+    }
+
+    pub(crate) fn served_dir(&self) -> PathBuf {
+        self.root.join("served")
     }
 
     /// Folder of lock files.
@@ -250,7 +257,7 @@ pub(crate) fn make_dir_and_above(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory that only its owner may use, whatever the umask; one that exists is fine.
-fn make_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {
             fs::set_permissions(path, Permissions::from_mode(0o700))?;

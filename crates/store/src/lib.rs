@@ -31,6 +31,7 @@ pub mod queue;
 pub mod records;
 pub mod rendezvous;
 pub mod room;
+pub mod served;
 pub mod snapshots;
 #[cfg(test)]
 mod stress_tests;

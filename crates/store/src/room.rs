@@ -30,9 +30,10 @@ pub struct Room {
 
 impl Room {
     /// `None` where the file system doesn't say: some in memory have no size.
-    fn of(free_bytes: u64, size_bytes: u64) -> Option<Self> {
+    fn of(free_bytes: u64, size_bytes: u64, free_bytes_min: Option<u64>) -> Option<Self> {
         let least = RESERVE_BYTES_MIN.min(size_bytes / 4);
-        let reserve_bytes = (size_bytes / 20).clamp(least, RESERVE_BYTES_MAX);
+        let part_bytes = (size_bytes / 20).clamp(least, RESERVE_BYTES_MAX);
+        let reserve_bytes = free_bytes_min.unwrap_or(part_bytes);
         (size_bytes > 0).then_some(Self { free_bytes, reserve_bytes })
     }
 
@@ -41,9 +42,15 @@ impl Room {
         self.free_bytes < self.reserve_bytes
     }
 
-    /// What a sweep should free, in bytes: once it has to, twice the reserve, so that it doesn't have to again at once.
+    /// What a sweep should free, in bytes: once it has to, somewhat more, so that it doesn't have to again at once.
     pub fn lacking_bytes(&self) -> u64 {
-        if self.is_low() { (self.reserve_bytes * 2).saturating_sub(self.free_bytes) } else { 0 }
+        let enough_bytes = self.reserve_bytes.saturating_add(self.headroom_bytes());
+        if self.is_low() { enough_bytes.saturating_sub(self.free_bytes) } else { 0 }
+    }
+
+    /// As much again as is left to others, or what that comes to by itself where a setting says more.
+    pub fn headroom_bytes(&self) -> u64 {
+        self.reserve_bytes.min(RESERVE_BYTES_MAX)
     }
 }
 
@@ -52,7 +59,14 @@ impl Store {
     pub fn room(&self) -> Option<Room> {
         let stat = rustix::fs::statvfs(self.root()).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Room::of(bytes(stat.f_bavail), bytes(stat.f_blocks))
+        Room::of(bytes(stat.f_bavail), bytes(stat.f_blocks), self.free_bytes_min)
+    }
+
+    /// The same store, which leaves so many bytes on its disk free.
+    #[must_use]
+    pub fn leaving_free(mut self, bytes: Option<u64>) -> Self {
+        self.free_bytes_min = bytes;
+        self
     }
 
     /// Whether others need the room that is left on the store's file system.
@@ -95,8 +109,11 @@ mod tests {
 
     #[test]
     fn a_small_part_stays_free_and_a_sweep_makes_twice_that() {
-        assert_eq!(Room::of(0, 0), None);
+        assert_eq!(Room::of(0, 0, None), None);
         let gib = 1 << 30;
+        let of = |free, floor| Room::of(free, 400 * gib, Some(floor)).expect("a size").lacking_bytes();
+        assert_eq!((of(99 * gib, 100 * gib), of(100 * gib, 100 * gib)), (2 * gib, 0));
+        assert_eq!((of(gib / 4, gib / 2), of(0, 0)), (gib * 3 / 4, 0));
         for (free, size, low, lacking) in [
             (40 * gib, 400 * gib, false, 0),
             (gib, 400 * gib, false, 0),
@@ -106,7 +123,7 @@ mod tests {
             (240, 1000, true, 260),
             (250, 1000, false, 0),
         ] {
-            let room = Room::of(free, size).expect("a size");
+            let room = Room::of(free, size, None).expect("a size");
             assert_eq!((room.is_low(), room.lacking_bytes()), (low, lacking), "{free} of {size}");
             let options = SweepOptions::keeping(7, Some(room));
             assert_eq!((options.limit_bytes, options.room_bytes), (Some(7), lacking));

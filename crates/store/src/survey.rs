@@ -13,6 +13,7 @@ use crate::clock::FileTime;
 use crate::entries::{EntryFile, EntryStat, read_entry};
 use crate::error::Error;
 use crate::layout::{Shelf, Store};
+use crate::served::gone_compilers;
 
 /// An entry, as the sweep sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum EntryContent {
         package: String,
         /// The unit that it is a result of.
         unit: UnitKey,
+        /// The compiler that made it; `None` where no compiler did, or the entry doesn't say.
+        compiler: Option<Digest>,
     },
     /// An entry of a newer kache: every digest in it counts as a blob or unit that it needs.
     Newer,
@@ -84,6 +87,28 @@ impl SurveyedFile {
     }
 }
 
+/// Sizes of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of entries.
+    pub entries: u64,
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Bytes of all blobs, each counted once.
+    pub blob_bytes: u64,
+    /// Of these, bytes of blobs that a target directory holds too.
+    pub held_bytes: u64,
+    /// Bytes of entries, evidence, input records and snapshots.
+    pub meta_bytes: u64,
+}
+
+impl Sizes {
+    /// What counts against the limit, in bytes.
+    pub fn counted_bytes(&self) -> u64 {
+        self.blob_bytes - self.held_bytes + self.meta_bytes
+    }
+}
+
 /// Everything in the store at about one time. Entries were listed before blobs, so a blob that an entry needs and
 /// the survey lacks was really missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +131,30 @@ pub struct Survey {
     pub tmp: Vec<SurveyedFile>,
     /// Memos.
     pub memos: Vec<SurveyedFile>,
+    /// Notes of build directories.
+    pub served: Vec<SurveyedFile>,
+    /// Compilers that are no longer installed.
+    pub gone_compilers: BTreeSet<Digest>,
 }
 
 impl Survey {
+    /// Sizes of everything surveyed.
+    pub fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes { entries: self.entries.len() as u64, ..Sizes::default() };
+        for blob in self.blobs.values() {
+            sizes.blobs += 1;
+            sizes.blob_bytes += blob.size;
+            if blob.holding == Holding::Shared {
+                sizes.held_bytes += blob.size;
+            }
+        }
+        let files = self.units.iter().map(|(_, file)| file).chain(self.evidence.iter().map(|(_, file)| file));
+        let files = files.chain(&self.snapshots);
+        let entries = self.entries.iter().map(|entry| entry.file_bytes);
+        sizes.meta_bytes = files.map(|file| file.size).chain(entries).sum();
+        sizes
+    }
+
     /// Whether a blob is missing that the entry needs. It isn't known where this user sees only a part of the store.
     pub(crate) fn has_hole(&self, entry: &SurveyedEntry) -> bool {
         self.denied.is_empty() && !entry.blobs.iter().all(|blob| self.blobs.contains_key(blob))
@@ -153,7 +199,9 @@ impl Store {
             snapshots: files_below(&self.snapshots_dir(), 2),
             evidence,
             tmp: files_below(&self.tmp_dir(), 1),
-            memos: memos(&self.memo_dir()),
+            memos: memos(&self.memo_dir(), 3),
+            served: memos(&self.served_dir(), 1),
+            gone_compilers: gone_compilers(&self.served()),
         })
     }
 }
@@ -163,8 +211,8 @@ fn survey_entry(stat: &EntryStat, path: &Path) -> Result<Option<SurveyedEntry>, 
         EntryFile::Absent => return Ok(None),
         EntryFile::Usable(entry, _) => {
             let blobs = entry.blobs().collect();
-            let (crate_name, package, unit) = (entry.crate_name, entry.package, entry.unit);
-            (EntryContent::Entry { crate_name, package, unit }, blobs)
+            let (crate_name, package) = (entry.crate_name, entry.package);
+            (EntryContent::Entry { crate_name, package, unit: entry.unit, compiler: entry.compiler }, blobs)
         }
         EntryFile::Newer(bytes) => (EntryContent::Newer, digests_in(&bytes)),
         EntryFile::Malformed => (EntryContent::Malformed, BTreeSet::new()),
@@ -179,15 +227,15 @@ pub(crate) fn digests_in(bytes: &[u8]) -> BTreeSet<Digest> {
     words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).collect()
 }
 
-/// Files of the memo by their names: where somebody keeps other things in a folder of that name, they stay.
-fn memos(dir: &Path) -> Vec<SurveyedFile> {
+/// Files of the memo, or notes, by their names: where somebody keeps other things in a folder of that name, they stay.
+fn memos(dir: &Path, depth: usize) -> Vec<SurveyedFile> {
     let is_memo = |file: &SurveyedFile| {
         file.path
             .file_name()
             .and_then(|name| name.to_str())
             .is_some_and(|name| name.parse::<Digest>().is_ok())
     };
-    let mut found = files_below(dir, 3);
+    let mut found = files_below(dir, depth);
     found.retain(is_memo);
     found
 }

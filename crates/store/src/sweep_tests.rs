@@ -84,7 +84,7 @@ fn a_purge_of_everything_leaves_no_entry_blob_or_record() {
     for dir in ["blobs", "entries", "evidence", "units"] {
         assert_eq!(count(&bench.store.root().join("v1").join(dir)), 0, "{dir}");
     }
-    assert_eq!(report.plan.after, crate::evict::Sizes::default());
+    assert_eq!(report.plan.after, crate::survey::Sizes::default());
 }
 
 #[test]

@@ -1,36 +1,58 @@
 //! `kache clean`: finds Cargo's target directories, shows what each really occupies and how much of it the store has,
-//! and removes those that are chosen. Finding is in `find`, choosing in `picker`.
+//! and removes those that are chosen, or units in them. Directories are found and measured in `census`, what goes is
+//! decided in `plan`, choosing is in `picker`.
 
-mod find;
 mod picker;
+mod plan;
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use kache_core::quantity::format_size;
-use kache_store::Store;
-use kache_store::footprint::{BlobIndex, Footprint};
+use kache_store::footprint::Footprint;
 use serde_json::json;
 
-use super::{current_dir, settings};
+use super::census::find::Programs;
+use super::census::{Census, Durations, Scope};
+use super::{current_dir, now_ms, settings};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::{Align, Style, Table, Ui};
-use find::Found;
+use plan::{Ended, Removal, Rules, What, cost_text, sum, sum_text};
 
-/// Find target directories, and remove those that are chosen
+/// Find target directories, and remove those that are chosen, or what is old in them
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  kache clean                    choose among those below the current directory
-  kache clean --dry-run ~/src    only show what there is, and what would be free
-  kache clean -y ~/src/old       remove all that are found there
+  kache clean                        choose among those below the current directory
+  kache clean --dry-run ~/src        only show what there is, and what would be free
+  kache clean -y ~/src/old           remove all that are found there
+  kache clean --unused-for 30d       what no build has used for thirty days
+  kache clean --all --orphaned       target directories of worktrees that are gone
+  kache clean --old-compilers ~/src  what compilers have made that are no longer installed
 
 A directory counts as a target directory when it has the tag that Cargo puts there (CACHEDIR.TAG) and Cargo's own files, \
 whatever it is called. Symbolic links are not followed. Files that the store or another directory has a link to, and \
-clones, free nothing, so the sum is what the disk really gets back. What the store holds comes back without a compile.")]
+clones, free nothing, so the sum is what the disk really gets back. What the store holds comes back without a compile.
+
+`--unused-for` and `--old-compilers` remove single units, which Cargo builds again when it needs them, and leave the \
+rest of the directory fresh. A directory goes as a whole when no build has used any of it for that long. Programs that \
+Cargo has put beside the units (target/debug/app) stay. A directory in which a build or a program runs is left alone.")]
 pub struct Args {
     /// Directories to search; default is the current one
     dirs: Vec<PathBuf>,
+    /// Also all that kache has served, wherever they are
+    #[arg(short, long)]
+    all: bool,
+    /// Units that no build has used for this long (30m, 24h, 7d, or bare hours)
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    unused_for: Option<Duration>,
+    /// Units of compilers that are no longer installed
+    #[arg(long)]
+    old_compilers: bool,
+    /// Directories of projects that are gone
+    #[arg(long)]
+    orphaned: bool,
     /// Show what would go, and remove nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -42,32 +64,25 @@ pub struct Args {
     json: bool,
 }
 
-/// A target directory with what is known about it.
-struct Target {
-    found: Found,
-    footprint: Footprint,
-}
-
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
-    let cwd = current_dir()?;
-    let dirs: Vec<PathBuf> = match args.dirs.is_empty() {
-        true => vec![cwd],
-        false => args.dirs.iter().map(|dir| cwd.join(dir)).collect(),
+    let dirs = match args.dirs.is_empty() && !args.all {
+        true => vec![current_dir()?],
+        false => super::census::existing(&args.dirs)?,
     };
-    if let Some(missing) = dirs.iter().find(|dir| !dir.is_dir()) {
-        return Err(CliError::usage(format!("{} is not a directory", missing.display())));
-    }
-    let targets = gather(&dirs, ui)?;
-    if args.dry_run || targets.is_empty() {
-        ui.print_as(args.json, || json(&targets, None), || text(&targets, ui))?;
+    let settings = settings(ui)?;
+    let scope = if args.all { Scope::ServedAnd(&dirs) } else { Scope::Below(&dirs) };
+    let census = Census::take(&settings, scope, ui)?;
+    let rules =
+        Rules { unused_for: args.unused_for, old_compilers: args.old_compilers, orphaned: args.orphaned };
+    let now_s = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+    let removals = plan::plan(&census, &rules, &Durations::read(&settings), now_s)?;
+    if args.dry_run || removals.is_empty() {
+        ui.print_as(args.json, || json(&removals, None), || text(&census, &removals, ui))?;
         return Ok(Status::Done);
     }
-    let chosen: Vec<&Target> = match (args.yes, io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        (true, _) => targets.iter().collect(),
-        (false, true) => match picker::choose(&targets)? {
-            Some(chosen) => chosen.into_iter().map(|at| &targets[at]).collect(),
-            None => Vec::new(),
-        },
+    let chosen: Vec<usize> = match (args.yes, io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        (true, _) => (0..removals.len()).collect(),
+        (false, true) => picker::choose(&removals)?.unwrap_or_default(),
         (false, false) => {
             return Err(CliError::usage("there is nobody to ask: this is not a terminal")
                 .hint("`kache clean -y` removes everything, `kache clean --dry-run` only shows it"));
@@ -77,65 +92,60 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         ui.status("Nothing was removed.");
         return Ok(Status::Done);
     }
-    remove(&targets, &chosen, args, ui)
+    remove(&removals, &chosen, args, ui)
 }
 
-/// Finds the target directories and measures them.
-fn gather(dirs: &[PathBuf], ui: &Ui) -> Result<Vec<Target>, CliError> {
-    let blobs = match settings(ui)?.cache_dir().map(Store::open_existing) {
-        Ok(Ok(store)) => store.blob_index()?,
-        Ok(Err(_)) | Err(_) => BlobIndex::default(),
-    };
-    let found = find::below(dirs, |path| ui.progress(&format!("looking in {}", path.display())));
-    let mut targets = Vec::new();
-    for found in found {
-        ui.progress(&format!("measuring {}", found.path.display()));
-        match Footprint::of(&found.path, &blobs) {
-            Ok(footprint) => targets.push(Target { found, footprint }),
-            Err(error) => ui.warn(&format!("{} is left out: {error}", found.path.display())),
-        }
-    }
-    ui.progress("");
-    targets.sort_by_key(|target| std::cmp::Reverse(target.footprint.reclaimable_bytes()));
-    Ok(targets)
-}
-
-fn remove(all: &[Target], chosen: &[&Target], args: &Args, ui: &Ui) -> Outcome {
+fn remove(removals: &[Removal<'_>], chosen: &[usize], args: &Args, ui: &Ui) -> Outcome {
     let (mut done, mut errors) = (Vec::new(), Vec::new());
-    for target in chosen {
-        let path = &target.found.path;
-        // What was a target directory when it was found may be something else by now.
-        match find::check(path) {
-            None => ui.warn(&format!("{} is no target directory any more; it stays", path.display())),
-            Some(found) if found.busy.is_some() => ui.warn(&busy_text(path, &found)),
-            Some(_) => match find::remove(path) {
-                Ok(true) => done.push(*target),
-                Ok(false) => ui.warn(&format!("{} stays: a build has just begun in it", path.display())),
-                Err(error) => errors.push(CliError::file("remove", path, &error)),
-            },
+    let programs = Programs::running();
+    for at in chosen {
+        let removal = &removals[*at];
+        ui.progress(&format!("removing {} in {}", removal.label(), removal.path().display()));
+        let ended = removal.apply(&programs);
+        ui.progress("");
+        match ended {
+            Ok(Ended::Gone) => done.push(*at),
+            Ok(Ended::Stays(why)) => ui.warn(&format!("{} stays: {why}", removal.path().display())),
+            Err(error) => errors.push(error),
         }
     }
-    let freed = sum(&done).reclaimable_bytes();
+    let gone = || done.iter().map(|at| &removals[*at]);
     if args.json {
-        ui.print_json(&json(all, Some(&done)))?;
+        ui.print_json(&json(removals, Some(&done)))?;
     }
-    ui.status(&format!("Removed {}: {} freed.", counted(done.len()), format_size(freed)));
+    let (footprint, cost) = sum(gone());
+    ui.status(&format!(
+        "Removed {}: {} freed.",
+        removed_text(gone()),
+        format_size(footprint.reclaimable_bytes())
+    ));
+    if cost != super::census::Cost::default() {
+        ui.status(&format!("To have it back takes {}.", cost_text(&cost)));
+    }
     match errors.into_iter().next() {
         None => Ok(Status::Done),
         Some(error) => Err(error),
     }
 }
 
-/// What several occupy together: an inode that two of them have counts once, and is free only when both go.
-fn sum(targets: &[&Target]) -> Footprint {
-    let mut sum = Footprint::default();
-    targets.iter().for_each(|target| sum.merge(&target.footprint));
-    sum
-}
-
-fn busy_text(path: &Path, found: &Found) -> String {
-    let why = found.busy.as_deref().unwrap_or("in use");
-    format!("{} stays: {why}", path.display())
+/// `3 target directories`, `12 units in 2 target directories`, or both.
+fn removed_text<'r>(removals: impl Iterator<Item = &'r Removal<'r>>) -> String {
+    let (mut whole, mut parts, mut units) = (0, 0, 0);
+    for removal in removals {
+        match &removal.what {
+            What::Whole => whole += 1,
+            What::Units(some) => (parts, units) = (parts + 1, units + some.len()),
+        }
+    }
+    let of_units = match units {
+        1 => "1 unit".to_owned(),
+        units => format!("{units} units"),
+    };
+    match (whole, parts) {
+        (_, 0) => counted(whole),
+        (0, _) => format!("{of_units} in {}", counted(parts)),
+        (_, _) => format!("{}, and {of_units} in {}", counted(whole), counted(parts)),
+    }
 }
 
 /// The share that the store has.
@@ -146,32 +156,32 @@ fn held(footprint: &Footprint) -> String {
     }
 }
 
-fn text(targets: &[Target], ui: &Ui) -> String {
-    if targets.is_empty() {
-        return "No target directory was found.\n".to_owned();
+fn text(census: &Census, removals: &[Removal<'_>], ui: &Ui) -> String {
+    if removals.is_empty() {
+        return match census.targets.len() {
+            0 => "No target directory was found.\n".to_owned(),
+            found => format!("{} found, and nothing in it is to be removed.\n", counted(found)),
+        };
     }
     let mut table = Table::new(&[
         ("would free", Align::Right),
         ("on disk", Align::Right),
         ("in store", Align::Right),
+        ("what", Align::Left),
         ("target directory", Align::Left),
     ]);
-    for target in targets {
-        let note = target.found.busy.as_ref().map(|busy| format!("  ({busy})")).unwrap_or_default();
+    for removal in removals {
+        let note = removal.busy().map(|busy| format!("  ({busy})")).unwrap_or_default();
         table.row([
-            format_size(target.footprint.reclaimable_bytes()),
-            format_size(target.footprint.disk_bytes()),
-            held(&target.footprint),
-            format!("{}{note}", target.found.path.display()),
+            format_size(removal.footprint.reclaimable_bytes()),
+            format_size(removal.footprint.disk_bytes()),
+            held(&removal.footprint),
+            removal.label(),
+            format!("{}{note}", removal.path().display()),
         ]);
     }
-    let all = sum(&targets.iter().collect::<Vec<_>>());
-    let line = format!(
-        "{}, {} on disk; removing all of that would free {}.",
-        counted(targets.len()),
-        format_size(all.disk_bytes()),
-        format_size(all.reclaimable_bytes())
-    );
+    let on_disk = format_size(sum(removals).0.disk_bytes());
+    let line = format!("{}, {on_disk} on disk; {}.", removed_text(removals.iter()), sum_text(removals));
     format!("{}{}\n", table.render(ui), ui.out(Style::Bold, &line))
 }
 
@@ -180,29 +190,33 @@ fn counted(count: usize) -> String {
     if count == 1 { "1 target directory".to_owned() } else { format!("{count} target directories") }
 }
 
-fn json(targets: &[Target], removed: Option<&[&Target]>) -> String {
-    let is_removed = |target: &Target| {
-        removed.is_some_and(|removed| removed.iter().any(|other| other.found.path == target.found.path))
-    };
-    let one = |target: &Target| {
+fn json(removals: &[Removal<'_>], removed: Option<&[usize]>) -> String {
+    let one = |(at, removal): (usize, &Removal<'_>)| {
         json!({
-            "path": target.found.path,
-            "busy": target.found.busy,
-            "files": target.footprint.files,
-            "disk_bytes": target.footprint.disk_bytes(),
-            "reclaimable_bytes": target.footprint.reclaimable_bytes(),
-            "held_bytes": target.footprint.held_bytes(),
-            "removed": is_removed(target),
+            "path": removal.path(),
+            "busy": removal.busy(),
+            "units": match &removal.what {
+                What::Whole => None,
+                What::Units(units) => Some(units.len()),
+            },
+            "files": removal.footprint.files,
+            "disk_bytes": removal.footprint.disk_bytes(),
+            "reclaimable_bytes": removal.footprint.reclaimable_bytes(),
+            "held_bytes": removal.footprint.held_bytes(),
+            "cost": super::census::cost_json(&removal.cost),
+            "removed": removed.is_some_and(|removed| removed.contains(&at)),
         })
     };
-    let all = sum(&targets.iter().collect::<Vec<_>>());
+    let (all, cost) = sum(removals);
+    let freed = removed.map(|removed| sum(removed.iter().map(|at| &removals[*at])).0.reclaimable_bytes());
     let value = json!({
         "version": 1,
         "dry_run": removed.is_none(),
-        "targets": targets.iter().map(one).collect::<Vec<_>>(),
+        "targets": removals.iter().enumerate().map(one).collect::<Vec<_>>(),
         "disk_bytes": all.disk_bytes(),
         "reclaimable_bytes": all.reclaimable_bytes(),
-        "freed_bytes": removed.map(|removed| sum(removed).reclaimable_bytes()),
+        "cost": super::census::cost_json(&cost),
+        "freed_bytes": freed,
     });
     format!("{value:#}\n")
 }

@@ -87,6 +87,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         _ => (settings(ui)?, Vec::new()),
     };
     let store = Store::open(settings.cache_dir()?)?;
+    let store = store.leaving_free(settings.free_bytes_min.as_deref().copied());
     store.make_daemon_dir()?;
     match action {
         Action::Run => run_here(store, &settings, &warnings, ui),

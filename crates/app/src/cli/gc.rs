@@ -24,8 +24,8 @@ Examples:
   kache gc --dry-run           show what would go and why, remove nothing
 
 The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target \
-directory shares by hard link costs nothing and counts nothing. Where the disk is nearly full, more goes, until others \
-have room. The wrapper starts this by itself when the store is over its limit or the disk nearly full.")]
+directory shares by hard link costs nothing and counts nothing. Where less is free on the disk than `cache.min_free_space` \
+(KACHE_MIN_FREE_SPACE; by itself a twentieth, 1 GiB at most), more goes. The wrapper starts this by itself when the store is over its limit or the disk nearly full.")]
 pub struct Args {
     /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
@@ -93,6 +93,7 @@ fn auto() -> Outcome {
     let (settings, _) = crate::settings::load(None)?;
     let limit_bytes = *settings.local_size_bytes_max;
     let store = Store::open_existing(settings.cache_dir()?)?;
+    let store = store.leaving_free(settings.free_bytes_min.as_deref().copied());
     if store.is_room_low() || store.usage_estimate()?.bytes > limit_bytes {
         store.sweep(&SweepOptions::keeping(limit_bytes, store.room()))?;
     }
@@ -189,6 +190,9 @@ fn meaning(why: Why, options: &SweepOptions) -> String {
         Why::TooOld => {
             let age = format_duration(options.age_max.unwrap_or_default());
             format!("not used for more than {age} (`--max-age`)")
+        }
+        Why::CompilerGone => {
+            "the compiler that made it is no longer installed; such entries go before all others".to_owned()
         }
         Why::OverLimit if options.room_bytes > 0 => {
             let lacking = format_size(options.room_bytes);

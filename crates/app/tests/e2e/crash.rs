@@ -88,6 +88,9 @@ const RECORDED: &[Point] = &[SnapshotReady];
 /// What puts them into an empty directory.
 const SEEDED: &[Point] = &[SeedPlaced, SeedUnproven, Seeded];
 
+/// `kache clean`, told in `disk`.
+const CLEANED: &[Point] = &[UnitDisowned, UnitEmptied];
+
 /// Every step is in a story.
 #[test]
 fn no_step_is_left_out() {
@@ -105,6 +108,7 @@ fn no_step_is_left_out() {
         SHARED,
         RECORDED,
         SEEDED,
+        CLEANED,
     ];
     let told: BTreeSet<Point> = stories.into_iter().flatten().copied().collect();
     let left_out: Vec<_> = Point::ALL.iter().filter(|point| !told.contains(point)).collect();

@@ -8,6 +8,7 @@ pub mod concurrency;
 pub mod crash;
 pub mod daemon;
 pub mod depinfo;
+pub mod disk;
 pub mod editing;
 pub mod failing_open;
 pub mod file_systems;

@@ -345,6 +345,13 @@ pub fn has_unit_hash(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(_, hash)| is_unit_hash(hash))
 }
 
+/// The unit's hash in the name of what the compiler writes in the classic layout: `libserde-1a2b3c4d5e6f7a8b.rlib`,
+/// `app-1a2b3c4d5e6f7a8b`, `app-1a2b3c4d5e6f7a8b.app.0.rcgu.o`. A crate's name has no dot.
+pub fn unit_hash_in(name: &str) -> Option<&str> {
+    let stem = name.split('.').next()?;
+    stem.rsplit_once('-').map(|(_, hash)| hash).filter(|hash| is_unit_hash(hash))
+}
+
 /// What outputs of a compile are named after, by the name of one of them: `libserde-1a2b.rlib` is of `serde-1a2b`. `None`
 /// for a file that no dependent is built against.
 pub fn stem_of_artifact(name: &str) -> Option<&str> {

@@ -140,6 +140,18 @@ fn profile_directories_are_told_by_what_is_in_them() {
 fn names_of_outputs() {
     assert!(has_unit_hash(&with_hash("app-#")) && !has_unit_hash("app-1") && !has_unit_hash("app"));
     assert!(!is_unit_hash("0123456789ABCDEF"));
+    for (name, is_of_unit) in [
+        ("libapp-#.rlib", true),
+        ("app-#", true),
+        ("app-#.app.5e-cgu.0.rcgu.o", true),
+        ("libapp-#.so.dwp", true),
+        ("app", false),
+        ("app-1.d", false),
+        ("app.x-#", false),
+    ] {
+        let name = with_hash(name);
+        assert_eq!(unit_hash_in(&name).is_some(), is_of_unit, "{name}");
+    }
     assert_eq!(stem_of_artifact("libserde-1a2b.rlib"), Some("serde-1a2b"));
     assert_eq!(stem_of_artifact("serde-1a2b.d"), None);
     assert_eq!(stem_of_artifact("app"), None);

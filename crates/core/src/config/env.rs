@@ -24,6 +24,7 @@ variables! {
     KACHE_CONFIG, "settings file to use in place of the nearest `.kache.toml` or the user's own";
     KACHE_CACHE_DIR, "directory of the local store";
     KACHE_MAX_SIZE, "size limit of the local store";
+    KACHE_MIN_FREE_SPACE, "what stays free on the store's disk";
     KACHE_CACHE_EXECUTABLES, "whether executables are cached";
     KACHE_KEY_SALT, "text mixed into every key";
     KACHE_DISABLED, "hands every call straight to the compiler";

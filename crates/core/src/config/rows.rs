@@ -55,6 +55,7 @@ impl Kind {
 const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.local_store"), Some(env::KACHE_CACHE_DIR)),
     (Some("cache.local_max_size"), Some(env::KACHE_MAX_SIZE)),
+    (Some("cache.min_free_space"), Some(env::KACHE_MIN_FREE_SPACE)),
     (Some("cache.cache_executables"), Some(env::KACHE_CACHE_EXECUTABLES)),
     (Some("cache.key_salt"), Some(env::KACHE_KEY_SALT)),
     (Some("cache.exclude"), None),
@@ -107,6 +108,7 @@ impl Settings {
         match name {
             "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
             "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
+            "cache.min_free_space" => optional(self.free_bytes_min.as_ref(), |bytes| format_size(*bytes)),
             "cache.cache_executables" => always(&self.cache_executables, bool::to_string),
             "cache.key_salt" => optional(self.key_salt.as_ref(), String::clone),
             "cache.exclude" => always(&self.exclude, |globs| format!("{globs:?}")),

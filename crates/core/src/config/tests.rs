@@ -297,7 +297,7 @@ fn every_key_has_the_kind_that_it_is_read_as() {
     for row in settings("", &[]).rows() {
         let Some(key) = row.key.filter(|key| !key.starts_with("cache.remote.")) else { continue };
         let right = match row.kind {
-            Kind::Text if key == "cache.local_max_size" => "'1GiB'",
+            Kind::Text if ["cache.local_max_size", "cache.min_free_space"].contains(&key) => "'1GiB'",
             Kind::Text => "'/x'",
             Kind::Switch => "true",
             Kind::Number => "5",

@@ -24,7 +24,7 @@ mod since;
 mod stamps;
 mod strays;
 mod surroundings;
-mod target_dir;
+pub mod target_dir;
 mod times;
 mod unit;
 

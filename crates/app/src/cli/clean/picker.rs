@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use kache_core::quantity::format_size;
-use kache_store::footprint::Footprint;
 use ratatui::Frame;
 use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::{Constraint, Layout};
@@ -11,12 +10,14 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{List, ListState, Paragraph};
 
-use super::{Target, held};
+use super::held;
+use super::plan::{Removal, cost_text, sum};
+use crate::cli::census::Cost;
 use crate::error::CliError;
 use crate::terminal::{self, Next, Screen};
 
 /// Lets the user choose; positions of the chosen ones, or `None` when nothing is to be done.
-pub fn choose(targets: &[Target]) -> Result<Option<Vec<usize>>, CliError> {
+pub fn choose(targets: &[Removal<'_>]) -> Result<Option<Vec<usize>>, CliError> {
     let mut picker = Picker::new(targets);
     terminal::run(&mut picker)?;
     Ok(picker.answer())
@@ -33,14 +34,14 @@ enum Stage {
 }
 
 struct Picker<'a> {
-    targets: &'a [Target],
+    targets: &'a [Removal<'a>],
     chosen: Vec<bool>,
     list: ListState,
     stage: Stage,
 }
 
 impl<'a> Picker<'a> {
-    fn new(targets: &'a [Target]) -> Self {
+    fn new(targets: &'a [Removal<'a>]) -> Self {
         let list = ListState::default().with_selected(Some(0));
         Self { targets, chosen: vec![false; targets.len()], list, stage: Stage::Choosing }
     }
@@ -55,7 +56,7 @@ impl<'a> Picker<'a> {
 
     /// What can be chosen: a directory in use can't.
     fn is_free(&self, at: usize) -> bool {
-        self.targets[at].found.busy.is_none()
+        self.targets[at].busy().is_none()
     }
 
     fn toggle(&mut self, at: usize) {
@@ -69,27 +70,22 @@ impl<'a> Picker<'a> {
         }
     }
 
-    fn sum(&self) -> Footprint {
-        let mut sum = Footprint::default();
-        self.positions().into_iter().for_each(|at| sum.merge(&self.targets[at].footprint));
-        sum
-    }
-
     fn row(&self, at: usize, width: usize) -> String {
         let target = &self.targets[at];
-        let mark = match (&target.found.busy, self.chosen[at]) {
+        let mark = match (target.busy(), self.chosen[at]) {
             (Some(_), _) => " - ",
             (None, true) => "[x]",
             (None, false) => "[ ]",
         };
         let sizes = format!(
-            "{mark} {:>9} {:>9} {:>8}  ",
+            "{mark} {:>9} {:>9} {:>8}  {:<10}  ",
             format_size(target.footprint.reclaimable_bytes()),
             format_size(target.footprint.disk_bytes()),
-            held(&target.footprint)
+            held(&target.footprint),
+            target.label()
         );
-        let note = target.found.busy.as_ref().map(|busy| format!(" ({busy})")).unwrap_or_default();
-        let path = format!("{}{note}", target.found.path.display());
+        let note = target.busy().map(|busy| format!(" ({busy})")).unwrap_or_default();
+        let path = format!("{}{note}", target.path().display());
         let room = width.saturating_sub(sizes.chars().count());
         format!("{sizes}{}", end_of(&path, room))
     }
@@ -103,16 +99,19 @@ impl Screen for Picker<'_> {
         let [head, middle, foot] = areas.areas(frame.area());
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let title = Line::styled("Which target directories shall be removed?", bold);
-        let columns = Line::from("      would free   on disk in store  target directory");
+        let columns = Line::from("      would free   on disk in store  what        target directory");
         frame.render_widget(Paragraph::new(vec![title, columns]), head);
         let width = usize::from(middle.width).saturating_sub(2);
         let rows: Vec<String> = (0..self.targets.len()).map(|at| self.row(at, width)).collect();
         let list = List::new(rows).highlight_symbol("> ").highlight_style(bold);
         frame.render_stateful_widget(list, middle, &mut self.list);
-        let sum = self.sum();
-        let freed = format_size(sum.reclaimable_bytes());
+        let (footprint, cost) = sum(self.positions().into_iter().map(|at| &self.targets[at]));
+        let freed = format_size(footprint.reclaimable_bytes());
         let first = format!("{} chosen; removing them frees {freed}", self.positions().len());
         let second = match self.stage {
+            Stage::Asking if cost != Cost::default() => {
+                format!("Remove them? y yes, any other key no. To have it back takes {}", cost_text(&cost))
+            }
             Stage::Asking => "Remove them? y yes, any other key no".to_owned(),
             _ => "space choose  a all  enter remove  ↑↓ move  q quit".to_owned(),
         };
@@ -167,24 +166,40 @@ fn end_of(text: &str, room: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::clean::find::Found;
-    use kache_store::footprint::BlobIndex;
+    use crate::cli::census::Target;
+    use crate::cli::census::find::Found;
+    use crate::cli::clean::plan::What;
+    use kache_store::footprint::Footprint;
 
-    fn targets(dir: &std::path::Path) -> Vec<Target> {
+    fn targets() -> Vec<Target> {
         let make = |name: &str, busy: Option<&str>| {
-            let path = dir.join(name);
-            std::fs::create_dir(&path).expect("directory");
-            let footprint = Footprint::of(&path, &BlobIndex::default()).expect("measured");
             let path = format!("/home/me/src/{name}/target").into();
-            Target { found: Found { path, busy: busy.map(str::to_owned) }, footprint }
+            Target {
+                found: Found { path, busy: busy.map(str::to_owned) },
+                footprint: Footprint::default(),
+                projects: Vec::new(),
+                is_served: false,
+                used_s: None,
+                units: Vec::new(),
+            }
         };
         vec![make("one", None), make("two", Some("a build is running in it")), make("three", None)]
     }
 
+    fn removals(targets: &[Target]) -> Vec<Removal<'_>> {
+        let make = |target| Removal {
+            target,
+            what: What::Whole,
+            footprint: Footprint::default(),
+            cost: Cost { served: 3, ..Cost::default() },
+        };
+        targets.iter().map(make).collect()
+    }
+
     #[test]
     fn what_is_chosen_and_confirmed_is_the_answer() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let targets = targets(dir.path());
+        let targets = targets();
+        let targets = removals(&targets);
         let keys = |keys: &str| {
             let mut picker = Picker::new(&targets);
             for key in keys.chars() {
@@ -214,8 +229,8 @@ mod tests {
 
     #[test]
     fn the_list_fits_a_small_terminal() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let targets = targets(dir.path());
+        let targets = targets();
+        let targets = removals(&targets);
         let mut picker = Picker::new(&targets);
         picker.press(KeyCode::Char(' '));
         crate::snapshot::check("clean-80x24.txt", &terminal::frame(&mut picker, 80, 24));

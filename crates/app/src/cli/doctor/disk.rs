@@ -28,7 +28,7 @@ pub fn store(settings: &Settings, findings: &mut Findings) -> Option<Store> {
     let opened = settings.cache_dir().map_err(|error| error.to_string());
     let opened = opened.and_then(|dir| Store::open(dir).map_err(|error| error.to_string()));
     let store = match opened {
-        Ok(store) => store,
+        Ok(store) => store.leaving_free(settings.free_bytes_min.as_deref().copied()),
         Err(error) => {
             findings.add_with_hint(
                 Verdict::Bad,

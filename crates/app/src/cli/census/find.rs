@@ -1,5 +1,5 @@
-//! Finds Cargo's target directories: by their tag and Cargo's own files in them, never by their name. Removes one with
-//! Cargo's locks in hand. Follows no symbolic link.
+//! Finds Cargo's target directories: by their tag and Cargo's own files in them, never by their name. Tells which are in
+//! use, and takes Cargo's locks. Follows no symbolic link.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -23,12 +23,12 @@ pub struct Found {
 }
 
 /// All target directories at or below some directories; `looking` hears of each directory.
-pub fn below(dirs: &[PathBuf], mut looking: impl FnMut(&Path)) -> Vec<Found> {
+pub fn below(dirs: &[PathBuf], programs: &Programs, mut looking: impl FnMut(&Path)) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut waiting = dirs.to_vec();
     while let Some(dir) = waiting.pop() {
         looking(&dir);
-        if let Some(target) = check(&dir) {
+        if let Some(target) = check(&dir, programs) {
             if !found.iter().any(|known| known.path == target.path) {
                 found.push(target);
             }
@@ -47,10 +47,10 @@ pub fn below(dirs: &[PathBuf], mut looking: impl FnMut(&Path)) -> Vec<Found> {
 }
 
 /// Whether a directory is a target directory, and whether somebody uses it.
-pub fn check(dir: &Path) -> Option<Found> {
+pub fn check(dir: &Path, programs: &Programs) -> Option<Found> {
     let is_dir = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
     let is_target = is_dir && has_tag(dir) && has_markers(dir);
-    is_target.then(|| Found { path: dir.to_owned(), busy: busy(dir) })
+    is_target.then(|| Found { path: dir.to_owned(), busy: busy(dir, programs) })
 }
 
 fn has_tag(dir: &Path) -> bool {
@@ -76,29 +76,32 @@ fn children(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 }
 
 /// Why a target directory can't be removed right now: a build runs in it, or a program of it runs.
-fn busy(dir: &Path) -> Option<String> {
+fn busy(dir: &Path, programs: &Programs) -> Option<String> {
     if is_locked(dir, LOCK_DEPTH) {
         return Some("a build is running in it".to_owned());
     }
     let dir = dir.canonicalize().ok()?;
-    let program = running_below(&dir)?;
-    Some(format!("{} is running", program.strip_prefix(&dir).unwrap_or(&program).display()))
+    let program = programs.0.iter().find_map(|program| program.strip_prefix(&dir).ok())?;
+    Some(format!("{} is running", program.display()))
 }
 
 fn is_locked(dir: &Path, depth: usize) -> bool {
     cargo_locks::is_held(dir) || (depth > 0 && children(dir).any(|child| is_locked(&child, depth - 1)))
 }
 
-/// Removes a target directory, with the locks of its profiles taken first; `false` when a Cargo holds one of them.
-pub fn remove(dir: &Path) -> io::Result<bool> {
+/// Takes the locks of a target directory's profiles; `None` when a Cargo holds one of them.
+///
+/// # Errors
+/// When a lock can't be taken for another reason.
+pub fn lock(dir: &Path) -> io::Result<Option<Vec<File>>> {
     let mut locks = Vec::new();
     for profile in profiles(dir, LOCK_DEPTH) {
         match cargo_locks::take(&profile)? {
             Some(taken) => locks.extend(taken),
-            None => return Ok(false),
+            None => return Ok(None),
         }
     }
-    fs::remove_dir_all(dir).map(|()| true)
+    Ok(Some(locks))
 }
 
 /// Directories with one of Cargo's locks.
@@ -110,11 +113,19 @@ fn profiles(dir: &Path, depth: usize) -> Vec<PathBuf> {
     below.flat_map(|child| profiles(&child, depth - 1)).collect()
 }
 
-/// A running program whose file is below a directory, where the system tells.
-fn running_below(dir: &Path) -> Option<PathBuf> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let programs = processes.filter_map(|process| fs::read_link(process.path().join("exe")).ok());
-    programs.into_iter().find(|program| program.starts_with(dir))
+/// Files of running programs, where the system tells.
+pub struct Programs(Vec<PathBuf>);
+
+impl Programs {
+    /// Looks at all processes.
+    pub fn running() -> Self {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut programs: Vec<PathBuf> =
+            processes.filter_map(|process| fs::read_link(process.path().join("exe")).ok()).collect();
+        programs.sort();
+        programs.dedup();
+        Self(programs)
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +162,7 @@ mod tests {
         make(outside.path(), "target", &[TAG, info]);
         std::os::unix::fs::symlink(outside.path(), root.join("g")).expect("symlink");
         std::os::unix::fs::symlink(outside.path().join("target"), root.join("a/linked")).expect("symlink");
-        let found: Vec<String> = below(&[root.clone(), root.join("a")], |_| {})
+        let found: Vec<String> = below(&[root.clone(), root.join("a")], &Programs::running(), |_| {})
             .into_iter()
             .map(|found| found.path.strip_prefix(&root).expect("below").display().to_string())
             .collect();
@@ -163,24 +174,25 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let target =
             make(dir.path(), "target", &[TAG, (".rustc_info.json", "{}"), ("debug/.cargo-lock", "")]);
-        assert_eq!(check(&target).and_then(|found| found.busy), None);
+        assert_eq!(check(&target, &Programs::running()).and_then(|found| found.busy), None);
         for (name, exclusive) in [(".cargo-lock", true), (".cargo-lock", false), (".cargo-build-lock", false)]
         {
             let lock = File::create(target.join("debug").join(name)).expect("create");
             if exclusive { lock.lock() } else { lock.lock_shared() }.expect("lock");
-            let busy = check(&target).and_then(|found| found.busy);
+            let busy = check(&target, &Programs::running()).and_then(|found| found.busy);
             assert_eq!(busy.as_deref(), Some("a build is running in it"), "{name}");
-            assert!(!remove(&target).expect("no error") && target.is_dir());
+            let is_taken = super::lock(&target).expect("no error").is_some();
+            assert_eq!(is_taken, !kache_core::cargo::layout::BUILD_LOCKS.contains(&name), "{name}");
         }
         if cfg!(target_os = "linux") {
             let program = target.join("debug/app");
             fs::copy("/bin/sleep", &program).expect("copy");
             let mut child = std::process::Command::new(&program).arg("60").spawn().expect("run");
-            let busy = check(&target).and_then(|found| found.busy);
+            let busy = check(&target, &Programs::running()).and_then(|found| found.busy);
             child.kill().expect("end it");
             child.wait().expect("wait");
             assert_eq!(busy.as_deref(), Some("debug/app is running"));
         }
-        assert!(remove(&target).expect("no error") && !target.exists());
+        assert!(super::lock(&target).expect("no error").is_some_and(|locks| locks.len() == 2));
     }
 }
