@@ -18,6 +18,7 @@ const TRIED: &[(&str, &str)] = &[
     ("doctor --verify", "doctor"),
     ("config", "config"),
     ("clean --dry-run", "clean"),
+    ("disk", "disk"),
     ("why-miss serde", "why-miss"),
     ("stats", "stats"),
     ("stats --last-build", "stats"),
