@@ -68,7 +68,7 @@ pub fn digest(store: &Store, env: &Env, library: &Path, digest: &Digest) -> Opti
     variables(store, env, library, digest).map(|variables| digest_of(&variables))
 }
 
-/// As [`variables`], of the library of that portable name.
+/// As [`variables()`], of the library of that portable name.
 pub fn variables_of<'e>(
     store: &Store,
     env: &'e Env,
