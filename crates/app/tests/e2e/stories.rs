@@ -22,6 +22,7 @@ pub mod native;
 pub mod outputs;
 pub mod paths;
 pub mod remote;
+pub mod remote_kinds;
 pub mod scripted;
 pub mod seeding;
 pub mod seeding_daemon;
