@@ -7,6 +7,7 @@
 //!
 //! The wrapper resolves settings for every compiler call, so without a settings file nothing is parsed.
 
+mod backend;
 mod ci;
 mod crate_file;
 pub mod env;
@@ -15,6 +16,8 @@ mod layers;
 mod place;
 mod remote;
 mod rows;
+mod s3;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +25,13 @@ use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+pub use backend::{Backend, Http, HttpCredentials};
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
-pub use remote::{Credentials, Remote, Secret, SigningKey, host_of};
+pub use remote::{Remote, SigningKey, host_of};
 pub use rows::{Kind, Row};
+pub use s3::{Credentials, S3};
+pub use secret::Secret;
 
 use crate::quantity;
 use crate::verify::Sample;

@@ -10,4 +10,5 @@ pub mod origin;
 pub mod records;
 pub mod secrets;
 pub mod shared;
+pub mod url;
 pub mod used;

@@ -110,7 +110,7 @@ pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply
 /// When the program can't be run.
 pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
     let chain = match settings.remote() {
-        Some(remote) if remote.credentials.is_none() && remote.profile.is_none() => env::AwsChain::Used,
+        Some(remote) if remote.uses_aws_chain() => env::AwsChain::Used,
         _ => env::AwsChain::Unused,
     };
     let mut command = Command::new(program);

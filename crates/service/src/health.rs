@@ -4,10 +4,14 @@
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use kache_core::config::Remote as Settings;
+use kache_core::config::{Backend, Http, HttpCredentials, Remote as Settings, S3 as Bucket};
 use kache_core::remote::keys::Keys;
 
-use crate::remote::s3::{Patience, S3, proxy_of};
+use crate::remote::folder::Folder;
+use crate::remote::s3::S3;
+use crate::remote::web::Web;
+use crate::remote::wire::Patience;
+use crate::remote::wire::route::proxy_of;
 use crate::remote::{Body, Fault, Remote, RemoteError};
 
 /// Longest wait for a connection.
@@ -30,8 +34,8 @@ pub enum Step {
     Bad(String, Option<Fault>),
 }
 
-/// The server's address.
-fn server(settings: &Settings) -> String {
+/// The address of the bucket's server.
+fn server(settings: &Bucket) -> String {
     let by_region = || format!("https://s3.{}.amazonaws.com", settings.region.value);
     settings.endpoint.as_ref().map_or_else(by_region, |endpoint| endpoint.value.clone())
 }
@@ -63,20 +67,54 @@ pub async fn examine(settings: &Settings) -> Vec<Step> {
 }
 
 async fn examine_all(settings: &Settings, steps: &mut Vec<Step>) {
-    if !reach(settings, steps).await {
-        return;
+    let Some(remote) = begin(settings, steps).await else { return };
+    let keys = Keys::new(&settings.prefix.value);
+    let sight = if remote.can_list() {
+        list(&*remote, &keys, steps).await
+    } else {
+        let what = "there is no listing on a web server: builds are known by `kache save-manifest`";
+        steps.push(Step::Good(what.to_owned()));
+        Some(Sight::Clear)
+    };
+    if let Some(sight) = sight {
+        write_and_read(&*remote, &keys, sight, steps).await;
     }
+}
+
+/// As far as it takes no request: the place, the connection, the credentials.
+async fn begin(settings: &Settings, steps: &mut Vec<Step>) -> Option<Box<dyn Remote>> {
     let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
-    let s3 = S3::connect_with(settings, patience).await;
-    match s3.credentials_source().await {
-        Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
-        Err(why) => {
-            return steps.push(Step::Bad(why, Some(Fault::Credentials)));
+    match &settings.backend {
+        Backend::S3(bucket) => {
+            if !reach(server(bucket), steps).await {
+                return None;
+            }
+            let s3 = S3::connect_with(bucket, patience).await;
+            match s3.credentials_source().await {
+                Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
+                Err(why) => {
+                    steps.push(Step::Bad(why, Some(Fault::Credentials)));
+                    return None;
+                }
+            }
+            Some(Box::new(s3))
+        }
+        Backend::File(folder) => Some(Box::new(Folder::new(&folder.value))),
+        Backend::Http(http) => {
+            if !reach(http.url.value.clone(), steps).await {
+                return None;
+            }
+            steps.push(Step::Good(credentials(http)));
+            Some(Box::new(Web::connect_with(http, patience)))
         }
     }
-    let keys = Keys::new(&settings.prefix.value);
-    if let Some(sight) = list(&s3, &keys, steps).await {
-        write_and_read(&s3, &keys, sight, steps).await;
+}
+
+fn credentials(http: &Http) -> String {
+    match &http.credentials {
+        None => "requests carry no credentials".to_owned(),
+        Some(HttpCredentials::Bearer(_)) => "requests carry a token".to_owned(),
+        Some(HttpCredentials::Basic(user, _)) => format!("requests carry the password of {user}"),
     }
 }
 
@@ -88,8 +126,7 @@ enum Sight {
 }
 
 /// Name and port of the server, or of the proxy before it.
-async fn reach(settings: &Settings, steps: &mut Vec<Step>) -> bool {
-    let server = server(settings);
+async fn reach(server: String, steps: &mut Vec<Step>) -> bool {
     let proxy = proxy_of(&server);
     if let Some(proxy) = &proxy {
         steps.push(Step::Good(format!("requests go through the proxy {proxy}")));
@@ -133,8 +170,8 @@ async fn reach(settings: &Settings, steps: &mut Vec<Step>) -> bool {
     }
 }
 
-async fn list(s3: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sight> {
-    match s3.list(&keys.manifests(), None).await {
+async fn list(remote: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sight> {
+    match remote.list(&keys.manifests(), None).await {
         Ok(page) => {
             let more = if page.next.is_some() { "more than " } else { "" };
             steps.push(Step::Good(format!("listing works: {more}{} entries", page.objects.len())));
@@ -151,20 +188,21 @@ async fn list(s3: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sig
     }
 }
 
-async fn write_and_read(s3: &dyn Remote, keys: &Keys, sight: Sight, steps: &mut Vec<Step>) {
+async fn write_and_read(remote: &dyn Remote, keys: &Keys, sight: Sight, steps: &mut Vec<Step>) {
     let name = keys.scratch();
-    let is_written = match s3.put(&name, Body::of(SCRATCH)).await {
+    let is_written = match remote.put(&name, Body::of(SCRATCH)).await {
         Ok(()) => {
             steps.push(Step::Good(format!("writing works: {name}")));
             true
         }
-        Err(error) if error.fault == Fault::Denied => {
+        // The second is what web servers answer that take no uploads at all.
+        Err(error) if matches!(error.fault, Fault::Denied | Fault::Unsupported) => {
             steps.push(Step::ReadOnly(format!("writing is not allowed: {}", error.detail)));
             false
         }
         Err(error) => return steps.push(bad(&error)),
     };
-    match s3.get(&name, 1024).await {
+    match remote.get(&name, 1024).await {
         Ok(bytes) if bytes == SCRATCH => steps.push(Step::Good("reading works".to_owned())),
         Ok(_) => steps.push(Step::Bad(format!("{name} has other content than was written"), None)),
         Err(error) if error.fault == Fault::NotFound => {
@@ -225,7 +263,7 @@ mod tests {
                 _ => None,
             };
             let (settings, _) = All::resolve(None, value).expect("settings");
-            let remote = settings.remote().expect("a remote");
+            let remote = settings.remote().and_then(|remote| remote.s3()).expect("a bucket");
             assert_eq!(host_and_port(&server(remote)), (host.to_owned(), port), "{endpoint}");
         }
     }

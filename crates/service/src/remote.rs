@@ -1,12 +1,25 @@
-//! The seam to a bucket: six operations over object names and bytes, with errors that say what a caller can do. [`s3`]
-//! is the real one; tests have one in memory. Neither knows what the objects mean.
+//! The seam to a remote: six operations over object names and bytes, with errors that say what a caller can do. None of
+//! them knows what the objects mean.
+//!
+//! | kind | lists | a write where nothing must be yet |
+//! | --- | --- | --- |
+//! | bucket ([`s3`]) | yes | a hint: some servers refuse the condition, some ignore it |
+//! | folder ([`folder`]) | yes | kept, but on a file system without links and such renames: there the last writer wins |
+//! | web server ([`web`]) | no | a hint |
+//!
+//! Where there is no listing, a build is known by its saved manifest alone, whose name doesn't have to be looked for.
 //!
 //! Names are relative to the bucket, so they begin with the prefix; [`keys`] makes them.
 
 #[cfg(test)]
+mod conformance;
+pub mod folder;
+#[cfg(test)]
 pub(crate) mod memory;
 pub mod progress;
 pub mod s3;
+pub mod web;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +35,7 @@ use progress::Progress;
 /// What an operation answers, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RemoteError>> + Send + 'a>>;
 
-/// A bucket.
+/// A remote.
 pub trait Remote: fmt::Debug + Send + Sync {
     /// The whole object, if it is no longer than `bytes_max`.
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>>;
@@ -39,6 +52,11 @@ pub trait Remote: fmt::Debug + Send + Sync {
 
     /// What is moved; requests that fail move nothing.
     fn progress(&self) -> &Progress;
+
+    /// Whether [`Remote::list`] can succeed at all.
+    fn can_list(&self) -> bool {
+        true
+    }
 
     /// The object's length, in bytes; [`Fault::NotFound`] when there is none.
     fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64>;
@@ -114,7 +132,7 @@ pub struct Page {
 pub enum Fault {
     /// There is no such object.
     NotFound,
-    /// There is no such bucket.
+    /// There is no such bucket, or no such folder.
     NoBucket,
     /// The credentials may not do this, or not see whether the object exists.
     Denied,

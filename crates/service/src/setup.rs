@@ -3,13 +3,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kache_core::config::{Remote as RemoteSettings, Settings, SigningKey};
+use kache_core::config::{Backend, Remote as RemoteSettings, Settings, SigningKey};
 use kache_store::Store;
 
+use crate::remote::Remote;
+use crate::remote::folder::Folder;
 use crate::remote::s3::S3;
+use crate::remote::web::Web;
 use crate::transfer::{Policy, Transfer};
 use crate::trust::{NotAKey, Trust};
+
+/// How long work that nothing waits for any more may take to end.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// Why the settings of the remote can't be put to work.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +49,12 @@ pub enum SetupError {
 pub async fn connect(settings: &Settings, store: Arc<Store>) -> Result<Option<Transfer>, SetupError> {
     let Some(remote) = settings.remote() else { return Ok(None) };
     let policy = policy(settings, remote)?;
-    let s3 = S3::connect(remote).await;
-    Ok(Some(Transfer::new(store, Arc::new(s3), &remote.prefix.value, policy)))
+    let client: Arc<dyn Remote> = match &remote.backend {
+        Backend::S3(s3) => Arc::new(S3::connect(s3).await),
+        Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
+        Backend::Http(http) => Arc::new(Web::connect(http)),
+    };
+    Ok(Some(Transfer::new(store, client, &remote.prefix.value, policy)))
 }
 
 /// What the settings say about sharing.
@@ -66,7 +77,7 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
         compression_level: *settings.compression_level,
         secret_env: remote.secret_env.value.clone(),
         trust,
-        stall: std::time::Duration::from_secs(remote.stall_timeout_s.value),
+        stall: Duration::from_secs(remote.stall_timeout_s.value),
     })
 }
 
@@ -76,5 +87,9 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
 /// When there can be no threads for it.
 pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, SetupError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(SetupError::Runtime)?.block_on(work))
+    let runtime = runtime.map_err(SetupError::Runtime)?;
+    let done = runtime.block_on(work);
+    // A request to a file system that gives no answer never ends.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    Ok(done)
 }

@@ -122,7 +122,8 @@ pub async fn push(
 pub fn is_lasting(error: &TransferError) -> bool {
     match error {
         TransferError::Remote(error) => {
-            error.fault.is_lasting() || (error.fault == Fault::Denied && error.act != "read")
+            let is_refused = matches!(error.fault, Fault::Denied | Fault::Unsupported);
+            error.fault.is_lasting() || (is_refused && error.act != "read")
         }
         TransferError::Store(error) => error.is_full() || error.is_denied(),
         TransferError::Interrupted | TransferError::Stalled(_) => true,

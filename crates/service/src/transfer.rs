@@ -187,6 +187,11 @@ impl Transfer {
         &self.keys
     }
 
+    /// Whether the remote can say what it has; where it can't, saved builds tell what to ask for.
+    pub fn can_list(&self) -> bool {
+        self.remote.can_list()
+    }
+
     /// Whether a missing object was answered with "denied": the credentials can't list the bucket, and a miss can't be
     /// told from a lack of permission.
     pub fn is_blind(&self) -> bool {
@@ -203,8 +208,8 @@ impl Transfer {
                 if !self.shared.is_blind.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
-                        "the remote denies access to an object; without s3:ListBucket that is also its answer for \
-                         one that isn't there, so it counts as a miss"
+                        "the remote denies access to an object; where the credentials may not list (in a bucket: \
+                         s3:ListBucket) that is also its answer for one that isn't there, so it counts as a miss"
                     );
                 }
                 Ok(None)

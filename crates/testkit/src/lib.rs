@@ -29,8 +29,10 @@ mod oracle;
 mod project;
 mod s3;
 mod sandbox;
+mod server;
 mod toolchain;
 mod volume;
+mod web;
 
 pub use audit::{Audit, Call};
 pub use aws::AwsServices;
@@ -40,7 +42,9 @@ pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk}
 pub use journal::{Event, Mark, Tally, read_journal};
 pub use layout::Layout;
 pub use project::Project;
-pub use s3::{Mischief, S3, Seen};
+pub use s3::S3;
 pub use sandbox::Sandbox;
+pub use server::{Mischief, Seen, Server};
 pub use toolchain::{Toolchain, toolchain};
 pub use volume::{FileSystem, Volume};
+pub use web::{Manners, Web};

@@ -88,7 +88,7 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
     let names = transfer
         .save_build(&place, &build)
         .await
-        .map_err(|error| transfers::failure("the build manifest can't be saved", &error))?;
+        .map_err(|error| transfers::failure("the build manifest can't be saved", &error, settings))?;
     for name in names {
         let noun = if count == 1 { "unit" } else { "units" };
         ui.status(&format!("Saved {count} {noun} as {name}."));

@@ -39,7 +39,7 @@ pub async fn save(transfer: &Transfer, settings: &Settings, about: &About, ui: &
     if !seed::wait_for_recorders(transfer.store(), RECORDERS_WAIT) {
         ui.warn("what the latest build left is still being recorded; only what was recorded before is saved");
     }
-    let failed = |error| transfers::failure("what the dependencies left can't be saved", &error);
+    let failed = |error| transfers::failure("what the dependencies left can't be saved", &error, settings);
     let mut snapshots = Vec::new();
     for snapshot in transfer.store().snapshots_of(&about.lockfile) {
         if about.is_of(&snapshot) {
@@ -95,14 +95,20 @@ pub fn wanted(transfer: &Transfer, snapshots: &[Snapshot]) -> Vec<Listed> {
 }
 
 /// Takes snapshots over, and says what they are good for; how many units there are now.
-pub async fn take(transfer: &Transfer, snapshots: Vec<Snapshot>, ui: &Ui) -> Result<usize, CliError> {
+pub async fn take(
+    transfer: &Transfer,
+    settings: &Settings,
+    snapshots: Vec<Snapshot>,
+    ui: &Ui,
+) -> Result<usize, CliError> {
     let units = snapshots.iter().flat_map(|snapshot| &snapshot.units);
     let dirs: BTreeSet<&str> = units.map(|unit| unit.package_dir.as_str()).collect();
     let absent = dirs.iter().filter(|dir| !Path::new(dir).is_dir()).count();
     let mut count = 0;
     for snapshot in snapshots {
         let taken = transfer.take_snapshot(snapshot).await;
-        count += taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error))?;
+        count +=
+            taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error, settings))?;
     }
     ui.status(&format!(
         "A fresh target directory will have {count} units of dependencies in place before Cargo looks."

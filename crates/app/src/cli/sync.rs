@@ -129,7 +129,7 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
     if sync.transfer.is_blind() {
         ui.warn(
             "the remote denies access instead of saying that an object is missing; that counts as a miss \
-             (s3:ListBucket makes the difference visible)",
+             (in a bucket, s3:ListBucket makes the difference visible)",
         );
     }
     if args.json {
@@ -145,7 +145,7 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
         });
         ui.print_json(&format!("{value:#}\n"))?;
     }
-    trouble.into_outcome()
+    trouble.into_outcome(settings)
 }
 
 /// What one direction came to.
@@ -239,7 +239,7 @@ impl Trouble {
         }
     }
 
-    fn into_outcome(self) -> Outcome {
+    fn into_outcome(self, settings: &Settings) -> Outcome {
         let Some(first) = self.first else { return Ok(Status::Done) };
         let mut what = match self.failed {
             1 => "one transfer failed".to_owned(),
@@ -248,7 +248,7 @@ impl Trouble {
         if self.not_begun > 0 {
             what.push_str(&format!(", {} were not begun", self.not_begun));
         }
-        Err(transfers::failure(&what, &first))
+        Err(transfers::failure(&what, &first, settings))
     }
 }
 

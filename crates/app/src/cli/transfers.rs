@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kache_core::config::Settings;
+use kache_core::config::{Backend, Settings};
 use kache_core::quantity::format_size;
 use kache_service::remote::Fault;
 use kache_service::setup::{self, SetupError};
@@ -29,8 +29,8 @@ pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Transfer, C
         None if *settings.local_only => Err(CliError::usage("there is no remote: `local_only` is set")
             .hint("unset KACHE_LOCAL_ONLY or `cache.local_only`")),
         None => Err(CliError::usage("no remote is configured").hint(
-            "put `[cache.remote]` with `type = \"s3\"` and `bucket = \"…\"` into ~/.config/kache/config.toml, or set \
-             KACHE_S3_BUCKET",
+            "put `[cache.remote]` with `type = \"s3\"` and `bucket = \"…\"` (or \"file\" and `path`, or \"http\" and \
+             `url`) into ~/.config/kache/config.toml, or set KACHE_S3_BUCKET, KACHE_REMOTE_PATH or KACHE_REMOTE_URL",
         )),
     }
 }
@@ -42,50 +42,74 @@ impl From<SetupError> for CliError {
 }
 
 /// What a person can do about a failure.
-pub fn hint(error: &TransferError) -> Option<&'static str> {
+pub fn hint(error: &TransferError, settings: &Settings) -> Option<String> {
     if matches!(error, TransferError::Refused { .. }) {
-        return Some("it stays unused; the next push of that entry replaces it");
+        return Some("it stays unused; the next push of that entry replaces it".to_owned());
     }
     if matches!(error, TransferError::Stalled(_)) {
-        return Some(
-            "what was done stays; run it again to go on, or give it longer with `cache.remote.stall_timeout_secs` \
-             (KACHE_S3_STALL_TIMEOUT)",
-        );
+        let what = "what was done stays; run it again to go on, or give it longer with \
+                    `cache.remote.stall_timeout_secs` (KACHE_S3_STALL_TIMEOUT)";
+        return Some(what.to_owned());
     }
-    hint_for(error.fault()?)
+    hint_for(error.fault()?, &settings.remote()?.backend)
 }
 
-/// What a person can do about trouble with the bucket.
-pub fn hint_for(fault: Fault) -> Option<&'static str> {
-    Some(match fault {
-        Fault::NoBucket => "create the bucket, or correct `cache.remote.bucket` (KACHE_S3_BUCKET)",
-        Fault::Denied => {
-            "the policy must allow s3:GetObject and s3:ListBucket, and for pushing s3:PutObject, below \
-             {prefix}/v3/ and {prefix}/_manifests/"
+/// What a person can do about trouble with the remote.
+pub fn hint_for(fault: Fault, backend: &Backend) -> Option<String> {
+    let setting = backend.setting();
+    Some(match (fault, backend) {
+        (Fault::NoBucket, Backend::S3(_)) => format!("create the bucket, or correct {setting}"),
+        (Fault::NoBucket, _) => format!("make the folder, mount what it is on, or correct {setting}"),
+        (Fault::Denied, Backend::S3(_)) => "the policy must allow s3:GetObject and s3:ListBucket, and for pushing \
+                                            s3:PutObject, below {prefix}/v3/ and {prefix}/_manifests/"
+            .to_owned(),
+        (Fault::Denied, Backend::File(_)) => {
+            "this user must be allowed to read what is in the folder, and for pushing to write; where several share it, \
+             give it a group and the mode 2775"
+                .to_owned()
         }
-        Fault::Credentials => {
-            "sign in again if they have expired, else correct the key, the profile or the role; `kache doctor` shows which \
-             are used"
+        (Fault::Denied, Backend::Http(_)) => {
+            "the server must allow GET and HEAD, and for pushing PUT, below the address".to_owned()
         }
-        Fault::ClockSkew => "set this machine's clock: requests are only valid for some minutes",
-        Fault::WrongRegion => "set `cache.remote.region` (KACHE_S3_REGION) to the bucket's region",
-        Fault::Certificate => {
-            "add the authority that signed the server's certificate to the system's, or name its file in SSL_CERT_FILE"
+        (Fault::Credentials, Backend::Http(_)) => {
+            "set KACHE_REMOTE_TOKEN, or KACHE_REMOTE_USER and KACHE_REMOTE_PASSWORD, to what the server accepts".to_owned()
         }
-        Fault::Throttled => "run it again later, or lower `cache.s3_concurrency` (KACHE_S3_CONCURRENCY)",
-        Fault::Unreachable | Fault::Unavailable => {
-            "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network"
+        (Fault::Credentials, _) => {
+            "sign in again if they have expired, else correct the key, the profile or the role; `kache doctor` shows \
+             which are used"
+                .to_owned()
         }
-        Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local => {
+        (Fault::ClockSkew, _) => "set this machine's clock: requests are only valid for some minutes".to_owned(),
+        (Fault::WrongRegion, Backend::S3(_)) => {
+            "set `cache.remote.region` (KACHE_S3_REGION) to the bucket's region".to_owned()
+        }
+        (Fault::WrongRegion, _) => format!("set {setting} to where the server sends; kache follows no redirections"),
+        (Fault::Certificate, _) => "add the authority that signed the server's certificate to the system's, or name its \
+                                    file in SSL_CERT_FILE"
+            .to_owned(),
+        (Fault::Throttled, _) => {
+            "run it again later, or lower `cache.s3_concurrency` (KACHE_S3_CONCURRENCY)".to_owned()
+        }
+        (Fault::Unreachable | Fault::Unavailable, Backend::S3(_)) => {
+            "check `cache.remote.endpoint` (KACHE_S3_ENDPOINT) and the network".to_owned()
+        }
+        (Fault::Unreachable | Fault::Unavailable, Backend::File(_)) => {
+            format!("check {setting} and the file system that it is on: its space, its connection")
+        }
+        (Fault::Unreachable | Fault::Unavailable, Backend::Http(_)) => format!("check {setting} and the network"),
+        (Fault::Unsupported, Backend::Http(_)) => "the server takes no such requests: `kache doctor` shows which it \
+                                                   takes; KACHE_READ_ONLY=1 only reads"
+            .to_owned(),
+        (Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local, _) => {
             return None;
         }
     })
 }
 
 /// A failed transfer as an error of the command.
-pub fn failure(what: &str, error: &TransferError) -> CliError {
+pub fn failure(what: &str, error: &TransferError, settings: &Settings) -> CliError {
     let failure = CliError::failure(what).because(error);
-    match hint(error) {
+    match hint(error, settings) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }

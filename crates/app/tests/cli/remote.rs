@@ -1,6 +1,6 @@
 //! The remote as commands use it: whose credentials sign, what `kache doctor` finds out, what is said without a remote.
 
-use kache_testkit::{AwsServices, Mischief, S3};
+use kache_testkit::{AwsServices, Manners, Mischief, S3, Web};
 
 use crate::{Home, Variables};
 
@@ -196,4 +196,47 @@ fn doctor_tries_the_remote_step_by_step() {
     );
     let said = doctor(&[("KACHE_S3_ENDPOINT", "http://no-such-host.invalid")]);
     assert!(said.contains("can't be resolved"), "{said}");
+}
+
+/// What doctor says of a folder and of web servers, with advice that fits the kind.
+#[test]
+fn doctor_tries_folders_and_web_servers() {
+    let home = Home::new();
+    let doctor = |env: &[(&str, String)]| {
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        home.kache_with(&["doctor"], &env).out
+    };
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = |path: &std::path::Path| vec![("KACHE_REMOTE_PATH", path.display().to_string())];
+    let said = doctor(&folder(dir.path()));
+    for step in ["folder /", "prefix artifacts", "listing works: 0 entries", "writing works", "reading works"]
+    {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    let said = doctor(&folder(&dir.path().join("none")));
+    assert!(said.contains("there is no folder") && said.contains("mount what it is on"), "{said}");
+
+    let server = Web::start(Manners::Heedless);
+    let said = doctor(&server.env());
+    for step in [
+        "web server http://",
+        "accepts connections",
+        "carry a token",
+        "no listing",
+        "writing works",
+        "reading works",
+    ] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    assert!(!said.contains(Web::TOKEN), "{said}");
+    let said = doctor(&[("KACHE_REMOTE_URL", server.url())]);
+    assert!(said.contains("carry no credentials") && said.contains("set KACHE_REMOTE_TOKEN"), "{said}");
+    let moved = Mischief::StatusWith(301, "", "location", "https://elsewhere.example/".to_owned());
+    server.arrange("PUT", "", 1, moved);
+    let said = doctor(&server.env());
+    assert!(said.contains("https://elsewhere.example/") && said.contains("no redirections"), "{said}");
+    let only = Web::start(Manners::ReadOnly);
+    assert!(doctor(&only.env()).contains("pulls work, pushes don't"));
+    let said = doctor(&[("KACHE_REMOTE_URL", "http://127.0.0.1:9/x".to_owned())]);
+    assert!(said.contains("no connection to 127.0.0.1, port 9"), "{said}");
 }

@@ -19,8 +19,13 @@ pub struct Machine(Lab);
 
 impl Machine {
     pub fn new(server: &S3) -> Self {
+        Self::with(server.env())
+    }
+
+    /// A machine that shares through what these variables name.
+    pub fn with(env: Vec<(&'static str, String)>) -> Self {
         let lab = lean_lab();
-        for (name, value) in server.env() {
+        for (name, value) in env {
             lab.set_env(name, value);
         }
         Self(lab)

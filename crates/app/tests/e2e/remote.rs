@@ -10,8 +10,13 @@ use crate::support::{Lab, Outcomes as _, lean_lab};
 
 /// A machine that shares through the server, by commands only.
 pub fn machine(server: &S3) -> Lab {
+    machine_with(server.env())
+}
+
+/// The same, through what these variables name.
+pub fn machine_with(env: Vec<(&'static str, String)>) -> Lab {
     let lab = lean_lab();
-    for (name, value) in server.env() {
+    for (name, value) in env {
         lab.set_env(name, value);
     }
     // What is transferred here, commands transfer.

@@ -24,6 +24,7 @@ pub mod observed;
 pub mod outputs;
 pub mod paths;
 pub mod remote;
+pub mod remote_kinds;
 pub mod scripted;
 pub mod seeding;
 pub mod seeding_daemon;

@@ -39,6 +39,12 @@ variables! {
     KACHE_LOG_FILE, "file that the log goes to";
     KACHE_DAEMON, "whether builds use the daemon";
     KACHE_DAEMON_IDLE_TIMEOUT, "seconds after which an idle daemon ends";
+    KACHE_REMOTE_TYPE, "kind of remote: s3, file or http";
+    KACHE_REMOTE_PATH, "folder that is the remote";
+    KACHE_REMOTE_URL, "address of the web server that is the remote";
+    KACHE_REMOTE_TOKEN, "token for the web server";
+    KACHE_REMOTE_USER, "user's name for the web server";
+    KACHE_REMOTE_PASSWORD, "password for the web server";
     KACHE_S3_BUCKET, "bucket of the remote";
     KACHE_S3_ENDPOINT, "address of an S3-compatible server";
     KACHE_S3_REGION, "region of the bucket";

@@ -105,8 +105,8 @@ pub enum Warning {
         set: &'static str,
         /// The one that isn't.
         unset: &'static str,
-        /// The profile that is named and so comes next; the standard chain when there is none.
-        profile: Option<String>,
+        /// What happens in place of it.
+        next: String,
     },
     /// White space or line feeds around a key were taken away.
     Trimmed(&'static str),
@@ -116,6 +116,10 @@ pub enum Warning {
     Foreign(String),
     /// Remote settings without a bucket: there is no remote.
     NoBucket(&'static str),
+    /// A credential of the user's isn't sent to an address that a project's file names.
+    Withheld(&'static str),
+    /// The place of another kind of remote than the one that is used.
+    OtherKind(&'static str, &'static str),
     /// A compression level outside the range was clamped.
     Clamped {
         /// Where it is.
@@ -130,12 +134,8 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::LoneCredential { set, unset, profile } => {
-                write!(f, "{set} is set but {unset} is not; the pair is ignored and ")?;
-                match profile {
-                    Some(profile) => write!(f, "the profile {profile} is used"),
-                    None => f.write_str("the standard AWS chain is used"),
-                }
+            Warning::LoneCredential { set, unset, next } => {
+                write!(f, "{set} is set but {unset} is not; the pair is ignored and {next}")
             }
             Warning::Trimmed(name) => {
                 write!(f, "{name} begins or ends with white space or a line feed, which is left out")
@@ -150,6 +150,14 @@ impl fmt::Display for Warning {
                 )
             }
             Warning::NoBucket(name) => write!(f, "{name} is set but no bucket is, so there is no remote"),
+            Warning::Withheld(name) => write!(
+                f,
+                "{name} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
+                 user's settings"
+            ),
+            Warning::OtherKind(name, kind) => {
+                write!(f, "{name} is set but the remote is of the kind \"{kind}\", which has no use for it")
+            }
             Warning::Clamped { place, given, used } => {
                 write!(f, "{place}: {given} is out of range, {used} is used")
             }

@@ -53,6 +53,11 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
         table.get(last).map(|value| (value, place))
     }
 
+    /// Whether the file says something about a key.
+    pub fn has(&self, key: &str) -> bool {
+        self.value(Some(key)).is_some()
+    }
+
     /// Looks a setting up: `from_text` reads the variable, `from_value` the file's value.
     fn find<T>(
         &self,

@@ -51,7 +51,7 @@ pub(super) fn endpoint_url(text: &str) -> Result<String, Problem> {
         return bad("contains a character that no address has");
     }
     if url.contains(['?', '#']) {
-        return bad("has a query or fragment, which no S3 endpoint has");
+        return bad("has a query or fragment, which the address of a remote can't have");
     }
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {

@@ -1,21 +1,20 @@
-//! Settings of the S3 remote: what `[cache.remote]` and the `KACHE_S3_*` variables say. Knows nothing about
-//! connecting, nor where credentials come from when they aren't given explicitly.
+//! Settings of the remote: what `[cache.remote]` and its variables say about every kind. Knows nothing about connecting.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use super::place::host_of;
 
-use super::error::{ConfigError, Place, Problem, Warning};
+use super::backend::{self, Backend};
+use super::error::{ConfigError, Warning};
 use super::layers::Layers;
-use super::place::{bucket_name, endpoint_url, is_plain_http_to_another_machine, object_prefix, value, word};
+use super::place::{object_prefix, value};
+use super::s3::S3;
+use super::secret::Secret;
 use super::{Origin, Setting, env};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
-/// Region when none is given.
-pub const REGION: &str = "us-east-1";
 /// Prefix when none is given.
 pub const PREFIX: &str = "artifacts";
 /// Seconds that a remote which moves nothing is waited for, when none are given.
@@ -24,23 +23,10 @@ pub const STALL_TIMEOUT_S: u64 = 60;
 /// A remote that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// The bucket.
-    pub bucket: Setting<String>,
-    /// Address of an S3-compatible server, without trailing slash; AWS when absent.
-    pub endpoint: Option<Setting<String>>,
-    /// Region.
-    pub region: Setting<String>,
+    /// Where it is.
+    pub backend: Backend,
     /// What every object's name starts with, without slashes at its ends.
     pub prefix: Setting<String>,
-    /// Named AWS profile.
-    pub profile: Option<Setting<String>>,
-    /// The explicit pair of credentials, when both halves are set.
-    pub credentials: Option<Credentials>,
-    /// Digest of the credentials in the environment that the standard AWS chain begins with; `None` where the settings
-    /// name their own. Temporary ones change by the hour, so they are no part of the identity.
-    pub ambient: Option<Digest>,
-    /// Who the environment says one is, as far as that lasts: part of the identity.
-    ambient_user: Option<String>,
     /// The key that signs what this machine pushes.
     pub signing_key: Option<Setting<SigningKey>>,
     /// Public keys; where there are any, only what one of them signed is pulled.
@@ -53,16 +39,6 @@ pub struct Remote {
     pub pull_request: Option<&'static str>,
     /// After how many seconds commands give up on a remote that moves nothing; 0 for never.
     pub stall_timeout_s: Setting<u64>,
-}
-
-/// A text that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(hidden)")
-    }
 }
 
 /// Where a private key is.
@@ -83,15 +59,8 @@ impl Remote {
     /// of the bucket isn't.
     pub fn identity(&self) -> Digest {
         let mut key = KeyWriter::new("remote");
-        key.text("bucket", self.bucket.value.as_str());
-        key.text("endpoint", self.endpoint.as_ref().map_or("", |endpoint| endpoint.value.as_str()));
-        key.text("region", self.region.value.as_str());
+        self.backend.identify(&mut key);
         key.text("prefix", self.prefix.value.as_str());
-        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
-        key.text("access key", self.credentials.as_ref().map_or("", |pair| pair.access_key.as_str()));
-        if let Some(user) = &self.ambient_user {
-            key.text("as", user.as_str());
-        }
         match &self.signing_key {
             None => {}
             Some(Setting { value: SigningKey::Inline(Secret(text)), .. }) => {
@@ -110,17 +79,12 @@ impl Remote {
         key.finish().0
     }
 
-    /// Which credentials are used and whether only for reading, secrets included: two builds that mean the same remote may differ in them after one was
-    /// corrected. Profiles are read when they are used, and are no part of it.
+    /// Which credentials are used and whether only for reading, secrets included: two builds that mean the same remote may
+    /// differ in them after one was corrected. Profiles are read when they are used, and are no part of it.
     pub fn credentials_id(&self) -> Digest {
         let mut key = KeyWriter::new("credentials");
         key.text("read only", self.read_only.value.to_string());
-        key.text("ambient", self.ambient.map(|digest| digest.to_string()).unwrap_or_default());
-        key.text("profile", self.profile.as_ref().map_or("", |profile| profile.value.as_str()));
-        if let Some(pair) = &self.credentials {
-            key.text("access key", pair.access_key.as_str());
-            key.text("secret key", pair.secret_key.as_str());
-        }
+        self.backend.identify_credentials(&mut key);
         key.finish().0
     }
 
@@ -137,23 +101,25 @@ impl Remote {
 
     /// The remote in a few words, for people.
     pub fn describe(&self) -> String {
-        let place = self.endpoint.as_ref().map_or_else(|| self.region.value.clone(), |url| url.value.clone());
-        format!("s3://{}/{} at {place}", self.bucket.value, self.prefix.value)
+        let prefix = &self.prefix.value;
+        match &self.backend {
+            Backend::S3(s3) => format!("s3://{}/{prefix} at {}", s3.bucket.value, s3.place()),
+            Backend::File(folder) => format!("{}", folder.value.join(prefix).display()),
+            Backend::Http(http) => format!("{}/{prefix}", http.url.value),
+        }
     }
-}
 
-/// The explicit pair. Its debug form never shows the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Access key id.
-    pub access_key: String,
-    /// Secret key.
-    pub secret_key: String,
-}
+    /// The bucket, where it is in one.
+    pub fn s3(&self) -> Option<&S3> {
+        match &self.backend {
+            Backend::S3(s3) => Some(s3),
+            _ => None,
+        }
+    }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(hidden)")
+    /// Whether the standard AWS chain decides whose credentials are used.
+    pub fn uses_aws_chain(&self) -> bool {
+        self.s3().is_some_and(|s3| s3.ambient.is_some())
     }
 }
 
@@ -162,16 +128,8 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     layers: &Layers<'_, E>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Remote>, ConfigError> {
-    layers.text(None, Some("cache.remote.type"), |text| match text {
-        "s3" => Ok(()),
-        _ => Err(value(text, "is not a kind of remote that kache knows (only \"s3\")")),
-    })?;
-    let bucket = layers.text(Some(env::KACHE_S3_BUCKET), Some("cache.remote.bucket"), bucket_name)?;
-    let endpoint = layers.text(Some(env::KACHE_S3_ENDPOINT), Some("cache.remote.endpoint"), endpoint_url)?;
-    let region = layers.text(Some(env::KACHE_S3_REGION), Some("cache.remote.region"), word)?;
+    let backend = backend::resolve(layers, warnings)?;
     let prefix = layers.text(Some(env::KACHE_S3_PREFIX), Some("cache.remote.prefix"), object_prefix)?;
-    let profile = layers.text(Some(env::KACHE_S3_PROFILE), Some("cache.remote.profile"), word)?;
-
     let signing_key = signing_key(layers)?;
     let list = |variable, key| layers.list(Some(variable), key);
     let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
@@ -189,31 +147,10 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
     let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
 
-    let Some(bucket) = bucket else {
-        return missing_bucket(layers, warnings);
-    };
-    if let Some(endpoint) = &endpoint
-        && is_plain_http_to_another_machine(&endpoint.value)
-    {
-        warnings.push(Warning::PlainHttp(endpoint.value.clone()));
-    }
-    let credentials = credentials(layers, profile.as_ref(), warnings)?;
-    let is_ambient = credentials.is_none() && profile.is_none();
-    let keys = [env::AWS_CREDENTIALS[0], env::AWS_SECRET_ACCESS_KEY, env::AWS_CREDENTIALS[1]];
-    let is_padded = |name: &&str| {
-        let value = layers.os_variable(name).unwrap_or_default();
-        value.to_str().is_some_and(|value| value.trim().len() < value.len())
-    };
-    warnings.extend(keys.into_iter().filter(|name| is_ambient && is_padded(name)).map(Warning::Trimmed));
+    let Some(backend) = backend else { return Ok(None) };
     Ok(Some(Remote {
-        bucket,
-        endpoint,
-        region: region.unwrap_or_else(|| Setting::default_of(REGION.to_owned())),
+        backend,
         prefix: prefix.unwrap_or_else(|| Setting::default_of(PREFIX.to_owned())),
-        profile,
-        credentials,
-        ambient: is_ambient.then(|| ambient(layers)),
-        ambient_user: ambient_user(layers).filter(|_| is_ambient),
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
@@ -241,96 +178,6 @@ fn signing_key<E: Fn(&str) -> Option<OsString>>(
     layers.text(Some(env::KACHE_S3_SIGNING_KEY), Some("cache.remote.signing_key"), read)
 }
 
-fn missing_bucket<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<Remote>, ConfigError> {
-    let section = layers.file.as_ref().and_then(|(file, table)| {
-        let remote = table.get("cache")?.get("remote")?;
-        Some(((*file).to_owned(), remote.as_table()?.is_empty()))
-    });
-    match section {
-        Some((file, false)) => Err(ConfigError {
-            place: Place::Key { file, key: "cache.remote.bucket".to_owned() },
-            problem: Problem::Missing("the other settings of the remote need it"),
-        }),
-        _ => {
-            let variables = [env::KACHE_S3_ENDPOINT, env::KACHE_S3_PREFIX, env::KACHE_S3_ACCESS_KEY];
-            let stray = variables.into_iter().find(|name| layers.os_variable(name).is_some());
-            warnings.extend(stray.map(Warning::NoBucket));
-            Ok(None)
-        }
-    }
-}
-
-fn credentials<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    profile: Option<&Setting<String>>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<Credentials>, ConfigError> {
-    let (access, secret) = (
-        half(layers, env::KACHE_S3_ACCESS_KEY, warnings)?,
-        half(layers, env::KACHE_S3_SECRET_KEY, warnings)?,
-    );
-    let profile = profile.map(|profile| profile.value.clone());
-    let lone = |set, unset| Warning::LoneCredential { set, unset, profile };
-    match (access, secret) {
-        (Some(access), Some(secret)) => {
-            return Ok(Some(Credentials { access_key: access, secret_key: secret }));
-        }
-        (Some(_), None) => warnings.push(lone(env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY)),
-        (None, Some(_)) => warnings.push(lone(env::KACHE_S3_SECRET_KEY, env::KACHE_S3_ACCESS_KEY)),
-        (None, None) => {}
-    }
-    Ok(None)
-}
-
-/// One half of the explicit pair, without the white space and line feeds that come with it out of files and secrets of
-/// CI; nothing where nothing else is left.
-fn half<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    name: &'static str,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<String>, ConfigError> {
-    let read = |text: &str| {
-        let key = text.trim();
-        if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            // It may be a secret, so it isn't shown.
-            return Err(value("…", "has white space or a control character in the middle"));
-        }
-        Ok((key.to_owned(), key.len() < text.len()))
-    };
-    let Some((key, is_trimmed)) = layers.text(Some(name), None, read)?.map(|setting| setting.value) else {
-        return Ok(None);
-    };
-    if is_trimmed {
-        warnings.push(Warning::Trimmed(name));
-    }
-    Ok(Some(key).filter(|key| !key.is_empty()))
-}
-
-/// What the standard chain finds in the environment, as one digest.
-fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
-    let mut key = KeyWriter::new("ambient credentials");
-    for name in env::AWS_CREDENTIALS.into_iter().chain([env::AWS_SECRET_ACCESS_KEY]) {
-        let value = layers.os_variable(name).unwrap_or_default();
-        key.text(name, value.to_string_lossy().into_owned());
-    }
-    key.finish().0
-}
-
-/// The access key that the chain takes from the environment, else the profile. The key of a session counts as nobody's:
-/// the next session of the same person has another.
-fn ambient_user<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Option<String> {
-    let [access_key, session_token, profile] = env::AWS_CREDENTIALS.map(|name| layers.os_variable(name));
-    let user = match (access_key, session_token) {
-        (Some(key), None) => Some(key),
-        (Some(_), Some(_)) => None,
-        (None, _) => profile,
-    };
-    user.map(|user| user.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
@@ -342,6 +189,10 @@ mod tests {
             _ => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into()),
         };
         Settings::resolve(None, value).expect("settings").0.remote().expect("a remote").clone()
+    }
+
+    fn ambient(remote: &Remote) -> Option<Digest> {
+        remote.s3().expect("a bucket").ambient
     }
 
     /// A daemon that was started by one person's shell doesn't serve another's; a new session of the same person is
@@ -361,7 +212,7 @@ mod tests {
         for (variables, same_identity, same_ambient) in cases {
             let other = remote(variables);
             assert_eq!(other.identity() == plain.identity(), *same_identity, "{variables:?}");
-            assert_eq!(other.ambient == plain.ambient, *same_ambient, "{variables:?}");
+            assert_eq!(ambient(&other) == ambient(&plain), *same_ambient, "{variables:?}");
         }
         for own in [
             &[(env::KACHE_S3_PROFILE, "ci")][..],
@@ -369,7 +220,7 @@ mod tests {
         ] {
             let (with, without) = ([own, &[(profile, "dev"), (key, "AK1")]].concat(), remote(own));
             assert_eq!(remote(&with).identity(), without.identity());
-            assert_eq!((remote(&with).ambient, without.ambient), (None, None));
+            assert_eq!((ambient(&remote(&with)), ambient(&without)), (None, None));
         }
     }
 }

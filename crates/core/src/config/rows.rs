@@ -1,7 +1,7 @@
 //! Every setting as one row: key, variable, meaning, and its value as text with its origin. Serves listings and the
 //! check for unknown keys; resolving is done elsewhere.
 
-use super::{Origin, Progress, Setting, Settings, SigningKey, env};
+use super::{Backend, Origin, Progress, Remote, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
 use crate::verify::Sample;
 
@@ -67,7 +67,9 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
     (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
     (Some("cache.compression_level"), Some(env::KACHE_COMPRESSION_LEVEL)),
-    (Some("cache.remote.type"), None),
+    (Some("cache.remote.type"), Some(env::KACHE_REMOTE_TYPE)),
+    (Some("cache.remote.path"), Some(env::KACHE_REMOTE_PATH)),
+    (Some("cache.remote.url"), Some(env::KACHE_REMOTE_URL)),
     (Some("cache.remote.bucket"), Some(env::KACHE_S3_BUCKET)),
     (Some("cache.remote.endpoint"), Some(env::KACHE_S3_ENDPOINT)),
     (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
@@ -105,6 +107,7 @@ impl Settings {
     /// The value of one setting as text.
     fn shown(&self, name: &str) -> (Option<String>, Origin) {
         let remote = self.remote.as_ref();
+        let s3 = remote.and_then(Remote::s3);
         match name {
             "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
             "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
@@ -120,16 +123,20 @@ impl Settings {
             "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),
             "cache.s3_concurrency" => always(&self.s3_concurrency, u32::to_string),
             "cache.compression_level" => always(&self.compression_level, i32::to_string),
-            "cache.remote.type" => (remote.map(|_| "s3".to_owned()), Origin::Default),
-            "cache.remote.bucket" => optional(remote.map(|remote| &remote.bucket), String::clone),
-            "cache.remote.endpoint" => {
-                optional(remote.and_then(|remote| remote.endpoint.as_ref()), String::clone)
-            }
-            "cache.remote.region" => optional(remote.map(|remote| &remote.region), String::clone),
+            "cache.remote.type" => (remote.map(|remote| remote.backend.word().to_owned()), Origin::Default),
+            "cache.remote.path" => match remote.map(|remote| &remote.backend) {
+                Some(Backend::File(path)) => always(path, |path| path.display().to_string()),
+                _ => (None, Origin::Default),
+            },
+            "cache.remote.url" => match remote.map(|remote| &remote.backend) {
+                Some(Backend::Http(http)) => always(&http.url, String::clone),
+                _ => (None, Origin::Default),
+            },
+            "cache.remote.bucket" => optional(s3.map(|s3| &s3.bucket), String::clone),
+            "cache.remote.endpoint" => optional(s3.and_then(|s3| s3.endpoint.as_ref()), String::clone),
+            "cache.remote.region" => optional(s3.map(|s3| &s3.region), String::clone),
             "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
-            "cache.remote.profile" => {
-                optional(remote.and_then(|remote| remote.profile.as_ref()), String::clone)
-            }
+            "cache.remote.profile" => optional(s3.and_then(|s3| s3.profile.as_ref()), String::clone),
             "cache.remote.signing_key" => {
                 optional(remote.and_then(|remote| remote.signing_key.as_ref()), |key| match key {
                     SigningKey::Inline(_) => "(hidden)".to_owned(),

@@ -127,13 +127,115 @@ fn a_bucket_alone_is_a_remote_with_the_documented_defaults() {
     ] {
         let settings = settings(toml, env);
         let remote = settings.remote().expect("a remote");
-        assert_eq!(remote.bucket, Setting { value: "b.c".into(), origin });
-        assert_eq!((remote.region.as_str(), remote.prefix.as_str()), ("us-east-1", "artifacts"));
-        assert_eq!((&remote.endpoint, &remote.profile, &remote.credentials), (&None, &None, &None));
+        let s3 = remote.s3().expect("a bucket");
+        assert_eq!(s3.bucket, Setting { value: "b.c".into(), origin });
+        assert_eq!((s3.region.as_str(), remote.prefix.as_str()), ("us-east-1", "artifacts"));
+        assert_eq!((&s3.endpoint, &s3.profile, &s3.credentials), (&None, &None, &None));
         assert!(*settings.portable_paths);
     }
     let settings = settings("cache.local_only = true\ncache.remote.bucket = 'b'", &[]);
     assert!(settings.remote().is_none() && *settings.portable_paths);
+}
+
+/// The environment says before the file which kind is meant, and naming the place of one says it, too.
+#[test]
+fn the_kind_of_a_remote_is_said_or_follows_from_its_place() {
+    let (folder, url) = ("type = 'file'\npath = '/mnt/f'", "type = 'http'\nurl = 'https://h/x/'");
+    let token = ("KACHE_REMOTE_TOKEN", "hush");
+    for (toml, env, described, other) in [
+        (folder, &[][..], "/mnt/f/artifacts", None),
+        ("path = '/mnt/f'", &[], "/mnt/f/artifacts", None),
+        ("path = 'shared'", &[], "/etc/kache/shared/artifacts", None),
+        ("path = '~/f'\nprefix = 'p/q'", &[("HOME", "/home/u")], "/home/u/f/p/q", None),
+        (url, &[token], "https://h/x/artifacts", None),
+        ("url = 'http://[::1]:81'", &[], "http://[::1]:81/artifacts", None),
+        ("", &[("KACHE_REMOTE_PATH", "/e")], "/e/artifacts", None),
+        ("", &[("KACHE_REMOTE_URL", "https://h")], "https://h/artifacts", None),
+        (folder, &[("KACHE_S3_BUCKET", "b")], "s3://b/artifacts at us-east-1", None),
+        ("bucket = 'b'", &[("KACHE_REMOTE_PATH", "/e")], "/e/artifacts", None),
+        ("bucket = 'b'", &[("KACHE_REMOTE_TYPE", "file"), ("KACHE_REMOTE_PATH", "/e")], "/e/artifacts", None),
+        ("bucket = 'b'\npath = '/f'\ntype = 'file'", &[], "/f/artifacts", Some("cache.remote.bucket")),
+        (
+            "",
+            &[("KACHE_REMOTE_TYPE", "http"), ("KACHE_REMOTE_URL", "https://h"), ("KACHE_REMOTE_PATH", "/e")],
+            "https://h/artifacts",
+            Some("KACHE_REMOTE_PATH"),
+        ),
+    ] {
+        let (settings, warnings) = resolve(&format!("[cache.remote]\n{toml}"), env).expect("usable");
+        let remote = settings.remote().unwrap_or_else(|| panic!("{toml} {env:?}: {:?}", settings.problems));
+        assert_eq!(remote.describe(), described, "{toml} {env:?}");
+        let word = remote.backend.word();
+        assert_eq!(
+            warnings,
+            other.map(|name| Warning::OtherKind(name, word)).into_iter().collect::<Vec<_>>()
+        );
+        assert!(!remote.uses_aws_chain() || word == "s3");
+        assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
+    }
+    for (toml, env, want) in [
+        ("type = 'file'", &[][..], "cache.remote.path: is missing"),
+        ("type = 'http'\nprefix = 'x'", &[], "cache.remote.url: is missing"),
+        ("", &[("KACHE_REMOTE_TYPE", "file")], "KACHE_REMOTE_PATH: is missing"),
+        ("", &[("KACHE_REMOTE_TYPE", "webdav")], "KACHE_REMOTE_TYPE: \"webdav\" is not a kind"),
+        ("", &[("KACHE_REMOTE_PATH", "relative")], "KACHE_REMOTE_PATH: \"relative\" is not the path"),
+        ("url = 'h/x'", &[], "cache.remote.url: \"h/x\" is not an address"),
+        ("url = 'https://u:hush@h/'", &[], "cache.remote.url: \"…@…\" has a user name"),
+        (
+            "url = 'https://h'",
+            &[("KACHE_REMOTE_TOKEN", "a\nhush")],
+            "KACHE_REMOTE_TOKEN: \"…\" has white space",
+        ),
+    ] {
+        let got = error(&format!("[cache.remote]\n{toml}"), env);
+        assert!(got.contains(want) && !got.contains("hush"), "{toml} {env:?}: {got}");
+    }
+}
+
+/// A project comes from elsewhere: its file can't have the user's token sent to an address of its choice.
+#[test]
+fn credentials_go_to_addresses_of_the_user_only() {
+    let text = "[cache.remote]\nurl = 'https://h'";
+    let resolve = |file: &str, env: &[(&str, &str)]| {
+        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into());
+        let (settings, warnings) = Settings::resolve(Some((file, text)), value).expect("usable");
+        let Backend::Http(http) = settings.remote().expect("a remote").backend.clone() else {
+            panic!("http")
+        };
+        (http.credentials.is_some(), warnings)
+    };
+    let token = ("KACHE_REMOTE_TOKEN", "t");
+    assert_eq!(resolve("/home/u/.config/kache/config.toml", &[token]), (true, vec![]));
+    assert_eq!(resolve("/w/.kache.toml", &[token]), (false, vec![Warning::Withheld(token.0)]));
+    assert_eq!(resolve("/w/.kache.toml", &[token, ("KACHE_REMOTE_URL", "https://h")]), (true, vec![]));
+    assert_eq!(resolve("/w/.kache.toml", &[]), (false, vec![]));
+}
+
+/// What is owed to one remote isn't owed to another; a corrected password is the same remote with other credentials.
+#[test]
+fn identities_of_remotes_name_the_place_and_the_user_and_no_password() {
+    let remote = |env: &[(&str, &str)]| settings("", env).remote().expect("a remote").clone();
+    let at = |url: &'static str, user: &'static str, password: &'static str| {
+        remote(&[("KACHE_REMOTE_URL", url), ("KACHE_REMOTE_USER", user), ("KACHE_REMOTE_PASSWORD", password)])
+    };
+    let one = at("https://h", "u", "p");
+    for (other, same, same_credentials) in [
+        (at("https://h/", "u", "p"), true, true),
+        (at("https://h", "u", "q"), true, false),
+        (at("https://h", "v", "p"), false, false),
+        (at("https://i", "u", "p"), false, true),
+        (remote(&[("KACHE_REMOTE_URL", "https://h"), ("KACHE_REMOTE_TOKEN", "t")]), false, false),
+        (remote(&[("KACHE_REMOTE_PATH", "/h")]), false, false),
+    ] {
+        assert_eq!(other.identity() == one.identity(), same, "{other:?}");
+        assert_eq!(other.credentials_id() == one.credentials_id(), same_credentials, "{other:?}");
+    }
+    let lone =
+        resolve("", &[("KACHE_REMOTE_URL", "https://h"), ("KACHE_REMOTE_USER", "u")]).expect("usable").1;
+    assert!(
+        matches!(&lone[..], [Warning::LoneCredential { unset: "KACHE_REMOTE_PASSWORD", .. }]),
+        "{lone:?}"
+    );
 }
 
 #[test]
@@ -190,7 +292,7 @@ fn trouble_with_figures_of_transfers_leaves_the_rest_usable() {
 fn endpoints() {
     let endpoint = |text: &str| {
         let settings = settings("cache.remote.bucket = 'b'", &[("KACHE_S3_ENDPOINT", text)]);
-        settings.remote().and_then(|remote| remote.endpoint.clone()).expect("an endpoint").value
+        settings.remote().and_then(Remote::s3).and_then(|s3| s3.endpoint.clone()).expect("an endpoint").value
     };
     for (given, used) in [
         ("https://s3.example.com", "https://s3.example.com"),
@@ -251,7 +353,8 @@ fn warnings() {
 fn both_halves_make_explicit_credentials_that_never_show() {
     let env = [("KACHE_S3_BUCKET", "b"), ("KACHE_S3_ACCESS_KEY", "id"), ("KACHE_S3_SECRET_KEY", "hush")];
     let settings = settings("", &env);
-    let credentials = settings.remote().and_then(|remote| remote.credentials.clone()).expect("a pair");
+    let credentials =
+        settings.remote().and_then(Remote::s3).and_then(|s3| s3.credentials.clone()).expect("a pair");
     assert_eq!((credentials.access_key.as_str(), credentials.secret_key.as_str()), ("id", "hush"));
     assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
 }
@@ -279,13 +382,10 @@ fn crate_files_hold_extra_inputs_and_nothing_else() {
 #[test]
 fn rows_cover_every_variable_of_the_settings() {
     let listed: Vec<_> = settings("", &[]).rows().into_iter().filter_map(|row| row.variable).collect();
-    let elsewhere = [
-        env::KACHE_CONFIG,
-        env::KACHE_IN_FALLBACK,
-        env::KACHE_S3_ACCESS_KEY,
-        env::KACHE_S3_SECRET_KEY,
-        "KACHE_FAULT",
-    ];
+    let secrets = [env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY, env::KACHE_REMOTE_TOKEN];
+    let login = [env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
+    let others = [env::KACHE_CONFIG, env::KACHE_IN_FALLBACK, "KACHE_FAULT"];
+    let elsewhere = [&secrets[..], &login, &others].concat();
     for variable in env::ALL.iter().filter(|variable| variable.name.starts_with("KACHE_")) {
         assert!(listed.contains(&variable.name) || elsewhere.contains(&variable.name), "{}", variable.name);
     }

@@ -92,6 +92,9 @@ impl Bucket {
         wishes: &mpsc::Sender<Wish>,
         traffic: &Arc<Traffic>,
     ) -> Result<(), Trouble> {
+        if !self.transfer.can_list() {
+            return Ok(());
+        }
         let mut rest = lockfile.dependencies_first();
         let mut looks = VecDeque::new();
         let mut failed = None;
@@ -332,7 +335,7 @@ fn trouble(error: TransferError) -> Trouble {
         TransferError::Remote(error) => match error.fault {
             Fault::TooLarge => Blame::Object,
             Fault::Local => Blame::Local,
-            Fault::Denied => Blame::Denied,
+            Fault::Denied | Fault::Unsupported => Blame::Denied,
             Fault::Credentials => Blame::Credentials,
             Fault::Unreachable => Blame::Unreachable,
             _ => Blame::Remote,

@@ -198,7 +198,9 @@ impl Remote for Memory {
     fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
         Box::pin(async move {
             let bytes = self.read(name, bytes_max).await?;
-            std::fs::write(file, &bytes)
+            let opened = std::fs::OpenOptions::new().write(true).truncate(true).open(file);
+            opened
+                .and_then(|mut file| std::io::Write::write_all(&mut file, &bytes))
                 .map_err(|error| RemoteError::new("read", name, Fault::Local, error.to_string()))?;
             Ok(bytes.len() as u64)
         })

@@ -1,9 +1,7 @@
 //! The bucket behind an S3-compatible server. Knows requests and answers, nothing about what the objects mean.
 
-mod body;
 mod connect;
 mod fault;
-mod route;
 
 use std::path::Path;
 use std::sync::RwLock;
@@ -17,14 +15,14 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
 use kache_core::config;
-use tokio::io::AsyncWriteExt;
 
 use connect::Connected;
-pub use connect::Patience;
 use fault::Failure;
-pub(crate) use route::proxy_of;
 
 use super::progress::Progress;
+pub use super::wire::Patience;
+use super::wire::fault::describe;
+use super::wire::sink::Sink;
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
@@ -34,7 +32,7 @@ const PAGE_LEN: i32 = 1000;
 
 /// A bucket of an S3-compatible server.
 pub struct S3 {
-    settings: config::Remote,
+    settings: config::S3,
     patience: Patience,
     connected: RwLock<Arc<Connected>>,
     made: RwLock<Instant>,
@@ -52,12 +50,12 @@ impl std::fmt::Debug for S3 {
 
 impl S3 {
     /// A client for the remote that the settings configure. Sends nothing yet.
-    pub async fn connect(settings: &config::Remote) -> Self {
+    pub async fn connect(settings: &config::S3) -> Self {
         Self::connect_with(settings, Patience::default()).await
     }
 
     /// The same with other limits.
-    pub async fn connect_with(settings: &config::Remote, patience: Patience) -> Self {
+    pub async fn connect_with(settings: &config::S3, patience: Patience) -> Self {
         let progress = Progress::default();
         let connected = connect::connect(settings, &patience, &progress).await;
         Self {
@@ -124,7 +122,6 @@ impl S3 {
     /// Asks for an object and hands its pieces over one by one.
     async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
         let act = "read";
-        let fail = |fault, detail: String| Err(RemoteError::new(act, name, fault, detail));
         let begun = Instant::now();
         let answer = self.client().get_object().bucket(self.bucket()).key(name).send().await;
         let answer = match answer {
@@ -132,31 +129,8 @@ impl S3 {
             Err(error) => return Err(self.error((act, name), begun, error).await),
         };
         let announced = answer.content_length().and_then(|length| u64::try_from(length).ok());
-        if announced.is_some_and(|length| length > bytes_max) {
-            return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
-        }
-        let mut body = answer.body;
-        let mut size = 0;
-        loop {
-            let piece = match tokio::time::timeout(self.patience.silence, body.next()).await {
-                Err(_) => return fail(Fault::Unavailable, "the server stopped sending".to_owned()),
-                Ok(None) => break,
-                Ok(Some(Err(error))) => return fail(Fault::Unavailable, connect::describe(&error)),
-                Ok(Some(Ok(piece))) => piece,
-            };
-            self.progress.note();
-            size += piece.len() as u64;
-            if size > bytes_max {
-                return fail(Fault::TooLarge, format!("longer than {bytes_max} bytes"));
-            }
-            if let Err(error) = sink.take(&piece).await {
-                return fail(Fault::Local, error.to_string());
-            }
-        }
-        if announced.is_some_and(|length| length != size) {
-            return fail(Fault::Unavailable, format!("the body ended after {size} bytes"));
-        }
-        Ok(size)
+        let read = sink.fill(answer.body, announced, bytes_max, (&self.patience, &self.progress)).await;
+        read.map_err(|(fault, detail)| RemoteError::new(act, name, fault, detail))
     }
 
     /// Writes an object, under a condition where the server knows it.
@@ -167,13 +141,14 @@ impl S3 {
             Body::Bytes(bytes) => ByteStream::from(bytes),
             Body::File { path, .. } => ByteStream::from_path(&path)
                 .await
-                .map_err(|error| RemoteError::new(act, name, Fault::Local, connect::describe(&error)))?,
+                .map_err(|error| RemoteError::new(act, name, Fault::Local, describe(&error)))?,
         };
         let mut request = self.client().put_object().bucket(self.bucket()).key(name).body(stream);
         if unless_present == Condition::Absent {
             request = request.if_none_match("*");
         }
-        let limits = aws_sdk_s3::config::Config::builder().timeout_config(self.patience.for_upload(size));
+        let limits =
+            aws_sdk_s3::config::Config::builder().timeout_config(connect::limits(&self.patience, size));
         let begun = Instant::now();
         match request.customize().config_override(limits).send().await {
             Ok(_) => Ok(Put::Written),
@@ -181,37 +156,6 @@ impl S3 {
                 Ok(Put::Present)
             }
             Err(error) => Err(self.error((act, name), begun, error).await),
-        }
-    }
-}
-
-/// Where the pieces of an object go.
-enum Sink {
-    Memory(Vec<u8>),
-    File(tokio::fs::File),
-}
-
-impl Sink {
-    async fn take(&mut self, piece: &[u8]) -> std::io::Result<()> {
-        match self {
-            Sink::Memory(bytes) => bytes.extend_from_slice(piece),
-            Sink::File(file) => file.write_all(piece).await?,
-        }
-        Ok(())
-    }
-
-    /// Waits until everything is written.
-    async fn finish(&mut self) -> std::io::Result<()> {
-        match self {
-            Sink::Memory(_) => Ok(()),
-            Sink::File(file) => file.flush().await,
-        }
-    }
-
-    fn into_bytes(self) -> Vec<u8> {
-        match self {
-            Sink::Memory(bytes) => bytes,
-            Sink::File(_) => Vec::new(),
         }
     }
 }
@@ -240,12 +184,8 @@ impl Remote for S3 {
 
     fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
         Box::pin(async move {
-            let local = |error: std::io::Error| {
-                RemoteError::new("read", name, Fault::Local, format!("{}: {error}", file.display()))
-            };
-            let mut options = tokio::fs::OpenOptions::new();
-            let open = options.write(true).truncate(true).open(file).await;
-            let mut sink = Sink::File(open.map_err(local)?);
+            let local = |error| Sink::local(name, file, &error);
+            let mut sink = Sink::open(file).await.map_err(local)?;
             let size = self.read(name, bytes_max, &mut sink).await?;
             sink.finish().await.map_err(local)?;
             Ok(size)

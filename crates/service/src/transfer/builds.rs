@@ -57,6 +57,9 @@ impl Transfer {
         lockfile: &Digest,
         toolchain: &Digest,
     ) -> Result<Option<Build>, TransferError> {
+        if !self.can_list() {
+            return Ok(None);
+        }
         let prefix = self.keys.shards();
         let end = format!("/shards/{}.json", shard_hash(manifest_key, lockfile, toolchain));
         let mut found: Option<Build> = None;

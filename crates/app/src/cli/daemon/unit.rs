@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use kache_core::config::{Settings, env};
+use kache_core::config::{Remote, Settings, env};
 use kache_core::protocol::Status as Health;
 use kache_store::Store;
 
@@ -193,7 +193,7 @@ fn variables(settings: &Settings, env: impl Fn(&str) -> Option<String>) -> Vec<(
         variables.push((env::KACHE_CONFIG, file.clone()));
     }
     // Who one is, where the standard chain decides that; never a key.
-    if settings.remote().is_some_and(|remote| remote.ambient.is_some()) {
+    if settings.remote().is_some_and(Remote::uses_aws_chain) {
         let chain = [env::AWS_PROFILE, env::AWS_CONFIG_FILE, env::AWS_SHARED_CREDENTIALS_FILE];
         variables.extend(chain.into_iter().filter_map(|name| Some((name, env(name)?))));
     }

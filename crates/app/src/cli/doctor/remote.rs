@@ -1,6 +1,6 @@
 //! Checks of the remote: shows what trying it step by step found, with what to do about it.
 
-use kache_core::config::Settings;
+use kache_core::config::{Backend, Settings};
 use kache_service::health::{Step, examine};
 use kache_service::setup::{block_on, policy};
 
@@ -11,10 +11,16 @@ use crate::cli::transfers::hint_for;
 pub fn check(settings: &Settings, findings: &mut Findings) {
     let Some(remote) = settings.remote() else { return };
     findings.section = "Remote";
-    let bucket = &remote.bucket.value;
-    let endpoint = remote.endpoint.as_ref().map_or("AWS", |endpoint| endpoint.value.as_str());
-    let (region, prefix) = (&remote.region.value, &remote.prefix.value);
-    findings.add(Verdict::Note, format!("bucket {bucket} at {endpoint}, region {region}, prefix {prefix}"));
+    let prefix = &remote.prefix.value;
+    let place = match &remote.backend {
+        Backend::S3(s3) => {
+            let endpoint = s3.endpoint.as_ref().map_or("AWS", |endpoint| endpoint.value.as_str());
+            format!("bucket {} at {endpoint}, region {}", s3.bucket.value, s3.region.value)
+        }
+        Backend::File(folder) => format!("folder {}", folder.value.display()),
+        Backend::Http(http) => format!("web server {}", http.url.value),
+    };
+    findings.add(Verdict::Note, format!("{place}, prefix {prefix}"));
     if let Err(error) = policy(settings, remote) {
         findings.add(Verdict::Bad, error.to_string());
     }
@@ -22,25 +28,31 @@ pub fn check(settings: &Settings, findings: &mut Findings) {
         findings.add(Verdict::Note, format!("nothing is pushed: {why}"));
     }
     match block_on(examine(remote)) {
-        Ok(steps) => steps.into_iter().for_each(|step| show(step, findings)),
+        Ok(steps) => steps.into_iter().for_each(|step| show(step, &remote.backend, findings)),
         Err(error) => findings.add(Verdict::Bad, error.to_string()),
     }
 }
 
-fn show(step: Step, findings: &mut Findings) {
+fn show(step: Step, backend: &Backend, findings: &mut Findings) {
     match step {
         Step::Good(what) => findings.add(Verdict::Good, what),
         Step::ReadOnly(what) => findings.add_with_hint(
             Verdict::Note,
             what,
-            "pulls work, pushes don't; s3:PutObject below {prefix}/v3/ and {prefix}/_manifests/ allows them",
+            match backend {
+                Backend::S3(_) => {
+                    "pulls work, pushes don't; s3:PutObject below {prefix}/v3/ and {prefix}/_manifests/ allows them"
+                }
+                Backend::File(_) => "pulls work, pushes don't; the right to write into the folder allows them",
+                Backend::Http(_) => "pulls work, pushes don't; a server that accepts PUT allows them",
+            },
         ),
         Step::NoListing(what) => findings.add_with_hint(
             Verdict::Warning,
             what,
             "s3:ListBucket lets `kache sync --pull` find entries without a saved build manifest",
         ),
-        Step::Bad(what, fault) => match fault.and_then(hint_for) {
+        Step::Bad(what, fault) => match fault.and_then(|fault| hint_for(fault, backend)) {
             Some(hint) => findings.add_with_hint(Verdict::Bad, what, hint),
             None => findings.add(Verdict::Bad, what),
         },

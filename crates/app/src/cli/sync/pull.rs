@@ -82,7 +82,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
     }
     let mut moved = fetch(sync, plan, &mut trouble).await;
     if !snapshots.is_empty() {
-        moved.snapshot_units = seeds::take(&sync.transfer, snapshots, sync.ui).await?;
+        moved.snapshot_units = seeds::take(&sync.transfer, sync.settings, snapshots, sync.ui).await?;
     }
     Ok(Done { trouble, moved })
 }
@@ -124,6 +124,13 @@ fn named(sync: &Sync<'_>, build: &Build) -> Vec<Listed> {
 
 /// What the remote lists for the scope.
 async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> Result<Vec<Listed>, CliError> {
+    if !sync.transfer.can_list() {
+        sync.ui.warn(
+            "there is no saved build of this Cargo.lock and compiler, and a web server doesn't say what else it has; \
+             `kache save-manifest` after a build saves one",
+        );
+        return Ok(Vec::new());
+    }
     let crates = match &sync.scope {
         None => None,
         Some((workspace, _)) => {

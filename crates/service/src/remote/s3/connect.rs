@@ -4,8 +4,6 @@
 //! Four things are set on purpose, whatever the environment says: path-style addresses, no checksums beyond what an
 //! operation requires (servers other than AWS reject trailers), a region, and an end to every wait.
 
-use std::time::Duration;
-
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
@@ -18,41 +16,24 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Config, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
-use kache_core::config::{Remote, env};
+use kache_core::config::{S3, env};
 
 use crate::remote::progress::Progress;
+use crate::remote::wire::fault::describe;
+use crate::remote::wire::{Patience, body, route};
 
 /// Attempts of the client itself for one request; whoever calls tries again, too.
 const ATTEMPTS: u32 = 2;
 
-/// How long to wait for what.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For a connection.
-    pub connect: Duration,
-    /// For the first byte of an answer, once the request is sent, and for each further piece of a body.
-    pub silence: Duration,
-    /// Slowest upload that is waited for, in bytes per second.
-    pub slowest_upload: u64,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), silence: Duration::from_secs(30), slowest_upload: 64 << 10 }
-    }
-}
-
-impl Patience {
-    /// Limits for a request that carries so many bytes.
-    pub(super) fn for_upload(&self, bytes: u64) -> TimeoutConfig {
-        let wait = self.silence + Duration::from_secs(bytes / self.slowest_upload.max(1));
-        TimeoutConfig::builder()
-            .connect_timeout(self.connect)
-            .read_timeout(wait)
-            .operation_attempt_timeout(wait)
-            .operation_timeout(wait * (ATTEMPTS + 1))
-            .build()
-    }
+/// Limits for a request that carries so many bytes.
+pub(super) fn limits(patience: &Patience, bytes: u64) -> TimeoutConfig {
+    let wait = patience.for_upload(bytes);
+    TimeoutConfig::builder()
+        .connect_timeout(patience.connect)
+        .read_timeout(wait)
+        .operation_attempt_timeout(wait)
+        .operation_timeout(wait * (ATTEMPTS + 1))
+        .build()
 }
 
 /// A client and what it was made from.
@@ -62,8 +43,8 @@ pub(super) struct Connected {
 }
 
 /// Builds the client. Asks nobody yet, apart from profile files.
-pub(super) async fn connect(remote: &Remote, patience: &Patience, progress: &Progress) -> Connected {
-    let http = super::body::watched(super::route::client(), progress);
+pub(super) async fn connect(remote: &S3, patience: &Patience, progress: &Progress) -> Connected {
+    let http = body::watched(route::client(), progress);
     let credentials = SharedCredentialsProvider::new(Fit {
         inner: credentials(remote, &http).await,
         profile: remote.profile.as_ref().filter(|_| remote.credentials.is_none()).map(|it| it.value.clone()),
@@ -78,7 +59,7 @@ pub(super) async fn connect(remote: &Remote, patience: &Patience, progress: &Pro
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .timeout_config(patience.for_upload(0));
+        .timeout_config(limits(patience, 0));
     if let Some(endpoint) = &remote.endpoint {
         // A path that doesn't end in a slash would run into the bucket's name.
         config = config.endpoint_url(format!("{}/", endpoint.value));
@@ -87,7 +68,7 @@ pub(super) async fn connect(remote: &Remote, patience: &Patience, progress: &Pro
 }
 
 /// The explicit pair, else the named profile, else the standard chain.
-async fn credentials(remote: &Remote, http: &SharedHttpClient) -> SharedCredentialsProvider {
+async fn credentials(remote: &S3, http: &SharedHttpClient) -> SharedCredentialsProvider {
     if let Some(pair) = &remote.credentials {
         let (access, secret) = (pair.access_key.as_str(), pair.secret_key.as_str());
         return SharedCredentialsProvider::new(Credentials::new(access, secret, None, None, "explicit"));
@@ -185,7 +166,7 @@ impl ProvideCredentials for NoProvider {
 }
 
 /// Where the credentials come from, in words for people, or why there are none.
-pub(super) async fn source(remote: &Remote, provider: &SharedCredentialsProvider) -> Result<String, String> {
+pub(super) async fn source(remote: &S3, provider: &SharedCredentialsProvider) -> Result<String, String> {
     let credentials = provider.provide_credentials().await.map_err(|error| without_credentials(&error))?;
     if remote.credentials.is_some() {
         return Ok(format!("{} and {}", env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY));
@@ -225,20 +206,4 @@ fn kind_of(feature: &AwsCredentialFeature) -> Option<&'static str> {
 /// Says that there are no credentials, and why.
 pub(super) fn without_credentials(why: &(dyn std::error::Error + 'static)) -> String {
     format!("there are no credentials: {}", describe(why))
-}
-
-/// An error and its causes in one line. The messages of credential providers name files, profiles and addresses, never
-/// the credentials.
-pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        next = error.source();
-    }
-    text
 }

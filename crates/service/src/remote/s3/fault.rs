@@ -1,14 +1,14 @@
 //! What an answer of a server means for whoever asked. Knows codes and statuses, no operations.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use super::connect::{describe, without_credentials};
+use super::connect::without_credentials;
 use crate::remote::Fault;
+use crate::remote::wire::fault::{describe, fault_of_status, fault_of_transport, pause};
 
 /// Kind and details of a failed request.
 pub(super) struct Failure {
@@ -46,8 +46,8 @@ where
             if let Some(region) = region.filter(|_| fault == Fault::WrongRegion) {
                 detail = format!("{detail}; the bucket is in region {region}");
             }
-            let pause = answer.raw().headers().get("retry-after").and_then(|value| value.trim().parse().ok());
-            Failure { pause: pause.map(Duration::from_secs), ..Failure::new(fault, detail) }
+            let pause = pause(answer.raw().headers().get("retry-after"));
+            Failure { pause, ..Failure::new(fault, detail) }
         }
         SdkError::ResponseError(_) => Failure::new(Fault::Protocol, describe(&error)),
         SdkError::ConstructionFailure(_) if credentials_error(&error).is_none() => {
@@ -57,35 +57,10 @@ where
             if let Some(why) = credentials_error(&error) {
                 return Failure::new(Fault::Credentials, without_credentials(why));
             }
-            let detail = describe(&error);
-            // The TLS library's own words; its errors are too deep inside to be told apart by type.
-            let is_certificate = detail.contains("invalid peer certificate");
-            let fault = match is_certificate {
-                true => Fault::Certificate,
-                false if leads_nowhere(&error) => Fault::Unreachable,
-                false => Fault::Unavailable,
-            };
+            let (fault, detail) = fault_of_transport(&error);
             Failure::new(fault, detail)
         }
     }
-}
-
-/// Whether no connection was made because nobody takes any there.
-fn leads_nowhere(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        let refused = matches!(
-            kind,
-            Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
-        );
-        // The standard library has no kind for it.
-        if refused || error.to_string().contains("failed to lookup address") {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// The part of an error that tells why there are no credentials.
@@ -129,18 +104,7 @@ fn fault_of(status: u16, code: &str) -> Fault {
         "EntityTooLarge" => return Fault::TooLarge,
         _ => {}
     }
-    match status {
-        301 | 302 | 307 | 308 => Fault::WrongRegion,
-        401 => Fault::Credentials,
-        403 => Fault::Denied,
-        404 => Fault::NotFound,
-        409 => Fault::Unavailable,
-        429 | 503 => Fault::Throttled,
-        413 => Fault::TooLarge,
-        405 | 501 => Fault::Unsupported,
-        500..=599 => Fault::Unavailable,
-        _ => Fault::Protocol,
-    }
+    fault_of_status(status)
 }
 
 #[cfg(test)]

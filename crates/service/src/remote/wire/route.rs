@@ -19,10 +19,9 @@ use kache_core::config::host_of;
 const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
 
 /// The HTTP client for the bucket and for whoever gives out credentials.
-pub(super) fn client() -> SharedHttpClient {
+pub(in crate::remote) fn client() -> SharedHttpClient {
     let direct = Builder::new().tls_provider(TLS).build_https();
-    let any = ["http://server.invalid", "https://server.invalid"];
-    if any.into_iter().all(|url| proxy_of(url).is_none()) {
+    if !has_proxy() {
         return direct;
     }
     let proxied = Builder::new().build_with_connector_fn(|settings, components| {
@@ -32,6 +31,21 @@ pub(super) fn client() -> SharedHttpClient {
         builder.build()
     });
     SharedHttpClient::new(Routes { direct, proxied })
+}
+
+/// The same for requests that nothing signs.
+pub(in crate::remote) fn connector(settings: &HttpConnectorSettings) -> SharedHttpConnector {
+    let builder = || Connector::builder().tls_provider(TLS).connector_settings(settings.clone());
+    let direct = SharedHttpConnector::new(builder().build());
+    if !has_proxy() {
+        return direct;
+    }
+    let proxied = SharedHttpConnector::new(builder().proxy_config(ProxyConfig::from_env()).build());
+    SharedHttpConnector::new(Fork { direct, proxied })
+}
+
+fn has_proxy() -> bool {
+    ["http://server.invalid", "https://server.invalid"].into_iter().any(|url| proxy_of(url).is_some())
 }
 
 /// The address of the proxy, as `http://host:port`, that requests to `url` go through; `None` where they go straight.

@@ -19,8 +19,16 @@ use crate::remote::progress::Progress;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// The same client, whose uploads are noted.
-pub(super) fn watched(client: SharedHttpClient, progress: &Progress) -> SharedHttpClient {
+pub(in crate::remote) fn watched(client: SharedHttpClient, progress: &Progress) -> SharedHttpClient {
     SharedHttpClient::new(Watched { inner: client, progress: progress.clone() })
+}
+
+/// The same connector, whose uploads are noted.
+pub(in crate::remote) fn watched_connector(
+    inner: SharedHttpConnector,
+    progress: &Progress,
+) -> SharedHttpConnector {
+    SharedHttpConnector::new(Watched { inner, progress: progress.clone() })
 }
 
 #[derive(Debug)]

@@ -1,0 +1,263 @@
+//! Kinds of remote, and what says which one is meant: a bucket, a folder, or a web server. Knows nothing about what they
+//! have in common.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, Place, Problem, Warning};
+use super::layers::Layers;
+use super::place::{endpoint_url, is_plain_http_to_another_machine, value};
+use super::s3::{self, S3};
+use super::secret::{Secret, half};
+use super::{Origin, Setting, env};
+use crate::key::KeyWriter;
+
+/// Where a remote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// In a bucket.
+    S3(Box<S3>),
+    /// In this folder.
+    File(Setting<PathBuf>),
+    /// On a web server.
+    Http(Http),
+}
+
+/// A web server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// What the addresses of all objects begin with, without trailing slash.
+    pub url: Setting<String>,
+    /// Who asks, where the server wants to know.
+    pub credentials: Option<HttpCredentials>,
+}
+
+/// What goes along with each request to a web server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpCredentials {
+    /// A token.
+    Bearer(Secret),
+    /// A user's name and password.
+    Basic(String, Secret),
+}
+
+/// A kind of remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    S3,
+    File,
+    Http,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::S3, Self::File, Self::Http];
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or_else(|| {
+            value(text, "is not a kind of remote that kache knows (\"s3\", \"file\" or \"http\")")
+        })
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Kind::S3 => "s3",
+            Kind::File => "file",
+            Kind::Http => "http",
+        }
+    }
+
+    /// The setting that says where it is: variable and key.
+    const fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::S3 => (env::KACHE_S3_BUCKET, "cache.remote.bucket"),
+            Kind::File => (env::KACHE_REMOTE_PATH, "cache.remote.path"),
+            Kind::Http => (env::KACHE_REMOTE_URL, "cache.remote.url"),
+        }
+    }
+}
+
+impl Backend {
+    /// The word that `cache.remote.type` has for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Backend::S3(_) => Kind::S3.word(),
+            Backend::File(_) => Kind::File.word(),
+            Backend::Http(_) => Kind::Http.word(),
+        }
+    }
+
+    /// The setting that says where it is, for people.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Backend::S3(_) => "`cache.remote.bucket` (KACHE_S3_BUCKET)",
+            Backend::File(_) => "`cache.remote.path` (KACHE_REMOTE_PATH)",
+            Backend::Http(_) => "`cache.remote.url` (KACHE_REMOTE_URL)",
+        }
+    }
+
+    /// Names what makes it this one and no other.
+    pub(super) fn identify(&self, key: &mut KeyWriter) {
+        match self {
+            Backend::S3(s3) => s3.identify(key),
+            Backend::File(path) => {
+                key.text("folder", path.value.to_string_lossy().into_owned());
+            }
+            Backend::Http(http) => {
+                key.text("url", http.url.value.as_str());
+                if let Some(HttpCredentials::Basic(user, _)) = &http.credentials {
+                    key.text("as", user.as_str());
+                }
+            }
+        }
+    }
+
+    /// Names the credentials, secrets included.
+    pub(super) fn identify_credentials(&self, key: &mut KeyWriter) {
+        match self {
+            Backend::S3(s3) => s3.identify_credentials(key),
+            Backend::Http(Http { credentials: Some(HttpCredentials::Bearer(token)), .. }) => {
+                key.text("token", token.0.as_str());
+            }
+            Backend::Http(Http { credentials: Some(HttpCredentials::Basic(user, password)), .. }) => {
+                key.text("user", user.as_str());
+                key.text("password", password.0.as_str());
+            }
+            Backend::File(_) | Backend::Http(_) => {}
+        }
+    }
+}
+
+/// The remote's place, if the layers name one.
+pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Backend>, ConfigError> {
+    let kind = kind(layers, warnings)?;
+    let (variable, key) = kind.place();
+    let backend = match kind {
+        Kind::S3 => s3::resolve(layers, warnings)?.map(|s3| Backend::S3(Box::new(s3))),
+        Kind::File => folder(layers, variable, key)?.map(Backend::File),
+        Kind::Http => {
+            let url = layers.text(Some(variable), Some(key), endpoint_url)?;
+            let credentials = match &url {
+                Some(url) => credentials(layers, url, warnings)?,
+                None => None,
+            };
+            url.map(|url| Backend::Http(Http { url, credentials }))
+        }
+    };
+    let address = match &backend {
+        None => return missing(layers, kind, warnings),
+        Some(Backend::S3(s3)) => s3.endpoint.as_ref(),
+        Some(Backend::Http(http)) => Some(&http.url),
+        Some(Backend::File(_)) => None,
+    };
+    let plain = address.filter(|url| is_plain_http_to_another_machine(&url.value));
+    warnings.extend(plain.map(|url| Warning::PlainHttp(url.value.clone())));
+    Ok(backend)
+}
+
+/// Which kind is meant: the environment says so before the file, and each by naming a kind or the place of one.
+fn kind<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Kind, ConfigError> {
+    let said = layers.text(Some(env::KACHE_REMOTE_TYPE), None, Kind::parse)?;
+    let in_file = layers.text(None, Some("cache.remote.type"), Kind::parse)?;
+    let is_set = |kind: &Kind| layers.os_variable(kind.place().0).is_some();
+    let is_in_file = |kind: &Kind| layers.has(kind.place().1);
+    let said = said.map(|said| said.value).or_else(|| Kind::ALL.into_iter().find(is_set));
+    let kind = match said {
+        Some(kind) => kind,
+        None => {
+            let first = || Kind::ALL.into_iter().find(is_in_file);
+            let kind = in_file.map(|said| said.value).or_else(first).unwrap_or(Kind::S3);
+            let others = Kind::ALL.into_iter().filter(|other| *other != kind && is_in_file(other));
+            warnings.extend(others.map(|other| Warning::OtherKind(other.place().1, kind.word())));
+            kind
+        }
+    };
+    let others = Kind::ALL.into_iter().filter(|other| *other != kind && is_set(other));
+    warnings.extend(others.map(|other| Warning::OtherKind(other.place().0, kind.word())));
+    Ok(kind)
+}
+
+fn folder<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    variable: &'static str,
+    key: &str,
+) -> Result<Option<Setting<PathBuf>>, ConfigError> {
+    let home = layers.os_variable(env::HOME).map(PathBuf::from);
+    let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
+    // Cargo starts the wrapper in another directory for each package, so a relative variable would mean many folders.
+    let read = |base| {
+        let home = home.as_deref();
+        move |text: &str| {
+            let path = super::local_path(text, home, base);
+            path.ok_or_else(|| value(text, "is not the path of a folder that can be resolved"))
+        }
+    };
+    let said = layers.text(Some(variable), None, read(None))?;
+    if said.is_some() {
+        return Ok(said);
+    }
+    layers.text(None, Some(key), read(base))
+}
+
+/// The token, else user and password. They go to an address that the user names, not to one that a project's file does:
+/// projects come from elsewhere.
+fn credentials<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    url: &Setting<String>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<HttpCredentials>, ConfigError> {
+    let file = layers.file.as_ref().and_then(|(file, _)| Path::new(file).file_name());
+    if url.origin == Origin::File && file.is_some_and(|name| name == ".kache.toml") {
+        let secrets = [env::KACHE_REMOTE_TOKEN, env::KACHE_REMOTE_PASSWORD];
+        let set = secrets.into_iter().filter(|name| layers.os_variable(name).is_some());
+        warnings.extend(set.map(Warning::Withheld));
+        return Ok(None);
+    }
+    if let Some(token) = half(layers, env::KACHE_REMOTE_TOKEN, warnings)? {
+        return Ok(Some(HttpCredentials::Bearer(Secret(token))));
+    }
+    let (user, password) = (
+        half(layers, env::KACHE_REMOTE_USER, warnings)?,
+        half(layers, env::KACHE_REMOTE_PASSWORD, warnings)?,
+    );
+    let lone =
+        |set, unset| Warning::LoneCredential { set, unset, next: "requests carry no credentials".to_owned() };
+    match (user, password) {
+        (Some(user), Some(password)) => return Ok(Some(HttpCredentials::Basic(user, Secret(password)))),
+        (Some(_), None) => warnings.push(lone(env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD)),
+        (None, Some(_)) => warnings.push(lone(env::KACHE_REMOTE_PASSWORD, env::KACHE_REMOTE_USER)),
+        (None, None) => {}
+    }
+    Ok(None)
+}
+
+/// There is no remote; an error where something was said about one.
+fn missing<E: Fn(&str) -> Option<OsString>>(
+    layers: &Layers<'_, E>,
+    kind: Kind,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Backend>, ConfigError> {
+    let problem = Problem::Missing("the other settings of the remote need it");
+    let (variable, key) = kind.place();
+    if layers.os_variable(env::KACHE_REMOTE_TYPE).is_some() {
+        return Err(ConfigError { place: Place::Variable(variable), problem });
+    }
+    let section = layers.file.as_ref().and_then(|(file, table)| {
+        let remote = table.get("cache")?.get("remote")?;
+        Some(((*file).to_owned(), remote.as_table()?.is_empty()))
+    });
+    match section {
+        Some((file, false)) => Err(ConfigError { place: Place::Key { file, key: key.to_owned() }, problem }),
+        _ => {
+            let variables = [env::KACHE_S3_ENDPOINT, env::KACHE_S3_PREFIX, env::KACHE_S3_ACCESS_KEY];
+            let stray = variables.into_iter().find(|name| layers.os_variable(name).is_some());
+            warnings.extend(stray.map(Warning::NoBucket));
+            Ok(None)
+        }
+    }
+}
