@@ -136,9 +136,18 @@ pub(crate) fn lists_all(library: &[u8]) -> bool {
             .iter()
             .any(|path| name.ends_with(path) || name.contains(&format!("{path}17h")))
     };
-    // The standard library lists them itself for a program that it starts with others.
-    let is_of_std = |name: &String| is_listing(name) || name.contains("CommandEnv");
+    // The standard library lists them itself, for a program that it starts with other ones.
     elf::users(library, is_listing).is_some_and(|users| users.iter().any(|name| !is_of_std(name)))
+}
+
+/// Whether a mangled name is that of a function of the standard library: the first crate in it is `std`.
+fn is_of_std(name: &str) -> bool {
+    let Some(path) = name.strip_prefix("_R") else { return name.starts_with("_ZN3std") };
+    // `Cs`, a number in base 62, `_`, and the name with its length (`rustc-dev-guide`, symbol mangling v0).
+    path.split_once("Cs").is_some_and(|(_, root)| {
+        let name = root.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        name.starts_with("_3std")
+    })
 }
 
 /// Names in a text of a shell's or an interpreter's that may be variables: words after a dollar sign, a percent sign or
@@ -208,6 +217,20 @@ pub(crate) fn readers(seen: &Observation) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_of_the_standard_library() {
+        for (name, expected) in [
+            ("_RNvNtCsjrHSEGnQ3l9_3std3env4vars", true),
+            ("_RNvMs_NtNtNtNtCsjrHSEGnQ3l9_3std3sys7process4unix6commonNtB4_7Command11capture_env", true),
+            ("_ZN3std7process7Command6output17h0123456789abcdefE", true),
+            ("_ZN4mac22ci17h11609032162c6024E", false),
+            ("_RINvCsgEmfK2I1SDS_3mac4listNtNtCsjrHSEGnQ3l9_3std3env4VarsE", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_std(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn names_in_scripts() {
