@@ -65,7 +65,8 @@ fn serves_through_daemons(env: &[(&'static str, String)]) {
     let served = two.cargo("build").ok();
     let tally = served.tally();
     assert!(tally.hits * 100 >= tally.total() * 95, "{served}");
-    assert!(served.events.iter().any(|event| event.json["source"] == "remote"), "{served}");
+    let is_from_there = |source: &serde_json::Value| source == "remote" || source == "prefetch";
+    assert!(served.events.iter().any(|event| is_from_there(&event.json["source"])), "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");
 }
