@@ -292,7 +292,7 @@ mod tests {
         assert!(editor.message.contains("is not a size") && !editor.is_changed(), "{}", editor.message);
         press(&mut editor, "\u{7f}30GiB\n");
         assert!(editor.is_changed() && editor.mode == Mode::Browse, "{}", editor.message);
-        press(&mut editor, "j\nw");
+        press(&mut editor, "jj\nw");
         let expected = FILE.replace("20GiB\" # enough\n", "30GiB\" # enough\ncache_executables = false\n");
         assert_eq!(*written.borrow(), expected);
         press(&mut editor, "dw");
@@ -306,7 +306,7 @@ mod tests {
     fn changes_are_not_lost_by_accident() {
         let save = |_: &Path, _: &str| Err(io::Error::other("read-only"));
         let mut editor = Editor::new(Path::new("/c/config.toml"), "", env, &save).expect("readable");
-        assert_eq!(press(&mut editor, "jj\nq"), Next::Go);
+        assert_eq!(press(&mut editor, "jjj\nq"), Next::Go);
         assert_eq!(editor.mode, Mode::Leaving);
         assert_eq!(press(&mut editor, "w"), Next::Go);
         assert!(editor.message.contains("can't write /c/config.toml: read-only"));
