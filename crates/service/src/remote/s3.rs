@@ -5,7 +5,7 @@ mod fault;
 
 use std::path::Path;
 use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use super::progress::Progress;
 pub use super::wire::Patience;
 use super::wire::fault::describe;
 use super::wire::sink::Sink;
+use super::wire::{self, Condition, Requests};
 use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
@@ -118,8 +119,9 @@ impl S3 {
         }
         may
     }
+}
 
-    /// Asks for an object and hands its pieces over one by one.
+impl Requests for S3 {
     async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
         let act = "read";
         let begun = Instant::now();
@@ -133,8 +135,7 @@ impl S3 {
         read.map_err(|(fault, detail)| RemoteError::new(act, name, fault, detail))
     }
 
-    /// Writes an object, under a condition where the server knows it.
-    async fn write(&self, name: &str, body: Body, unless_present: Condition) -> Result<Put, RemoteError> {
+    async fn write(&self, name: &str, body: Body, condition: Condition) -> Result<Put, RemoteError> {
         let act = "write";
         let size = body.size();
         let stream = match body {
@@ -144,7 +145,7 @@ impl S3 {
                 .map_err(|error| RemoteError::new(act, name, Fault::Local, describe(&error)))?,
         };
         let mut request = self.client().put_object().bucket(self.bucket()).key(name).body(stream);
-        if unless_present == Condition::Absent {
+        if condition == Condition::Absent {
             request = request.if_none_match("*");
         }
         let limits =
@@ -152,21 +153,16 @@ impl S3 {
         let begun = Instant::now();
         match request.customize().config_override(limits).send().await {
             Ok(_) => Ok(Put::Written),
-            Err(error) if status_of(&error) == Some(412) && unless_present == Condition::Absent => {
+            Err(error) if status_of(&error) == Some(412) && condition == Condition::Absent => {
                 Ok(Put::Present)
             }
             Err(error) => Err(self.error((act, name), begun, error).await),
         }
     }
-}
 
-/// Under which condition an object is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    /// None.
-    Any,
-    /// That there is none of its name.
-    Absent,
+    fn is_unconditional(&self) -> &AtomicBool {
+        &self.is_unconditional
+    }
 }
 
 fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
@@ -175,21 +171,11 @@ fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
 
 impl Remote for S3 {
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
-        Box::pin(async move {
-            let mut sink = Sink::Memory(Vec::new());
-            self.read(name, bytes_max, &mut sink).await?;
-            Ok(sink.into_bytes())
-        })
+        Box::pin(wire::get(self, name, bytes_max))
     }
 
     fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let local = |error| Sink::local(name, file, &error);
-            let mut sink = Sink::open(file).await.map_err(local)?;
-            let size = self.read(name, bytes_max, &mut sink).await?;
-            sink.finish().await.map_err(local)?;
-            Ok(size)
-        })
+        Box::pin(wire::download(self, name, bytes_max, file))
     }
 
     fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
@@ -197,17 +183,7 @@ impl Remote for S3 {
     }
 
     fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
-        Box::pin(async move {
-            if !self.is_unconditional.load(Ordering::Relaxed) {
-                match self.write(name, body.clone(), Condition::Absent).await {
-                    Err(error) if error.fault == Fault::Unsupported => {
-                        self.is_unconditional.store(true, Ordering::Relaxed);
-                    }
-                    result => return result,
-                }
-            }
-            self.write(name, body, Condition::Any).await
-        })
+        Box::pin(wire::put_if_absent(self, name, body))
     }
 
     fn progress(&self) -> &Progress {

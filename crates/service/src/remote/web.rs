@@ -6,7 +6,7 @@
 //! folders to be made before what is in them is served.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
@@ -17,7 +17,7 @@ use kache_core::remote::url;
 use super::progress::Progress;
 use super::wire::fault::{describe, fault_of_status, fault_of_transport, pause};
 use super::wire::sink::Sink;
-use super::wire::{Patience, body, route};
+use super::wire::{self, Condition, Patience, Requests, body, route};
 use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
 
 /// What objects below one address are asked for.
@@ -104,6 +104,16 @@ impl Web {
         }
     }
 
+    /// Makes the folders that an object is in; those that are there are refused, which the next request will tell.
+    async fn make_folders(&self, name: &str) -> Result<(), Failure> {
+        for (end, _) in name.match_indices('/') {
+            self.send("MKCOL", &name[..=end], None, &[]).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Requests for Web {
     async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
         let failed = |failure: Failure| failure.about("read", name);
         let answer = self.send("GET", name, None, &[]).await.map_err(failed)?;
@@ -133,20 +143,9 @@ impl Web {
         Ok(Put::Written)
     }
 
-    /// Makes the folders that an object is in; those that are there are refused, which the next request will tell.
-    async fn make_folders(&self, name: &str) -> Result<(), Failure> {
-        for (end, _) in name.match_indices('/') {
-            self.send("MKCOL", &name[..=end], None, &[]).await?;
-        }
-        Ok(())
+    fn is_unconditional(&self) -> &AtomicBool {
+        &self.is_unconditional
     }
-}
-
-/// Under which condition an object is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Any,
-    Absent,
 }
 
 /// What went wrong with a request.
@@ -196,21 +195,11 @@ fn authorization(credentials: &config::HttpCredentials) -> String {
 
 impl Remote for Web {
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
-        Box::pin(async move {
-            let mut sink = Sink::Memory(Vec::new());
-            self.read(name, bytes_max, &mut sink).await?;
-            Ok(sink.into_bytes())
-        })
+        Box::pin(wire::get(self, name, bytes_max))
     }
 
     fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let local = |error| Sink::local(name, file, &error);
-            let mut sink = Sink::open(file).await.map_err(local)?;
-            let size = self.read(name, bytes_max, &mut sink).await?;
-            sink.finish().await.map_err(local)?;
-            Ok(size)
-        })
+        Box::pin(wire::download(self, name, bytes_max, file))
     }
 
     fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
@@ -218,17 +207,7 @@ impl Remote for Web {
     }
 
     fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
-        Box::pin(async move {
-            if !self.is_unconditional.load(Ordering::Relaxed) {
-                match self.write(name, body.clone(), Condition::Absent).await {
-                    Err(error) if error.fault == Fault::Unsupported => {
-                        self.is_unconditional.store(true, Ordering::Relaxed);
-                    }
-                    result => return result,
-                }
-            }
-            self.write(name, body, Condition::Any).await
-        })
+        Box::pin(wire::put_if_absent(self, name, body))
     }
 
     fn progress(&self) -> &Progress {
