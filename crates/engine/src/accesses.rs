@@ -155,7 +155,12 @@ fn is_loaders_search(done: &Finished<'_>, access: &ObservedAccess, exists: bool)
 /// Whether a compile has another effect than its outputs, which a hit could not have: something that it made or changed
 /// and that is still there, or something that it removed.
 pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess, compiled: &Compiled) -> bool {
-    let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return true };
+    // What can't be named can't be an input either.
+    let Some(path) = access.path.to_str() else { return true };
+    if !matches!(access.kind, AccessKind::Write | AccessKind::Update | AccessKind::Remove) {
+        return false;
+    }
+    let path = as_asked(done, path);
     let is_report = compiled.link_report.as_deref() == Some(&access.path);
     if is_report
         || is_profile(&access.path)
@@ -164,19 +169,18 @@ pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess, compi
     {
         return false;
     }
-    let started = compiled.started;
     let there = fs::symlink_metadata(&access.path).ok();
-    match access.kind {
-        AccessKind::Remove => there.is_none() && !is_temporary(&path),
-        AccessKind::Write | AccessKind::Update => there.is_some_and(|there| {
-            let is_new = FileTime::born(&there).is_some_and(|born| born >= started);
-            let kind = there.file_type();
-            // Others change what is in a directory. What a link leads to is what was written to.
-            let has_content = kind.is_file() || kind.is_symlink();
-            has_content && changed_since(&access.path, started) || is_new && (has_content || kind.is_dir())
-        }),
-        _ => false,
+    if access.kind == AccessKind::Remove {
+        return there.is_none() && !is_temporary(&path);
     }
+    there.is_some_and(|there| {
+        let is_new = FileTime::born(&there).is_some_and(|born| born >= compiled.started);
+        let kind = there.file_type();
+        // Others change what is in a directory. What a link leads to is what was written to.
+        let has_content = kind.is_file() || kind.is_symlink();
+        has_content && changed_since(&access.path, compiled.started)
+            || is_new && (has_content || kind.is_dir())
+    })
 }
 
 /// What a path is in the profile directories that Cargo works in for this unit. The directories above them are Cargo's

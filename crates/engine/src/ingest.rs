@@ -78,7 +78,7 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     }
     let made = outputs::collect(done.unit, &compiled.artifacts)?;
     reads::check_bundled(done, &made, compiled)?;
-    let inputs = reads::inputs(done, &made, &info, compiled)?;
+    let inputs = reads::inputs(store, done, &made, &info, compiled)?;
     let (digests, mut settled) = examine(done, &made)?;
     let reported: BTreeSet<&str> = info.env().map(|(name, _)| name).collect();
     let only_in_sources = inputs.iter().filter_map(|input| match input {

@@ -12,6 +12,7 @@ use kache_store::Store;
 use kache_store::entries::Settled;
 
 use crate::inputs::Observer;
+use crate::sight;
 
 /// What a look-up came to.
 pub enum Found {
@@ -37,18 +38,21 @@ impl From<Miss> for Missed {
     }
 }
 
-/// Looks for an entry of the unit. `secret_env` are the variables that the user lists as credentials; a compile would
-/// be observed as completely as `sight` says.
+/// Looks for an entry of the unit, which `compiler` would compile. `secret_env` are the variables that the user lists as
+/// credentials.
 pub fn lookup(
     store: &Store,
     unit: &Unit,
     key: &UnitKey,
     observer: &Observer<'_>,
-    (secret_env, sight): (&[String], Sight),
+    (secret_env, compiler): (&[String], &str),
 ) -> Result<Found, kache_store::Error> {
     let mut records = store.records(key)?.records;
-    // What was seen less completely may lack an input.
-    records.retain(|record| record.observed >= sight);
+    // What was seen less completely than here may lack an input. Usually nothing was, and there is no need to know.
+    if records.iter().any(|record| record.observed < Sight::Variables) {
+        let sight = sight::here(store, compiler);
+        records.retain(|record| record.observed >= sight);
+    }
     let mut absent = Vec::new();
     for record in &records {
         let Ok((entry_key, fields)) = observer.entry_key(key, record, &unit.rendering) else { continue };

@@ -106,17 +106,39 @@ pub fn variables<'e>(
     library: &Path,
     digest: &Digest,
 ) -> Option<Vec<(&'e str, &'e OsStr)>> {
+    let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
+    let names = names(store, library, digest, relevant.iter().map(|(name, _)| *name))?;
+    let is_named = |name: &str| names.lists_all == Some(true) || names.found.contains(name);
+    Some(relevant.into_iter().filter(|(name, _)| is_named(name)).collect())
+}
+
+/// Whether the library of that portable name may list all variables; also where it can't be read.
+pub fn lists_all(store: &Store, roots: &Roots, library: &str) -> bool {
+    let names = roots.path_of(library).and_then(|path| {
+        let path = Path::new(&path);
+        let digest = DigestMemo::new(store).digest(path).ok()??;
+        names(store, path, &digest, std::iter::empty())
+    });
+    names.is_none_or(|names| names.lists_all == Some(true))
+}
+
+/// What is known about a library, which is read only for what was never asked before. `None` when it can't be read.
+fn names<'n>(
+    store: &Store,
+    library: &Path,
+    digest: &Digest,
+    asked: impl Iterator<Item = &'n str> + Clone,
+) -> Option<Names> {
     let mut names: Names = store
         .memo_get("macro-env", digest)
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    let relevant: Vec<_> = env.iter().filter(|(name, _)| !is_ignored(name)).collect();
-    if names.lists_all.is_none() || relevant.iter().any(|(name, _)| !names.tested.contains(*name)) {
+    if names.lists_all.is_none() || asked.clone().any(|name| !names.tested.contains(name)) {
         let bytes = std::fs::read(library).ok()?;
-        names.lists_all = Some(variables::lists_all(&bytes));
-        for (name, _) in &relevant {
-            if names.tested.insert((*name).to_owned()) && occurs(&bytes, name) {
-                names.found.insert((*name).to_owned());
+        names.lists_all = Some(names.lists_all.unwrap_or_else(|| variables::lists_all(&bytes)));
+        for name in asked {
+            if names.tested.insert(name.to_owned()) && occurs(&bytes, name) {
+                names.found.insert(name.to_owned());
             }
         }
         if let Ok(memo) = serde_json::to_vec(&names) {
@@ -124,8 +146,7 @@ pub fn variables<'e>(
             let _ = store.memo_put("macro-env", digest, &memo);
         }
     }
-    let is_named = |name: &str| names.lists_all == Some(true) || names.found.contains(name);
-    Some(relevant.into_iter().filter(|(name, _)| is_named(name)).collect())
+    Some(names)
 }
 
 /// Names of variables that a source may hand to its macros: words in the form that variables' names have, quoted or

@@ -43,6 +43,7 @@ pub fn unobserved_dirs(sysroot: &Path) -> Vec<PathBuf> {
 
 /// The inputs of the compile, sorted.
 pub fn inputs(
+    store: &Store,
     done: &Finished<'_>,
     made: &[Made],
     info: &DepInfo,
@@ -85,7 +86,9 @@ pub fn inputs(
                     inputs.extend(variables::inputs_of_scripts(done, seen));
                 }
                 inputs.retain(|input| match input {
-                    Input::MacroEnv(library) => ran_programs || may_list_variables(done, library),
+                    Input::MacroEnv(library) => {
+                        ran_programs || macro_env::lists_all(store, done.roots, library)
+                    }
                     _ => true,
                 });
             }
@@ -106,12 +109,6 @@ pub fn inputs(
         }
     }
     Ok(inputs.into_iter().collect())
-}
-
-/// Whether a macro's library may list all variables; also where it can't be read.
-fn may_list_variables(done: &Finished<'_>, library: &str) -> bool {
-    let path = done.roots.path_of(library);
-    path.and_then(|path| fs::read(path).ok()).is_none_or(|library| variables::lists_all(&library))
 }
 
 /// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds, such

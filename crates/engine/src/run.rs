@@ -13,7 +13,7 @@ use kache_core::invocation::Invocation;
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::paths::Roots;
 use kache_core::reason::{Bypass, Miss, NotStored};
-use kache_core::record::{InputRecord, Sight};
+use kache_core::record::InputRecord;
 use kache_core::remap;
 use kache_core::unit::Unit;
 use kache_core::unit_key;
@@ -103,7 +103,6 @@ struct Case<'a> {
     key: UnitKey,
     fields: Vec<Field>,
     externs: Vec<Option<Digest>>,
-    sight: Sight,
     session: &'a Session,
     /// Keys under which the store has nothing, although records of the unit lead there.
     wanted: Vec<EntryKey>,
@@ -137,7 +136,6 @@ impl<'a> Case<'a> {
         let mut event = report::about(call, unit, session);
         event.unit_key = Some(key);
         let externs = inputs.externs;
-        let sight = sight::here(&store, &call.compiler);
         Ok(Self {
             call,
             unit,
@@ -150,7 +148,6 @@ impl<'a> Case<'a> {
             key,
             fields,
             externs,
-            sight,
             session,
             wanted: Vec::new(),
             seen: None,
@@ -164,7 +161,7 @@ impl<'a> Case<'a> {
         let clock = Instant::now();
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
         let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
-        let found = lookup(&self.store, self.unit, &self.key, &observer, (secret_env, self.sight));
+        let found = lookup(&self.store, self.unit, &self.key, &observer, (secret_env, &self.call.compiler));
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             // Two incremental compiles never make the same object files: rustc gives them names of chance.
@@ -276,7 +273,7 @@ impl<'a> Case<'a> {
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
-            preloaded: sight::preloaded(&self.store).filter(|_| !editing && self.sight == Sight::Variables),
+            preloaded: if editing { None } else { sight::preloaded(&self.store, &self.call.compiler) },
             announced: Vec::new(),
         };
         let (store, standing) = (&self.store, &self.standing);

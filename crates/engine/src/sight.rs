@@ -46,7 +46,7 @@ pub fn here(store: &Store, compiler: &str) -> Sight {
 fn tried(store: &Store, compiler: &str) -> Sight {
     let mut command = Command::new(compiler);
     command.arg("-vV").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Some(library) = preloaded(store) {
+    if let Some(library) = library(store) {
         preload(&mut command, &library, |name| std::env::var_os(name));
     }
     let Ok((mut child, observer)) = sys::spawn_observed(command, Scope::default()) else {
@@ -60,9 +60,14 @@ fn tried(store: &Store, compiler: &str) -> Sight {
     }
 }
 
-/// The library to preload, written to the cache directory where it isn't there; `None` where it can't be named: the
-/// loader takes a blank and a colon for the end of a path.
-pub fn preloaded(store: &Store) -> Option<PathBuf> {
+/// The library to preload into a compile; `None` where reads of variables don't show.
+pub fn preloaded(store: &Store, compiler: &str) -> Option<PathBuf> {
+    library(store).filter(|_| here(store, compiler) == Sight::Variables)
+}
+
+/// The library, written to the cache directory where it isn't there; `None` where it can't be named: the loader takes a
+/// blank and a colon for the end of a path.
+fn library(store: &Store) -> Option<PathBuf> {
     if sys::LIBRARY.is_empty() {
         return None;
     }
