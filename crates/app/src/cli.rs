@@ -288,7 +288,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// Whoever writes `"$CRATE"` in a script and has not set it means no crate, and not all of them.
+    /// A script that passes `"$CRATE"` without having set it names no crate, and not all of them.
     #[test]
     fn nothing_is_no_argument() {
         let mut tried = 0;

@@ -115,7 +115,7 @@ impl Census {
         unit.entry.is_some_and(|entry| self.entries.contains(&entry))
     }
 
-    /// Whether the compiler that made a unit is no longer installed. One that nobody knows is.
+    /// Whether the compiler that made a unit is no longer installed. An unknown compiler counts as installed.
     pub fn is_of_gone_compiler(&self, unit: &Unit) -> bool {
         self.makers.is_installed(unit) == Some(false)
     }
@@ -186,7 +186,7 @@ impl Makers {
             let is_installed = installed.get(&compiler.id).copied().unwrap_or_default();
             makers.compilers.insert(compiler.id, (is_installed, version));
         }
-        // Nobody is looked up where all are installed.
+        // Which compiler made a unit matters only where one of them is gone.
         let Some(store) = store.filter(|_| makers.compilers.values().any(|(is_installed, _)| !is_installed))
         else {
             return makers;

@@ -1,4 +1,4 @@
-//! `kache inputs`: what the latest compile of a crate read, and which of it nobody declared. Reads the journal and the kept
+//! `kache inputs`: what the latest compile of a crate read, and which of it the compiler reported. Reads the journal and the kept
 //! evidence; knows the names of inputs, not how they come to light.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ Examples:
   kache inputs my-app              files, programs and variables, by kind
   kache inputs my-app --json       the same for scripts
 
-An asterisk marks what nobody declared: the compiler didn't report it, it was observed. `{ws}` is the workspace, \
+An asterisk marks what was observed and not declared: the compiler didn't report it. `{ws}` is the workspace, \
 `{target}` the target directory, `{home}` Cargo's home, `{sysroot}` the compiler's directory.")]
 pub struct Args {
     /// Name of a crate or package

@@ -350,7 +350,7 @@ fn compiled(p: &Project<'_>, args: &[&str]) {
     assert!(status.is_ok_and(|status| status.success()), "cc {args:?}");
 }
 
-/// `kache inputs` shows what was read, and marks what nobody declared.
+/// `kache inputs` shows what was read, and marks what was observed without being declared.
 #[test]
 fn what_a_compile_read_is_listed() {
     let body = r#"let v = env::var("KT_FLAVOUR").unwrap_or_default();

@@ -41,7 +41,7 @@ pub enum Kind {
 /// When a unit was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Nobody knows.
+    /// The file system doesn't tell.
     Unknown,
     /// Seconds since 1970.
     At(i64),
