@@ -105,6 +105,8 @@ pub struct Settings {
     pub free_bytes_min: Option<Setting<u64>>,
     /// `cache.cache_executables`: whether executables are cached where their link inputs are known exactly.
     pub cache_executables: Setting<bool>,
+    /// `cache.build_scripts`: whether runs of build scripts are cached where all that they read is known.
+    pub build_scripts: Setting<bool>,
     /// `cache.key_salt`: a text that separates keys.
     pub key_salt: Option<Setting<String>>,
     /// `cache.exclude`: globs over source paths of crates that bypass the cache.
@@ -182,6 +184,7 @@ impl Settings {
                 Some("cache.cache_executables"),
                 true,
             )?,
+            build_scripts: switch(Some(env::KACHE_BUILD_SCRIPTS), Some("cache.build_scripts"), true)?,
             key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
             exclude: exclude(&layers)?,
             fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),

@@ -1,5 +1,5 @@
-//! Entries: the result of one compile as a list of blobs and texts, and its JSON form. Does not know where blobs
-//! are kept or how they are put into place.
+//! Entries: the result of one compile, or of one run of a build script, as a list of blobs and texts, and its JSON form.
+//! Does not know where blobs are kept or how they are put into place.
 //!
 //! ```text
 //! {"version":1,"crate_name":…,"outputs":[{"name":"libx-1.rlib","kind":"link","digest":…,"size":…,"mtime_s":…}],
@@ -18,6 +18,7 @@ use crate::key::{Field, UnitKey};
 use crate::paths::Root;
 use crate::provenance::Provenance;
 use crate::record::InputRecord;
+use crate::tree::{self, Node};
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -118,7 +119,10 @@ pub struct Entry {
     pub compiler: Option<Digest>,
     /// Output files, in the order in which the compiler announced them.
     pub outputs: Vec<Output>,
-    /// The `.d` file.
+    /// For the run of a build script: what it left in `OUT_DIR`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tree: Vec<Node>,
+    /// The `.d` file; empty for the run of a build script.
     pub dep_info: Text,
     /// Name of the `.d` file in the output directory.
     pub dep_info_name: String,
@@ -181,6 +185,7 @@ impl Entry {
             target: String::new(),
             compiler: None,
             outputs: Vec::new(),
+            tree: Vec::new(),
             dep_info: Text::default(),
             dep_info_name: String::new(),
             stderr: Text::default(),
@@ -234,7 +239,10 @@ impl Entry {
                 return Err(EntryError::UnsafeName(name.clone()));
             }
         }
-        Ok(entry)
+        match tree::astray(&entry.tree) {
+            Some(path) => Err(EntryError::UnsafeName(path.to_owned())),
+            None => Ok(entry),
+        }
     }
 }
 

@@ -15,6 +15,9 @@ pub const VERSION: u32 = 1;
 /// Longest line that is written or read, in bytes.
 pub const EVENT_BYTES_MAX: usize = 8 << 10;
 
+/// The kind of a build script's run.
+pub const SCRIPT_RUN: &str = "build-script-run";
+
 /// How an invocation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -230,12 +233,18 @@ impl Event {
         self.outcome != Outcome::Passthrough || (!aside && self.seeding.is_none())
     }
 
+    /// Whether it is about a run of a build script.
+    pub fn is_run(&self) -> bool {
+        self.kind == SCRIPT_RUN
+    }
+
     /// What it was about, for lists: all build scripts have one crate name, and a question to the compiler may have
     /// none.
     pub fn label(&self) -> Cow<'_, str> {
         match self.package.as_str() {
             "" => self.crate_name.as_str().into(),
             package if self.kind == "build-script" => format!("{package} (build script)").into(),
+            package if self.is_run() => format!("{package} (build script run)").into(),
             package if self.crate_name == "?" => package.into(),
             _ => self.crate_name.as_str().into(),
         }
@@ -322,6 +331,7 @@ mod tests {
         for (crate_name, package, kind, label) in [
             ("serde", "serde", "lib", "serde"),
             ("build_script_build", "libc", "build-script", "libc (build script)"),
+            ("build_script_run", "libc", SCRIPT_RUN, "libc (build script run)"),
             ("?", "libc", "", "libc"),
             ("?", "", "", "?"),
         ] {

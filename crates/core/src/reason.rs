@@ -193,6 +193,10 @@ pub enum NotStored {
     Full(String),
     /// A tool that rustc started complained, and rustc went on with a lesser result.
     Degraded(String),
+    /// A socket for the internet was made.
+    Network,
+    /// The run of a build script is good for this once.
+    Run(String),
 }
 
 impl NotStored {
@@ -210,6 +214,8 @@ impl NotStored {
             NotStored::Store(_) => "store",
             NotStored::Full(_) => "disk-full",
             NotStored::Degraded(_) => "degraded",
+            NotStored::Network => "network",
+            NotStored::Run(_) => "build-script-run",
         }
     }
 }
@@ -229,6 +235,8 @@ impl fmt::Display for NotStored {
             NotStored::Text => f.write_str("messages contain characters that can't be stored"),
             NotStored::Store(why) => write!(f, "the store refused: {why}"),
             NotStored::Full(why) => write!(f, "the store's disk is full: {why}"),
+            NotStored::Network => f.write_str("it may have asked another machine"),
+            NotStored::Run(why) => write!(f, "the build script has to run each time: {why}"),
             NotStored::Degraded(what) => write!(f, "the compiler reported a degraded result: {what}"),
         }
     }

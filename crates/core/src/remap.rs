@@ -12,6 +12,8 @@ pub struct Adjustments {
     pub keeps_incremental: bool,
     /// Where the linker shall list the files that it read.
     pub link_report: Option<String>,
+    /// The object that a build script is linked with, so that kache can run it.
+    pub script_hook: Option<String>,
 }
 
 /// The roots that a compile of `unit` remaps. Coverage tools need real paths.
@@ -49,6 +51,7 @@ pub fn adjust(args: &[String], roots: &Roots, adjustments: &Adjustments) -> Vec<
             out.push(arg.clone());
         }
     }
+    out.extend(adjustments.script_hook.iter().map(|path| format!("-Clink-arg={path}")));
     if let Some(path) = &adjustments.link_report {
         out.push(format!("-Clink-arg=-Wl,--dependency-file={path}"));
     }
@@ -77,6 +80,7 @@ mod tests {
             remapped: vec![Root::Target, Root::Workspace],
             keeps_incremental: false,
             link_report: Some("/tmp/l".to_owned()),
+            script_hook: Some("/c/hook".to_owned()),
         };
         assert_eq!(
             adjust(&args, &roots, &adjustments),
@@ -87,6 +91,7 @@ mod tests {
                 "-C",
                 "opt-level=1",
                 "--remap-path-prefix=/w=/x",
+                "-Clink-arg=/c/hook",
                 "-Clink-arg=-Wl,--dependency-file=/tmp/l",
             ]
         );

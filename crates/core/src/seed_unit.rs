@@ -1,7 +1,7 @@
 //! One unit of a snapshot: what Cargo calls it, what it rests on, what it left behind. Doesn't know how a snapshot is
 //! stored, nor how a unit is observed or placed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::entry::is_safe_name;
 use crate::key::EntryKey;
 use crate::provenance::Provenance;
 use crate::record::Input;
+use crate::tree::{self, Node, NodeKind, is_safe_path};
 
 /// One unit as Cargo knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,43 +151,6 @@ pub enum Made {
     },
 }
 
-/// One thing in an `OUT_DIR`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    /// Path below `OUT_DIR`.
-    pub path: String,
-    /// What it is.
-    pub kind: NodeKind,
-}
-
-/// What a thing in an `OUT_DIR` is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeKind {
-    /// A directory with these permission bits.
-    Dir {
-        /// Permission bits.
-        mode: u32,
-    },
-    /// A symbolic link; where it leads, with tokens.
-    Link {
-        /// Where it leads.
-        to: String,
-    },
-    /// A file.
-    File {
-        /// Its content; with tokens where `tokens`.
-        blob: Digest,
-        /// Permission bits.
-        mode: u32,
-        /// Modification time, in nanoseconds since 1970.
-        mtime_ns: i64,
-        /// Whether local directories are to be put in for tokens.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        tokens: bool,
-    },
-}
-
 impl SeedUnit {
     /// A unit whose fingerprint `name` lies in `profile/dir`, with nothing else known of it.
     pub fn new(profile: &str, dir: UnitDir, name: &str, made: Made) -> Self {
@@ -268,35 +232,14 @@ impl SeedUnit {
 
     /// A path that could lead out of the directory that it is joined to.
     pub(crate) fn unsafe_path(&self) -> Option<&str> {
-        let mut paths = vec![self.profile.as_str()];
+        let paths = [self.profile.as_str()];
         let mut names = vec![self.name.as_str()];
         names.extend(self.files.iter().map(|file| file.name.as_str()));
         let mut astray = None;
         if let Made::Run { tree, .. } = &self.made {
-            paths.extend(tree.iter().map(|node| node.path.as_str()));
-            astray = node_astray(tree);
+            astray = tree::astray(tree);
         }
         let bad_path = paths.into_iter().find(|path| !is_safe_path(path));
         bad_path.or_else(|| names.into_iter().find(|name| !is_safe_name(name))).or(astray)
     }
-}
-
-/// The first node that is there twice, or whose folder isn't a folder that came before it: below a link it would be
-/// somewhere else.
-fn node_astray(tree: &[Node]) -> Option<&str> {
-    let mut folders = BTreeSet::from([""]);
-    let mut all = BTreeSet::new();
-    tree.iter().map(|node| (node, node.path.as_str())).find_map(|(node, path)| {
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let is_fine = folders.contains(parent) && all.insert(path);
-        if matches!(node.kind, NodeKind::Dir { .. }) {
-            folders.insert(path);
-        }
-        (!is_fine).then_some(path)
-    })
-}
-
-/// Whether a relative path stays below what it is joined to.
-fn is_safe_path(path: &str) -> bool {
-    path.len() <= 4096 && path.split('/').all(is_safe_name)
 }

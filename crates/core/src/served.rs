@@ -14,7 +14,7 @@ pub struct Served {
     pub compiles: u64,
     /// All compiles that succeeded, those that no look-up was made for included.
     pub compiles_of: u64,
-    /// Runs of build scripts whose results were in place.
+    /// Runs of build scripts whose results were put into place.
     pub build_scripts: u64,
     /// All runs of build scripts.
     pub build_scripts_of: u64,
@@ -33,8 +33,8 @@ impl Served {
         Self {
             compiles: part.outcomes.hit + asked.units,
             compiles_of: compiled + asked.units,
-            build_scripts: asked.runs,
-            build_scripts_of: asked.runs + asked.runs_left + part.scripts,
+            build_scripts: asked.runs + part.runs.hit,
+            build_scripts_of: asked.runs + (asked.runs_left + part.scripts).max(part.runs.total()),
             saved_us: part.times.saved_us + asked.saved_ms.saturating_mul(1000),
             cost_us: part.times.hit_us + seeding.spent_us,
         }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::cargo::layout::UnitDir;
 use crate::record::Input;
-use crate::seed_unit::{Content, Dependency, Made, Node, NodeKind, SmallFile};
+use crate::seed_unit::{Content, Dependency, Made, SmallFile};
+use crate::tree::{Node, NodeKind};
 
 fn entry(name: &str) -> EntryKey {
     EntryKey(Digest::of(name.as_bytes()))

@@ -123,6 +123,9 @@ pub struct Part {
     /// Calls that compiled build scripts, or served them: Cargo runs these itself.
     #[serde(default)]
     pub scripts: u64,
+    /// How runs of build scripts ended. They are in none of the other counts.
+    #[serde(default)]
+    pub runs: Outcomes,
     /// When the first of them ended, in milliseconds since 1970.
     pub first_ms: u64,
     /// When the last of them ended, in milliseconds since 1970.
@@ -276,13 +279,15 @@ impl Part {
     /// Counts one event.
     pub fn add(&mut self, event: &Event) {
         let mut outcomes = Outcomes::default();
-        outcomes.count(event.outcome);
+        let mut runs = Outcomes::default();
+        if event.is_run() { &mut runs } else { &mut outcomes }.count(event.outcome);
         let times = TimeSums::of(event);
         let is_script = event.kind == "build-script" && event.is_compile();
         self.merge(&Self {
             outcomes,
             times,
-            asides: u64::from(!event.is_compile()),
+            runs,
+            asides: u64::from(!event.is_run() && !event.is_compile()),
             scripts: u64::from(is_script && event.outcome != Outcome::Error),
             first_ms: event.at_ms,
             last_ms: event.at_ms,
@@ -299,6 +304,7 @@ impl Part {
         self.outcomes.merge(&other.outcomes);
         self.asides += other.asides;
         self.scripts += other.scripts;
+        self.runs.merge(&other.runs);
         self.times.saved_us += other.times.saved_us;
         self.times.compile_us += other.times.compile_us;
         self.times.hit_us += other.times.hit_us;

@@ -7,7 +7,8 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 use kache_core::cargo::layout::{self, Place};
-use kache_core::paths::Root;
+use kache_core::invocation::{Env, Invocation};
+use kache_core::paths::{Root, Roots};
 use kache_core::record::Input;
 use kache_store::clock::FileTime;
 use kache_store::sys::{self, AccessKind, ObservedAccess};
@@ -35,9 +36,8 @@ pub(crate) fn as_asked(done: &Finished<'_>, path: &str) -> String {
 }
 
 /// Objects that the compiler driver makes and removes.
-pub(crate) fn is_temporary(path: &str) -> bool {
-    let dir = std::env::temp_dir();
-    Path::new(path).starts_with(dir)
+pub(crate) fn is_temporary(path: impl AsRef<Path>) -> bool {
+    path.as_ref().starts_with(std::env::temp_dir())
 }
 
 /// What one observed access says about the compile's inputs. The compiler's own reads of dependencies are covered by
@@ -46,43 +46,55 @@ pub(crate) fn is_temporary(path: &str) -> bool {
 pub(crate) fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> Vec<Input> {
     let Some(path) = access.path.to_str().map(|path| as_asked(done, path)) else { return Vec::new() };
     let name = done.roots.name_of(&path);
-    let there = fs::metadata(&access.path).ok();
     if is_cargos_own(done, &path) {
-        let is_file = there.is_some_and(|there| there.is_file());
+        let is_file = access.path.is_file();
         return if is_file && !is_own_output(done, &path) {
             input_of_output(done, access, name)
         } else {
             Vec::new()
         };
     }
+    if done.toolchain.owns(&access.path) {
+        return Vec::new();
+    }
+    inputs_of_use(done.call, done.roots, access, name)
+}
+
+/// What the use of a path says that nobody keeps track of, under its portable name.
+pub(crate) fn inputs_of_use(
+    call: &Invocation,
+    roots: &Roots,
+    access: &ObservedAccess,
+    name: String,
+) -> Vec<Input> {
+    let there = fs::metadata(&access.path).ok();
     let is_missing_temporary =
-        there.is_none() && is_temporary(&path) && !path.starts_with(done.call.cwd.as_str());
+        there.is_none() && is_temporary(&access.path) && !access.path.starts_with(&call.cwd);
     // A device or a socket has no content.
     let is_special = there.as_ref().is_some_and(|there| !there.is_file() && !there.is_dir());
     if sys::is_report(&access.path)
         || is_missing_temporary
         || is_special
         || is_profile(&access.path)
-        || done.toolchain.owns(&access.path)
-        || is_loaders_search(done, access, there.is_some())
+        || is_loaders_search(&call.env, access, there.is_some())
     {
         return Vec::new();
     }
     let exists = there.is_some();
     let is_dir = there.is_some_and(|there| there.is_dir());
     let mut inputs = match access.kind {
-        AccessKind::Write | AccessKind::Remove => return Vec::new(),
+        AccessKind::Write | AccessKind::Remove | AccessKind::Network => return Vec::new(),
         // The driver of the linker looks whether its place for temporary files can be used, wherever that is here.
         AccessKind::Probe if access.path == std::env::temp_dir() => return Vec::new(),
         AccessKind::Read | AccessKind::List if is_dir => vec![Input::Dir(name)],
         AccessKind::Link => vec![Input::Link(name)],
         AccessKind::Probe => vec![Input::Probe(name)],
         AccessKind::Exec => {
-            interpreters(&access.path).map(|path| Input::File(done.roots.name_of(&path))).collect()
+            interpreters(&access.path).map(|path| Input::File(roots.name_of(&path))).collect()
         }
         AccessKind::Read | AccessKind::Update | AccessKind::List => vec![Input::File(name)],
     };
-    if let Some(program) = found_on_path(done, &access.path) {
+    if let Some(program) = found_on_path(&call.env, &access.path) {
         // That the places before it had no such program, the same search says.
         inputs.retain(|_| exists);
         inputs.push(Input::Program(program));
@@ -122,24 +134,24 @@ fn interpreters(program: &Path) -> impl Iterator<Item = String> {
 }
 
 /// The name of a program that was looked for in a directory of `PATH`.
-fn found_on_path(done: &Finished<'_>, path: &Path) -> Option<String> {
+fn found_on_path(env: &Env, path: &Path) -> Option<String> {
     let dir = path.parent()?;
-    let list = done.call.env.get("PATH")?;
+    let list = env.get("PATH")?;
     let is_on_path = std::env::split_paths(list).any(|listed| listed == dir);
     // Of a directory that was looked at, nothing was looked for in `PATH`.
     (is_on_path && !path.is_dir()).then(|| path.file_name()?.to_str().map(str::to_owned))?
 }
 
 /// Whether an instrumented program leaves its counters in a file.
-fn is_profile(path: &Path) -> bool {
+pub(crate) fn is_profile(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "profraw" || extension == "gcda")
 }
 
 /// Whether the dynamic loader looked here for a shared library of the compiler's or the linker's, and there was none:
 /// Cargo puts directories of build scripts into `LD_LIBRARY_PATH` once these have run, which is a matter of time.
-fn is_loaders_search(done: &Finished<'_>, access: &ObservedAccess, exists: bool) -> bool {
+fn is_loaders_search(env: &Env, access: &ObservedAccess, exists: bool) -> bool {
     let (path, is_probe) = (&access.path, access.kind == AccessKind::Probe);
-    let Some(list) = done.call.env.get("LD_LIBRARY_PATH") else { return false };
+    let Some(list) = env.get("LD_LIBRARY_PATH") else { return false };
     let is_library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
     std::env::split_paths(list).filter(|dir| dir.is_absolute()).any(|dir| {
         let rest = path.strip_prefix(&dir).ok();
@@ -169,17 +181,21 @@ pub(crate) fn is_left_behind(done: &Finished<'_>, access: &ObservedAccess, compi
     {
         return false;
     }
+    stays(access, compiled.started)
+}
+
+/// Whether a change can still be seen when the process that made it, not before `started`, has ended.
+pub(crate) fn stays(access: &ObservedAccess, started: FileTime) -> bool {
     let there = fs::symlink_metadata(&access.path).ok();
     if access.kind == AccessKind::Remove {
-        return there.is_none() && !is_temporary(&path);
+        return there.is_none() && !is_temporary(&access.path);
     }
     there.is_some_and(|there| {
-        let is_new = FileTime::born(&there).is_some_and(|born| born >= compiled.started);
+        let is_new = FileTime::born(&there).is_some_and(|born| born >= started);
         let kind = there.file_type();
         // Others change what is in a directory. What a link leads to is what was written to.
         let has_content = kind.is_file() || kind.is_symlink();
-        has_content && changed_since(&access.path, compiled.started)
-            || is_new && (has_content || kind.is_dir())
+        has_content && changed_since(&access.path, started) || is_new && (has_content || kind.is_dir())
     })
 }
 

@@ -48,6 +48,8 @@ pub struct Compiled {
     pub observation: Option<Observation>,
     /// The library that was preloaded.
     pub preloaded: Option<PathBuf>,
+    /// The object that a build script was linked with.
+    pub script_hook: Option<PathBuf>,
     /// The linker's report, where one was asked for.
     pub link_report: Option<tempfile::TempPath>,
     /// Messages that nobody has seen yet: the first that tells of a full disk, and all after it.
@@ -58,6 +60,11 @@ impl Compiled {
     /// Whether the compiler failed and told of a full disk.
     pub fn lacked_room(&self) -> bool {
         !self.status.success() && !self.held.is_empty()
+    }
+
+    /// Whether kache put a file into the compile.
+    pub fn brought(&self, path: &Path) -> bool {
+        [&self.preloaded, &self.script_hook].into_iter().flatten().any(|own| own == path)
     }
 
     /// How completely the inputs came to light.
@@ -93,6 +100,8 @@ pub struct Job<'a> {
     pub observed_scope: Option<Vec<PathBuf>>,
     /// The library that shows which variables are read.
     pub preloaded: Option<PathBuf>,
+    /// The object that a build script is linked with.
+    pub script_hook: Option<PathBuf>,
     /// Outputs that Cargo has heard of.
     pub announced: Vec<(String, String)>,
 }
@@ -107,6 +116,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         remapped: job.remapped.clone(),
         keeps_incremental: job.keeps_incremental,
         link_report: link_report.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        script_hook: job.script_hook.as_ref().map(|path| path.to_string_lossy().into_owned()),
     };
     let args = remap::adjust(&job.call.args, job.roots, &adjustments);
     let started = FileTime::now_coarse();
@@ -114,7 +124,8 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
     let clock = Instant::now();
     let Started { mut child, observer, response_file } = start(job, &args)?;
     fault::point(Point::CompilerStarted);
-    let stdout = tee_stdout(&mut child);
+    // Proc macros may print; what they print is passed on and kept.
+    let stdout = child.stdout.take().map(|from| tee(from, io::stdout()));
     let messages = pass_messages(&mut child, job, on_artifact);
     let status = child.wait()?;
     fault::point(Point::CompilerEnded);
@@ -135,6 +146,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
         incremental: job.keeps_incremental,
         observation,
         preloaded: job.preloaded.clone(),
+        script_hook: job.script_hook.clone(),
         link_report,
         held: messages.held,
     })
@@ -143,7 +155,7 @@ pub fn run(job: &Job<'_>, on_artifact: impl FnMut(&Path, &str)) -> io::Result<Co
 /// A stamp that is later than that of every file written so far in this file system, and not later than that of any
 /// written from now on. Since Linux 6.13 a stamp that was looked at makes the next one finer than the clock's tick;
 /// where that isn't so, the tick is waited for.
-fn stamp_now(dir: &Path) -> io::Result<FileTime> {
+pub(crate) fn stamp_now(dir: &Path) -> io::Result<FileTime> {
     let mut file = tempfile::Builder::new().prefix(".kache-").tempfile_in(dir)?;
     let first = FileTime::modified(&file.as_file().metadata()?);
     for _ in 0..20 {
@@ -220,20 +232,21 @@ fn start(job: &Job<'_>, args: &[String]) -> io::Result<Started> {
     }
 }
 
-/// Proc macros may print; what they print is passed on and kept.
-fn tee_stdout(child: &mut Child) -> Option<thread::JoinHandle<Option<Vec<u8>>>> {
-    let mut from = child.stdout.take()?;
-    Some(thread::spawn(move || {
+/// Passes on what comes, and keeps it; `None` when it was too long to keep.
+pub(crate) fn tee(
+    mut from: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+) -> thread::JoinHandle<Option<Vec<u8>>> {
+    thread::spawn(move || {
         let mut kept = Some(Vec::new());
         let mut buffer = vec![0u8; 16 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            let mut out = io::stdout().lock();
             // When Cargo has gone there is nobody to tell.
-            let _ = out.write_all(&buffer[..count]).and_then(|()| out.flush());
+            let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
             keep(&mut kept, &buffer[..count]);
         }
         kept
-    }))
+    })
 }
 
 #[derive(Default)]

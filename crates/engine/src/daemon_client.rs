@@ -336,6 +336,16 @@ fn left(deadline: Instant) -> Result<Duration, Trouble> {
     if left.is_zero() { Err(Trouble::Silent) } else { Ok(left) }
 }
 
+/// Notes that the remote should get a new entry, where one is in use. The daemon finds the note.
+pub fn queue_upload(store: &Store, settings: &Settings, key: &EntryKey) {
+    if let Some(daemon) = Daemon::of(store, settings)
+        && daemon.uploads()
+        && let Err(error) = store.owe_upload(key, daemon.remote())
+    {
+        tracing::warn!(%error, "the entry will not be uploaded");
+    }
+}
+
 #[cfg(test)]
 #[path = "daemon_client_tests.rs"]
 mod tests;

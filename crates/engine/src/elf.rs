@@ -2,10 +2,16 @@
 //! other format, and no function by name.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
+use object::elf::FileHeader64;
+use object::read::ReadCache;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{
-    Architecture, Object, ObjectSection, ObjectSymbol, ReadRef, SectionFlags, SectionKind, SymbolKind,
+    Architecture, Endianness, Object, ObjectSection, ObjectSymbol, ReadRef, SectionFlags, SectionKind,
+    SymbolKind,
 };
 
 /// The sections that no program loads and only debuggers read, as ranges of the file. `None` where the file isn't
@@ -23,6 +29,16 @@ pub fn debug_ranges<'d>(data: impl ReadRef<'d>) -> Option<Vec<Range<u64>>> {
         Some(start..start.checked_add(size)?)
     });
     Some(ranges.collect())
+}
+
+/// Whether a file is a program that runs without a dynamic loader.
+pub fn is_static(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    let data = ReadCache::new(file);
+    let Ok(header) = FileHeader64::<Endianness>::parse(&data) else { return false };
+    let Ok(endian) = header.endian() else { return false };
+    let segments = header.program_headers(endian, &data).unwrap_or_default();
+    !segments.is_empty() && segments.iter().all(|segment| segment.p_type(endian) != object::elf::PT_INTERP)
 }
 
 /// Names of the functions whose code refers to a function with a name that `is_wanted` accepts: calls it, jumps to it or

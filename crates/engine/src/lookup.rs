@@ -2,12 +2,11 @@
 //! follows. Starts no process and asks nobody.
 
 use kache_core::entry::Entry;
-use kache_core::entry_key;
+use kache_core::entry_key::{self, Rendering};
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::reason::Miss;
 use kache_core::record::{Input, InputRecord, Observed, Sight};
 use kache_core::remote::secrets;
-use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::entries::Settled;
 
@@ -38,11 +37,11 @@ impl From<Miss> for Missed {
     }
 }
 
-/// Looks for an entry of the unit, which `compiler` would compile. `secret_env` are the variables that the user lists as
+/// Looks for an entry of the unit, which `compiler` would compile, or of a run that observed as compiles of it are. `secret_env` are the variables that the user lists as
 /// credentials.
 pub fn lookup(
     store: &Store,
-    unit: &Unit,
+    rendering: &Rendering,
     key: &UnitKey,
     observer: &Observer<'_>,
     (secret_env, compiler): (&[String], &str),
@@ -55,7 +54,7 @@ pub fn lookup(
     }
     let mut absent = Vec::new();
     for record in &records {
-        let Ok((entry_key, fields)) = observer.entry_key(key, record, &unit.rendering) else { continue };
+        let Ok((entry_key, fields)) = observer.entry_key(key, record, rendering) else { continue };
         let Some(entry) = store.entry(&entry_key)? else {
             if !shows_secret(record, &fields, observer, secret_env) {
                 absent.push(entry_key);
@@ -81,7 +80,7 @@ pub fn lookup(
     }
     let missed = match records.first() {
         None => Miss::UnitUnknown.into(),
-        Some(record) => explain(store, unit, key, record, observer),
+        Some(record) => explain(store, rendering, key, record, observer),
     };
     Ok(Found::Miss(Missed { wanted: absent, ..missed }))
 }
@@ -105,12 +104,12 @@ fn shows_secret(
 /// Names what differs from the entry that was stored under the newest record.
 fn explain(
     store: &Store,
-    unit: &Unit,
+    rendering: &Rendering,
     key: &UnitKey,
     record: &InputRecord,
     observer: &Observer<'_>,
 ) -> Missed {
-    let now = match observer.entry_key(key, record, &unit.rendering) {
+    let now = match observer.entry_key(key, record, rendering) {
         Ok((_, fields)) => fields,
         Err(input) => return Miss::InputsChanged(format!("{input:?} can't be looked at here")).into(),
     };

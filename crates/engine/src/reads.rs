@@ -70,20 +70,22 @@ pub fn inputs(
             return Err(NotStored::LinkInputs("not every file access could be observed".to_owned()));
         }
         Some(seen) => {
+            if seen.accesses.iter().any(|access| access.kind == AccessKind::Network) {
+                return Err(NotStored::Network);
+            }
             if let Some(left) = seen.accesses.iter().find(|access| is_left_behind(done, access, compiled)) {
                 let did = if left.kind == AccessKind::Remove { "removed" } else { "wrote" };
                 return Err(NotStored::Outputs(format!("it also {did} {}", left.path.display())));
             }
-            let is_library = |access: &&ObservedAccess| Some(&access.path) == compiled.preloaded.as_ref();
-            for access in seen.accesses.iter().filter(|access| !is_library(access)) {
+            for access in seen.accesses.iter().filter(|access| !compiled.brought(&access.path)) {
                 inputs.extend(observed_inputs(done, access));
             }
             if compiled.preloaded.is_some() {
-                inputs.extend(variables::reads(seen).filter_map(|read| variables::input(done, read)));
+                inputs.extend(variables::reads(seen).filter_map(|read| variables::input(done.call, read)));
                 // A macro that asked by name, the observation has shown.
                 let ran_programs = variables::ran_programs(seen);
                 if ran_programs {
-                    inputs.extend(variables::inputs_of_scripts(done, seen));
+                    inputs.extend(variables::inputs_of_scripts(done.toolchain, seen));
                 }
                 inputs.retain(|input| match input {
                     Input::MacroEnv(library) => {
@@ -158,10 +160,11 @@ fn linked_files(done: &Finished<'_>, compiled: &Compiled) -> Result<Vec<String>,
     let mut kept = Vec::new();
     for file in files {
         let asked = as_asked(done, &file);
-        if asked.starts_with(&own_objects) || done.toolchain.owns(Path::new(&file)) {
+        let path = Path::new(&file);
+        if asked.starts_with(&own_objects) || done.toolchain.owns(path) || compiled.brought(path) {
             continue;
         }
-        if Path::new(&file).exists() {
+        if path.exists() {
             kept.push(asked);
         } else if !asked.starts_with(&own_temporary) && !is_temporary(&file) {
             return Err(NotStored::LinkInputs(format!("{file} is gone")));

@@ -37,7 +37,8 @@ pub fn passed(call: &Invocation, session: &Session, bypass: &Bypass) -> Event {
     event
 }
 
-fn fill(event: &mut Event, call: &Invocation, session: &Session) {
+/// Says who asked, and about which package.
+pub fn fill(event: &mut Event, call: &Invocation, session: &Session) {
     let text = |name: &str| call.env.text(name).unwrap_or_default().to_owned();
     event.session.clone_from(&session.id);
     event.project =

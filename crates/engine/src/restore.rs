@@ -50,6 +50,19 @@ impl Texts {
 
 /// Checks that all of an entry is there, before anything in the target directory is touched.
 pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, RestoreError> {
+    check_outputs(store, entry)?;
+    // Its paths are escaped, so roots go in between parsing and rendering.
+    let dep_info = DepInfo::parse(&stored(store, &entry.dep_info, DEP_INFO_BYTES_MAX)?)
+        .ok()
+        .and_then(|info| info.map(|text| roots.detokenize(text)))
+        .ok_or_else(|| RestoreError::Broken("the stored dep-info is damaged".to_owned()))?
+        .render();
+    let local = |text: &Text| local_text(store, text, roots);
+    Ok(Texts { dep_info, stderr: local(&entry.stderr)?, stdout: local(&entry.stdout)? })
+}
+
+/// Checks that the contents of an entry's outputs are there and as they were.
+pub fn check_outputs(store: &Store, entry: &Entry) -> Result<(), RestoreError> {
     for output in &entry.outputs {
         match store.check_blob(output)? {
             BlobState::Present => {}
@@ -67,28 +80,25 @@ pub fn check(store: &Store, entry: &Entry, roots: &Roots) -> Result<Texts, Resto
             }
         }
     }
-    let stored = |text: &Text, bytes_max: u64| -> Result<String, RestoreError> {
-        match text {
-            Text::Inline(text) => Ok(text.clone()),
-            Text::Blob(digest) => {
-                let bytes = store.read_blob(digest, bytes_max)?;
-                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-                text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))
-            }
+    Ok(())
+}
+
+fn stored(store: &Store, text: &Text, bytes_max: u64) -> Result<String, RestoreError> {
+    match text {
+        Text::Inline(text) => Ok(text.clone()),
+        Text::Blob(digest) => {
+            let bytes = store.read_blob(digest, bytes_max)?;
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            text.ok_or_else(|| RestoreError::Broken("a stored text is gone or damaged".to_owned()))
         }
-    };
-    let local = |text: &Text| -> Result<String, RestoreError> {
-        roots
-            .detokenize(&stored(text, TEXT_BYTES_MAX)?)
-            .ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
-    };
-    // Its paths are escaped, so roots go in between parsing and rendering.
-    let dep_info = DepInfo::parse(&stored(&entry.dep_info, DEP_INFO_BYTES_MAX)?)
-        .ok()
-        .and_then(|info| info.map(|text| roots.detokenize(text)))
-        .ok_or_else(|| RestoreError::Broken("the stored dep-info is damaged".to_owned()))?
-        .render();
-    Ok(Texts { dep_info, stderr: local(&entry.stderr)?, stdout: local(&entry.stdout)? })
+    }
+}
+
+/// A text with this checkout's paths.
+pub fn local_text(store: &Store, text: &Text, roots: &Roots) -> Result<String, RestoreError> {
+    roots
+        .detokenize(&stored(store, text, TEXT_BYTES_MAX)?)
+        .ok_or_else(|| RestoreError::Broken("a stored text names an unknown root".to_owned()))
 }
 
 /// Puts the outputs and the `.d` file into place.
@@ -157,10 +167,14 @@ fn occupant(store: &Store, entry: &Entry, out_dir: &Path) -> Occupant {
 
 /// Writes what the compile had written. When nobody listens any more there is nobody to tell.
 pub fn replay(texts: &Texts) {
-    for (text, mut stream) in [
-        (&texts.stdout, Box::new(io::stdout().lock()) as Box<dyn Write>),
-        (&texts.stderr, Box::new(io::stderr().lock())),
-    ] {
+    tell(&texts.stdout, &texts.stderr);
+}
+
+/// Writes to standard output and standard error.
+pub fn tell(stdout: &str, stderr: &str) {
+    for (text, mut stream) in
+        [(stdout, Box::new(io::stdout().lock()) as Box<dyn Write>), (stderr, Box::new(io::stderr().lock()))]
+    {
         if !text.is_empty() {
             let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
         }

@@ -22,7 +22,7 @@ use kache_store::fault::{self, Point};
 use kache_store::lock::{Lock, Locking};
 
 use crate::compile::Compiled;
-use crate::daemon_client::{Answer, Daemon, Names};
+use crate::daemon_client::{self, Answer, Daemon, Names};
 use crate::finished::Finished;
 use crate::incremental::{self, Effort};
 use crate::ingest::{Ingested, ingest};
@@ -33,13 +33,15 @@ use crate::placement::Standing;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session, TargetLayout};
-use crate::{census, compile, evidence, facts, outputs, pass, reads, report, room, seed, sight, verify};
+use crate::{
+    census, compile, evidence, facts, outputs, pass, reads, report, room, script, seed, sight, verify,
+};
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
 /// have published meanwhile.
-const REMOTE_ROUNDS_MAX: usize = 3;
+pub(crate) const REMOTE_ROUNDS_MAX: usize = 3;
 
 /// The remote has nothing that serves the unit.
 struct NotThere;
@@ -48,6 +50,9 @@ struct NotThere;
 /// process has to end by itself; what is not for the cache becomes the compiler.
 pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
+    if let Some(program) = script::asked(argv) {
+        return script::run(program, settings, session, started);
+    }
     match serve(argv, settings, session, started) {
         Ok(end) => end,
         Err(bypass) => {
@@ -161,7 +166,13 @@ impl<'a> Case<'a> {
         let clock = Instant::now();
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
         let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
-        let found = lookup(&self.store, self.unit, &self.key, &observer, (secret_env, &self.call.compiler));
+        let found = lookup(
+            &self.store,
+            &self.unit.rendering,
+            &self.key,
+            &observer,
+            (secret_env, &self.call.compiler),
+        );
         self.event.times.lookup_us += report::micros(clock.elapsed());
         match found {
             // Two incremental compiles never make the same object files: rustc gives them names of chance.
@@ -274,6 +285,7 @@ impl<'a> Case<'a> {
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
             preloaded: if editing { None } else { sight::preloaded(&self.store, &self.call.compiler) },
+            script_hook: script::hook(&self.store, self.unit, &self.toolchain),
             announced: Vec::new(),
         };
         let (store, standing) = (&self.store, &self.standing);
@@ -360,18 +372,8 @@ impl<'a> Case<'a> {
         let blob_s = stored.entry.oldest_mtime_s().unwrap_or_default();
         // Without it the unit is in no snapshot; nothing else depends on it.
         let _ = self.standing.note_origin(&stored.key, blob_s);
-        self.queue_upload(&stored.key);
+        daemon_client::queue_upload(&self.store, self.settings, &stored.key);
         room::sweep_if_due(&self.store, self.settings);
-    }
-
-    /// Notes that the remote should get the new entry, where one is in use. The daemon finds the note.
-    fn queue_upload(&self, key: &EntryKey) {
-        if let Some(daemon) = Daemon::of(&self.store, self.settings)
-            && daemon.uploads()
-            && let Err(error) = self.store.owe_upload(key, daemon.remote())
-        {
-            tracing::warn!(%error, "the entry will not be uploaded");
-        }
     }
 
     fn close(self, started: Instant, end: End) -> End {
@@ -384,7 +386,7 @@ impl<'a> Case<'a> {
     }
 }
 
-fn open_store(settings: &Settings) -> Result<Store, Bypass> {
+pub(crate) fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
     let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
     Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))

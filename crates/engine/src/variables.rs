@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use kache_core::invocation::Invocation;
 use kache_core::record::Input;
 use kache_store::sys::{self, AccessKind, Observation, ObservedAccess, VariableRead};
 
 use crate::elf;
-use crate::finished::Finished;
 use crate::link_inputs::is_compiler_driver;
+use crate::toolchain::Toolchain;
 
 /// What the compiler asks for on its own behalf, and why no result depends on it, from a trace of rustc 1.95. A macro
 /// that asks for the same is told apart. A name that ends with `_` stands for all that begin with it.
@@ -71,7 +72,7 @@ const OF_LINKERS: &[(&str, &str)] = &[
     ("LLD_REPRODUCE", "a further file"),
 ];
 
-/// Programs that a linker's driver starts.
+/// Programs that a linker's or a C compiler's driver starts, and those beside them.
 const PARTS_OF_LINKERS: &[&str] = &[
     "collect2",
     "ld",
@@ -84,11 +85,15 @@ const PARTS_OF_LINKERS: &[&str] = &[
     "wild",
     "lto-wrapper",
     "as",
+    "cc1",
+    "cc1plus",
+    "ar",
+    "ranlib",
 ];
 
 /// What an observed read of a variable says.
-pub(crate) fn input(done: &Finished<'_>, read: VariableRead<'_>) -> Option<Input> {
-    let is_compiler = [Some(done.call.compiler.as_str()), done.call.driver.as_deref()]
+pub(crate) fn input(call: &Invocation, read: VariableRead<'_>) -> Option<Input> {
+    let is_compiler = [Some(call.compiler.as_str()), call.driver.as_deref()]
         .into_iter()
         .flatten()
         .any(|program| Path::new(program).file_name().is_some_and(|name| name == read.program))
@@ -178,14 +183,17 @@ const OF_C_LIBRARY: &[&str] = &[
 ];
 
 /// Variables that programs may have read unseen: those that the C library knows, and those in the texts of scripts.
-pub(crate) fn inputs_of_scripts(done: &Finished<'_>, seen: &Observation) -> Vec<Input> {
+pub(crate) fn inputs_of_scripts(toolchain: &Toolchain, seen: &Observation) -> Vec<Input> {
+    /// Extensions of sources that no interpreter reads.
+    const COMPILED: &[&str] =
+        &["rs", "c", "cc", "cpp", "cxx", "h", "hh", "hpp", "hxx", "inc", "s", "S", "asm"];
     /// Longer files are hardly scripts, in bytes.
     const SCRIPT_BYTES_MAX: u64 = 1 << 20;
     let is_used = |access: &&ObservedAccess| matches!(access.kind, AccessKind::Read | AccessKind::Exec);
     let is_script = |path: &Path| {
         let is_short = fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= SCRIPT_BYTES_MAX);
-        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-        is_short && !is_rust && !done.toolchain.owns(path)
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        is_short && !COMPILED.contains(&extension) && !toolchain.owns(path)
     };
     let texts = seen.accesses.iter().filter(is_used).filter(|access| is_script(&access.path));
     let texts = texts.filter_map(|access| fs::read_to_string(&access.path).ok());

@@ -12,6 +12,8 @@ use serde_json::Value;
 pub struct Event {
     /// `--crate-name`.
     pub crate_name: String,
+    /// Cargo package.
+    pub package: String,
     /// `lib`, `bin`, `test`, `proc-macro`, `build-script`, …
     pub kind: String,
     /// `build`, `check` or `clippy`.
@@ -38,6 +40,7 @@ impl Event {
         let text = |name: &str| json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         Some(Self {
             crate_name: text("crate_name"),
+            package: text("package"),
             kind: text("kind"),
             mode: text("mode"),
             outcome: text("outcome"),
@@ -120,6 +123,8 @@ pub struct Tally {
     pub passthrough: usize,
     /// The compiler failed.
     pub errors: usize,
+    /// How runs of build scripts ended, by package; in none of the other counts.
+    pub runs: BTreeMap<String, Vec<String>>,
     /// Outcomes by crate, in order of the journal.
     pub by_crate: BTreeMap<String, Vec<String>>,
 }
@@ -129,6 +134,10 @@ impl Tally {
     pub fn of(events: &[Event]) -> Self {
         let mut tally = Self::default();
         for event in events {
+            if event.kind == "build-script-run" {
+                tally.runs.entry(event.package.clone()).or_default().push(event.outcome.clone());
+                continue;
+            }
             match event.outcome.as_str() {
                 "hit" => tally.hits += 1,
                 "miss" => tally.misses += 1,

@@ -1,6 +1,7 @@
 //! The stories that are told in each of Cargo's directory layouts: what is built, where its files lie, and what Cargo
 //! takes for fresh. `main.rs` beside this file has the others, which don't depend on that.
 
+pub mod build_runs;
 pub mod build_scripts;
 pub mod check_clippy;
 pub mod concurrency;

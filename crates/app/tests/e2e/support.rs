@@ -174,6 +174,8 @@ pub trait Outcomes {
     fn not_hit(&self, crate_name: &str) -> &Self;
     /// The only event about `crate_name` is a passthrough with this reason.
     fn bypassed(&self, crate_name: &str, reason: &str) -> &Self;
+    /// The build script of `package` ran, or its result was put back, as often and in the order of these outcomes.
+    fn script(&self, package: &str, outcomes: &[&str]) -> &Self;
 }
 
 impl Outcomes for Run {
@@ -214,6 +216,12 @@ impl Outcomes for Run {
             !found.is_empty() && found.iter().all(|e| e.outcome != "hit"),
             "{self}\nexpected {crate_name} to be compiled"
         );
+        self
+    }
+
+    fn script(&self, package: &str, outcomes: &[&str]) -> &Self {
+        let found = self.tally().runs.remove(package).unwrap_or_default();
+        assert_eq!(found, outcomes, "{self}\nunexpected runs of the build script of {package}");
         self
     }
 

@@ -26,6 +26,8 @@ variables! {
     KACHE_MAX_SIZE, "size limit of the local store";
     KACHE_MIN_FREE_SPACE, "what stays free on the store's disk";
     KACHE_CACHE_EXECUTABLES, "whether executables are cached";
+    KACHE_BUILD_SCRIPTS, "whether runs of build scripts are cached";
+    KACHE_IN_SCRIPT, "set by kache for a build script that it runs: the script's `OUT_DIR`";
     KACHE_KEY_SALT, "text mixed into every key";
     KACHE_DISABLED, "hands every call straight to the compiler";
     KACHE_LOCAL_ONLY, "no remote, no network";
@@ -131,6 +133,7 @@ const ONE_CALL: &[&str] = &[
     KACHE_PROGRESS,
     KACHE_LOG_FILE,
     KACHE_IN_FALLBACK,
+    KACHE_IN_SCRIPT,
 ];
 
 /// Whether a variable looks like a setting and is none; the one that a typing mistake most likely meant comes with it.

@@ -36,7 +36,8 @@ pub enum Kind {
 impl Kind {
     fn of(key: &str) -> Self {
         match key {
-            "cache.cache_executables"
+            "cache.build_scripts"
+            | "cache.cache_executables"
             | "cache.daemon"
             | "cache.local_only"
             | "cache.portable_paths"
@@ -57,6 +58,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.local_max_size"), Some(env::KACHE_MAX_SIZE)),
     (Some("cache.min_free_space"), Some(env::KACHE_MIN_FREE_SPACE)),
     (Some("cache.cache_executables"), Some(env::KACHE_CACHE_EXECUTABLES)),
+    (Some("cache.build_scripts"), Some(env::KACHE_BUILD_SCRIPTS)),
     (Some("cache.key_salt"), Some(env::KACHE_KEY_SALT)),
     (Some("cache.exclude"), None),
     (Some("cache.fallback"), Some(env::KACHE_FALLBACK)),
@@ -113,6 +115,7 @@ impl Settings {
             "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
             "cache.min_free_space" => optional(self.free_bytes_min.as_ref(), |bytes| format_size(*bytes)),
             "cache.cache_executables" => always(&self.cache_executables, bool::to_string),
+            "cache.build_scripts" => always(&self.build_scripts, bool::to_string),
             "cache.key_salt" => optional(self.key_salt.as_ref(), String::clone),
             "cache.exclude" => always(&self.exclude, |globs| format!("{globs:?}")),
             "cache.fallback" => optional(self.fallback.as_ref(), String::clone),

@@ -10,9 +10,9 @@ use kache_core::scan::Scanner;
 use kache_core::seed_unit::{Content, SeedUnit, SmallFile};
 use kache_core::seeding::Unseeded;
 
-use super::mentions;
 use super::surroundings::Surroundings;
 use super::times::mtime_ns;
+use crate::mentions;
 
 /// Largest file of a fingerprint directory that is kept, in bytes.
 const SMALL_BYTES_MAX: u64 = 4 << 20;

@@ -11,7 +11,6 @@ mod abroad;
 mod fingerprints;
 mod judge;
 mod local;
-mod mentions;
 mod named;
 mod parent;
 mod pending;
@@ -25,7 +24,7 @@ mod stamps;
 mod strays;
 mod surroundings;
 pub mod target_dir;
-mod times;
+pub(crate) mod times;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +55,7 @@ use surroundings::Surroundings;
 pub use pending::wait_for_recorders;
 pub use record::Recorded;
 pub use recorder::{Recording, last_recording, record_after, watch};
+pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
 
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
 const LEFT_OUT_MEMO: &str = "seeding";

@@ -4,45 +4,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::cargo::layout::ROOT_OUTPUT;
 use kache_core::digest::Digest;
-use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
+use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, Text};
 use kache_core::entry_key::{self, Rendering};
 use kache_core::event::Moved;
 use kache_core::invocation::Env;
 use kache_core::key::{EntryKey, KeyWriter, UnitKey};
 use kache_core::paths::{Root, Roots};
-use kache_core::plan::EPOCH_S;
 use kache_core::record::InputRecord;
-use kache_core::scan::Scanner;
-use kache_core::seed_unit::{Made, Node, NodeKind};
+use kache_core::seed_unit::Made;
 use kache_core::seeding::Unseeded;
+use kache_core::tree::{Node, NodeKind};
 
 use kache_store::Store;
-use kache_store::blobs::IngestHow;
 use kache_store::clock::boot_id;
-use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use super::run_files::RunFiles;
+use super::stamps;
 use super::times::{mtime_ns, set_mtime_ns};
-use super::{mentions, stamps};
-use crate::macro_env;
+use crate::out_dir::{self, Dated, Texts};
+use crate::{macro_env, restore};
 
 /// The name under which runs are listed, beside `build_script_build`.
-const CRATE_NAME: &str = "build_script_run";
-/// Most things in an `OUT_DIR` that is kept.
-const NODES_MAX: usize = 20_000;
-/// Largest `OUT_DIR` that is kept, in bytes.
-const TREE_BYTES_MAX: u64 = 2 << 30;
-/// Largest file in it, in bytes: each is read as a whole.
-const FILE_BYTES_MAX: u64 = 512 << 20;
-/// Longest text that is put back with local directories in it, in bytes.
-const TEXT_BYTES_MAX: u64 = 256 << 20;
-
+pub const CRATE_NAME: &str = "build_script_run";
 /// Whose run it is.
 pub struct Package<'a> {
     /// Name.
@@ -65,22 +53,19 @@ pub fn store_run(
 ) -> Result<(Made, u64), Unseeded> {
     let missing = |name: &str| Unseeded::OutDir(name.to_owned());
     let before = files.stamp().ok_or_else(|| missing("output"))?;
+    let texts = Texts { roots, cargo_home, may_name_workspace: false, moment: None };
     let text = |path: &Path| -> Result<String, Unseeded> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let bytes = fs::read(path).map_err(|_| missing(name))?;
         let text = String::from_utf8(bytes).map_err(|_| missing(name))?;
-        let tokens = roots.tokenize(&text).ok_or_else(|| missing(name))?;
-        require_no_workspace(&tokens, name).map(|()| tokens)
+        Ok(texts.portable(&text, name)?)
     };
     let out_dir = files.out_dir.as_os_str().as_encoded_bytes();
     if fs::read(&files.root_output).ok().as_deref() != Some(out_dir) {
         return Err(missing(ROOT_OUTPUT));
     }
     let (output, stderr) = (text(&files.stdout)?, text(&files.stderr)?);
-    let mut keeper =
-        Keeper { store, roots, cargo_home, outputs: BTreeMap::new(), tree: Vec::new(), bytes: 0 };
-    keeper.keep(&files.out_dir, "")?;
-    let Keeper { outputs, tree, .. } = keeper;
+    let (outputs, tree) = out_dir::keep(store, &files.out_dir, &texts, &|_| false)?;
     if files.stamp().as_ref() != Some(&before) {
         return Err(Unseeded::Stale("the build script ran again meanwhile".to_owned()));
     }
@@ -91,7 +76,7 @@ pub fn store_run(
     let own = [cargo_home, package.dir, unit_dir, roots.get(Root::Target).unwrap_or("/")];
     let witnesses = stamps::witnesses(&raw_output, &own);
     let texts = (output, stderr);
-    let entry = publish(store, package, texts, outputs.into_values().collect(), &tree, took_ms)?;
+    let entry = publish(store, package, texts, outputs, &tree, took_ms)?;
     let (output_ns, invoked_ns, asked, named) = (before.0, before.1, Vec::new(), BTreeMap::new());
     let made = Made::Run { entry, output_ns, invoked_ns, ended_ns, asked, tree, witnesses, named };
     Ok((made, took_ms))
@@ -112,111 +97,8 @@ pub fn variables(
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-fn require_no_workspace(tokens: &str, what: &str) -> Result<(), Unseeded> {
-    if tokens.contains(Root::Workspace.text_token()) {
-        return Err(Unseeded::NamesWorkspace(what.to_owned()));
-    }
-    Ok(())
-}
-
 fn refused(error: impl std::fmt::Display) -> Unseeded {
     Unseeded::Refused(error.to_string())
-}
-
-/// Takes an `OUT_DIR` over into the store.
-struct Keeper<'a> {
-    store: &'a Store,
-    roots: &'a Roots,
-    cargo_home: &'a str,
-    outputs: BTreeMap<Digest, Output>,
-    tree: Vec<Node>,
-    bytes: u64,
-}
-
-impl Keeper<'_> {
-    fn keep(&mut self, dir: &Path, prefix: &str) -> Result<(), Unseeded> {
-        let mut entries: Vec<_> =
-            fs::read_dir(dir).map_err(refused)?.collect::<Result<_, _>>().map_err(refused)?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = entry.file_name().into_string().map_err(|_| Unseeded::OutDir("a name".to_owned()))?;
-            let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-            let meta = entry.metadata().map_err(refused)?;
-            let mode = meta.permissions().mode() & 0o777;
-            let kind = if meta.is_dir() {
-                NodeKind::Dir { mode }
-            } else if meta.is_symlink() {
-                NodeKind::Link { to: self.link(&entry.path(), &path)? }
-            } else if meta.is_file() {
-                self.file(&entry.path(), &path, mode)?
-            } else {
-                return Err(Unseeded::OutDir(path));
-            };
-            self.tree.push(Node { path: path.clone(), kind });
-            if self.tree.len() > NODES_MAX {
-                return Err(Unseeded::OutDir(format!("more than {NODES_MAX} files")));
-            }
-            if meta.is_dir() {
-                self.keep(&entry.path(), &path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn link(&self, path: &Path, name: &str) -> Result<String, Unseeded> {
-        let to = fs::read_link(path).map_err(refused)?;
-        let to =
-            to.to_str().and_then(|to| self.roots.tokenize(to)).ok_or(Unseeded::OutDir(name.to_owned()))?;
-        require_no_workspace(&to, name).map(|()| to)
-    }
-
-    fn file(&mut self, path: &Path, name: &str, mode: u32) -> Result<NodeKind, Unseeded> {
-        let unkept = || Unseeded::OutDir(name.to_owned());
-        let time_ns = mtime_ns(path).ok_or_else(unkept)?;
-        let size = fs::metadata(path).map_err(refused)?.len();
-        self.bytes += size;
-        if self.bytes > TREE_BYTES_MAX || size > FILE_BYTES_MAX {
-            return Err(Unseeded::OutDir(format!("{name} with {size} bytes")));
-        }
-        let bytes = fs::read(path).map_err(refused)?;
-        let tokens = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0')).map(|text| {
-            let tokens = self.roots.tokenize(text).ok_or_else(unkept)?;
-            require_no_workspace(&tokens, name)?;
-            Ok((tokens != *text).then_some(tokens))
-        });
-        let tokens = match tokens {
-            Some(tokens) => tokens?,
-            None => {
-                let local = [Root::Target, Root::Workspace];
-                let local = local.map(|root| (root, self.roots.get(root).unwrap_or_default().to_owned()));
-                let scanner = Scanner::new(&Roots::new(local), &[self.cargo_home]);
-                if !mentions::only_in_debug_sections(&bytes, &scanner) {
-                    return Err(unkept());
-                }
-                None
-            }
-        };
-        let blob = match &tokens {
-            Some(text) => self.store.ingest_bytes(text.as_bytes()).map_err(refused)?,
-            None => {
-                let digest = Digest::of(&bytes);
-                let stored = self.store.ingest(&digest, path, IngestHow::Clone, EPOCH_S, Permission::Plain);
-                stored.map_err(refused)?;
-                digest
-            }
-        };
-        let meta = fs::metadata(self.store.blob_path(&blob)).map_err(refused)?;
-        let number = self.outputs.len();
-        self.outputs.entry(blob).or_insert_with(|| Output {
-            name: format!("{number}"),
-            kind: OutputKind::Generated,
-            digest: blob,
-            size: meta.len(),
-            mtime_s: meta.mtime(),
-            executable: false,
-        });
-        Ok(NodeKind::File { blob, mode, mtime_ns: time_ns, tokens: tokens.is_some() })
-    }
 }
 
 /// Makes the run an entry, under a key of what is in it.
@@ -298,28 +180,7 @@ impl Site<'_> {
         for dir in [Some(out_dir.as_path()), stdout.parent()].into_iter().flatten() {
             fs::create_dir_all(dir).map_err(refused)?;
         }
-        let mut dirs = Vec::new();
-        for node in tree {
-            let path = out_dir.join(&node.path);
-            match &node.kind {
-                NodeKind::Dir { mode } => {
-                    fs::create_dir_all(&path).map_err(refused)?;
-                    dirs.push((path, *mode & 0o777));
-                }
-                NodeKind::Link { to } => {
-                    symlink(self.roots.detokenize(to).ok_or(Unseeded::EntryGone)?, &path).map_err(refused)?;
-                }
-                NodeKind::File { blob, mode, mtime_ns, tokens } => {
-                    self.file(blob, &path, *tokens, moved)?;
-                    set_mode(&path, *mode & 0o777)?;
-                    set_mtime_ns(&path, *mtime_ns).map_err(refused)?;
-                }
-            }
-        }
-        // Deepest first, so that a folder that isn't writable comes after what is in it.
-        for (path, mode) in dirs.iter().rev() {
-            set_mode(path, *mode)?;
-        }
+        out_dir::place(self.store, self.roots, (tree, out_dir), Dated::AsRecorded, moved)?;
         let small = |path: &Path, bytes: &[u8], time_ns: i64| -> Result<(), Unseeded> {
             fs::write(path, bytes).map_err(refused)?;
             set_mtime_ns(path, time_ns).map_err(refused)
@@ -331,45 +192,7 @@ impl Site<'_> {
         small(stdout, self.text(&entry.stdout)?.as_bytes(), *output_ns)
     }
 
-    fn file(&self, blob: &Digest, path: &Path, tokens: bool, moved: &mut Moved) -> Result<(), Unseeded> {
-        if tokens {
-            let text = self.stored(blob)?;
-            let text = self.roots.detokenize(&text).ok_or(Unseeded::EntryGone)?;
-            moved.copied_bytes += text.len() as u64;
-            return fs::write(path, text).map_err(refused);
-        }
-        let size = fs::metadata(self.store.blob_path(blob)).map_err(|_| Unseeded::EntryGone)?.len();
-        // Never the blob's own inode: a script that runs again writes in place.
-        let sharing = Sharing::Private(Stamp::Blob);
-        let mode = link::place(&self.store.blob_path(blob), path, sharing, Permission::Plain, Note::None)
-            .map_err(refused)?;
-        match mode {
-            Mode::Reflink => moved.reflinked_bytes += size,
-            Mode::HardLink => moved.linked_bytes += size,
-            Mode::Copy => moved.copied_bytes += size,
-        }
-        Ok(())
-    }
-
     fn text(&self, text: &Text) -> Result<String, Unseeded> {
-        let text = match text {
-            Text::Inline(text) => text.clone(),
-            Text::Blob(digest) => self.stored(digest)?,
-        };
-        self.roots.detokenize(&text).ok_or(Unseeded::EntryGone)
-    }
-
-    fn stored(&self, digest: &Digest) -> Result<String, Unseeded> {
-        let bytes = self.store.read_blob(digest, TEXT_BYTES_MAX).map_err(refused)?;
-        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Unseeded::EntryGone)
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), Unseeded> {
-    let now = fs::symlink_metadata(path).map_err(refused)?.permissions().mode() & 0o7777;
-    if now == mode {
-        Ok(())
-    } else {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(refused)
+        restore::local_text(self.store, text, self.roots).map_err(|_| Unseeded::EntryGone)
     }
 }

@@ -37,7 +37,7 @@
 //!
 //! ## Blind spots
 //!
-//! * What needs no path: inherited descriptors, sockets, `io_uring` opens. Environment variables show where [`LIBRARY`]
+//! * What needs no path: inherited descriptors, what a socket says, `io_uring` opens. Environment variables show where [`LIBRARY`]
 //!   is preloaded and the program asks its C library.
 //! * Programs of another architecture or ABI (32-bit, x32) pass unfiltered.
 //! * The kernel's own opens: a `#!` interpreter, the ELF loader.
@@ -67,6 +67,7 @@ mod extents;
 mod idle;
 mod observation;
 mod preload;
+pub mod script;
 
 #[cfg(all(
     target_os = "linux",

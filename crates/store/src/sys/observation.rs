@@ -1,5 +1,6 @@
 //! Owns what an observation is asked for and what it yields. Plain data, the same on every platform.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What an observation covers. Opens for reading, listings and executions always count.
@@ -34,7 +35,7 @@ pub enum Writes {
     #[default]
     Skip,
     /// Opens for writing, `mkdir`, the new names made by `rename`, `link` and `symlink`, and names that go by `unlink`,
-    /// `rmdir` and `rename`.
+    /// `rmdir` and `rename`; and that a socket for the internet is made ([`AccessKind::Network`]).
     Observe,
 }
 
@@ -57,6 +58,8 @@ pub enum AccessKind {
     Write,
     /// Removed or renamed, where it was there before the observation began ([`Writes::Observe`]).
     Remove,
+    /// A socket for the internet was made, under the path `/`: what others said isn't known ([`Writes::Observe`]).
+    Network,
 }
 
 /// One path and one way in which it was used by any process of the tree.
@@ -74,6 +77,8 @@ pub struct ObservedAccess {
 pub struct Observation {
     /// Sorted, without duplicates.
     pub accesses: Vec<ObservedAccess>,
+    /// Paths that were written before their content was used: what was there before didn't matter.
+    pub rewritten: BTreeSet<PathBuf>,
     /// There were more paths than are remembered.
     pub overflowed: bool,
     /// Accesses whose path could not be read.

@@ -62,6 +62,8 @@ enum Means {
     Link,
     Write,
     Remove,
+    /// Makes a socket of the family in the first argument.
+    Socket,
 }
 
 impl Row {
@@ -134,6 +136,7 @@ const WRITES: &[Row] = &[
     Row::at(libc::SYS_renameat2, 2, Means::Write),
     Row::at(libc::SYS_linkat, 2, Means::Write),
     Row::at(libc::SYS_symlinkat, 1, Means::Write),
+    Row::in_working(libc::SYS_socket, 1, Means::Socket).passing(0, libc::BPF_JEQ, libc::AF_UNIX as u64),
 ];
 
 /// Names that go. A `rename` is in [`WRITES`] as well.
@@ -212,6 +215,8 @@ pub(super) enum RequestKind {
     FlagsAt(u64),
     /// Executes the descriptor itself where the path is empty.
     ExecDescriptor,
+    /// There is no path: another machine may be spoken to, or (`false`) only the kernel.
+    Socket(bool),
 }
 
 /// What a stopped call is about: what goes first, then what is used or comes to be. Empty for a call that isn't in the
@@ -233,6 +238,10 @@ fn request(row: &Row, call: &seccomp_data) -> Request {
         Means::Link => RequestKind::Known(AccessKind::Link),
         Means::Write => RequestKind::Known(AccessKind::Write),
         Means::Remove => RequestKind::Known(AccessKind::Remove),
+        Means::Socket => {
+            let family = argument(0) as i32;
+            RequestKind::Socket(family == libc::AF_INET || family == libc::AF_INET6)
+        }
     };
     let directory = match row.directory {
         Directory::Working => libc::AT_FDCWD,
@@ -352,6 +361,21 @@ mod tests {
             assert!(!stops(&DEFAULT, &call) && stops(&ALL, &call), "{name}");
             let kind = RequestKind::Known(AccessKind::Write);
             assert_eq!(decode(&call).last(), Some(Request { directory: 9, path_address: 7, kind }), "{name}");
+        }
+    }
+
+    #[test]
+    fn sockets_for_the_internet_show() {
+        for (family, stops_here, is_network) in [
+            (libc::AF_UNIX, false, false),
+            (libc::AF_INET, true, true),
+            (libc::AF_INET6, true, true),
+            (libc::AF_NETLINK, true, false),
+        ] {
+            let call = call(libc::SYS_socket, [family as u64, 1, 0, 0, 0, 0]);
+            assert_eq!((stops(&DEFAULT, &call), stops(&ALL, &call)), (false, stops_here), "{family}");
+            let kind = decode(&call).next().map(|request| request.kind);
+            assert_eq!(kind, Some(RequestKind::Socket(is_network)), "{family}");
         }
     }
 

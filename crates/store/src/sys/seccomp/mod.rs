@@ -247,6 +247,9 @@ fn read_access(
         RequestKind::Known(kind) => kind,
         RequestKind::ExecDescriptor => AccessKind::Exec,
         RequestKind::FlagsAt(address) => filter::open_kind(listener::read_word(call.pid, address)?),
+        RequestKind::Socket(is_network) => {
+            return Ok(is_network.then(|| (b"/".to_vec(), AccessKind::Network)));
+        }
     };
     let mut buffer = [0; PATH_SIZE_BYTES_MAX];
     let path = listener::read_path(call.pid, request.path_address, &mut buffer)?;

@@ -1,7 +1,7 @@
 //! Owns the record of an observation: which paths count, in what form, and how many at most.
 //! Does not know how accesses come to light.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,7 +16,7 @@ const PATHS_MAX: usize = 200_000;
 /// Bytes of paths remembered before the record gives up.
 const SIZE_BYTES_MAX: usize = 32 << 20;
 /// Every kind.
-const KINDS: [AccessKind; 8] = [
+const KINDS: [AccessKind; 9] = [
     AccessKind::Read,
     AccessKind::Update,
     AccessKind::List,
@@ -25,11 +25,15 @@ const KINDS: [AccessKind; 8] = [
     AccessKind::Probe,
     AccessKind::Write,
     AccessKind::Remove,
+    AccessKind::Network,
 ];
 /// Whoever knows the content knows that it exists.
-const READING: u8 = bit(AccessKind::Read) | bit(AccessKind::Update) | bit(AccessKind::List);
+const READING: u16 = bit(AccessKind::Read) | bit(AccessKind::Update) | bit(AccessKind::List);
 
-const fn bit(kind: AccessKind) -> u8 {
+/// Not a kind: written before its content was used.
+const REWRITTEN: u16 = 1 << 15;
+
+const fn bit(kind: AccessKind) -> u16 {
     1 << kind as u8
 }
 
@@ -39,7 +43,7 @@ pub(super) struct Recorder {
     started: FileTime,
     ignored: Vec<Vec<u8>>,
     writes: Writes,
-    seen: HashMap<Vec<u8>, u8>,
+    seen: HashMap<Vec<u8>, u16>,
     size_bytes: usize,
     overflowed: bool,
     unreadable: u32,
@@ -80,6 +84,9 @@ impl Recorder {
             return;
         }
         if let Some(kinds) = self.seen.get_mut(&path) {
+            if kind == AccessKind::Write && *kinds & READING == 0 {
+                *kinds |= REWRITTEN;
+            }
             *kinds |= bit(kind);
             return;
         }
@@ -88,7 +95,8 @@ impl Recorder {
             return;
         }
         self.size_bytes += path.len();
-        self.seen.insert(path, bit(kind));
+        let rewritten = if kind == AccessKind::Write { REWRITTEN } else { 0 };
+        self.seen.insert(path, bit(kind) | rewritten);
     }
 
     /// Counts one stopped call, whatever it was about.
@@ -114,11 +122,15 @@ impl Recorder {
             return None;
         }
         let mut accesses = Vec::with_capacity(seen.len());
+        let mut rewritten = BTreeSet::new();
         for (path, mut kinds) in seen {
             if kinds & READING != 0 {
                 kinds &= !bit(AccessKind::Probe);
             }
             let path = PathBuf::from(OsString::from_vec(path));
+            if kinds & REWRITTEN != 0 {
+                rewritten.insert(path.clone());
+            }
             for kind in KINDS {
                 if kinds & bit(kind) != 0 {
                     accesses.push(ObservedAccess { path: path.clone(), kind });
@@ -126,7 +138,7 @@ impl Recorder {
             }
         }
         accesses.sort_unstable();
-        Some(Observation { accesses, overflowed, unreadable, calls, outlived: false })
+        Some(Observation { accesses, rewritten, overflowed, unreadable, calls, outlived: false })
     }
 }
 
@@ -224,6 +236,22 @@ mod tests {
             assert_eq!(recorded(&Scope { writes: Writes::Observe, ..Scope::default() }, &accesses), expected);
         }
         assert_eq!(recorded(&Scope::default(), &[("/a", Write)]), []);
+    }
+
+    #[test]
+    fn what_is_written_first_is_told_apart() {
+        use AccessKind::{Probe, Read, Write};
+        for (uses, expected) in [
+            (&[Write, Read][..], true),
+            (&[Probe, Write, Read], true),
+            (&[Read, Write], false),
+            (&[Read], false),
+        ] {
+            let mut recorder = Recorder::new(&Scope { writes: Writes::Observe, ..Scope::default() });
+            uses.iter().for_each(|kind| recorder.add(b"/a", *kind));
+            let seen = recorder.into_observation().expect("not blind");
+            assert_eq!(seen.rewritten.contains(Path::new("/a")), expected, "{uses:?}");
+        }
     }
 
     #[test]

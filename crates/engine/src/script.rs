@@ -1,0 +1,393 @@
+//! One run of a build script, from the call by the object that kache has linked into the script (`store::sys::script`) to
+//! its end: look, put back or run, store, report. Cargo decides when a script runs; this module, whether that takes the
+//! program. Every doubt is a reason to run it.
+
+mod inputs;
+mod key;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kache_core::cargo::layout::{OutputDir, UnitDir};
+use kache_core::config::{Settings, env};
+use kache_core::digest::Digest;
+use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Text};
+use kache_core::entry_key::Rendering;
+use kache_core::event::{Event, Moved, Outcome, SCRIPT_RUN, Source};
+use kache_core::invocation::{Env, Invocation};
+use kache_core::key::{EntryKey, Field, UnitKey};
+use kache_core::moment::Moment;
+use kache_core::paths::{Root, Roots};
+use kache_core::protocol::Build;
+use kache_core::reason::{Miss, NotStored};
+use kache_core::record::{InputRecord, Sight};
+use kache_core::unit::Unit;
+use kache_store::Store;
+use kache_store::clock::{FileTime, boot_id};
+use kache_store::lock::Locking;
+use kache_store::sys::{self, Observation, Probes, Scope, Writes, script};
+
+use crate::daemon_client::{Answer, Daemon, Names};
+use crate::inputs::Observer;
+use crate::lookup::{Found, lookup};
+use crate::out_dir::{self, Dated, Texts};
+use crate::pass::End;
+use crate::toolchain::{self, Toolchain};
+use crate::world::{self, Session};
+use crate::{compile, daemon_client, reads, report, restore, room, run, seed, sight, variables};
+
+/// Longest wait for another process that runs the same script for the same result; then both run it.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// The object that a build script is linked with; `None` for other units, and where the linker wouldn't take it.
+pub fn hook(store: &Store, unit: &Unit, toolchain: &Toolchain) -> Option<PathBuf> {
+    takes_hook(unit, toolchain).then(|| store.memo_file("script", script::HOOK).ok())?
+}
+
+/// The field of the unit key for it.
+pub fn hook_field(unit: &Unit, toolchain: &Toolchain) -> Option<Field> {
+    let field = || Field {
+        name: "object in the build script".to_owned(),
+        value: Digest::of(script::HOOK).to_string(),
+    };
+    takes_hook(unit, toolchain).then(field)
+}
+
+fn takes_hook(unit: &Unit, toolchain: &Toolchain) -> bool {
+    unit.is_build_script()
+        && unit.emits_link
+        && script::is_for(unit.target.as_deref().unwrap_or(&toolchain.host))
+}
+
+/// The build script that asks to be run, where `argv` is such a call.
+pub fn asked(argv: &[OsString]) -> Option<&OsStr> {
+    let [program] = argv else { return None };
+    let out_dir = std::env::var_os("OUT_DIR")?;
+    (std::env::var_os(env::KACHE_IN_SCRIPT)? == out_dir).then_some(program)
+}
+
+/// Runs a build script, or puts back what it made in an earlier run. Returns only when this process has to end by itself.
+pub fn run(program: &OsStr, settings: &Settings, session: &Session, started: Instant) -> End {
+    let is_wanted = settings.build_scripts.value && !settings.disabled.value && !is_traced();
+    match is_wanted.then(|| Run::open(Path::new(program), settings, session)).flatten() {
+        Some(run) => run.serve(started),
+        None => plain(program),
+    }
+}
+
+/// Becomes the script.
+fn plain(program: &OsStr) -> End {
+    let error = Command::new(program).exec();
+    eprintln!("kache: run {}: {error}", program.to_string_lossy());
+    End::Code(127)
+}
+
+/// Whether a debugger watches this process: it wants to see the script.
+fn is_traced() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+}
+
+/// A run at hand.
+struct Run<'a> {
+    program: &'a Path,
+    settings: &'a Settings,
+    store: Store,
+    /// With rustc in place of the program: what a script asks about compiling depends on it.
+    call: Invocation,
+    toolchain: Toolchain,
+    roots: Roots,
+    out_dir: PathBuf,
+    key: UnitKey,
+    fields: Vec<Field>,
+    wanted: Vec<EntryKey>,
+    event: Event,
+}
+
+/// What came of running the program.
+struct Ran {
+    status: ExitStatus,
+    stdout: Option<Vec<u8>>,
+    stderr: Option<Vec<u8>>,
+    observation: Option<Observation>,
+    preloaded: Option<PathBuf>,
+    /// By the clock, and by the stamps of the file system of `OUT_DIR`.
+    started: (FileTime, FileTime),
+    started_s: i64,
+    elapsed: Duration,
+    /// What lay in `OUT_DIR` before.
+    before: BTreeSet<PathBuf>,
+}
+
+impl<'a> Run<'a> {
+    /// Looks at the surroundings; `None` where a run can't be told from others.
+    fn open(program: &'a Path, settings: &'a Settings, session: &Session) -> Option<Self> {
+        let env = Env::new(std::env::vars_os());
+        let cwd = std::env::current_dir().ok()?.into_os_string().into_string().ok()?;
+        let compiler = env.text("RUSTC").unwrap_or("rustc").to_owned();
+        let call = Invocation { compiler, driver: None, args: Vec::new(), cwd, env };
+        let out_dir = PathBuf::from(call.env.text("OUT_DIR")?);
+        let (unit, profile_dir) = UnitDir::of_out_dir(&out_dir)?;
+        let place = OutputDir {
+            layout: unit.layout,
+            profile_dir: profile_dir.to_owned(),
+            unit: Some(unit),
+            artifact: None,
+        };
+        let build_dir = place.build_dir(call.env.text("TARGET"))?.to_str()?.to_owned();
+        let store = run::open_store(settings).ok()?;
+        let toolchain = toolchain::identify(&call, &store, None).ok()?;
+        let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
+        let roots = key::roots(&call, &build_dir, portable);
+        let salt = settings.key_salt.as_ref().map(|salt| salt.value.as_str());
+        let (key, fields) = key::derive(&call, program, &store, (&roots, &toolchain, salt))?;
+        let mut event = Event::new(seed::RUN_CRATE_NAME, Outcome::Miss);
+        SCRIPT_RUN.clone_into(&mut event.kind);
+        report::fill(&mut event, &call, session);
+        event.unit_key = Some(key);
+        Some(Self {
+            program,
+            settings,
+            store,
+            call,
+            toolchain,
+            roots,
+            out_dir,
+            key,
+            fields,
+            wanted: Vec::new(),
+            event,
+        })
+    }
+
+    fn serve(mut self, started: Instant) -> End {
+        self.event.times.key_us = report::micros(started.elapsed());
+        let end = match self.try_cache() {
+            Ok(()) => End::Code(0),
+            Err(why) => self.run_or_wait(why),
+        };
+        report::emit(self.event, started, Some(&self.store), self.settings);
+        end
+    }
+
+    fn run_or_wait(&mut self, mut why: Miss) -> End {
+        let clock = Instant::now();
+        let at_once = self.store.lock_unit(&self.key, Duration::ZERO);
+        let _lock = match at_once {
+            Ok(Locking::Locked(lock)) => Some(lock),
+            _ => {
+                let lock = self.store.lock_unit(&self.key, LOCK_WAIT_MAX);
+                self.event.times.wait_us = report::micros(clock.elapsed());
+                if self.try_cache().map_err(|again| why = again).is_ok() {
+                    return End::Code(0);
+                }
+                if let Ok(Locking::Locked(lock)) = lock { Some(lock) } else { None }
+            }
+        };
+        if self.try_remote() {
+            return End::Code(0);
+        }
+        self.event.reason = Some(why.code().to_owned());
+        self.event.detail = Some(why.to_string());
+        match self.execute() {
+            Ok(ran) => {
+                self.finish(&ran);
+                ran.status.into()
+            }
+            Err(_) => plain(self.program.as_os_str()),
+        }
+    }
+
+    /// Puts back what an earlier run made, or says why not.
+    fn try_cache(&mut self) -> Result<(), Miss> {
+        let clock = Instant::now();
+        let observer = Observer::new(&self.store, &self.call.env, &self.roots);
+        let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
+        let compiler = self.call.compiler.as_str();
+        let found = lookup(&self.store, &Rendering::default(), &self.key, &observer, (secret_env, compiler));
+        self.event.times.lookup_us += report::micros(clock.elapsed());
+        match found {
+            Ok(Found::Hit(key, entry)) => {
+                let clock = Instant::now();
+                let moved = self.restore(&entry).map_err(Miss::Broken)?;
+                self.event.outcome = Outcome::Hit;
+                self.event.source = Some(Source::Local);
+                self.event.entry_key = Some(key);
+                self.event.moved = moved;
+                self.event.saved_ms = entry.compile_ms;
+                self.event.times.restore_us = report::micros(clock.elapsed());
+                Ok(())
+            }
+            Ok(Found::Miss(missed)) => {
+                self.wanted = missed.wanted;
+                Err(missed.why)
+            }
+            Err(error) => Err(Miss::Broken(error.to_string())),
+        }
+    }
+
+    /// Has the daemon look at the remote, for records first and then for the entry that they lead to; whether that led to
+    /// a result.
+    fn try_remote(&mut self) -> bool {
+        for _ in 0..run::REMOTE_ROUNDS_MAX {
+            let Some(daemon) = Daemon::of(&self.store, self.settings) else { return false };
+            let text = |name: &str| self.call.env.text(name).unwrap_or_default().to_owned();
+            let build = Build {
+                session: self.event.session.clone(),
+                dir: self.roots.get(Root::Workspace).unwrap_or(&self.event.project).to_owned(),
+                host: self.toolchain.host.clone(),
+                host_toolchain: self.toolchain.id.to_string(),
+                toolchain: self.toolchain.id.to_string(),
+                target: String::new(),
+                mode: "build".to_owned(),
+                profile: text("PROFILE"),
+            };
+            let clock = Instant::now();
+            let names = Names { crate_name: seed::RUN_CRATE_NAME, package: &self.event.package };
+            let answer = daemon.find(self.key, names, &self.wanted, &build);
+            self.event.times.remote_us += report::micros(clock.elapsed());
+            let asked = self.wanted.clone();
+            if self.try_cache().is_ok() {
+                self.event.source = Some(Source::Remote);
+                return true;
+            }
+            if answer == Answer::Nothing && self.wanted == asked {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn restore(&self, entry: &Entry) -> Result<Moved, String> {
+        let text = |text: &Text| restore::local_text(&self.store, text, &self.roots);
+        restore::check_outputs(&self.store, entry).map_err(|error| error.to_string())?;
+        let (stdout, stderr) = text(&entry.stdout)
+            .and_then(|stdout| Ok((stdout, text(&entry.stderr)?)))
+            .map_err(|error| error.to_string())?;
+        let mut moved = Moved::default();
+        out_dir::prune(&self.out_dir, &entry.tree)
+            .map_err(|error| format!("clear {}: {error}", self.out_dir.display()))?;
+        let tree = (entry.tree.as_slice(), self.out_dir.as_path());
+        out_dir::place(&self.store, &self.roots, tree, Dated::Now, &mut moved)
+            .map_err(|error| format!("fill {}: {error}", self.out_dir.display()))?;
+        restore::tell(&stdout, &stderr);
+        Ok(moved)
+    }
+
+    /// Runs the program, observed where that is possible.
+    fn execute(&self) -> io::Result<Ran> {
+        let before = walkdir::WalkDir::new(&self.out_dir).min_depth(1).into_iter();
+        let before = before.map(|entry| entry.map(walkdir::DirEntry::into_path)).collect::<Result<_, _>>()?;
+        let mut ignored = reads::unobserved_dirs(&self.toolchain.sysroot);
+        // The `cc` crate calls kache for its compilers, and a nested Cargo does for its own.
+        ignored.push(self.store.root().to_owned());
+        let preloaded = sight::preloaded(&self.store, &self.call.compiler);
+        let mut command = Command::new(self.program);
+        if let Some(library) = &preloaded {
+            sight::preload(&mut command, library, |name| self.call.env.get(name).map(ToOwned::to_owned));
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        sys::bind_to_us(&mut command);
+        let above = self.out_dir.parent().unwrap_or(&self.out_dir);
+        let coarse = FileTime::now_coarse();
+        let started = (coarse, compile::stamp_now(above).unwrap_or(coarse));
+        let started_s = seconds_now();
+        let clock = Instant::now();
+        let scope = Scope { ignored, probes: Probes::Existence, writes: Writes::Observe };
+        let (mut child, observer) = sys::spawn_observed(command, scope)?;
+        let stdout = child.stdout.take().map(|from| compile::tee(from, io::stdout()));
+        let stderr = child.stderr.take().map(|from| compile::tee(from, io::stderr()));
+        let status = child.wait()?;
+        // A process that it left behind may hold the streams: Cargo waits for them, too.
+        let kept =
+            |stream: Option<std::thread::JoinHandle<_>>| stream.and_then(|reader| reader.join().ok())?;
+        let (stdout, stderr) = (kept(stdout), kept(stderr));
+        let observation = observer.and_then(sys::Observer::finish);
+        let elapsed = clock.elapsed();
+        Ok(Ran { status, stdout, stderr, observation, preloaded, started, started_s, elapsed, before })
+    }
+
+    /// Stores a run that succeeded, and notes what came of that.
+    fn finish(&mut self, ran: &Ran) {
+        self.event.times.compile_us = report::micros(ran.elapsed);
+        self.event.exit_code = ran.status.code();
+        self.event.unobserved = ran.observation.is_none();
+        let clock = Instant::now();
+        let stored = if ran.status.success() {
+            self.store_run(ran)
+        } else {
+            self.event.outcome = Outcome::Error;
+            Err(NotStored::Failed)
+        };
+        match stored {
+            Ok(key) => {
+                self.event.entry_key = Some(key);
+                daemon_client::queue_upload(&self.store, self.settings, &key);
+                room::sweep_if_due(&self.store, self.settings);
+            }
+            Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
+        }
+        self.event.times.store_us = report::micros(clock.elapsed());
+    }
+
+    fn store_run(&mut self, ran: &Ran) -> Result<EntryKey, NotStored> {
+        let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
+        let seen = ran.observation.as_ref().zip(ran.preloaded.as_ref());
+        let (seen, library) = seen.ok_or_else(|| NotStored::Run("it can't be observed here".to_owned()))?;
+        let inputs = inputs::of(self, seen, library, ran.started)?;
+        let leftovers = inputs::leftovers(self, seen, &ran.before)?;
+        let record = InputRecord { inputs, observed: Sight::Variables, ..InputRecord::default() };
+        let observer = Observer::new(&self.store, &self.call.env, &self.roots);
+        let (key, entry_fields) = observer
+            .entry_key(&self.key, &record, &Rendering::default())
+            .map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
+        inputs::check_unchanged(self, &record, ran.started)?;
+        let moment = Moment::new(ran.started_s, seconds_now());
+        let home = world::cargo_home(&self.call.env).unwrap_or_default();
+        let (roots, moment) = (&self.roots, Some(&moment));
+        let texts = Texts { roots, cargo_home: &home, may_name_workspace: true, moment };
+        let unkept = |why: out_dir::Unkept| NotStored::Run(why.to_string());
+        let stream = |bytes: &Option<Vec<u8>>, name: &str| -> Result<Text, NotStored> {
+            let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let text = texts.portable(text.ok_or(NotStored::Text)?, name).map_err(unkept)?;
+            if text.len() <= INLINE_BYTES_MAX {
+                return Ok(Text::Inline(text));
+            }
+            self.store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
+        };
+        let mut entry = Entry::new(self.key, seed::RUN_CRATE_NAME);
+        entry.stdout = stream(&ran.stdout, "its output")?;
+        entry.stderr = stream(&ran.stderr, "what it said")?;
+        let leaves_out = |path: &Path| leftovers.contains(path);
+        let kept = out_dir::keep(&self.store, &self.out_dir, &texts, &leaves_out).map_err(unkept)?;
+        (entry.outputs, entry.tree) = kept;
+        entry.package.clone_from(&self.event.package);
+        entry.package_version.clone_from(&self.event.package_version);
+        "output".clone_into(&mut entry.dep_info_name);
+        entry.compile_ms = u64::try_from(ran.elapsed.as_millis()).unwrap_or(u64::MAX);
+        entry.created_s = u64::try_from(seconds_now()).unwrap_or_default();
+        entry.boot = boot_id();
+        let evidence = Evidence {
+            crate_name: entry.crate_name.clone(),
+            unit_fields: self.fields.clone(),
+            entry_fields,
+            record: record.clone(),
+            readers: variables::readers(seen),
+            ..Evidence::default()
+        };
+        self.store.publish(&key, &entry, &evidence).map_err(refused)?;
+        self.store.add_record(&self.key, InputRecord { last: Some(key), ..record }).map_err(refused)?;
+        Ok(key)
+    }
+}
+
+fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,77 @@
+//! The unit key of a build script's run: what is known before it runs. Knows nothing of what it reads.
+
+use std::path::Path;
+
+use kache_core::invocation::Invocation;
+use kache_core::key::{Field, KeyWriter, UnitKey};
+use kache_core::paths::{Root, Roots};
+use kache_store::Store;
+use kache_store::hashing::DigestMemo;
+
+use crate::seed;
+use crate::toolchain::Toolchain;
+use crate::world;
+
+/// What Cargo tells a script (`src/cargo/core/compiler/custom_build.rs`, 1.95), read or not: programs that the script
+/// starts may ask in ways that can't be seen. A name that ends with `_` stands for all that begin with it. Of the
+/// others (`CARGO`, `RUSTC`, …) only those count that are asked for.
+const FROM_CARGO: &[&str] = &[
+    "CARGO_CFG_",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_FEATURE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "DEBUG",
+    "DEP_",
+    "HOST",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
+    "RUSTC_LINKER",
+    "TARGET",
+];
+
+/// Whether the key has the variable.
+pub fn has(variable: &str) -> bool {
+    let is = |known: &&str| variable == *known || known.ends_with('_') && variable.starts_with(*known);
+    FROM_CARGO.iter().any(is)
+}
+
+/// The local roots. The workspace is the nearest directory above the package with a lockfile: Cargo writes it before
+/// any script runs.
+pub fn roots(call: &Invocation, build_dir: &str, portable: Option<&Path>) -> Roots {
+    let mut list = vec![(Root::Target, build_dir.to_owned())];
+    if !world::is_foreign(call) {
+        let above = Path::new(&call.cwd).ancestors().find(|dir| dir.join("Cargo.lock").is_file());
+        let workspace = above.and_then(Path::to_str).unwrap_or(&call.cwd);
+        list.push((Root::Workspace, workspace.to_owned()));
+    }
+    if let Some(sysroot) = portable {
+        list.extend(world::cargo_home(&call.env).map(|home| (Root::CargoHome, home)));
+        list.extend(sysroot.to_str().map(|sysroot| (Root::Sysroot, sysroot.to_owned())));
+    }
+    Roots::new(list)
+}
+
+/// The key and the fields that made it; `None` where the program can't be read.
+pub fn derive(
+    call: &Invocation,
+    program: &Path,
+    store: &Store,
+    (roots, toolchain, salt): (&Roots, &Toolchain, Option<&str>),
+) -> Option<(UnitKey, Vec<Field>)> {
+    let mut key = KeyWriter::new("unit");
+    key.text("crate name", seed::RUN_CRATE_NAME);
+    key.digest("program", DigestMemo::new(store).digest(program).ok()??);
+    key.text("working directory", roots.name_of(&call.cwd));
+    key.text("compiler", toolchain.id.to_string());
+    if let Some(salt) = salt {
+        key.text("key salt", salt);
+    }
+    for (name, value) in call.env.iter().filter(|(name, _)| has(name)) {
+        let value = value.to_str().and_then(|value| roots.tokenize(value))?;
+        key.text(format!("env {name}"), value);
+    }
+    let (digest, fields) = key.finish();
+    Some((UnitKey(digest), fields))
+}
