@@ -1,8 +1,6 @@
 //! One unit of a snapshot: what Cargo calls it, what it rests on, what it left behind. Doesn't know how a snapshot is
 //! stored, nor how a unit is observed or placed.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::cargo::layout::UnitDir;
@@ -53,9 +51,6 @@ pub struct SeedUnit {
     /// Programs and libraries that ran (proc macros, or the build script), and the environment that each could see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macros: Vec<(Digest, Digest)>,
-    /// The state of the programs of [`crate::snapshot::Header::tools`], where the unit was linked or is a script's run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Digest>,
     /// The CPU, where the unit was compiled for this very one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Digest>,
@@ -144,10 +139,6 @@ pub enum Made {
         asked: Vec<(String, Option<Digest>)>,
         /// What lies in `OUT_DIR`.
         tree: Vec<Node>,
-        /// Files outside Cargo's directories that its output names or that it asked Cargo to watch.
-        witnesses: BTreeMap<String, String>,
-        /// Absolute paths among the texts of its program, and what was there.
-        named: BTreeMap<String, String>,
     },
 }
 
@@ -171,7 +162,6 @@ impl SeedUnit {
             bound_to: None,
             inputs: Vec::new(),
             macros: Vec::new(),
-            tools: None,
             cpu: None,
             took_ms: 0,
             seen_s: 0,

@@ -34,8 +34,6 @@ pub enum Unseeded {
     OutDir(String),
     /// Its entry is gone from the store.
     EntryGone,
-    /// A file that the build script's output names, or a program that scripts run, is not what it was.
-    Native(String),
     /// A dependency is not seeded.
     Dependency(String),
     /// A dependency was built again since.
@@ -44,6 +42,8 @@ pub enum Unseeded {
     Stale(String),
     /// Its outputs are not those of a result that kache stored.
     Unknown(String),
+    /// What it read was not observed, or it had other effects than its result.
+    Unobserved,
     /// The target directory or the store refused.
     Refused(String),
 }
@@ -62,7 +62,7 @@ impl Unseeded {
             Unseeded::NamesWorkspace(_) => "names-workspace",
             Unseeded::OutDir(_) => "out-dir",
             Unseeded::EntryGone => "entry-gone",
-            Unseeded::Native(_) => "native-changed",
+            Unseeded::Unobserved => "unobserved",
             Unseeded::Dependency(_) => "dependency",
             Unseeded::Rebuilt(_) => "dependency-rebuilt",
             Unseeded::Stale(_) => "stale",
@@ -95,7 +95,7 @@ pub fn meaning(code: &str) -> &'static str {
         "names-workspace" => "the build script's output names the workspace",
         "out-dir" => "a file in OUT_DIR can't be kept",
         "entry-gone" => "the entry is not in the store any more",
-        "native-changed" => "a program or file that the build script used is not what it was",
+        "unobserved" => "what it read is not known, or its build script does more than fill OUT_DIR",
         "dependency" => "a dependency is left to Cargo",
         "dependency-rebuilt" => "a dependency was built again since",
         "stale" => "it was not fresh where it was recorded",
@@ -120,7 +120,9 @@ impl fmt::Display for Unseeded {
             Unseeded::NamesWorkspace(what) => write!(f, "its build script's {what} names the workspace"),
             Unseeded::OutDir(what) => write!(f, "{what} in its OUT_DIR can't be kept"),
             Unseeded::EntryGone => f.write_str("its entry is not in the store"),
-            Unseeded::Native(what) => write!(f, "{what} is not what it was when the build script ran"),
+            Unseeded::Unobserved => {
+                f.write_str("what it read is not known, or its build script does more than fill OUT_DIR")
+            }
             Unseeded::Dependency(what) => write!(f, "its dependency {what} is not seeded"),
             Unseeded::Rebuilt(what) => write!(f, "its dependency {what} was built again since"),
             Unseeded::Stale(what) => write!(f, "it was not fresh where it was recorded: {what}"),

@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! header newline (unit newline)*           each line one JSON object
-//! header = {"version":4,"context":…,"lock":…,"compiler":…,"cargo_home":…,"packages":[…],"tools":{…},"recorded_s":…,"unfit":[…]}
+//! header = {"version":5,"context":…,"lock":…,"compiler":…,"cargo_home":…,"packages":[…],"recorded_s":…,"unfit":[…]}
 //! unit   = {"profile":"debug","dir":"serde/0123456789abcdef","name":"lib-serde","hash":"0011223344556677","deps":[…],…}
 //! ```
 //! At most [`SNAPSHOT_BYTES_MAX`] bytes, [`UNITS_MAX`] units; another version is ignored. Every path in it is checked
 //! before it is joined to anything: a snapshot may come from another machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::key::EntryKey;
 use crate::seed_unit::SeedUnit;
 
 /// Version of the form.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest snapshot that is read, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 /// Most units in one snapshot; those not seen for longest go first.
@@ -56,9 +56,6 @@ pub struct Header {
     /// `name version` of every package that the lockfile names.
     #[serde(default)]
     pub packages: BTreeSet<String>,
-    /// Programs that build scripts and linking are known to run, with their stamps; by the digest of all of them.
-    #[serde(default)]
-    pub tools: BTreeMap<Digest, BTreeMap<String, String>>,
     /// When it was recorded, in seconds since 1970.
     #[serde(default)]
     pub recorded_s: u64,
@@ -102,7 +99,7 @@ pub enum SnapshotError {
 }
 
 impl Header {
-    /// A header without packages, sources and tools.
+    /// A header without packages and sources.
     pub fn new(context: Digest, lock: Digest) -> Self {
         Self {
             version: VERSION,
@@ -111,7 +108,6 @@ impl Header {
             compiler: None,
             cargo_home: String::new(),
             packages: BTreeSet::new(),
-            tools: BTreeMap::new(),
             recorded_s: 0,
             unfit: Vec::new(),
         }
@@ -190,9 +186,6 @@ impl Snapshot {
         self.units.extend(earlier.units.into_iter().filter(is_wanted));
         self.units.sort_by_key(|unit| std::cmp::Reverse(unit.seen_s));
         self.units.truncate(UNITS_MAX);
-        self.header.tools.extend(earlier.header.tools);
-        let used: BTreeSet<Digest> = self.units.iter().filter_map(|unit| unit.tools).collect();
-        self.header.tools.retain(|tools, _| used.contains(tools));
     }
 }
 

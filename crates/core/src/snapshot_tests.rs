@@ -35,17 +35,14 @@ fn run(dir: &str, path: &str) -> SeedUnit {
         ended_ns: 9,
         asked: vec![("X".into(), None)],
         tree: folder.into_iter().chain([Node { path: path.into(), kind }]).collect(),
-        witnesses: BTreeMap::new(),
-        named: BTreeMap::new(),
     };
-    SeedUnit { made, tools: Some(Digest::of(b"tools")), ..unit(dir) }
+    SeedUnit { made, ..unit(dir) }
 }
 
 fn snapshot(units: Vec<SeedUnit>) -> Snapshot {
     let mut header = Header::new(Digest::of(b"context"), Digest::of(b"lock"));
     header.recorded_s = 1000;
     header.packages.insert("p 1.0.0".into());
-    header.tools.insert(Digest::of(b"tools"), BTreeMap::from([("cc".to_owned(), "old".to_owned())]));
     Snapshot { header, units }
 }
 
@@ -148,14 +145,11 @@ fn units_of_other_commands_are_kept_and_old_or_superseded_ones_are_not() {
     let mut now = snapshot(vec![unit("p-1")]);
     now.header.recorded_s = UNIT_AGE_S + 500;
     now.units[0].seen_s = UNIT_AGE_S + 500;
-    now.header.tools = BTreeMap::from([(Digest::of(b"newer"), BTreeMap::new())]);
     let own_hash = now.units[0].hash.clone();
     now.absorb(earlier);
     let places = now.units.iter().map(SeedUnit::place).collect::<Vec<_>>();
     assert_eq!(places, ["debug/p-1", "debug/q-2", "debug/r-4"].map(|place| format!("{place}{:015}", 0)));
     assert_eq!(now.units[0].hash, own_hash);
-    // What is known of tools stays as long as some unit was made with them.
-    assert_eq!(now.header.tools.keys().collect::<Vec<_>>(), [&Digest::of(b"tools")]);
 }
 
 proptest::proptest! {

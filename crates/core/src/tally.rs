@@ -201,7 +201,7 @@ impl Tally {
                 build.project.clone_from(&event.project);
             });
         }
-        match event.source {
+        match event.source.filter(|_| !event.is_run()) {
             Some(Source::Local) => self.sources.local += 1,
             Some(Source::Prefetch) => self.sources.prefetch += 1,
             Some(Source::Remote) => self.sources.remote += 1,
@@ -209,6 +209,8 @@ impl Tally {
         }
         add_moved(&mut self.moved, &event.moved);
         let reasons = match event.outcome {
+            // Of runs it counts why they weren't stored.
+            _ if event.is_run() => &mut Reasons::new(),
             Outcome::Miss | Outcome::Dup => &mut self.misses,
             Outcome::Passthrough => &mut self.passthroughs,
             Outcome::Hit | Outcome::Error => &mut self.notes,

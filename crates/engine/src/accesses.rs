@@ -151,11 +151,14 @@ pub(crate) fn is_profile(path: &Path) -> bool {
 /// Cargo puts directories of build scripts into `LD_LIBRARY_PATH` once these have run, which is a matter of time.
 fn is_loaders_search(env: &Env, access: &ObservedAccess, exists: bool) -> bool {
     let (path, is_probe) = (&access.path, access.kind == AccessKind::Probe);
+    /// Folders for processors (glibc 2.36, `sysdeps/*/dl-hwcaps*`, `elf/dl-load.c`).
+    const VARIANTS: &[&str] =
+        &["glibc-hwcaps", "tls", "x86_64", "haswell", "xeon_phi", "avx512_1", "aarch64", "atomics"];
     let Some(list) = env.get("LD_LIBRARY_PATH") else { return false };
     let is_library = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
     std::env::split_paths(list).filter(|dir| dir.is_absolute()).any(|dir| {
         let rest = path.strip_prefix(&dir).ok();
-        let is_variant = |rest: &Path| rest.starts_with("glibc-hwcaps") || rest.starts_with("tls");
+        let is_variant = |rest: &Path| VARIANTS.iter().any(|variant| rest.starts_with(variant));
         rest.is_some_and(|rest| {
             let is_in_place = rest.components().count() == 1 || is_variant(rest);
             rest.as_os_str().is_empty() && is_probe

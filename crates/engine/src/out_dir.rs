@@ -2,6 +2,7 @@
 //! in texts become tokens and come back as the other directory's; binary files must not name them where it matters.
 //! Decides nothing about when either is right.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -43,9 +44,6 @@ pub enum Unkept {
     /// A text names the workspace.
     #[error("{0} names the workspace")]
     Workspace(String),
-    /// It shows when it was made.
-    #[error("{0} shows when it was made")]
-    Moment(String),
     /// A content is gone from the store.
     #[error("a stored file is gone or damaged")]
     Gone,
@@ -57,7 +55,7 @@ pub enum Unkept {
 impl From<Unkept> for Unseeded {
     fn from(why: Unkept) -> Self {
         match why {
-            Unkept::Name(name) | Unkept::Moment(name) => Unseeded::OutDir(name),
+            Unkept::Name(name) => Unseeded::OutDir(name),
             Unkept::Workspace(name) => Unseeded::NamesWorkspace(name),
             Unkept::Gone => Unseeded::EntryGone,
             Unkept::Refused(why) => Unseeded::Refused(why),
@@ -75,27 +73,25 @@ pub struct Texts<'a> {
     pub roots: &'a Roots,
     /// May be mentioned freely.
     pub cargo_home: &'a str,
-    /// Whether they may name the workspace.
-    pub may_name_workspace: bool,
-    /// A time that they must not show.
-    pub moment: Option<&'a Moment>,
+    /// When they were made.
+    pub moment: &'a Moment,
+    /// What shows that.
+    pub dated: RefCell<Option<String>>,
 }
 
 impl Texts<'_> {
     /// A text with tokens. `name` is what it is called in errors.
     pub fn portable(&self, text: &str, name: &str) -> Result<String, Unkept> {
         let tokens = self.roots.tokenize(text).ok_or_else(|| Unkept::Name(name.to_owned()))?;
-        if !self.may_name_workspace && tokens.contains(Root::Workspace.text_token()) {
-            return Err(Unkept::Workspace(name.to_owned()));
-        }
-        self.check_moment(text.as_bytes(), name).map(|()| tokens)
+        self.look_for_moment(text.as_bytes(), name);
+        Ok(tokens)
     }
 
-    fn check_moment(&self, bytes: &[u8], name: &str) -> Result<(), Unkept> {
-        if self.moment.is_some_and(|moment| moment.is_in(bytes)) {
-            return Err(Unkept::Moment(name.to_owned()));
+    fn look_for_moment(&self, bytes: &[u8], name: &str) {
+        let mut dated = self.dated.borrow_mut();
+        if dated.is_none() && self.moment.is_in(bytes) {
+            *dated = Some(name.to_owned());
         }
-        Ok(())
     }
 }
 
@@ -169,7 +165,7 @@ impl Keeper<'_> {
         let tokens = match text {
             Some(text) => Some(self.texts.portable(text, name)?).filter(|tokens| tokens != text),
             None => {
-                self.texts.check_moment(&bytes, name)?;
+                self.texts.look_for_moment(&bytes, name);
                 let roots = self.texts.roots;
                 let local = [Root::Target, Root::Workspace];
                 let local = local.map(|root| (root, roots.get(root).unwrap_or_default().to_owned()));
@@ -202,6 +198,46 @@ impl Keeper<'_> {
         });
         Ok(NodeKind::File { blob, mode, mtime_ns: time_ns, tokens: tokens.is_some() })
     }
+}
+
+/// The same tree with the times that its files have in `dir`; an error where one of them isn't there as recorded, or names
+/// the workspace.
+pub fn found(store: &Store, roots: &Roots, (tree, dir): (&[Node], &Path)) -> Result<Vec<Node>, Unkept> {
+    let memo = DigestMemo::new(store);
+    let mut dated = tree.to_vec();
+    for node in &mut dated {
+        let path = dir.join(&node.path);
+        let unknown = || Unkept::Name(node.path.clone());
+        let is_there = match &mut node.kind {
+            NodeKind::Dir { .. } => path.is_dir(),
+            NodeKind::Link { to } => {
+                let local = roots.detokenize(to).ok_or(Unkept::Gone)?;
+                fs::read_link(&path).is_ok_and(|there| there == Path::new(&local))
+            }
+            NodeKind::File { blob, mtime_ns: time_ns, tokens, .. } => {
+                *time_ns = mtime_ns(&path).ok_or_else(unknown)?;
+                if *tokens {
+                    let text = stored_text(store, blob)?;
+                    if text.contains(Root::Workspace.text_token()) {
+                        return Err(Unkept::Workspace(node.path.clone()));
+                    }
+                    let local = roots.detokenize(&text).ok_or(Unkept::Gone)?;
+                    fs::read(&path).is_ok_and(|there| there == local.as_bytes())
+                } else {
+                    memo.digest(&path).is_ok_and(|there| there == Some(*blob))
+                }
+            }
+        };
+        if !is_there {
+            return Err(unknown());
+        }
+    }
+    Ok(dated)
+}
+
+fn stored_text(store: &Store, blob: &Digest) -> Result<String, Unkept> {
+    let bytes = store.read_blob(blob, TEXT_BYTES_MAX).map_err(refused)?;
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Unkept::Gone)
 }
 
 /// When files that are put back were last changed.
@@ -285,9 +321,7 @@ impl Placer<'_> {
     fn file(&self, blob: &Digest, path: &Path, tokens: bool, moved: &mut Moved) -> Result<(), Unkept> {
         let stays = self.dated == Dated::Now;
         if tokens {
-            let bytes = self.store.read_blob(blob, TEXT_BYTES_MAX).map_err(refused)?;
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-            let text = text.and_then(|text| self.roots.detokenize(&text)).ok_or(Unkept::Gone)?;
+            let text = self.roots.detokenize(&stored_text(self.store, blob)?).ok_or(Unkept::Gone)?;
             if stays && fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
                 moved.kept_bytes += text.len() as u64;
                 return Ok(());

@@ -5,6 +5,7 @@
 mod inputs;
 mod key;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -25,11 +26,13 @@ use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::moment::Moment;
 use kache_core::paths::{Root, Roots};
 use kache_core::protocol::Build;
+use kache_core::provenance::Provenance;
 use kache_core::reason::{Miss, NotStored};
 use kache_core::record::{InputRecord, Sight};
 use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::clock::{FileTime, boot_id};
+use kache_store::ledger::{Ledger, Origin};
 use kache_store::lock::Locking;
 use kache_store::sys::{self, Observation, Probes, Scope, Writes, script};
 
@@ -104,6 +107,9 @@ struct Run<'a> {
     toolchain: Toolchain,
     roots: Roots,
     out_dir: PathBuf,
+    /// What is known of the profile directory, and the run's mark there.
+    ledger: Ledger,
+    mark: String,
     key: UnitKey,
     fields: Vec<Field>,
     wanted: Vec<EntryKey>,
@@ -134,6 +140,8 @@ impl<'a> Run<'a> {
         let call = Invocation { compiler, driver: None, args: Vec::new(), cwd, env };
         let out_dir = PathBuf::from(call.env.text("OUT_DIR")?);
         let (unit, profile_dir) = UnitDir::of_out_dir(&out_dir)?;
+        let ledger = Ledger::open(profile_dir, &session.id);
+        let mark = seed::run_mark(&unit);
         let place = OutputDir {
             layout: unit.layout,
             profile_dir: profile_dir.to_owned(),
@@ -159,6 +167,8 @@ impl<'a> Run<'a> {
             toolchain,
             roots,
             out_dir,
+            ledger,
+            mark,
             key,
             fields,
             wanted: Vec::new(),
@@ -216,6 +226,7 @@ impl<'a> Run<'a> {
             Ok(Found::Hit(key, entry)) => {
                 let clock = Instant::now();
                 let moved = self.restore(&entry).map_err(Miss::Broken)?;
+                self.note_origin(&key);
                 self.event.outcome = Outcome::Hit;
                 self.event.source = Some(Source::Local);
                 self.event.entry_key = Some(key);
@@ -294,6 +305,8 @@ impl<'a> Run<'a> {
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         sys::bind_to_us(&mut command);
+        // What lies in `OUT_DIR` is no entry's from now on.
+        let _ = self.ledger.mark(&self.mark, 0);
         let above = self.out_dir.parent().unwrap_or(&self.out_dir);
         let coarse = FileTime::now_coarse();
         let started = (coarse, compile::stamp_now(above).unwrap_or(coarse));
@@ -350,8 +363,8 @@ impl<'a> Run<'a> {
         inputs::check_unchanged(self, &record, ran.started)?;
         let moment = Moment::new(ran.started_s, seconds_now());
         let home = world::cargo_home(&self.call.env).unwrap_or_default();
-        let (roots, moment) = (&self.roots, Some(&moment));
-        let texts = Texts { roots, cargo_home: &home, may_name_workspace: true, moment };
+        let (roots, moment, dated) = (&self.roots, &moment, RefCell::default());
+        let texts = Texts { roots, cargo_home: &home, moment, dated };
         let unkept = |why: out_dir::Unkept| NotStored::Run(why.to_string());
         let stream = |bytes: &Option<Vec<u8>>, name: &str| -> Result<Text, NotStored> {
             let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -381,9 +394,26 @@ impl<'a> Run<'a> {
             readers: variables::readers(seen),
             ..Evidence::default()
         };
-        self.store.publish(&key, &entry, &evidence).map_err(refused)?;
+        let publish = |key: &EntryKey| {
+            self.store.publish(key, &entry, &evidence).map_err(refused)?;
+            self.note_origin(key);
+            Ok(())
+        };
+        // It may be put into a fresh target directory, as a directory that was never removed has it; nowhere else.
+        if let Some(name) = texts.dated.take() {
+            publish(&EntryKey(Digest::of(format!("dated {key}").as_bytes())))?;
+            return Err(NotStored::Run(format!("{name} shows when it was made")));
+        }
+        publish(&key)?;
         self.store.add_record(&self.key, InputRecord { last: Some(key), ..record }).map_err(refused)?;
         Ok(key)
+    }
+
+    /// Puts on record which entry lies in `OUT_DIR`. Without it the run is in no snapshot.
+    fn note_origin(&self, key: &EntryKey) {
+        let package_dir = world::is_foreign(&self.call).then(|| self.call.cwd.clone());
+        let origin = Origin { entry: *key, package_dir, provenance: Provenance::Here };
+        let _ = self.ledger.mark_with(&self.mark, 0, &origin);
     }
 }
 

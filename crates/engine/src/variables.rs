@@ -122,13 +122,17 @@ fn is_linker(program: &str) -> bool {
     PARTS_OF_LINKERS.iter().any(is_part) || is_compiler_driver(program)
 }
 
-/// Whether a program other than the linker ran: a shell or an interpreter takes its variables from the table that every
+/// Whether a program other than the linker and `own` ran: a shell or an interpreter takes its variables from the table that every
 /// program gets, unseen.
-pub(crate) fn ran_programs(seen: &Observation) -> bool {
+pub(crate) fn ran_programs(seen: &Observation, own: &Path) -> bool {
     let mut programs = seen.accesses.iter().filter(|access| access.kind == AccessKind::Exec);
     programs.any(|access| {
         let name = access.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        !is_linker(name) && !name.starts_with("rustc") && !name.ends_with("-driver") && access.path.is_file()
+        !is_linker(name)
+            && !name.starts_with("rustc")
+            && !name.ends_with("-driver")
+            && access.path != own
+            && access.path.is_file()
     })
 }
 

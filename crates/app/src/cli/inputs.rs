@@ -1,11 +1,13 @@
-//! `kache inputs`: what the latest compile of a crate read, and which of it the compiler reported. Reads the journal and the kept
-//! evidence; knows the names of inputs, not how they come to light.
+//! `kache inputs`: what the latest compile of a crate and the latest run of its build script read, and which of it was declared.
+//! Reads the journal and the kept evidence; knows the names of inputs, not how they come to light.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use clap_complete::ArgValueCompleter;
 use kache_core::depinfo::DepInfo;
 use kache_core::entry::{Entry, Evidence, Text};
+use kache_core::event::SCRIPT_RUN;
 use kache_core::paths::Root;
 use kache_core::record::{Input, Sight};
 use kache_store::Store;
@@ -16,17 +18,18 @@ use super::{completions, is_named, open_store, settings, unknown_crate};
 use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
 
-/// Longest stored dep-info that is read, in bytes.
-const DEP_INFO_BYTES_MAX: u64 = 16 << 20;
+/// Longest stored text that is read, in bytes.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
 
-/// List what the latest compile of a crate read
+/// List what the latest compile of a crate and its build script read
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   kache inputs my-app              files, programs and variables, by kind
   kache inputs my-app --json       the same for scripts
 
-An asterisk marks what was observed and not declared: the compiler didn't report it. `{ws}` is the workspace, \
+An asterisk marks what was observed and not declared: the compiler didn't report it, or the script didn't ask Cargo to \
+watch it. `{ws}` is the workspace, \
 `{target}` the target directory, `{home}` Cargo's home, `{sysroot}` the compiler's directory.")]
 pub struct Args {
     /// Name of a crate or package
@@ -91,36 +94,87 @@ fn units(store: &Store, name: &str) -> Vec<Unit> {
         let key = event.entry_key?;
         let evidence = store.evidence(&key).ok()??;
         let entry = store.entry(&key).ok()??;
-        let inputs = inputs(&evidence, &declared(store, &entry));
+        let is_run = event.kind == SCRIPT_RUN;
+        let package = || evidence.unit_fields.iter().find(|field| field.name == "working directory");
+        let declared = match package().filter(|_| is_run) {
+            Some(package) => declared_by_script(store, &entry, &package.value),
+            None => declared(store, &entry),
+        };
+        let inputs = inputs(&evidence, &declared);
         Some(Unit { kind: event.kind, mode: event.mode, sight: evidence.record.observed, inputs })
     });
     units.collect()
 }
 
-/// What the compiler reported, by the names that inputs have.
-fn declared(store: &Store, entry: &Entry) -> BTreeSet<Input> {
-    let text = match &entry.dep_info {
+fn stored(store: &Store, text: &Text) -> Option<String> {
+    match text {
         Text::Inline(text) => Some(text.clone()),
         Text::Blob(digest) => {
-            let bytes = store.read_blob(digest, DEP_INFO_BYTES_MAX).ok().flatten();
+            let bytes = store.read_blob(digest, TEXT_BYTES_MAX).ok().flatten();
             bytes.and_then(|bytes| String::from_utf8(bytes).ok())
         }
-    };
-    let Some(info) = text.and_then(|text| DepInfo::parse(&text).ok()) else { return BTreeSet::new() };
-    let name_of = |path: &String| {
-        let token = Root::ALL.into_iter().find(|root| path.starts_with(root.text_token()));
-        match token {
-            Some(root) => path.replacen(root.text_token(), root.name_prefix(), 1),
-            None if path.starts_with('/') => path.clone(),
-            // Cargo compiles members in the workspace's directory.
-            None => format!("{}/{path}", Root::Workspace.name_prefix()),
-        }
-    };
-    let files = info.inputs().iter().map(|path| Input::File(name_of(path)));
-    files.chain(info.env().map(|(name, _)| Input::Env(name.to_owned()))).collect()
+    }
 }
 
-fn inputs(evidence: &Evidence, declared: &BTreeSet<Input>) -> Vec<Shown> {
+/// The name that an input has for a path in a stored text; relative ones are below `dir`.
+fn name_of(path: &str, dir: &str) -> String {
+    match Root::ALL.into_iter().find(|root| path.starts_with(root.text_token())) {
+        Some(root) => path.replacen(root.text_token(), root.name_prefix(), 1),
+        None if path.starts_with('/') => path.to_owned(),
+        None => format!("{dir}/{path}"),
+    }
+}
+
+/// What the compiler reported.
+fn declared(store: &Store, entry: &Entry) -> Declared {
+    let info = stored(store, &entry.dep_info).and_then(|text| DepInfo::parse(&text).ok());
+    let Some(info) = info else { return Declared::default() };
+    // Cargo compiles members in the workspace's directory.
+    let paths = info.inputs().iter().map(|path| name_of(path, Root::Workspace.name_prefix())).collect();
+    Declared { paths, variables: info.env().map(|(name, _)| name.to_owned()).collect() }
+}
+
+/// What a build script asked Cargo to watch; its package where it asked for nothing.
+fn declared_by_script(store: &Store, entry: &Entry, package: &str) -> Declared {
+    let mut declared = Declared::default();
+    for line in stored(store, &entry.stdout).unwrap_or_default().lines() {
+        let directive = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:"));
+        match directive.and_then(|directive| directive.split_once('=')) {
+            Some(("rerun-if-changed", path)) => {
+                declared.paths.insert(name_of(path, package));
+            }
+            Some(("rerun-if-env-changed", name)) => {
+                declared.variables.insert(name.to_owned());
+            }
+            _ => {}
+        }
+    }
+    if declared.paths.is_empty() && declared.variables.is_empty() {
+        declared.paths.insert(package.to_owned());
+    }
+    declared
+}
+
+/// Paths, with what is below them, and variables.
+#[derive(Default)]
+struct Declared {
+    paths: BTreeSet<String>,
+    variables: BTreeSet<String>,
+}
+
+impl Declared {
+    fn has(&self, input: &Input) -> bool {
+        match input {
+            Input::Env(name) => self.variables.contains(name),
+            Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name) => {
+                Path::new(name).ancestors().any(|path| path.to_str().is_some_and(|p| self.paths.contains(p)))
+            }
+            Input::Program(_) | Input::MacroEnv(_) | Input::PortableMacroEnv(_) => false,
+        }
+    }
+}
+
+fn inputs(evidence: &Evidence, declared: &Declared) -> Vec<Shown> {
     let is_absent = |input: &Input| {
         let field = kache_core::entry_key::input_field(input);
         evidence.entry_fields.iter().any(|known| known.name == field && known.value == "absent")
@@ -137,7 +191,7 @@ fn inputs(evidence: &Evidence, declared: &BTreeSet<Input>) -> Vec<Shown> {
             Input::MacroEnv(name) | Input::PortableMacroEnv(name) => ("variables named in", name),
         };
         let read_by = matches!(input, Input::Env(_)).then(|| evidence.readers.get(name).cloned()).flatten();
-        Shown { kind, name: name.clone(), declared: declared.contains(input), read_by }
+        Shown { kind, name: name.clone(), declared: declared.has(input), read_by }
     });
     let mut shown: Vec<Shown> = shown.collect();
     shown.sort();

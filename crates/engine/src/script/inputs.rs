@@ -62,7 +62,7 @@ pub fn of(
     }
     inputs.extend(variables::reads(seen).filter_map(|read| variable(run, read)));
     let program = run.program.to_str().map(|path| run.roots.name_of(path)).unwrap_or_default();
-    let ran_programs = variables::ran_programs(seen);
+    let ran_programs = variables::ran_programs(seen, run.program);
     if ran_programs {
         inputs.extend(variables::inputs_of_scripts(&run.toolchain, seen));
     }

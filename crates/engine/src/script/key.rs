@@ -45,6 +45,8 @@ pub fn roots(call: &Invocation, build_dir: &str, portable: Option<&Path>) -> Roo
         let above = Path::new(&call.cwd).ancestors().find(|dir| dir.join("Cargo.lock").is_file());
         let workspace = above.and_then(Path::to_str).unwrap_or(&call.cwd);
         list.push((Root::Workspace, workspace.to_owned()));
+    } else if let Some(above) = Path::new(build_dir).parent().filter(|dir| dir.join("Cargo.toml").is_file()) {
+        list.extend(above.to_str().map(|above| (Root::Workspace, above.to_owned())));
     }
     if let Some(sysroot) = portable {
         list.extend(world::cargo_home(&call.env).map(|home| (Root::CargoHome, home)));

@@ -15,8 +15,7 @@ use kache_core::snapshot::Snapshot;
 use kache_store::Store;
 use kache_store::entries::Settled;
 
-use super::named;
-use super::stamps::{self, Tree};
+use super::stamps::Tree;
 use super::surroundings::Surroundings;
 use super::times::now_ns;
 use crate::facts::cpu_identity;
@@ -33,16 +32,12 @@ pub struct Judge<'a> {
     locked: BTreeMap<String, String>,
     /// What the packages' files look like.
     pub sources: BTreeMap<String, Tree>,
-    tools: &'a BTreeMap<Digest, BTreeMap<String, String>>,
-    tools_here: BTreeMap<String, String>,
     observer: Observer<'a>,
     env: &'a Env,
     cpu: Option<Digest>,
     now_ns: i64,
     compilers: HashMap<String, Option<String>>,
     macros: HashMap<Digest, Option<Digest>>,
-    files: HashMap<String, [String; 2]>,
-    named: HashMap<String, String>,
     /// Entries of the units that were found fit, by place.
     pub entries: HashMap<String, Entry>,
 }
@@ -66,16 +61,12 @@ impl<'a> Judge<'a> {
             session,
             locked,
             sources: BTreeMap::new(),
-            tools: &snapshot.header.tools,
-            tools_here: stamps::tools(env.get("PATH")),
             observer: Observer::new(store, env, &around.key_roots),
             env,
             cpu: if has_cpu { cpu_identity() } else { None },
             now_ns: now_ns(),
             compilers: HashMap::new(),
             macros: HashMap::new(),
-            files: HashMap::new(),
-            named: HashMap::new(),
             entries: HashMap::new(),
         }
     }
@@ -114,7 +105,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Compiler, processor, other files, tools, environment.
+    /// Compiler, processor, other files, programs, environment.
     fn circumstances(&mut self, unit: &SeedUnit) -> Result<(), Unseeded> {
         if let Some((target, compiler)) = &unit.compiler
             && self.compiler_for(target).as_ref() != Some(compiler)
@@ -129,24 +120,15 @@ impl<'a> Judge<'a> {
                 return Err(Unseeded::Input(input_field(input)));
             }
         }
-        if let Some(tools) = &unit.tools {
-            let Some(then) = self.tools.get(tools) else {
-                return Err(Unseeded::Native("a program that scripts or linking run".to_owned()));
-            };
-            let changed = self.tools_here.iter().find(|(name, stamp)| then.get(*name) != Some(stamp));
-            if let Some((name, _)) = changed {
-                return Err(Unseeded::Native(name.clone()));
-            }
-        }
         if unit.macros.iter().any(|(library, seen)| self.macro_environment(library) != Some(*seen)) {
             return Err(Unseeded::Environment);
         }
         Ok(())
     }
 
-    /// What a script found on the system, and what would have Cargo run it again.
-    fn run(&mut self, unit: &SeedUnit) -> Result<(), Unseeded> {
-        let Made::Run { witnesses, asked, named, .. } = &unit.made else { return Ok(()) };
+    /// What would have Cargo run a script again.
+    fn run(&self, unit: &SeedUnit) -> Result<(), Unseeded> {
+        let Made::Run { asked, .. } = &unit.made else { return Ok(()) };
         for (name, value) in asked {
             // As Cargo reads it: what isn't UTF-8 counts as not there.
             let now = self.env.get(name).and_then(|value| value.to_str());
@@ -154,18 +136,7 @@ impl<'a> Judge<'a> {
                 return Err(Unseeded::Variable(name.clone()));
             }
         }
-        let changed = witnesses.iter().find(|(path, stamp)| {
-            let look = || [stamps::file(Path::new(path)), stamps::watched(Path::new(path))];
-            // One that is both named and watched is on record as watched.
-            !self.files.entry((*path).clone()).or_insert_with(look).contains(stamp)
-        });
-        let changed = changed.or_else(|| {
-            let look = |text: &String| named::state(text).stamp;
-            named.iter().find(|(text, stamp)| {
-                self.named.entry((*text).clone()).or_insert_with(|| look(text)) != *stamp
-            })
-        });
-        changed.map_or(Ok(()), |(path, _)| Err(Unseeded::Native(path.clone())))
+        Ok(())
     }
 
     /// The entry: there, whole, and to be served.

@@ -11,7 +11,6 @@ mod abroad;
 mod fingerprints;
 mod judge;
 mod local;
-mod named;
 mod parent;
 mod pending;
 mod place;
@@ -21,7 +20,6 @@ mod run_files;
 mod runs;
 mod since;
 mod stamps;
-mod strays;
 mod surroundings;
 pub mod target_dir;
 pub(crate) mod times;
@@ -56,6 +54,7 @@ pub use pending::wait_for_recorders;
 pub use record::Recorded;
 pub use recorder::{Recording, last_recording, record_after, watch};
 pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
+pub(crate) use unit::run_mark;
 
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
 const LEFT_OUT_MEMO: &str = "seeding";

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kache_core::cargo::layout::Layout;
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
-use kache_core::seed_unit::{Made, SeedUnit};
+use kache_core::seed_unit::SeedUnit;
 use kache_core::seeding::{self, Unseeded, choose};
 use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
@@ -24,9 +24,9 @@ use kache_store::ledger;
 use super::fingerprints::{self, Kind};
 use super::parent::Parent;
 use super::surroundings::Surroundings;
+use super::target_dir;
 use super::times::newest_ns;
 use super::unit::{Case, Found, Reader, Script};
-use super::{stamps, strays, target_dir};
 use crate::inputs::Observer;
 
 /// A snapshot is written again, although nothing in it is new, when it is this old, in seconds: its age keeps it.
@@ -101,8 +101,6 @@ pub fn record(
     }
     let known: HashMap<String, &SeedUnit> =
         earlier.iter().flat_map(|snapshot| &snapshot.units).map(|unit| (unit.place(), unit)).collect();
-    let tools = stamps::tools(parent.seen.get("PATH"));
-    let tools_id = Digest::of(&serde_json::to_vec(&tools).unwrap_or_default());
     let reader = Reader {
         store,
         around,
@@ -110,7 +108,6 @@ pub fn record(
         observer: Observer::new(store, &parent.seen, &around.key_roots),
         locked: &locked,
         since_ns: parent.started_ns.saturating_sub(START_NS),
-        tools: (tools_id, stamps::tools_changed_ns(&tools)),
         sources: RefCell::default(),
         known: &known,
     };
@@ -121,7 +118,6 @@ pub fn record(
     let mut read = read_units(&reader, &found);
     check_times(around, &mut read);
     check_externs(&mut read);
-    check_strays(build, &profiles, &mut read);
     check_unmoved(build, &mut read);
     if is_busy() {
         return Ok(Recorded::Busy);
@@ -131,7 +127,6 @@ pub fn record(
     header.compiler = Some(around.toolchain);
     header.cargo_home.clone_from(&around.cargo_home);
     header.packages = locked.into_keys().collect();
-    header.tools.insert(tools_id, tools);
     header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
@@ -183,19 +178,6 @@ fn check_unmoved(build: &Path, found: &mut [Found]) {
         let dir = build.join(&unit.unit.profile).join(unit.unit.dir.fingerprint());
         if fingerprints::stamp(&dir, &unit.unit.name) != Some(unit.stamp) {
             unit.unfit = Some(Unseeded::Stale("it was made again meanwhile".to_owned()));
-        }
-    }
-}
-
-/// A run during which something was put into the build directory by nobody knows whom may have been it, and would have
-/// to be run to put it there again.
-fn check_strays(build: &Path, profiles: &[String], found: &mut [Found]) {
-    let strays = strays::find(build, profiles);
-    for unit in found.iter_mut().filter(|unit| unit.unfit.is_none()) {
-        let Made::Run { invoked_ns, ended_ns, .. } = &unit.unit.made else { continue };
-        if let Some(stray) = strays.iter().find(|stray| stray.was_written(*invoked_ns, *ended_ns)) {
-            unit.unfit =
-                Some(Unseeded::OutDir(format!("{}, which it may have written,", stray.path.display())));
         }
     }
 }

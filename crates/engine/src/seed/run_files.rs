@@ -10,8 +10,6 @@ use super::times::mtime_ns;
 
 /// Where a run's files lie.
 pub struct RunFiles {
-    /// Everything of the unit.
-    pub own: PathBuf,
     /// `OUT_DIR`.
     pub out_dir: PathBuf,
     /// What it printed.
@@ -29,7 +27,6 @@ impl RunFiles {
     pub fn of(profile_dir: &Path, unit: &UnitDir) -> Self {
         let dir = profile_dir.join(unit.run());
         Self {
-            own: profile_dir.join(unit.own_folder()),
             out_dir: profile_dir.join(unit.out_dir()),
             stdout: profile_dir.join(unit.stdout()),
             stderr: dir.join("stderr"),

@@ -1,43 +1,13 @@
-//! Stamps of files that Cargo takes to be immutable or never looks at: package sources, programs that build scripts
-//! run, files that their output names. A stamp says "not touched since", by size and time. Checkouts of repositories
+//! Stamps of package sources, which Cargo takes to be immutable. A stamp says "not touched since", by size and time. Checkouts of repositories
 //! are dated by when they were made, which differs from machine to machine: of those the contents count.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kache_core::digest::Digest;
 
-/// Programs that build scripts and linking run as a rule.
-const TOOLS: &[&str] = &[
-    "ar",
-    "as",
-    "c++",
-    "cc",
-    "clang",
-    "clang++",
-    "cmake",
-    "g++",
-    "gcc",
-    "ld",
-    "ld.bfd",
-    "ld.gold",
-    "ld.lld",
-    "ld.mold",
-    "llvm-config",
-    "make",
-    "nasm",
-    "ninja",
-    "perl",
-    "pkg-config",
-    "protoc",
-    "python3",
-    "ranlib",
-    "yasm",
-];
-/// The stamp of a directory.
-pub const DIRECTORY: &str = "directory";
 /// Most of a checkout's files that is read, in bytes; of a larger one the times count.
 const CONTENTS_BYTES_MAX: u64 = 64 << 20;
 /// Deepest folder of a package that is looked at.
@@ -142,75 +112,6 @@ pub fn packages(dirs: &[String], cargo_home: &str) -> BTreeMap<String, Tree> {
     })
 }
 
-/// Stamp of a file, or of everything in a folder: for what a build script asked Cargo to watch.
-pub fn watched(path: &Path) -> String {
-    match tree(path, None).filter(|_| path.is_dir()) {
-        Some(tree) => tree.stamp.to_string(),
-        None => file(path),
-    }
-}
-
-/// Stamp of a file or directory; a directory's says only that there is one.
-pub fn file(path: &Path) -> String {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => DIRECTORY.to_owned(),
-        Ok(meta) => format!("{} {}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()),
-        Err(_) => "absent".to_owned(),
-    }
-}
-
-/// The programs that build scripts and linking run, where `search` (a `PATH`) leads.
-pub fn tools(search: Option<&std::ffi::OsStr>) -> BTreeMap<String, String> {
-    let dirs: Vec<PathBuf> = search.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
-    let stamp = |name: &str| {
-        let found = dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file());
-        found.map_or("absent".to_owned(), |path| format!("{} {}", file(&path), path.display()))
-    };
-    TOOLS.iter().map(|name| ((*name).to_owned(), stamp(name))).collect()
-}
-
-/// When the newest of these tools was changed last, in nanoseconds since 1970.
-pub fn tools_changed_ns(tools: &BTreeMap<String, String>) -> i64 {
-    // `size time path`, with spaces in nothing but the path.
-    let paths = tools.values().filter_map(|stamp| stamp.splitn(3, ' ').nth(2));
-    paths.filter_map(|path| super::times::changed_ns(Path::new(path))).max().unwrap_or(i64::MIN)
-}
-
-/// Files outside Cargo's own directories that a build script's output names: what it found on the system. A library
-/// that is searched for and linked is looked for as the linker would.
-pub fn witnesses(output: &str, own: &[&str]) -> BTreeMap<String, String> {
-    let is_own = |path: &str| own.iter().any(|dir| Path::new(path).starts_with(dir));
-    let mut found = BTreeMap::new();
-    let (mut dirs, mut libraries) = (Vec::new(), Vec::new());
-    for line in output.lines() {
-        let Some(directive) = line.strip_prefix("cargo::").or_else(|| line.strip_prefix("cargo:")) else {
-            continue;
-        };
-        let (key, value) = directive.split_once('=').unwrap_or((directive, ""));
-        match key {
-            // These are watched: see [`watched`].
-            "rerun-if-changed" => continue,
-            "rustc-link-search" => dirs.push(value.split_once('=').map_or(value, |(_, dir)| dir)),
-            "rustc-link-lib" => libraries.push(value.rsplit('=').next().unwrap_or(value)),
-            _ => {}
-        }
-        let words = value.split(|c: char| c.is_whitespace() || matches!(c, '=' | ';' | ',' | '"' | '\''));
-        let paths = words.map(|word| word.trim_start_matches("-L").trim_start_matches("-I"));
-        for path in paths.filter(|path| path.starts_with('/') && path.len() > 1 && !is_own(path)) {
-            found.insert(path.to_owned(), file(Path::new(path)));
-        }
-    }
-    for dir in dirs.into_iter().filter(|dir| dir.starts_with('/') && !is_own(dir)) {
-        for name in &libraries {
-            for file_name in [format!("lib{name}.so"), format!("lib{name}.a")] {
-                let path = Path::new(dir).join(file_name);
-                found.insert(path.display().to_string(), file(&path));
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,8 +140,6 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::File::open(path("src/lib.rs")).expect("open").set_modified(std::time::UNIX_EPOCH).expect("date");
         assert!(package(dir.path(), "/none").expect("there").changed_ns > before);
-        assert_ne!(watched(&path("src")), watched(dir.path()));
-        assert_eq!((watched(&path("none")).as_str(), watched(&path("src")).len()), ("absent", 64));
     }
 
     #[test]
@@ -274,37 +173,5 @@ mod tests {
         let before = stamp();
         date();
         assert_ne!(stamp(), before);
-    }
-
-    #[test]
-    fn witnesses_are_files_of_the_system_and_libraries_where_the_linker_looks() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let lib = dir.path().display().to_string();
-        fs::write(dir.path().join("libz.so"), "z").expect("write");
-        let output = format!(
-            "cargo:rustc-link-search=native={lib}\ncargo::rustc-link-lib=dylib=z\ncargo:include=/own/include\n\
-             cargo:root=/no/where\ncargo:rerun-if-changed=/etc/x\nnot a directive /y\ncargo:rustc-flags=-L {lib}/no -l q\n"
-        );
-        let found = witnesses(&output, &["/own"]);
-        let state = |path: &str| found.get(path).map(String::as_str);
-        assert_eq!(state(&lib), Some("directory"));
-        assert!(state(&format!("{lib}/libz.so")).is_some_and(|stamp| stamp.starts_with("1 ")));
-        assert_eq!(state(&format!("{lib}/libz.a")), Some("absent"));
-        assert_eq!(state("/no/where"), Some("absent"));
-        assert_eq!(state(&format!("{lib}/no")), Some("absent"));
-        assert_eq!(found.len(), 5, "{found:?}");
-    }
-
-    #[test]
-    fn tools_are_where_the_path_leads() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let before = tools(Some(dir.path().as_os_str()));
-        assert_eq!((before.len(), before["cc"].as_str()), (TOOLS.len(), "absent"));
-        fs::write(dir.path().join("cc"), "x").expect("write");
-        let found = tools(Some(dir.path().as_os_str()));
-        assert!(found["cc"].starts_with("1 ") && found["cc"].ends_with("/cc"), "{found:?}");
-        assert_eq!(Some(tools_changed_ns(&found)), super::super::times::changed_ns(&dir.path().join("cc")));
-        assert_eq!(tools_changed_ns(&before), i64::MIN);
-        assert_eq!(tools(None)["cc"], "absent");
     }
 }

@@ -118,14 +118,6 @@ impl Surroundings {
         Ok(Self { context, compiler, toolchain, lockfile, dirs, roots, key_roots, cargo_home })
     }
 
-    /// Roots for what must be the same file for file wherever `CARGO_HOME` and toolchain are the same.
-    pub fn roots_without_home(&self) -> Roots {
-        let local = [Root::Target, Root::Workspace];
-        Roots::new(
-            self.roots.iter().filter(|(root, _)| local.contains(root)).map(|(r, dir)| (r, dir.to_owned())),
-        )
-    }
-
     /// The lockfile's digest.
     pub fn lock(&self) -> Digest {
         Digest::of(self.lockfile.as_bytes())

@@ -12,14 +12,6 @@ pub fn mtime_ns(path: &Path) -> Option<i64> {
     meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
 }
 
-/// When a file's content or itself was changed last, whichever is later: a copy that keeps the modification time of its
-/// original shows here. `None` where there is no file.
-pub fn changed_ns(path: &Path) -> Option<i64> {
-    let meta = fs::metadata(path).ok()?;
-    let changed = meta.ctime().checked_mul(1_000_000_000)?.checked_add(meta.ctime_nsec())?;
-    Some(mtime_ns(path)?.max(changed))
-}
-
 /// Now, by the clock that files are dated with.
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -12,7 +12,7 @@ use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
 use kache_core::key::EntryKey;
 use kache_core::paths::Root;
-use kache_core::record::Input;
+use kache_core::record::{Input, Sight};
 use kache_core::seed_unit::{Dependency, Made, SeedUnit};
 use kache_core::seeding::Unseeded;
 use kache_store::Store;
@@ -21,13 +21,18 @@ use kache_store::ledger::Ledger;
 
 use super::fingerprints::{Fingerprint, Stamp};
 use super::run_files::RunFiles;
-use super::runs::{self, Package, store_run};
+use super::runs;
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
-use super::times::{changed_ns, mtime_ns, output_times};
-use super::{local, named, since};
+use super::times::{mtime_ns, output_times};
+use super::{local, since};
 use crate::inputs::Observer;
 use crate::macro_env;
+
+/// The mark of a run in the ledger of its profile directory.
+pub fn run_mark(dir: &UnitDir) -> String {
+    format!("{}.run", dir.id())
+}
 
 /// A fingerprint directory and whose it is.
 pub struct Case {
@@ -93,8 +98,6 @@ pub struct Reader<'a> {
     pub observer: Observer<'a>,
     /// What the lockfile says of packages.
     pub locked: &'a BTreeMap<String, String>,
-    /// The programs that scripts and linking run: their digest, and when one of them was changed last.
-    pub tools: (Digest, i64),
     /// When the Cargo was started whose environment this is, in nanoseconds since 1970. What was made before may have
     /// been made in another one.
     pub since_ns: i64,
@@ -148,8 +151,8 @@ impl Reader<'_> {
         since::compiled(&self.observer, &evidence)?;
         let dep_info = self.fingerprint_dir(case).join(format!("dep-{}", case.fingerprint.name));
         let began_ns = mtime_ns(&dep_info);
-        if !found.needs_metadata_only {
-            self.tools_of(&mut found.unit, began_ns)?;
+        if !found.needs_metadata_only && evidence.record.observed == Sight::Reported {
+            return Err(Unseeded::Unobserved);
         }
         found.unit.sources = tree.stamp;
         found.unit.bound_to = local::binding(self.around, &evidence, &entry, dir)?;
@@ -180,16 +183,6 @@ impl Reader<'_> {
         let look = |dir: &String| stamps::package(Path::new(dir), &self.around.cargo_home);
         let tree = *sources.entry(dir).or_insert_with_key(look);
         tree.ok_or_else(|| Unseeded::Sources(unit.package_dir.clone()))
-    }
-
-    /// The tools that it was made with, if they are still the same; `made_ns` is when making it began.
-    fn tools_of(&self, unit: &mut SeedUnit, made_ns: Option<i64>) -> Result<(), Unseeded> {
-        let (tools, changed_ns) = self.tools;
-        if made_ns.is_none_or(|made_ns| changed_ns >= made_ns) {
-            return Err(Unseeded::Native("a program that scripts or linking run".to_owned()));
-        }
-        unit.tools = Some(tools);
-        Ok(())
     }
 
     /// What could see the environment must have been made in this one.
@@ -230,42 +223,27 @@ impl Reader<'_> {
         }
         unit.sources = tree.stamp;
         self.require_own(began_ns)?;
-        self.tools_of(unit, began_ns)?;
-        let (name, version) = script.package.split_once(' ').unwrap_or((&script.package, ""));
-        let variables = runs::variables(self.store, self.env, &script.program, &case.fingerprint.asked)?;
-        let package = Package { name, version, dir: &script.package_dir, variables: &variables };
-        let roots = (&self.around.roots_without_home(), self.around.cargo_home.as_str());
+        let gone = |_| Unseeded::EntryGone;
+        let origin = case.ledger.origin_of(&run_mark(&case.dir)).ok_or(Unseeded::Unobserved)?;
+        let entry = self.store.peek_entry(&origin.entry).map_err(gone)?.ok_or(Unseeded::EntryGone)?;
+        let evidence = self.store.evidence(&origin.entry).map_err(gone)?.ok_or(Unseeded::EntryGone)?;
+        let program = evidence.unit_fields.iter().find(|field| field.name == "program");
+        if program.is_none_or(|program| program.value != script.program.to_string()) {
+            return Err(Unseeded::Unknown("its program".to_owned()));
+        }
+        since::compiled(&self.observer, &evidence)?;
+        unit.provenance = origin.provenance;
+        unit.inputs = self.inputs(&evidence, &unit.package_dir);
+        unit.macros = self.macros(&evidence);
+        unit.took_ms = entry.compile_ms;
         let files = RunFiles::of(&self.profile_dir(case), &case.dir);
-        (unit.made, unit.took_ms) = store_run(self.store, &files, &package, roots)?;
-        self.witnesses(case, unit)?;
-        let program = self.store.blob_path(&script.program);
-        if let Made::Run { invoked_ns, named, .. } = &mut unit.made {
-            *named = named::record(&program, self.around, *invoked_ns)?;
+        unit.made = runs::made(self.store, &files, (&origin.entry, &entry), &self.around.roots)?;
+        if let Made::Run { asked, .. } = &mut unit.made {
+            let value = |value: &String| Digest::of(value.as_bytes());
+            let watched = case.fingerprint.asked.iter();
+            *asked = watched.map(|(name, v)| (name.clone(), v.as_ref().map(value))).collect();
         }
-        let seen = macro_env::digest(self.store, self.env, &program, &script.program);
-        unit.macros = vec![(script.program, seen.ok_or(Unseeded::EntryGone)?)];
         local::small_files(self.around, &self.fingerprint_dir(case), unit)
-    }
-
-    /// Files of the system that the run depends on, as far as it says, none of which may have changed since; and
-    /// what it asked Cargo to watch.
-    fn witnesses(&self, case: &Case, unit: &mut SeedUnit) -> Result<(), Unseeded> {
-        let Made::Run { invoked_ns, asked, witnesses, .. } = &mut unit.made else { return Ok(()) };
-        let newer = |path: &&String| changed_ns(Path::new(path)).is_some_and(|ns| ns >= *invoked_ns);
-        if let Some(path) = witnesses.keys().filter(|path| !Path::new(path).is_dir()).find(newer) {
-            return Err(Unseeded::Native(path.clone()));
-        }
-        let value = |value: &String| Digest::of(value.as_bytes());
-        *asked =
-            case.fingerprint.asked.iter().map(|(name, v)| (name.clone(), v.as_ref().map(value))).collect();
-        let package_dir = Path::new(&unit.package_dir);
-        for path in case.fingerprint.watched.iter().map(|path| package_dir.join(path)) {
-            let is_own = path.starts_with(package_dir) || path.starts_with(&self.around.dirs.build);
-            if let Some(name) = path.to_str().filter(|_| !is_own) {
-                witnesses.insert(name.to_owned(), stamps::watched(&path));
-            }
-        }
-        Ok(())
     }
 
     fn profile_dir(&self, case: &Case) -> PathBuf {

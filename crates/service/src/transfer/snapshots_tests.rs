@@ -1,6 +1,6 @@
 //! Tests of snapshots that machines share through a bucket in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kache_core::cargo::layout::UnitDir;
@@ -120,16 +120,7 @@ async fn what_depends_on_a_credential_stays_here_with_all_that_rests_on_it() {
     let mut asked = snapshot(&here, &["asked"], &[]).units.remove(0);
     let entry = asked.entry();
     let asks = vec![("API_TOKEN".to_owned(), Some(Digest::of(b"swordfish")))];
-    asked.made = Made::Run {
-        entry,
-        output_ns: 0,
-        invoked_ns: 0,
-        ended_ns: 0,
-        asked: asks,
-        tree: Vec::new(),
-        witnesses: BTreeMap::new(),
-        named: BTreeMap::new(),
-    };
+    asked.made = Made::Run { entry, output_ns: 0, invoked_ns: 0, ended_ns: 0, asked: asks, tree: Vec::new() };
     mixed.units.push(asked);
     let shareable = here.transfer.shareable(mixed).await.expect("readable");
     let places = |units: &[SeedUnit]| units.iter().map(SeedUnit::place).collect::<Vec<_>>();
