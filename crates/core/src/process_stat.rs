@@ -4,10 +4,14 @@
 /// What is of interest in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat<'a> {
+    /// Its name, which the process may change: at most 15 bytes.
+    pub name: &'a str,
     /// A letter: `R` runs, `T` is stopped, `Z` has ended and isn't waited for.
     pub state: &'a str,
     /// Process id of the parent.
     pub parent: &'a str,
+    /// Session of processes: those of one terminal or one detached process.
+    pub session: &'a str,
     /// Time on a processor, its own and that of children that it has waited for, in clock ticks.
     pub ticks: u64,
     /// When it was started, in clock ticks since the system was.
@@ -17,15 +21,18 @@ pub struct ProcessStat<'a> {
 impl<'a> ProcessStat<'a> {
     /// Reads the line: number, name in parentheses, which may hold anything, then the state and some fifty numbers.
     pub fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.rsplit_once(')')?.1.split_whitespace();
+        let (head, fields) = line.rsplit_once(')')?;
+        let (_, name) = head.split_once('(')?;
+        let mut fields = fields.split_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?;
+        let session = fields.nth(1)?;
         // Fields 14 to 17 of the line.
-        let times = fields.by_ref().skip(9).take(4).map(str::parse::<u64>);
+        let times = fields.by_ref().skip(7).take(4).map(str::parse::<u64>);
         let ticks = times.sum::<Result<u64, _>>().ok()?;
         // The 22nd field.
         let start = fields.nth(4)?;
-        Some(Self { state, parent, ticks, start })
+        Some(Self { name, state, parent, session, ticks, start })
     }
 
     /// Whether the process has ended.
@@ -52,7 +59,8 @@ mod tests {
             let line = format!("17 ({name}) {state}{numbers}\n");
             let stat = ProcessStat::parse(&line).expect("a line");
             assert_eq!((stat.state, stat.start, stat.is_over()), (state, "22", over), "{name:?}");
-            assert_eq!((stat.parent, stat.ticks), ("4", 14 + 15 + 16 + 17), "{name:?}");
+            assert_eq!(stat.name, name);
+            assert_eq!((stat.parent, stat.session, stat.ticks), ("4", "6", 14 + 15 + 16 + 17), "{name:?}");
         }
         for line in ["", "17 (cargo", "17 (cargo) S 1 2"] {
             assert_eq!(ProcessStat::parse(line), None, "{line:?}");

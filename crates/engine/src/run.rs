@@ -377,7 +377,9 @@ impl<'a> Case<'a> {
     }
 
     fn close(self, started: Instant, end: End) -> End {
-        if self.event.entry_key.is_some() && world::is_foreign(self.call) {
+        if !world::is_foreign(self.call) {
+            seed::record_before_end(&self.store, self.settings, self.session, self.call, &self.place);
+        } else if self.event.entry_key.is_some() {
             seed::watch(&self.store, self.settings, self.session, self.call, &self.place);
         }
         census::note(&self.store, &self.place, &self.roots, &self.toolchain);

@@ -52,11 +52,13 @@ pub struct Session {
     pub project: Option<PathBuf>,
 }
 
-/// The calling process. Its start time and directory are known on Linux only; elsewhere a session is a process id.
+/// The calling process. Its start time and directory are known on Linux only; elsewhere a session is a process id. The
+/// number is the one in `/proc`, which counts otherwise where it shows the processes of an outer namespace.
 pub fn session() -> Session {
-    let Some(parent) = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid) else {
-        return Session::default();
-    };
+    let own = read_at_once("/proc/self/stat").unwrap_or_default();
+    let parent = ProcessStat::parse(&own).map(|stat| stat.parent.to_owned()).filter(|parent| parent != "0");
+    let called = || Some(rustix::process::getppid()?.as_raw_pid().to_string());
+    let Some(parent) = parent.or_else(called) else { return Session::default() };
     let stat = read_at_once(&format!("/proc/{parent}/stat")).unwrap_or_default();
     let start = ProcessStat::parse(&stat).map_or("0", |stat| stat.start);
     let project = fs::read_link(format!("/proc/{parent}/cwd")).ok();

@@ -200,17 +200,15 @@ impl Store {
     /// # Errors
     /// When the file system reports that it could not write, or an entry can't be rewritten.
     pub fn make_durable(&self, keys: &[EntryKey]) -> Result<(), Error> {
-        if !sync_all(self.root())? {
+        let mut of_this_boot = Vec::new();
+        for key in keys {
+            of_this_boot
+                .extend(self.peek_entry(key)?.filter(|entry| entry.boot == boot_id()).map(|e| (key, e)));
+        }
+        if of_this_boot.is_empty() || !sync_all(self.root())? {
             return Ok(());
         }
-        for key in keys {
-            if let Some(entry) = self.peek_entry(key)?
-                && entry.boot == boot_id()
-            {
-                self.mark_durable(key, &entry)?;
-            }
-        }
-        Ok(())
+        of_this_boot.iter().try_for_each(|(key, entry)| self.mark_durable(key, entry))
     }
 
     /// Its last use stays what it was: nobody has used it now.

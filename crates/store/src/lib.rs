@@ -26,7 +26,7 @@ pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod memo;
-mod progress;
+pub mod progress;
 pub mod queue;
 pub mod records;
 pub mod rendezvous;

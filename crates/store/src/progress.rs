@@ -73,15 +73,19 @@ fn stat_of(pid: &str) -> Option<String> {
     fs::read(format!("/proc/{pid}/stat")).ok().map(|line| String::from_utf8_lossy(&line).into_owned())
 }
 
+/// The processes that can be seen: number, and the line that [`ProcessStat`] reads.
+pub fn processes() -> impl Iterator<Item = (String, String)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|item| {
+        let pid = item.file_name().into_string().ok()?;
+        let is_number = pid.bytes().all(|b| b.is_ascii_digit());
+        Some((is_number.then(|| stat_of(&pid))??, pid)).map(|(line, pid)| (pid, line))
+    })
+}
+
 /// `None` where that process can't be seen.
 fn work_of(name: &str) -> Option<Work> {
     let (root, start) = name.trim().split_once(' ')?;
-    let lines = fs::read_dir("/proc").ok()?.flatten().filter_map(|item| {
-        let pid =
-            item.file_name().into_string().ok().filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))?;
-        Some((stat_of(&pid)?, pid))
-    });
-    let lines: Vec<(String, String)> = lines.map(|(line, pid)| (pid, line)).collect();
+    let lines: Vec<(String, String)> = processes().collect();
     let stats: HashMap<&str, ProcessStat<'_>> =
         lines.iter().filter_map(|(pid, line)| Some((pid.as_str(), ProcessStat::parse(line)?))).collect();
     let mut found: Vec<&str> = stats

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use kache_core::cargo::layout::Layout;
-use kache_engine::seed::record_after;
+use kache_engine::seed::{When, record};
 
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
-/// Wait for a Cargo to end and record its dependencies: for the wrapper
+/// Record what a Cargo has built, once it has ended: for the wrapper
 #[derive(clap::Args)]
 #[command(hide = true)]
 pub struct Args {
@@ -25,6 +25,9 @@ pub struct Args {
     /// The file that says what came of it
     #[arg(long, value_name = "FILE")]
     note: PathBuf,
+    /// Don't wait for its end
+    #[arg(long)]
+    now: bool,
 }
 
 fn layout(word: &str) -> Result<Layout, String> {
@@ -35,7 +38,8 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     // Which store is meant, the wrapper says through variables; nobody reads what is said here unless it was started
     // by hand.
     let (settings, _) = crate::settings::load(None)?;
-    let recorded = record_after(&settings, &args.cargo, (&args.compiler, args.layout), &args.note)
+    let when = if args.now { When::DuringBuild } else { When::AfterBuild };
+    let recorded = record(&settings, &args.cargo, (&args.compiler, args.layout, when), &args.note)
         .map_err(CliError::failure)?;
     ui.status(&recorded.to_string());
     Ok(Status::Done)

@@ -51,13 +51,15 @@ use stamps::Tree;
 use surroundings::Surroundings;
 
 pub use pending::wait_for_recorders;
-pub use record::Recorded;
-pub use recorder::{Recording, last_recording, record_after, watch};
+pub use record::{Recorded, When};
+pub use recorder::{Recording, last_recording, record, record_before_end, watch};
 pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
 pub(crate) use unit::run_mark;
 
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
 const LEFT_OUT_MEMO: &str = "seeding";
+/// How long after its start a Cargo is kept waiting for recorders of builds that have just ended.
+const RECORDERS_WAIT: Duration = Duration::from_secs(4);
 /// Snapshots with another lockfile that are looked at, newest first.
 const NEAREST_MAX: usize = 16;
 
@@ -104,6 +106,7 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
         let Some(identity) = surroundings::context(&store, settings, &parent, &compiler) else { return };
         let asked = Instant::now();
         if call.is_ok() {
+            pending::wait_for_recorders(&store, parent.younger_than(RECORDERS_WAIT));
             abroad::send_for(&store, settings, session, &parent, &identity);
         }
         let times = (started, asked.elapsed());

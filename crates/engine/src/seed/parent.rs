@@ -146,6 +146,13 @@ impl Parent {
         features
     }
 
+    /// How much longer it will be younger than `age`.
+    pub fn younger_than(&self, age: Duration) -> Duration {
+        let lived =
+            Duration::from_nanos(u64::try_from(super::times::now_ns() - self.started_ns).unwrap_or(0));
+        age.saturating_sub(lived)
+    }
+
     /// Cargo's home.
     pub fn cargo_home(&self) -> Option<String> {
         crate::world::cargo_home(&self.env).filter(|home| home.starts_with('/'))

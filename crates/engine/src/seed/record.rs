@@ -35,6 +35,15 @@ const RENEW_S: u64 = 86_400;
 /// How far the start of a process may be off, in nanoseconds.
 const START_NS: i64 = 50_000_000;
 
+/// When a build is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// While its Cargo works: what is complete by then.
+    DuringBuild,
+    /// Once its Cargo has ended.
+    AfterBuild,
+}
+
 /// What recording came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
@@ -80,16 +89,18 @@ impl std::fmt::Display for Recorded {
     }
 }
 
-/// Records what `around` has built in the layout of its Cargo.
+/// Records what `around` has built in the layout of its Cargo; `when` says whether that Cargo has ended.
 pub fn record(
     store: &Store,
     parent: &Parent,
     around: &Surroundings,
-    layout: Layout,
+    (layout, when): (Layout, When),
 ) -> Result<Recorded, kache_store::Error> {
     let build = &around.dirs.build;
     let profiles = target_dir::profiles(build);
-    let is_busy = || profiles.iter().any(|profile| cargo_locks::is_held(&build.join(profile)));
+    let is_busy = || {
+        when == When::AfterBuild && profiles.iter().any(|profile| cargo_locks::is_held(&build.join(profile)))
+    };
     if is_busy() {
         return Ok(Recorded::Busy);
     }
@@ -267,15 +278,11 @@ fn write(
         |unit: &SeedUnit, other: &SeedUnit| SeedUnit { seen_s: other.seen_s, ..unit.clone() } == *other;
     let known: HashMap<String, &SeedUnit> =
         earlier.iter().flat_map(|snapshot| &snapshot.units).map(|unit| (unit.place(), unit)).collect();
-    let new: Vec<_> = snapshot
-        .units
-        .iter()
-        .filter(|unit| !known.get(&unit.place()).is_some_and(|other| is_same(unit, other)))
-        .map(SeedUnit::entry)
-        .collect();
+    let is_known = |unit: &&SeedUnit| known.get(&unit.place()).is_some_and(|other| is_same(unit, other));
+    let new = snapshot.units.iter().filter(|unit| !is_known(unit)).count();
     if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.header.lock == snapshot.header.lock) {
         let age_s = snapshot.header.recorded_s.saturating_sub(earlier.header.recorded_s);
-        if new.is_empty() && snapshot.header.unfit == earlier.header.unfit && age_s < RENEW_S {
+        if new == 0 && snapshot.header.unfit == earlier.header.unfit && age_s < RENEW_S {
             return Ok(Recorded::Unchanged);
         }
     }
@@ -286,9 +293,7 @@ fn write(
     if let Some(earlier) = earlier {
         snapshot.absorb(earlier);
     }
-    // Off the compile path, so that after a power cut nothing has to be read back before it is placed.
-    store.make_durable(&new)?;
     fault::point(Point::SnapshotReady);
     store.put_snapshot(&snapshot)?;
-    Ok(Recorded::Written { units: snapshot.units.len(), new: new.len(), left_out })
+    Ok(Recorded::Written { units: snapshot.units.len(), new, left_out })
 }
