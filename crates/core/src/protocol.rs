@@ -106,6 +106,8 @@ pub enum Request {
     Seed(Box<Seed>),
     /// How the daemon is.
     Status,
+    /// To forget what the remote was found not to have and which records came: the store has been purged.
+    Forget,
     /// To end. Uploads are finished as long as that takes no longer than this.
     Stop {
         /// Longest time for uploads, in milliseconds.
@@ -190,6 +192,8 @@ pub enum Reply {
     Unavailable(Unavailable),
     /// How the daemon is.
     Status(Box<Status>),
+    /// What was asked for is done.
+    Done,
     /// It ends as soon as uploads allow.
     Stopping {
         /// Uploads that are still owed.
@@ -325,7 +329,7 @@ impl Request {
         match self {
             Request::Find(find) => find.check(),
             Request::Seed(seed) => seed.check(),
-            Request::Status | Request::Stop { .. } => Ok(()),
+            Request::Status | Request::Forget | Request::Stop { .. } => Ok(()),
         }
     }
 }

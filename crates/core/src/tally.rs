@@ -190,6 +190,7 @@ impl Tally {
     /// Counts one event.
     pub fn add(&mut self, event: &Event) {
         if self.seeding.add(event) {
+            self.all.times.remote_us += event.times.remote_us;
             self.add_seeded(event);
             return add_moved(&mut self.moved, &event.moved);
         }

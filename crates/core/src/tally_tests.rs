@@ -107,10 +107,13 @@ fn the_headline_counts_what_was_in_place_and_what_was_passed_through() {
     script.kind = "build-script".into();
     let mut seeding = event("-", Outcome::Passthrough, 1, "1");
     seeding.times.restore_us = 100_000;
+    seeding.times.remote_us = 7;
     let asked = crate::event::Asked { units: 40, runs: 8, runs_left: 1, saved_ms: 40_000 };
     seeding.seeding = Some(crate::event::Seeding { units: 90, runs: 20, asked, ..Default::default() });
     let mut events = sample();
+    let waited_us = Tally::of(&events).all.times.remote_us;
     events.extend([probe, passed, script, seeding]);
+    assert_eq!(Tally::of(&events).all.times.remote_us, waited_us + 7, "waiting for a snapshot is waiting");
     let served = Served::of(&Tally::of(&events));
     let expected = Served {
         compiles: 43,

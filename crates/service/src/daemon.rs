@@ -362,6 +362,12 @@ impl<D: Depot> server::Answers for Desk<D> {
             Request::Find(find) => self.find(&find).await,
             Request::Seed(seed) => self.seed(&seed).await,
             Request::Status => Reply::Status(Box::new(self.status().await)),
+            Request::Forget => {
+                if let Some(service) = &self.service {
+                    service.dispatcher.forget();
+                }
+                Reply::Done
+            }
             Request::Stop { drain_ms } => {
                 let drain = Duration::from_millis(drain_ms).min(lifecycle::DRAIN_MAX);
                 self.stop.send_replace(Some((End::Stopped, drain)));

@@ -209,9 +209,11 @@ async fn write_and_read(remote: &dyn Remote, keys: &Keys, sight: Sight, steps: &
             steps.push(Step::Good("reading works, there is nothing to read yet".to_owned()));
         }
         Err(error) if error.fault == Fault::Denied && sight == Sight::Blind && !is_written => {
-            let what =
-                "whether reading works can't be told: without listing, what isn't there is denied, too";
-            steps.push(Step::Good(what.to_owned()));
+            let what = format!(
+                "listing, writing and reading are all denied: nothing may be done here. Credentials that may only \
+                 read can't be told from this before a machine that may write has made {name} (`kache doctor` does)"
+            );
+            steps.push(Step::Bad(what, Some(Fault::Denied)));
         }
         Err(error) => steps.push(bad(&error)),
     }
@@ -233,7 +235,7 @@ mod tests {
         let is_bad = |step: &Step| matches!(step, Step::Bad(..));
         let keys = Keys::new("artifacts");
         for (listing, writing, bad) in
-            [("denied", "denied", false), ("", "denied", true), ("denied", "", true), ("", "", true)]
+            [("denied", "denied", true), ("", "denied", true), ("denied", "", true), ("", "", true)]
         {
             let bucket = Memory::new();
             bucket.arrange(Request::Get, "", 1, denied.clone());
@@ -244,6 +246,15 @@ mod tests {
             write_and_read(&bucket, &keys, sight, &mut steps).await;
             assert_eq!(steps.iter().any(is_bad), bad, "{steps:?}");
         }
+        // What may only be read is no trouble, once there is something to read.
+        let bucket = Memory::new();
+        bucket.put(&keys.scratch(), Body::of(SCRATCH)).await.expect("written");
+        bucket.arrange(Request::List, "", 1, denied.clone());
+        bucket.arrange(Request::Put, "", 1, denied);
+        let mut steps = Vec::new();
+        write_and_read(&bucket, &keys, Sight::Blind, &mut steps).await;
+        assert!(!steps.iter().any(is_bad), "{steps:?}");
+        {}
     }
 
     #[test]

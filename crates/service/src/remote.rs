@@ -144,6 +144,8 @@ pub enum Fault {
     WrongRegion,
     /// The server's certificate is not one that this machine trusts.
     Certificate,
+    /// No more is stored there: the disk or a quota is full.
+    Full,
     /// The server asks for fewer requests.
     Throttled,
     /// Nobody takes connections at the server's address, or the address leads nowhere.

@@ -122,7 +122,7 @@ pub async fn push(
 pub fn is_lasting(error: &TransferError) -> bool {
     match error {
         TransferError::Remote(error) => {
-            let is_refused = matches!(error.fault, Fault::Denied | Fault::Unsupported);
+            let is_refused = matches!(error.fault, Fault::Denied | Fault::Unsupported | Fault::Full);
             error.fault.is_lasting() || (is_refused && error.act != "read")
         }
         TransferError::Store(error) => error.is_full() || error.is_denied(),

@@ -10,9 +10,8 @@ mod push;
 mod retry;
 mod snapshots;
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kache_core::key::EntryKey;
@@ -40,6 +39,9 @@ const HUNGRY_MAX: usize = 4;
 const BODY_UNIT_BYTES: u64 = 64 << 10;
 /// So many of them: 64 MiB, whatever the concurrency.
 const BODY_UNITS: usize = 1024;
+
+/// Kind of the memos of entries that turned out to be broken in the remote; a push replaces them.
+const BROKEN_MEMO: &str = "broken";
 
 /// What the settings say about sharing.
 #[derive(Debug, Default)]
@@ -79,8 +81,6 @@ struct Shared {
     is_blind: AtomicBool,
     /// Whether the server refuses to write over what is there when it is asked to, once that was tried.
     keeps_what_is_there: OnceLock<bool>,
-    /// Entries in the bucket that turned out to be broken; a push replaces them.
-    broken: Mutex<BTreeSet<EntryKey>>,
 }
 
 /// Why something was not moved.
@@ -165,7 +165,6 @@ impl Transfer {
             pace: Pace::default(),
             is_blind: AtomicBool::new(false),
             keeps_what_is_there: OnceLock::new(),
-            broken: Mutex::default(),
         };
         Self {
             store,
@@ -254,11 +253,13 @@ impl Transfer {
     }
 
     fn note_broken(&self, key: &EntryKey) {
-        self.broken().insert(*key);
+        if let Err(error) = self.store.memo_put(BROKEN_MEMO, &key.0, b"") {
+            tracing::warn!(%error, "the next push won't replace what is broken in the remote");
+        }
     }
 
-    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeSet<EntryKey>> {
-        self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_broken(&self, key: &EntryKey) -> bool {
+        self.store.memo_get(BROKEN_MEMO, &key.0).is_some()
     }
 
     /// Runs blocking work that packs or unpacks, as soon as there is a core for it.

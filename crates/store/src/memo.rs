@@ -10,7 +10,7 @@ use kache_core::entry::is_safe_name;
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error};
-use crate::files::{Content, read_capped};
+use crate::files::{Content, read_capped, remove};
 use crate::layout::{Store, make_dir_and_above};
 
 /// Longest value, in bytes.
@@ -43,6 +43,14 @@ impl Store {
             }
             result => result,
         }
+    }
+
+    /// Forgets a value.
+    ///
+    /// # Errors
+    /// When it is there and can't be removed.
+    pub fn memo_forget(&self, kind: &str, key: &Digest) -> Result<(), Error> {
+        remove(&self.memo_path(kind, key)).map(drop)
     }
 
     /// Path of a file with these bytes, of which others may map or read but not change the content.

@@ -101,11 +101,11 @@ impl Store {
     }
 
     /// Takes a snapshot in that comes from elsewhere, with what is known here of the same context and lockfile. Its
-    /// entries may come before or after: a unit without its entry is not seeded. Returns how many units there are now.
+    /// entries may come before or after: a unit without its entry is not seeded. Returns what there is now.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn join_snapshot(&self, foreign: Snapshot) -> Result<usize, Error> {
+    pub fn join_snapshot(&self, foreign: Snapshot) -> Result<Snapshot, Error> {
         let _one_at_a_time = self.lock_snapshots(JOIN_WAIT)?;
         let snapshot = match self.snapshot(&foreign.header.context, &foreign.header.lock)? {
             None => foreign,
@@ -116,7 +116,7 @@ impl Store {
             }
         };
         self.put_snapshot(&snapshot)?;
-        Ok(snapshot.units.len())
+        Ok(snapshot)
     }
 
     pub(crate) fn snapshots_dir(&self) -> PathBuf {

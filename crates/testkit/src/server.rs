@@ -202,11 +202,14 @@ fn note(shared: &Mutex<Shared>, request: &Request<Incoming>) -> Option<Mischief>
     mischief
 }
 
-fn failure(status: u16, code: &str, header: Option<(&str, &str)>) -> Response<Body> {
+fn failure(status: u16, code: &str, header: Option<(&'static str, &str)>) -> Response<Body> {
     let text = format!("<Error><Code>{code}</Code><Message>arranged by the test</Message></Error>");
     let mut response = Response::builder().status(status).header("content-type", "application/xml");
     if let Some((name, value)) = header {
-        response = response.header(name, value);
+        response
+            .headers_mut()
+            .expect("no mistake")
+            .insert(hyper::header::HeaderName::from_static(name), value.parse().expect("a header's value"));
     }
     response.body(Body::from(text)).expect("a response")
 }

@@ -4,11 +4,14 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use clap_complete::ArgValueCompleter;
+use kache_core::protocol::Request;
 use kache_core::quantity::format_size;
+use kache_engine::daemon_client;
 use kache_store::evict::{Purge, SweepOptions};
 
 use super::{completions, gc, open_store, settings, unknown_crate};
 use crate::error::{CliError, Outcome, Status};
+use crate::health::PATIENCE;
 use crate::ui::Ui;
 
 /// Remove everything from the store, or one crate's entries
@@ -64,5 +67,10 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             return Ok(Status::Done);
         }
     }
-    gc::sweep(&store, &options, args.json, ui)
+    let outcome = gc::sweep(&store, &options, args.json, ui)?;
+    // A running daemon remembers for two minutes which records it brought; they are gone.
+    if let Err(trouble) = daemon_client::ask(&store, &Request::Forget, PATIENCE) {
+        tracing::debug!(%trouble, "no daemon was told");
+    }
+    Ok(outcome)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use kache_core::config::Settings;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::shared::About;
+use kache_core::seed_unit::SeedUnit;
+use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::Snapshot;
 use kache_engine::seed;
 use kache_service::sync::{self, Pushing};
@@ -94,29 +96,41 @@ pub fn wanted(transfer: &Transfer, snapshots: &[Snapshot]) -> Vec<Listed> {
     missing.filter_map(|(package, key)| Some(Listed { dir: CrateDir::of(package, "")?, key })).collect()
 }
 
-/// Takes snapshots over, and says what they are good for; how many units there are now.
+/// Takes snapshots over, and says what they are good for; how many units of them have all results here.
 pub async fn take(
     transfer: &Transfer,
     settings: &Settings,
     snapshots: Vec<Snapshot>,
     ui: &Ui,
 ) -> Result<usize, CliError> {
-    let units = snapshots.iter().flat_map(|snapshot| &snapshot.units);
-    let dirs: BTreeSet<&str> = units.map(|unit| unit.package_dir.as_str()).collect();
-    let absent = dirs.iter().filter(|dir| !Path::new(dir).is_dir()).count();
-    let mut count = 0;
+    let mut joined = Vec::new();
     for snapshot in snapshots {
         let taken = transfer.take_snapshot(snapshot).await;
-        count +=
-            taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error, settings))?;
+        joined.push(
+            taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error, settings))?,
+        );
     }
+    // What rests on a unit that can't be placed can't either.
+    let lacks_entry = |unit: &SeedUnit| !transfer.store().has_entry(&unit.entry());
+    let lacks_sources = |unit: &SeedUnit| !Path::new(&unit.package_dir).is_dir();
+    let placeable = |is_out: &dyn Fn(&SeedUnit) -> bool| -> usize {
+        let judge = |unit: &SeedUnit| is_out(unit).then_some(Unseeded::EntryGone);
+        joined.iter().map(|snapshot| choose(&snapshot.units, judge).placed.len()).sum()
+    };
+    let ready = placeable(&|unit| lacks_entry(unit) || lacks_sources(unit));
+    let stored = placeable(&lacks_entry);
     ui.status(&format!(
-        "A fresh target directory will have {count} units of dependencies in place before Cargo looks."
+        "A fresh target directory will have {ready} units of dependencies in place before Cargo looks."
     ));
-    if absent > 0 {
+    if stored > ready {
         ui.status(&format!(
-            "Sources of {absent} packages are not here yet: after `cargo fetch --locked` theirs are among them."
+            "{} more follow once their packages' sources are here: `cargo fetch --locked`.",
+            stored - ready
         ));
     }
-    Ok(count)
+    let lost = count(&joined) - stored;
+    if lost > 0 {
+        ui.status(&format!("{lost} stay out: results that they need are neither here nor in the remote."));
+    }
+    Ok(stored)
 }

@@ -43,8 +43,11 @@ impl From<SetupError> for CliError {
 
 /// What a person can do about a failure.
 pub fn hint(error: &TransferError, settings: &Settings) -> Option<String> {
-    if matches!(error, TransferError::Refused { .. }) {
-        return Some("it stays unused; the next push of that entry replaces it".to_owned());
+    if let TransferError::Refused { name, .. } = error {
+        if name.contains("/_manifests/") {
+            return Some("it stays unused; the next `kache save-manifest` replaces it".to_owned());
+        }
+        return Some("it stays unused; the next push of that entry from this machine replaces it".to_owned());
     }
     if matches!(error, TransferError::Stalled(_)) {
         let what = "what was done stays; run it again to go on, or give it longer with \
@@ -58,7 +61,13 @@ pub fn hint(error: &TransferError, settings: &Settings) -> Option<String> {
 pub fn hint_for(fault: Fault, backend: &Backend) -> Option<String> {
     let setting = backend.setting();
     Some(match (fault, backend) {
-        (Fault::NoBucket, Backend::S3(_)) => format!("create the bucket, or correct {setting}"),
+        (Fault::NoBucket, Backend::S3(_)) => format!(
+            "create the bucket, or correct {setting}; `cache.remote.endpoint` (KACHE_S3_ENDPOINT) doesn't have it in its path"
+        ),
+        (Fault::Full, Backend::S3(_)) => {
+            "raise the bucket's quota, or have the server remove old objects (a lifecycle rule); pulls go on".to_owned()
+        }
+        (Fault::Full, _) => format!("make room where {setting} leads, or raise the quota there; pulls go on"),
         (Fault::NoBucket, _) => format!("make the folder, mount what it is on, or correct {setting}"),
         (Fault::Denied, Backend::S3(_)) => "the policy must allow s3:GetObject and s3:ListBucket, and for pushing \
                                             s3:PutObject, below {prefix}/v3/ and {prefix}/_manifests/"

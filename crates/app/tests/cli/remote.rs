@@ -189,6 +189,26 @@ fn doctor_tries_the_remote_step_by_step() {
     }
     server.arrange("PUT", "", 1, Mischief::Status(403, "AccessDenied"));
     assert!(doctor(&[]).contains("pulls work, pushes don't"));
+    server.arrange("PUT", "", 1, Mischief::Status(403, "QuotaExceeded"));
+    assert!(doctor(&[]).contains("raise the bucket's quota"));
+    let page = || Mischief::StatusWith(200, "", "content-type", "text/html; charset=utf-8".to_owned());
+    for method in ["GET", "PUT"] {
+        server.arrange(method, "", 1, page());
+        let said = doctor(&[]);
+        assert!(said.contains("the login page of a proxy") && said.contains("BAD"), "{said}");
+    }
+    let twice = format!("{}/{}", server.endpoint(), S3::BUCKET);
+    let ran = home.kache_with(&["doctor"], &[&env[..], &[("KACHE_S3_ENDPOINT", &twice)]].concat());
+    assert!(ran.out.contains("ends in the bucket's name") && ran.code == 3, "{ran:?}");
+    let ran = home.kache_with(&["doctor"], &[&env[..], &[("KACHE_S3_PREFIX", "/")]].concat());
+    assert!(ran.out.contains("leave the setting out for `artifacts`"), "{ran:?}");
+    // Neither listing nor writing nor reading is allowed.
+    for method in ["GET", "PUT"] {
+        server.arrange(method, "", u32::MAX, Mischief::Status(403, "AccessDenied"));
+    }
+    let ran = home.kache_with(&["doctor"], &env);
+    assert!(ran.out.contains("nothing may be done here") && ran.code == 3, "{ran:?}");
+    server.recover();
     let said = doctor(&[("KACHE_S3_ENDPOINT", "http://127.0.0.1:9")]);
     assert!(
         said.contains("no connection to 127.0.0.1, port 9") && said.contains("KACHE_S3_ENDPOINT"),

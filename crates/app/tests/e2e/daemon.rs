@@ -142,6 +142,11 @@ fn serves_another(server: &S3) {
     assert!(stats.contains("hits from"), "{stats}");
     let demand = &there.status()["daemon"]["demand"];
     assert!(demand["arrived"].as_u64() >= Some(1), "{demand}");
+    // What is purged comes again, at once: the daemon doesn't remember having brought it.
+    assert!(there.cli(&["purge", "--yes"]).status.success());
+    two.wipe();
+    let again = two.cargo("build").ok().tally();
+    assert!(again.hits * 100 >= again.total() * 95, "{again:?}");
     let peak_kib = memory_kib(there.pid(), "VmHWM:");
     assert!(peak_kib < 256 << 10, "{peak_kib} KiB while it prefetched");
 }

@@ -89,8 +89,13 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     let here = machine(&server);
     let one = here.project("one", ALL_KINDS);
     one.cargo("build").ok();
-    let said = ok(&one, "sync --push");
-    assert!(said.contains("Pushed "), "{said}");
+    // What would be pushed is what is pushed then, to the byte.
+    let [planned, pushed] = ["sync --push --dry-run --json", "sync --push --json"].map(|args| {
+        let json: serde_json::Value = serde_json::from_slice(&kache(&one, args).stdout).expect("JSON");
+        json["push"].clone()
+    });
+    assert_eq!(planned, pushed);
+    assert!(pushed["bytes"].as_u64() > Some(1000), "{pushed:#}");
     ok(&one, "save-manifest");
     server.forget();
     let again = ok(&one, "sync --push");
@@ -242,6 +247,24 @@ fn a_failed_transfer_is_told_and_a_second_run_finishes() {
     let said = ok(&two, "sync --pull");
     assert!(said.contains("Pulled 1 entry"), "{said}");
     two.cargo("build").ok().all_hit();
+
+    // A flipped bit: another machine refuses the pack, compiles, and does what it was told: its push replaces it.
+    let mut flipped = pack.clone();
+    flipped[pack.len() / 2] ^= 1;
+    std::fs::write(&path, &flipped).expect("write");
+    let third = machine(&server);
+    let three = moved(&third, &one);
+    let said = String::from_utf8_lossy(&kache(&three, "sync --pull").stderr).into_owned();
+    assert!(said.contains("damaged or changed") && said.contains("push of that entry from this"), "{said}");
+    three.cargo("build").ok();
+    let said = ok(&three, "sync --push");
+    assert!(said.contains("Pushed 1 entry"), "{said}");
+    let said = ok(&three, "sync --push");
+    assert!(said.contains("Pushed 0 entries"), "{said}");
+    let fourth = machine(&server);
+    let four = moved(&fourth, &one);
+    ok(&four, "sync --pull");
+    four.cargo("build").ok().all_hit();
 }
 
 /// A compile that read a credential stays on its machine; nothing of it reaches the bucket.

@@ -83,6 +83,14 @@ fn what_comes_too_late_for_one_build_serves_the_next() {
     let two = one.checkout("two");
     let run = two.cargo("build").same();
     assert_eq!(seeded(&run), (0, 0), "{run}");
+    // It waited for the snapshot, and says so, although nothing came of it.
+    let waits = run.events.iter().filter(|event| event.json["kind"] == "seeding");
+    let waited_us: u64 = waits.map(|event| event.number("times/remote_us")).sum();
+    assert!(waited_us > 0, "{run}");
+    let stats = machine.cli(&["stats", "--json"]);
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).expect("JSON");
+    let told_us = stats["tally"]["all"]["times"]["remote_us"].as_u64();
+    assert!(told_us >= Some(waited_us), "{stats:#}");
     assert_idle(&two.cargo("build"));
     machine.until_taken();
     let three = one.checkout("three");

@@ -88,7 +88,7 @@ fn sources_that_come_with_the_build_are_in_time() {
     let two = one.checkout("two");
     fs::remove_dir_all(lab.root().join("cargo-home/git/checkouts")).expect("removed");
     let said = ok(&two, "sync --pull");
-    assert!(said.contains("Sources of 3 packages are not here yet"), "{said}");
+    assert!(said.contains("will have 0 units") && said.contains("5 more follow once"), "{said}");
     let run = built(&two.cargo("run"));
     assert_eq!((seeded(&run), left_out(&run, "sources-changed")), ((4, 1), 5), "{run}");
     assert_fresh(&run);
@@ -172,7 +172,8 @@ fn a_lost_result_is_made_again() {
     fs::remove_file(server.bucket_dir().join(&runs[0])).expect("removed");
     become_another(&lab, "b");
     let two = one.checkout("two");
-    ok(&two, "sync --pull");
+    let said = ok(&two, "sync --pull");
+    assert!(said.contains("will have 2 units") && said.contains("3 stay out"), "{said}");
     let run = built(&two.cargo("run"));
     assert_eq!((seeded(&run), left_out(&run, "entry-gone"), compiled(&run)), ((2, 0), 1, 0), "{run}");
     let why = crate::remote::command(&two, "why-miss low").output().expect("kache runs");

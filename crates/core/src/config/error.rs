@@ -112,6 +112,8 @@ pub enum Warning {
     Trimmed(&'static str),
     /// Plain http to another machine: anybody on the way can read and change what is transferred.
     PlainHttp(String),
+    /// The address of the server ends in the bucket's name, which kache adds itself.
+    BucketInEndpoint(String),
     /// A project's file that belongs to somebody whose word doesn't count here; it isn't used.
     Foreign(String),
     /// Remote settings without a bucket: there is no remote.
@@ -143,6 +145,11 @@ impl fmt::Display for Warning {
             Warning::PlainHttp(endpoint) => {
                 write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")
             }
+            Warning::BucketInEndpoint(endpoint) => write!(
+                f,
+                "the endpoint {endpoint} ends in the bucket's name, which kache adds: leave it out of \
+                 `cache.remote.endpoint` (KACHE_S3_ENDPOINT)"
+            ),
             Warning::Foreign(file) => {
                 write!(
                     f,

@@ -32,7 +32,8 @@ pub(super) fn bucket_name(text: &str) -> Result<String, Problem> {
 pub(super) fn object_prefix(text: &str) -> Result<String, Problem> {
     let prefix = text.trim().trim_matches('/');
     if prefix.is_empty() {
-        return Err(value(text, "is empty"));
+        let why = "names nothing: leave the setting out for `artifacts`, or give a name such as `team/kache`";
+        return Err(value(text, why));
     }
     if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) || prefix.chars().any(char::is_control) {
         return Err(value(text, "is not a prefix of object names"));

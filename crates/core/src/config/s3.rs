@@ -72,6 +72,12 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let region = layers.text(Some(env::KACHE_S3_REGION), Some("cache.remote.region"), word)?;
     let profile = layers.text(Some(env::KACHE_S3_PROFILE), Some("cache.remote.profile"), word)?;
     let Some(bucket) = bucket else { return Ok(None) };
+    let has_bucket = |url: &&Setting<String>| {
+        let path = url.value.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        path.is_some_and(|(_, path)| path.rsplit('/').next() == Some(&bucket.value))
+    };
+    let twice = endpoint.as_ref().filter(has_bucket);
+    warnings.extend(twice.map(|url| Warning::BucketInEndpoint(url.value.clone())));
     let credentials = credentials(layers, profile.as_ref(), warnings)?;
     let is_ambient = credentials.is_none() && profile.is_none();
     let keys = [env::AWS_CREDENTIALS[0], env::AWS_SECRET_ACCESS_KEY, env::AWS_CREDENTIALS[1]];

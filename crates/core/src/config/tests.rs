@@ -247,7 +247,11 @@ fn trouble_with_the_remote_leaves_the_local_settings_usable() {
         ("type = 'gcs'\nbucket = 'b'", &[], "cache.remote.type: \"gcs\" is not a kind"),
         ("bucket = 7", &[], "cache.remote.bucket: 7 is a whole number"),
         ("bucket = 'b'\nbukket = 'c'", &[], "unknown setting (did you mean `cache.remote.bucket`?)"),
-        ("bucket = 'b'\nprefix = '/'", &[], "cache.remote.prefix: \"/\" is empty"),
+        (
+            "bucket = 'b'\nprefix = '/'",
+            &[],
+            "cache.remote.prefix: \"/\" names nothing: leave the setting out",
+        ),
         ("bucket = 'b'\nprefix = 'a/../b'", &[], "is not a prefix"),
         (
             "bucket = 'b'",

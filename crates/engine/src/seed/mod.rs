@@ -56,6 +56,8 @@ pub use recorder::{Recording, last_recording, record, record_before_end, watch};
 pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
 pub(crate) use unit::run_mark;
 
+/// A shorter wait for a snapshot that doesn't come makes no event.
+const WORTH_TELLING: Duration = Duration::from_millis(50);
 /// Kind of the memo that says which units were not seeded; its key is the digest of the workspace's path.
 const LEFT_OUT_MEMO: &str = "seeding";
 /// How long after its start a Cargo is kept waiting for recorders of builds that have just ended.
@@ -111,6 +113,10 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
         }
         let times = (started, asked.elapsed());
         match seed(&store, settings, session, (&parent, call), (&compiler, identity)) {
+            // The build has waited all the same.
+            Outcomes::NothingToDo if times.1 >= WORTH_TELLING => {
+                emit(&store, settings, session, times, place::Placed::default());
+            }
             Outcomes::NothingToDo => {}
             Outcomes::Declined(why) => emit(&store, settings, session, times, declined(why)),
             Outcomes::Placed(placed) => emit(&store, settings, session, times, *placed),

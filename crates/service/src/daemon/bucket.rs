@@ -267,7 +267,7 @@ impl Depot for Bucket {
     }
 
     fn take_snapshot(&self, snapshot: Snapshot) -> Promise<'_, usize> {
-        Box::pin(async move { self.transfer.take_snapshot(snapshot).await.map_err(trouble) })
+        Box::pin(async move { Ok(self.transfer.take_snapshot(snapshot).await.map_err(trouble)?.units.len()) })
     }
 
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed> {
@@ -335,7 +335,7 @@ fn trouble(error: TransferError) -> Trouble {
         TransferError::Remote(error) => match error.fault {
             Fault::TooLarge => Blame::Object,
             Fault::Local => Blame::Local,
-            Fault::Denied | Fault::Unsupported => Blame::Denied,
+            Fault::Denied | Fault::Unsupported | Fault::Full => Blame::Denied,
             Fault::Credentials => Blame::Credentials,
             Fault::Unreachable => Blame::Unreachable,
             _ => Blame::Remote,

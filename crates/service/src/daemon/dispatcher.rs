@@ -73,6 +73,11 @@ impl<D: Depot> Dispatcher<D> {
         self.traffic.is_busy() || !self.flights.is_empty()
     }
 
+    /// What the remote was found not to have, and records that came, are asked for anew.
+    pub fn forget(&self) {
+        self.flights.forget_absent();
+    }
+
     /// Brings something; an entry for the build `session` before that asks for it, where one is given. Dropping the
     /// future leaves the transfer running: others may wait for it.
     pub async fn bring(

@@ -119,6 +119,11 @@ impl<K: Copy + Eq + Hash + Send + 'static> Flights<K> {
         }
         absent.insert(thing, Instant::now() + ABSENT);
     }
+
+    /// What was found to be absent is asked for anew.
+    pub fn forget_absent(&self) {
+        lock(&self.absent).clear();
+    }
 }
 
 /// Takes a flight off the board when it goes out of scope.

@@ -57,10 +57,15 @@ pub fn unpack(
     let again = file.try_clone().map_err(refused("can't be read"))?;
     let (digest, size) = digest_of(again).map_err(refused("can't be read"))?;
     if size != manifest.pack.size || digest != manifest.pack.digest {
-        return Err(UnpackError::Refused(format!(
-            "is not the one that its manifest describes ({size} bytes, {} expected)",
-            manifest.pack.size
-        )));
+        let why = if size == manifest.pack.size {
+            "was damaged or changed after it was written: its digest is not the manifest's".to_owned()
+        } else {
+            format!(
+                "is not the one that its manifest describes ({size} bytes, {} expected)",
+                manifest.pack.size
+            )
+        };
+        return Err(UnpackError::Refused(why));
     }
     rewind(&file)?;
     let mut archive = open(file, manifest.pack.unpacked_size)?;

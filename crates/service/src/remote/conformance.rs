@@ -338,7 +338,7 @@ async fn answers_of_web_servers_are_told_apart() {
         assert_eq!(web.get("x", 10).await.expect_err("failed").fault, expected, "{mischief:?}");
     }
     for (code, expected) in
-        [(405, Fault::Unsupported), (413, Fault::TooLarge), (507, Fault::Unavailable), (409, Fault::NoBucket)]
+        [(405, Fault::Unsupported), (413, Fault::TooLarge), (507, Fault::Full), (409, Fault::NoBucket)]
     {
         server.arrange("PUT", "/x", 2, status(code));
         assert_eq!(web.put("x", body(b"x")).await.expect_err("failed").fault, expected, "{code}");

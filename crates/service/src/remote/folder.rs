@@ -112,6 +112,7 @@ impl Inner {
                 (Fault::NotFound, "not a file".to_owned())
             }
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (Fault::Denied, detail),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Fault::Full, detail),
             _ => (Fault::Unavailable, detail),
         }
     }

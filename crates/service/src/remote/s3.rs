@@ -209,7 +209,14 @@ impl Remote for S3 {
             let begun = Instant::now();
             let answer = match request.send().await {
                 Ok(answer) => answer,
-                Err(error) => return Err(self.error(("list", prefix), begun, error).await),
+                Err(error) => {
+                    let mut error = self.error(("list", prefix), begun, error).await;
+                    // A bucket can always be listed: what was asked isn't one.
+                    if error.fault == Fault::NotFound {
+                        error.fault = Fault::NoBucket;
+                    }
+                    return Err(error);
+                }
             };
             let next = answer.next_continuation_token.map(PageToken);
             let next = next.filter(|_| answer.is_truncated == Some(true));

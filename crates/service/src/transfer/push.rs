@@ -10,7 +10,7 @@ use kache_core::remote::{origin, records};
 use kache_store::fault::{self, Point};
 
 use super::inputs::Theirs;
-use super::{BODY_UNIT_BYTES, Transfer, TransferError};
+use super::{BODY_UNIT_BYTES, BROKEN_MEMO, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
 use crate::remote::{Body, Fault, Put, RemoteError};
 
@@ -82,14 +82,16 @@ impl Transfer {
         // Records are written last: where a unit has none, none of its entries was pushed to the end.
         let theirs = self.their_inputs(&dir, &unit).await?;
         let is_new = matches!(theirs, Theirs::Absent) && !self.policy.trust.is_particular();
-        let is_broken = self.broken().contains(&key);
+        let is_broken = self.is_broken(&key);
         let pushed = if !is_broken && !is_new && self.has(&dir, &key).await? {
             Pushed::Present
         } else {
             let packed = self.pack(key, entry, evidence).await?;
             self.upload(&dir, &key, packed).await?
         };
-        self.broken().remove(&key);
+        if is_broken {
+            self.blocking(move |this| this.store.memo_forget(BROKEN_MEMO, &key.0)).await??;
+        }
         // After an upload others may have written records, too: only a server that doesn't let them be overwritten need
         // not be asked again.
         let is_safe = is_new && self.shared.keeps_what_is_there.get() == Some(&true);
@@ -98,7 +100,7 @@ impl Transfer {
         Ok(pushed)
     }
 
-    /// What pushing an entry would come to, without writing; the figure is its size in the store.
+    /// What pushing an entry would come to, without writing. It is packed, so that the figure is what a push would send.
     ///
     /// # Errors
     /// When the store or the bucket can't be read.
@@ -106,7 +108,9 @@ impl Transfer {
         match self.prepare(key).await? {
             Err(kept) => Ok(Pushed::Kept(kept)),
             Ok(ready) if self.has(&ready.dir, &key).await? => Ok(Pushed::Present),
-            Ok(ready) => Ok(Pushed::Uploaded(ready.entry.size_bytes())),
+            Ok(Ready { entry, evidence, .. }) => {
+                Ok(Pushed::Uploaded(self.pack(key, entry, evidence).await?.manifest.pack.size))
+            }
         }
     }
 
@@ -190,7 +194,7 @@ impl Transfer {
             Body::File { path, size }
         };
         let (pack_name, manifest_name) = (self.keys.pack(dir, key), self.keys.manifest(dir, key));
-        let is_broken = self.broken().contains(key);
+        let is_broken = self.is_broken(key);
         if is_broken || self.policy.trust.is_particular() {
             self.retry(|| self.remote.put(&pack_name, body.clone())).await?;
         } else {

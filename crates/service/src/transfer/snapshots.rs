@@ -80,12 +80,12 @@ impl Transfer {
         Ok(found)
     }
 
-    /// Takes a snapshot into the store, with what is known here of the same context and lockfile. Returns how many units
-    /// it has now.
+    /// Takes a snapshot into the store, with what is known here of the same context and lockfile. Returns what there is
+    /// now.
     ///
     /// # Errors
     /// When the store can't be written.
-    pub async fn take_snapshot(&self, snapshot: Snapshot) -> Result<usize, TransferError> {
+    pub async fn take_snapshot(&self, snapshot: Snapshot) -> Result<Snapshot, TransferError> {
         Ok(self.blocking(move |this| this.store.join_snapshot(snapshot)).await??)
     }
 

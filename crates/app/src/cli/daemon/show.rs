@@ -102,7 +102,7 @@ impl View<'_> {
             "uploads", uploads.done, uploads.known, uploads.dropped, uploads.failed
         );
         if let Some(why) = &uploads.refused {
-            let _ = writeln!(text, "  {:<22}the credentials may not write: {why}", "uploads wait");
+            let _ = writeln!(text, "  {:<22}the remote takes no writes: {why}", "uploads wait");
         }
         if let Some(error) = &uploads.last_error {
             let _ = writeln!(text, "  {:<22}{error}", "latest failure");
@@ -173,7 +173,7 @@ The daemon is running: process 42, version 1.2.3, for 1m 00s
   prefetched            10 entries (10.0 MiB) for 1 build(s); 2 (1.00 MiB) not used so far
   fresh directories     3 asked, 1 taken over with 220 entries
   uploads               4 done, 1 of them known there; 0 stay local; 2 attempts failed
-  uploads wait          the credentials may not write: 403 (tried again in 3600 s)
+  uploads wait          the remote takes no writes: 403 (tried again in 3600 s)
   latest failure        503
   queue                 7 upload(s) owed, 1.00 GiB, the oldest for 1m 30s
 ";

@@ -102,6 +102,10 @@ fn fault_of(status: u16, code: &str) -> Fault {
         | "BandwidthLimitExceeded" => return Fault::Throttled,
         "NotImplemented" => return Fault::Unsupported,
         "EntityTooLarge" => return Fault::TooLarge,
+        // Ceph and Garage; MinIO's for a bucket and for its disks.
+        "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => {
+            return Fault::Full;
+        }
         _ => {}
     }
     fault_of_status(status)
@@ -128,6 +132,8 @@ mod tests {
             (503, "SlowDown", Fault::Throttled),
             (500, "InternalError", Fault::Unavailable),
             (501, "NotImplemented", Fault::Unsupported),
+            (403, "QuotaExceeded", Fault::Full),
+            (507, "", Fault::Full),
             (400, "BadDigest", Fault::Protocol),
         ] {
             assert_eq!(fault_of(status, code), expected, "{status} {code}");

@@ -1,5 +1,5 @@
-//! Tells when pieces of uploads go out, so that a server which stops reading is noticed. Stands between the client, which
-//! has signed by then, and the network.
+//! Tells when pieces of uploads go out, so that a server which stops reading is noticed, and a web page from an answer.
+//! Stands between the client, which has signed by then, and the network.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,6 +10,7 @@ use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -53,9 +54,25 @@ impl HttpConnector for Watched<SharedHttpConnector> {
         let inner = std::mem::replace(request.body_mut(), SdkBody::taken());
         let pieces = Pieces { inner, left: Bytes::new(), progress: self.progress.clone() };
         *request.body_mut() = SdkBody::from_body_1_x(pieces);
-        self.inner.call(request)
+        let answer = self.inner.call(request);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await?;
+            let kind = answer.headers().get("content-type").unwrap_or_default();
+            if answer.status().as_u16() == 200 && kind.trim_start().starts_with("text/html") {
+                return Err(ConnectorError::other(Box::new(WebPage), None));
+            }
+            Ok(answer)
+        })
     }
 }
+
+/// A page for people in place of an answer, which neither buckets nor stores of files send with status 200.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a web page came in place of an answer, such as the login page of a proxy or of this network, or a server's console; \
+     sign in there, or correct the address"
+)]
+struct WebPage;
 
 /// A body in pieces.
 struct Pieces {

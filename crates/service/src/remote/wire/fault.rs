@@ -29,6 +29,7 @@ pub(in crate::remote) fn fault_of_status(status: u16) -> Fault {
         429 | 503 => Fault::Throttled,
         413 => Fault::TooLarge,
         405 | 501 => Fault::Unsupported,
+        507 => Fault::Full,
         500..=599 => Fault::Unavailable,
         _ => Fault::Protocol,
     }
