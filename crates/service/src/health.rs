@@ -171,7 +171,12 @@ async fn reach(server: String, steps: &mut Vec<Step>) -> bool {
 }
 
 async fn list(remote: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sight> {
-    match remote.list(&keys.manifests(), None).await {
+    let listed = match remote.list(&keys.manifests(), None).await {
+        // It was sent elsewhere, or has read its credentials anew.
+        Err(error) if error.is_renewed => remote.list(&keys.manifests(), None).await,
+        listed => listed,
+    };
+    match listed {
         Ok(page) => {
             let more = if page.next.is_some() { "more than " } else { "" };
             steps.push(Step::Good(format!("listing works: {more}{} entries", page.objects.len())));

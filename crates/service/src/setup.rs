@@ -78,6 +78,7 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
         secret_env: remote.secret_env.value.clone(),
         trust,
         stall: Duration::from_secs(remote.stall_timeout_s.value),
+        remote: Some(remote.identity()),
     })
 }
 

@@ -89,7 +89,11 @@ pub async fn pull(
             Wanted::Described(dir, manifest) => transfer.fetch_described(&dir, *manifest).await,
         }
     };
-    each(transfer, wanted, concurrency, act, tell).await
+    let ended = each(transfer, wanted, concurrency, act, tell).await;
+    let is_there =
+        |(_, result): &&Ended<Wanted, Fetched>| matches!(result, Some(Ok(Fetched::Imported { .. })));
+    transfer.remember(ended.iter().filter(is_there).map(|(wanted, _)| wanted.key()));
+    ended
 }
 
 /// Whether a push writes, or only says what it would write.
@@ -109,13 +113,24 @@ pub async fn push(
     pushing: Pushing,
     tell: impl FnMut(&Result<Pushed, TransferError>),
 ) -> Vec<Ended<EntryKey, Pushed>> {
-    let act = move |transfer: Transfer, key: EntryKey| async move {
-        match pushing {
-            Pushing::Really => transfer.push_entry(key).await,
-            Pushing::DryRun => transfer.consider_pushing(key).await,
+    let known = transfer.known(&keys).await;
+    let act = move |transfer: Transfer, key: EntryKey| {
+        let is_known = known.contains(&key);
+        async move {
+            match pushing {
+                _ if is_known => Ok(Pushed::Present),
+                Pushing::Really => transfer.push_entry(key).await,
+                Pushing::DryRun => transfer.consider_pushing(key).await,
+            }
         }
     };
-    each(transfer, keys, concurrency, act, tell).await
+    let ended = each(transfer, keys, concurrency, act, tell).await;
+    transfer.remember(ended.iter().filter_map(|(key, result)| match result {
+        Some(Ok(Pushed::Present)) => Some(*key),
+        Some(Ok(Pushed::Uploaded(_))) if pushing == Pushing::Really => Some(*key),
+        _ => None,
+    }));
+    ended
 }
 
 /// Whether every further request would fail in the same way.

@@ -6,6 +6,7 @@ mod builds;
 mod fetch;
 mod inputs;
 mod listing;
+mod presence;
 mod push;
 mod retry;
 mod snapshots;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::Keys;
 use kache_core::remote::manifest::ManifestError;
@@ -54,6 +56,8 @@ pub struct Policy {
     pub trust: Trust,
     /// How long a remote that moves nothing is waited for; zero for ever.
     pub stall: Duration,
+    /// The remote's identity; without it, nothing is remembered of what it has.
+    pub remote: Option<Digest>,
 }
 
 /// A store, a bucket, and how to move things between them. Cheap to clone; clones share their limits.

@@ -101,6 +101,7 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     let again = ok(&one, "sync --push");
     assert!(again.contains("Pushed 0 entries"), "{again}");
     assert_eq!(server.count("PUT", ""), 0);
+    assert_eq!(server.seen().len(), 1, "what was pushed is remembered, and one of it looked at");
 
     let there = machine(&server);
     let two = moved(&there, &one);
@@ -111,6 +112,11 @@ fn a_fresh_machine_pulls_a_saved_build_and_compiles_nothing() {
     assert_eq!(packs, server.names().iter().filter(|name| name.contains("/packs/")).count());
     let built = two.cargo("build").ok();
     built.all_hit();
+    // What came from there is there.
+    server.forget();
+    let said = ok(&two, "sync --push");
+    assert!(said.contains("Pushed 0 entries"), "{said}");
+    assert_eq!(server.seen().len(), 1, "{said}");
     assert!(built.tally().total() >= packs);
     two.cargo("run").same();
     two.nothing_to_do("build");

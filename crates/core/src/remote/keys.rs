@@ -123,6 +123,11 @@ impl Keys {
         format!("{}/v3/manifests/", self.prefix)
     }
 
+    /// What the names of all packs, manifests and input records start with.
+    pub fn all(&self) -> String {
+        format!("{}/v3/", self.prefix)
+    }
+
     /// The input records of a unit.
     pub fn inputs(&self, dir: &CrateDir, unit: &UnitKey) -> String {
         format!("{}/v3/inputs/{dir}/{unit}.json", self.prefix)

@@ -1,7 +1,7 @@
 //! The real depot: a bucket, by way of `transfer`. What a build will need is read from the build manifest of its
 //! lockfile, and, as far as that doesn't cover it, crate by crate from what the bucket has for that version.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -26,7 +26,7 @@ use crate::transfer::{self, BuildPlace, Kept, Listed, Transfer, TransferError};
 
 /// Crates that are looked at, at the same time, while a build's needs are guessed.
 const CRATES_AT_ONCE: usize = 8;
-/// Manifests of one crate that are looked at: the newest.
+/// Manifests of one version of a crate that are looked at: the newest.
 const MANIFESTS_MAX: usize = 64;
 
 /// Manifests that are kept until their entries are fetched.
@@ -95,17 +95,23 @@ impl Bucket {
         if !self.transfer.can_list() {
             return Ok(());
         }
-        let mut rest = lockfile.dependencies_first();
+        // One listing has all versions of a crate.
+        let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (name, version) in lockfile.dependencies_first() {
+            versions.entry(name).or_default().push(version.to_owned());
+        }
+        let mut rest = lockfile
+            .dependencies_first()
+            .filter_map(|(name, _)| Some((name.to_owned(), versions.remove(name)?)));
         let mut looks = VecDeque::new();
         let mut failed = None;
         loop {
             while looks.len() < CRATES_AT_ONCE
-                && let Some((name, version)) = rest.next()
+                && let Some((name, versions)) = rest.next()
             {
                 let (me, traffic) = (self.clone(), Arc::clone(traffic));
-                let (name, version) = (name.to_owned(), version.to_owned());
                 let mut look = JoinSet::new();
-                look.spawn(async move { me.of_crate(&name, &version, &traffic).await });
+                look.spawn(async move { me.of_crate(&name, &versions, &traffic).await });
                 looks.push_back(look);
             }
             // In the order of the packages, whichever answer comes first.
@@ -130,15 +136,16 @@ impl Bucket {
         failed.map_or(Ok(()), Err)
     }
 
-    /// What the bucket has for one version of a package, whatever it was compiled for: the newest first.
+    /// What the bucket has for these versions of a package, whatever it was compiled for: the newest first.
     async fn of_crate(
         &self,
         name: &str,
-        version: &str,
+        versions: &[String],
         traffic: &Arc<Traffic>,
     ) -> Result<Vec<Wish>, Trouble> {
         let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
-        let newest = || async { self.transfer.newest_manifests(&dir, MANIFESTS_MAX).await.map_err(trouble) };
+        let count = MANIFESTS_MAX * versions.len();
+        let newest = || async { self.transfer.newest_manifests(&dir, count).await.map_err(trouble) };
         let mut reads = JoinSet::new();
         for (place, listed) in traffic.guess(newest).await?.into_iter().enumerate() {
             let (me, traffic) = (self.clone(), Arc::clone(traffic));
@@ -150,14 +157,19 @@ impl Bucket {
             manifests.extend(manifest?.map(|manifest| (place, manifest)));
         }
         manifests.sort_by_key(|(place, _)| *place);
-        Ok(self.fitting(name, version, manifests.into_iter().map(|(_, manifest)| manifest)))
+        Ok(self.fitting(name, versions, manifests.into_iter().map(|(_, manifest)| manifest)))
     }
 
-    /// Wishes for what is of one version of a package, whose manifests are kept. Which compilers and shapes the build
+    /// Wishes for what is of these versions of a package, whose manifests are kept. Which compilers and shapes the build
     /// has shows by and by: a wish that fits none so far waits.
-    fn fitting(&self, name: &str, version: &str, manifests: impl Iterator<Item = Manifest>) -> Vec<Wish> {
+    fn fitting(
+        &self,
+        name: &str,
+        versions: &[String],
+        manifests: impl Iterator<Item = Manifest>,
+    ) -> Vec<Wish> {
         let wanted = Wanted {
-            has_package: &|package, its_version| package == name && its_version == version,
+            has_package: &|package, version| package == name && versions.iter().any(|one| one == version),
             uses_compiler: &|_, _| true,
         };
         let mut read = self.read();

@@ -323,7 +323,8 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
         let version = if i == 19 { "2.0.0" } else { "1.0.0" };
         format!("[[package]]\nname = \"dep{i}\"\nversion = \"{version}\"\n")
     };
-    let project = locking(&(0..20).map(package).collect::<String>());
+    let twice = "[[package]]\nname = \"dep5\"\nversion = \"3.0.0\"\n";
+    let project = locking(&((0..20).map(package).collect::<String>() + twice));
     let below = project.path().join("member/src");
     std::fs::create_dir_all(&below).expect("made");
     let evidence = here.store().evidence(&all[0].key).expect("readable").expect("kept");
@@ -362,6 +363,7 @@ async fn the_rest_of_a_build_is_there_before_it_is_asked_for() {
     }
     assert_eq!((prefetch.builds, prefetch.used), (1, 1));
     assert!(prefetch.entries >= 18 && prefetch.bytes > prefetch.used_bytes, "{prefetch:?}");
+    assert_eq!(bucket.count(Asked::List), 21, "one for shards, and each crate once, whatever its versions");
     stop(&there, daemon).await;
 }
 

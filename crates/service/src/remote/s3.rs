@@ -2,11 +2,12 @@
 
 mod connect;
 mod fault;
+mod redirect;
 
 use std::path::Path;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
@@ -36,6 +37,8 @@ pub struct S3 {
     settings: config::S3,
     patience: Patience,
     connected: RwLock<Arc<Connected>>,
+    /// Where the server has sent; it is followed once.
+    moved: OnceLock<config::S3>,
     made: RwLock<Instant>,
     progress: Progress,
     /// The server has said that it doesn't know conditional writes.
@@ -63,6 +66,7 @@ impl S3 {
             settings: settings.clone(),
             patience,
             connected: RwLock::new(Arc::new(connected)),
+            moved: OnceLock::new(),
             made: RwLock::new(Instant::now()),
             progress,
             is_unconditional: AtomicBool::new(false),
@@ -90,7 +94,7 @@ impl S3 {
     }
 
     /// Turns a failure of a request that was begun then into an error; where credentials were refused, the next request
-    /// gets a client that reads them anew.
+    /// gets a client that reads them anew, and where the server sends elsewhere, one that asks there.
     async fn error<E>(
         &self,
         (act, name): (&'static str, &str),
@@ -100,15 +104,38 @@ impl S3 {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let Failure { fault, detail, pause } = fault::judge(error);
+        let Failure { fault, detail, pause, elsewhere } = fault::judge(error);
         let is_refused = fault == Fault::Credentials;
-        let mut is_renewed = is_refused && *self.made.read().unwrap_or_else(PoisonError::into_inner) > begun;
-        if is_refused && !is_renewed && self.may_reconnect() {
+        let is_later = *self.made.read().unwrap_or_else(PoisonError::into_inner) > begun;
+        let mut is_renewed = is_later && (is_refused || fault == Fault::WrongRegion);
+        let moves = !is_renewed && self.follow(elsewhere);
+        if moves || (is_refused && !is_renewed && self.may_reconnect()) {
             is_renewed = true;
-            let connected = connect::connect(&self.settings, &self.patience, &self.progress).await;
+            let settings = self.moved.get().unwrap_or(&self.settings);
+            let connected = connect::connect(settings, &self.patience, &self.progress).await;
             *self.connected.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(connected);
         }
         RemoteError { pause, is_renewed, ..RemoteError::new(act, name, fault, detail) }
+    }
+
+    /// Notes the place to which the server sends, once, if it is one of the same service.
+    fn follow(&self, (region, location): (Option<String>, Option<String>)) -> bool {
+        let mut moved = self.settings.clone();
+        match (region.filter(|region| *region != moved.region.value), location) {
+            (Some(region), _) => moved.region.value = region,
+            (None, Some(location)) => {
+                let from = moved.endpoint.as_ref().map_or("https://s3.amazonaws.com", |url| &url.value);
+                let Some(endpoint) = redirect::endpoint(from, &location, self.bucket()) else { return false };
+                let origin = moved.endpoint.as_ref().map_or(config::Origin::Default, |url| url.origin);
+                moved.endpoint = Some(config::Setting { value: endpoint, origin });
+            }
+            (None, None) => return false,
+        }
+        let is_first = self.moved.set(moved).is_ok();
+        if is_first {
+            *self.made.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        is_first
     }
 
     fn may_reconnect(&self) -> bool {

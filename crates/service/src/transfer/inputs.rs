@@ -34,28 +34,40 @@ impl Transfer {
         Ok(self.blocking(move |this| this.store.merge_records(&unit, &theirs)).await??)
     }
 
-    /// Adds the store's input records of a unit to the bucket's. Where the bucket knows what the entry `pushed` read, it
-    /// learns that this entry is the latest result of that. `theirs` is what the bucket has, if that was just looked at.
+    /// The store's input records of a unit, as others get them along with the entry `pushed`.
     ///
     /// # Errors
-    /// When the store can't be read or the bucket can't be read or written. An object of a newer kache is left alone.
-    pub(super) async fn publish_inputs(
+    /// When the store can't be read.
+    pub(super) async fn publishable(
         &self,
-        dir: &CrateDir,
         unit: UnitKey,
-        pushed: Option<EntryKey>,
-        mut theirs: Option<Theirs>,
-    ) -> Result<(), TransferError> {
+        pushed: EntryKey,
+    ) -> Result<RecordSet, TransferError> {
         let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
         // What others would drop when they read it isn't told to them.
         mine.records.retain(|record| {
             records::is_acceptable(record) && self.policy.trust.vouches_for(&record.provenance)
         });
         // The key of a result that stays here, because of a credential perhaps, is nobody else's business.
-        for record in mine.records.iter_mut().filter(|record| record.last != pushed) {
+        for record in mine.records.iter_mut().filter(|record| record.last != Some(pushed)) {
             record.last = None;
         }
         mine.records.iter_mut().for_each(|record| record.provenance = Provenance::Unknown);
+        Ok(mine)
+    }
+
+    /// Adds this machine's input records of a unit to the bucket's. Where the bucket knows what the entry `pushed` read, it
+    /// learns that this entry is the latest result of that. `theirs` is what the bucket has, if that was just looked at.
+    ///
+    /// # Errors
+    /// When the bucket can't be read or written. An object of a newer kache is left alone.
+    pub(super) async fn publish_inputs(
+        &self,
+        dir: &CrateDir,
+        unit: UnitKey,
+        (mine, pushed): (RecordSet, EntryKey),
+        mut theirs: Option<Theirs>,
+    ) -> Result<(), TransferError> {
         if mine.records.is_empty() {
             return Ok(());
         }
@@ -72,7 +84,7 @@ impl Transfer {
                 Theirs::Records(records) => records,
             };
             // Read back, another machine's latest result is as good as this one's.
-            let latest = pushed.filter(|_| round == 0);
+            let latest = Some(pushed).filter(|_| round == 0);
             let (merged, change) = records::join(theirs, &mine, latest);
             if change == Change::None {
                 return Ok(());

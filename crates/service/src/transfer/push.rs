@@ -79,9 +79,11 @@ impl Transfer {
             Err(kept) => return Ok(Pushed::Kept(kept)),
         };
         let unit = entry.unit;
-        // Records are written last: where a unit has none, none of its entries was pushed to the end.
-        let theirs = self.their_inputs(&dir, &unit).await?;
-        let is_new = matches!(theirs, Theirs::Absent) && !self.policy.trust.is_particular();
+        // Records are written last: where a unit has none, none of its entries was pushed to the end. Runs of build
+        // scripts never have any.
+        let mine = self.publishable(unit, key).await?;
+        let theirs = if mine.records.is_empty() { None } else { Some(self.their_inputs(&dir, &unit).await?) };
+        let is_new = matches!(theirs, Some(Theirs::Absent)) && !self.policy.trust.is_particular();
         let is_broken = self.is_broken(&key);
         let pushed = if !is_broken && !is_new && self.has(&dir, &key).await? {
             Pushed::Present
@@ -95,8 +97,8 @@ impl Transfer {
         // After an upload others may have written records, too: only a server that doesn't let them be overwritten need
         // not be asked again.
         let is_safe = is_new && self.shared.keeps_what_is_there.get() == Some(&true);
-        let theirs = Some(theirs).filter(|_| pushed == Pushed::Present || is_safe);
-        self.publish_inputs(&dir, unit, Some(key), theirs).await?;
+        let theirs = theirs.filter(|_| pushed == Pushed::Present || is_safe);
+        self.publish_inputs(&dir, unit, (mine, key), theirs).await?;
         Ok(pushed)
     }
 
@@ -152,7 +154,7 @@ impl Transfer {
 
     /// What can't be a manifest isn't one: too long, not the form, not signed by anybody who is trusted. What a newer
     /// kache wrote is one.
-    async fn has_manifest(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
+    pub(super) async fn has_manifest(&self, dir: &CrateDir, key: &EntryKey) -> Result<bool, RemoteError> {
         let name = self.keys.manifest(dir, key);
         if !self.policy.trust.is_particular() {
             let size = self.unless_missing(self.retry(|| self.remote.head(&name)).await)?;

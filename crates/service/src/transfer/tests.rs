@@ -196,7 +196,9 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     a.store().add_record(&stored.unit, record("A")).expect("added");
     b.store().add_record(&stored.unit, record("B")).expect("added");
     for machine in [&a, &b, &a] {
-        machine.transfer.publish_inputs(&stored.dir, stored.unit, None, None).await.expect("published");
+        let mine = machine.transfer.publishable(stored.unit, stored.key).await.expect("readable");
+        let mine = (mine, stored.key);
+        machine.transfer.publish_inputs(&stored.dir, stored.unit, mine, None).await.expect("published");
     }
     let bytes = bucket.object(&Keys::new("artifacts").inputs(&stored.dir, &stored.unit)).expect("there");
     let set = RecordSet::decode(&bytes).expect("records");
@@ -205,7 +207,9 @@ async fn two_machines_publish_their_records_and_none_is_lost() {
     let newer = br#"{"version":99,"records":[]}"#.to_vec();
     let name = Keys::new("artifacts").inputs(&stored.dir, &stored.unit);
     bucket.set_object(&name, newer.clone());
-    a.transfer.publish_inputs(&stored.dir, stored.unit, None, None).await.expect("left alone");
+    let mine = a.transfer.publishable(stored.unit, stored.key).await.expect("readable");
+    let mine = (mine, stored.key);
+    a.transfer.publish_inputs(&stored.dir, stored.unit, mine, None).await.expect("left alone");
     assert_eq!(bucket.object(&name), Some(newer));
 }
 
@@ -341,4 +345,51 @@ async fn jobs_that_save_builds_of_one_lockfile_lose_none_of_each_other() {
     assert_eq!(slots(&place()).await, ["doc"]);
     bucket.set_object(name, br#"{"version":2,"builds":[]}"#.to_vec());
     here.transfer.save_build(&place(), &build("doc")).await.expect_err("left alone");
+}
+
+const REQUESTS: [Request; 4] = [Request::Put, Request::Get, Request::Head, Request::List];
+
+/// What a run of a build script left has no input records, and isn't sent again to find out that it is there.
+#[tokio::test]
+async fn an_entry_without_records_is_uploaded_once() {
+    let bucket = bucket();
+    let here = machine(&bucket);
+    let stored = here.compile("demo", b"out", b"", &[]);
+    std::fs::remove_dir_all(here.dir.path().join("v1/units")).expect("removed");
+    let pushed = here.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(pushed, Pushed::Uploaded(_)), "{pushed:?}");
+    let before = REQUESTS.map(|kind| bucket.count(kind));
+    assert_eq!(here.transfer.push_entry(stored.key).await.expect("considered"), Pushed::Present);
+    let after = REQUESTS.map(|kind| bucket.count(kind));
+    assert_eq!(after, [before[0], before[1], before[2] + 2, before[3]], "two looks, no write");
+}
+
+/// One request for each hundred entries that are there already, whether this machine saw them there or not; and an emptied
+/// bucket gets all of them.
+#[tokio::test]
+async fn a_push_of_nothing_new_takes_few_requests() {
+    use crate::sync::{Pushing, push};
+    let bucket = Arc::new(Memory::new().with_pages_of(1000));
+    let policy = |name: &[u8]| Policy { remote: Some(Digest::of(name)), ..Policy::default() };
+    let here = Machine::new(&bucket, policy(b"r"));
+    let keys: Vec<EntryKey> = (0..250).map(|i| here.compile(&format!("c{i}"), &[i], b"", &[]).key).collect();
+    let uploaded = async |machine: &Machine| {
+        let before: u64 = REQUESTS.iter().map(|kind| bucket.count(*kind)).sum();
+        let ended = push(&machine.transfer, keys.clone(), 8, Pushing::Really, |_| {}).await;
+        let all = ended.iter().filter(|(_, result)| matches!(result, Some(Ok(Pushed::Uploaded(_))))).count();
+        let there = ended.iter().filter(|(_, result)| matches!(result, Some(Ok(Pushed::Present)))).count();
+        let after: u64 = REQUESTS.iter().map(|kind| bucket.count(*kind)).sum();
+        (all, there, after - before)
+    };
+    assert_eq!(uploaded(&here).await.0, 250);
+    assert_eq!(uploaded(&here).await, (0, 250, 3), "one of each hundred is looked at");
+    let other = here.rekeyed(&bucket, policy(b"seen from elsewhere"));
+    assert_eq!(uploaded(&other).await, (0, 250, 1), "all of them in one listing");
+    // One that has lost its pack is told from the others.
+    bucket.remove_object(&bucket.names().into_iter().find(|name| name.contains("/packs/")).expect("a pack"));
+    let third = here.rekeyed(&bucket, policy(b"later"));
+    let (new, there, _) = uploaded(&third).await;
+    assert_eq!((new, there), (1, 249));
+    bucket.clear();
+    assert_eq!(uploaded(&here).await.0, 250, "what is remembered is not believed blindly");
 }

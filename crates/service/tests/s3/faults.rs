@@ -16,6 +16,36 @@ const SHORT: Patience = Patience {
     slowest_upload: 1 << 30,
 };
 
+/// A server that sends to another place of the same service is followed, once.
+#[tokio::test]
+async fn the_same_service_is_followed_to_another_place_once() {
+    let (server, other) = (S3::start(), S3::start());
+    let there = client(&other).await;
+    there.put("k/x", Body::of("there")).await.expect("written");
+    let here = client(&server).await;
+    let location = format!("{}/{}/k/x", other.endpoint(), S3::BUCKET);
+    server.arrange("GET", "", 9, Mischief::StatusWith(307, "TemporaryRedirect", "location", location));
+    let error = here.get("k/x", 9).await.expect_err("elsewhere");
+    assert!(error.is_renewed, "{error}");
+    assert_eq!(here.get("k/x", 9).await.expect("there"), b"there");
+    assert_eq!((server.seen().len(), other.count("GET", "k/x")), (1, 1));
+    let back = format!("{}/{}/k/x", server.endpoint(), S3::BUCKET);
+    other.arrange("GET", "", 1, Mischief::StatusWith(307, "TemporaryRedirect", "location", back));
+    let error = here.get("k/x", 9).await.expect_err("in a circle");
+    assert!(!error.is_renewed && error.detail.contains("the server sends to"), "{error}");
+
+    let here = client(&server).await;
+    server.recover();
+    let region = || "eu-central-1".to_owned();
+    let moved = Mischief::StatusWith(301, "PermanentRedirect", "x-amz-bucket-region", region());
+    server.arrange("GET", "", 1, moved);
+    server.forget();
+    assert!(here.get("k/x", 9).await.expect_err("elsewhere").is_renewed);
+    let _ = here.get("k/x", 9).await;
+    let signed = server.seen()[1].header("authorization").expect("signed").to_owned();
+    assert!(signed.contains("/eu-central-1/s3/"), "{signed}");
+}
+
 #[tokio::test]
 async fn answers_are_told_apart() {
     let server = S3::start();

@@ -16,11 +16,13 @@ pub(super) struct Failure {
     pub detail: String,
     /// What the server says about when to come again.
     pub pause: Option<Duration>,
+    /// The region of the bucket, and the address to which the server sends, where it names them.
+    pub elsewhere: (Option<String>, Option<String>),
 }
 
 impl Failure {
     fn new(fault: Fault, detail: String) -> Self {
-        Self { fault, detail, pause: None }
+        Self { fault, detail, pause: None, elsewhere: (None, None) }
     }
 }
 
@@ -43,11 +45,15 @@ where
                 (None, code) => format!("{code}, status {status}"),
             };
             let fault = fault_of(status, code);
-            if let Some(region) = region.filter(|_| fault == Fault::WrongRegion) {
+            let location = answer.raw().headers().get("location").map(str::to_owned);
+            let elsewhere = if fault == Fault::WrongRegion { (region, location) } else { Default::default() };
+            if let Some(region) = &elsewhere.0 {
                 detail = format!("{detail}; the bucket is in region {region}");
+            } else if let Some(location) = &elsewhere.1 {
+                detail = format!("{detail}; the server sends to {location}");
             }
             let pause = pause(answer.raw().headers().get("retry-after"));
-            Failure { pause, ..Failure::new(fault, detail) }
+            Failure { fault, detail, pause, elsewhere }
         }
         SdkError::ResponseError(_) => Failure::new(Fault::Protocol, describe(&error)),
         SdkError::ConstructionFailure(_) if credentials_error(&error).is_none() => {
