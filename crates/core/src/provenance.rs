@@ -15,7 +15,8 @@ pub enum Provenance {
     Unknown,
     /// A compiler or a build script of this machine.
     Here,
-    /// It came from a remote with a valid signature of this public key, in hexadecimal.
+    /// It came from a remote with a valid signature of this public key, in hexadecimal; where several had to sign, of
+    /// these, with commas.
     Signed(String),
     /// It came from a remote, and no signature of it was valid.
     Unsigned,

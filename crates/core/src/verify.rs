@@ -1,8 +1,10 @@
 //! Verification of entries by compiling again: which hits are chosen, and in what two results of one compile differ.
 //! Knows nothing about where the bytes are.
 
+use std::collections::BTreeMap;
+
 use crate::digest::Digest;
-use crate::entry::{Entry, Output};
+use crate::entry::{Entry, Output, OutputKind};
 use crate::key::EntryKey;
 
 /// The share of hits that are verified, in percent.
@@ -111,6 +113,16 @@ pub fn deviations(stored: &Entry, made: &Entry) -> Vec<Deviation> {
             found.push(Deviation::Text(which));
         }
     }
+    let kinds = |entry: &Entry| -> BTreeMap<String, OutputKind> {
+        entry.outputs.iter().map(|output| (output.name.clone(), output.kind)).collect()
+    };
+    let about = |entry: &Entry| {
+        [&entry.crate_name, &entry.package, &entry.package_version, &entry.target, &entry.dep_info_name]
+            .map(Clone::clone)
+    };
+    if found.is_empty() && (about(stored) != about(made) || kinds(stored) != kinds(made)) {
+        found.push(Deviation::Text("what the entry says of itself"));
+    }
     found
 }
 
@@ -165,6 +177,8 @@ mod tests {
         let mut same = stored.clone();
         (same.compile_ms, same.created_s, same.outputs[0].mtime_s) = (9, 9, 9);
         assert_eq!(deviations(&stored, &same), []);
+        same.outputs[0].kind = OutputKind::ProcMacro;
+        assert_eq!(deviations(&stored, &same), [Deviation::Text("what the entry says of itself")]);
         let mut other = entry(&[("a", b"1"), ("b", b"x"), ("c", b"3")]);
         other.stderr = Text::Inline("warning".into());
         let shown: Vec<String> = deviations(&stored, &other).iter().map(ToString::to_string).collect();

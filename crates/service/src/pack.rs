@@ -8,7 +8,7 @@
 mod read;
 mod write;
 
-pub use read::{Note, Unpacked, unpack};
+pub use read::{Note, Unpacked, entry_of, unpack};
 pub use write::{Packed, pack};
 
 use kache_core::key::EntryKey;

@@ -73,6 +73,7 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
     let key_error = |setting| move |error| SetupError::Key { setting, error };
     let signer = Trust::new(signing.as_deref(), &[]).map_err(key_error("cache.remote.signing_key"))?;
     let trust = signer.trusting(&remote.trusted_keys).map_err(key_error("cache.remote.trusted_keys"))?;
+    let trust = trust.with_witnesses(remote.witnesses.value);
     Ok(Policy {
         compression_level: *settings.compression_level,
         secret_env: remote.secret_env.value.clone(),

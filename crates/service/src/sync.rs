@@ -10,7 +10,7 @@ use kache_core::remote::manifest::Manifest;
 use tokio::task::JoinSet;
 
 use crate::remote::Fault;
-use crate::transfer::{Fetched, Listed, Pushed, Transfer, TransferError};
+use crate::transfer::{Attested, Fetched, Listed, Pushed, Transfer, TransferError};
 
 /// What happened to one item; `None` for what was not begun because of an earlier failure.
 pub type Ended<I, T> = (I, Option<Result<T, TransferError>>);
@@ -131,6 +131,17 @@ pub async fn push(
         _ => None,
     }));
     ended
+}
+
+/// Signs entries that others have published, where this machine made the same.
+pub async fn attest(
+    transfer: &Transfer,
+    keys: Vec<EntryKey>,
+    concurrency: usize,
+    tell: impl FnMut(&Result<Attested, TransferError>),
+) -> Vec<Ended<EntryKey, Attested>> {
+    let act = |transfer: Transfer, key: EntryKey| async move { transfer.attest(key).await };
+    each(transfer, keys, concurrency, act, tell).await
 }
 
 /// Whether every further request would fail in the same way.

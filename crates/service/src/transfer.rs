@@ -2,6 +2,7 @@
 //! whole: pack before manifest, manifest before input records. `kache sync`, `kache save-manifest` and the daemon all
 //! go through here. Does not decide what is worth moving.
 
+mod attest;
 mod builds;
 mod fetch;
 mod inputs;
@@ -11,7 +12,7 @@ mod push;
 mod retry;
 mod snapshots;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use kache_core::remote::manifest::ManifestError;
 use kache_store::Store;
 use tokio::sync::Semaphore;
 
+pub use attest::Attested;
 pub use builds::BuildPlace;
 pub use fetch::Fetched;
 pub use listing::Listed;
@@ -83,6 +85,8 @@ struct Shared {
     pace: Pace,
     /// A missing object was answered with "denied": the credentials may not list.
     is_blind: AtomicBool,
+    /// Entries that too few trusted keys have signed.
+    unwitnessed: AtomicUsize,
     /// Whether the server refuses to write over what is there when it is asked to, once that was tried.
     keeps_what_is_there: OnceLock<bool>,
 }
@@ -168,6 +172,7 @@ impl Transfer {
             bodies: Semaphore::new(BODY_UNITS),
             pace: Pace::default(),
             is_blind: AtomicBool::new(false),
+            unwitnessed: AtomicUsize::new(0),
             keeps_what_is_there: OnceLock::new(),
         };
         Self {
@@ -199,6 +204,11 @@ impl Transfer {
     /// told from a lack of permission.
     pub fn is_blind(&self) -> bool {
         self.shared.is_blind.load(Ordering::Relaxed)
+    }
+
+    /// Entries so far that too few trusted keys have signed, counted among those that are absent.
+    pub fn unwitnessed(&self) -> usize {
+        self.shared.unwitnessed.load(Ordering::Relaxed)
     }
 
     /// `None` where the object isn't there; where the credentials may not say, that counts as the same, and is logged

@@ -4,6 +4,7 @@
 //! Keys are Ed25519 in the forms that OpenSSL writes: `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`,
 //! as PEM or as the one line of base64 inside.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kache_core::provenance::Provenance;
@@ -31,6 +32,9 @@ pub enum Untrusted {
     /// Others signed it.
     #[error("it is signed by keys that are not trusted")]
     Strangers,
+    /// Trusted keys signed it, and not enough of them.
+    #[error("{0} of the {1} trusted keys signed it that `cache.remote.witnesses` asks for")]
+    TooFew(usize, usize),
     /// A trusted key's signature is over something else.
     #[error("the signature of a trusted key is wrong: it was changed after it was signed")]
     Forged,
@@ -41,6 +45,8 @@ pub enum Untrusted {
 pub struct Trust {
     signing: Option<Ed25519KeyPair>,
     trusted: Vec<[u8; 32]>,
+    /// How many of them must have signed the same; zero as good as one.
+    witnesses: usize,
 }
 
 impl fmt::Debug for Trust {
@@ -62,7 +68,7 @@ impl Trust {
                 Some(Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| NotAKey("private"))?)
             }
         };
-        Self { signing, trusted: Vec::new() }.trusting(trusted)
+        Self { signing, ..Self::default() }.trusting(trusted)
     }
 
     /// The same with these public keys to believe.
@@ -74,6 +80,16 @@ impl Trust {
         Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
     }
 
+    /// The same where so many different keys must have signed the same bytes.
+    pub fn with_witnesses(self, witnesses: usize) -> Self {
+        Self { witnesses, ..self }
+    }
+
+    /// Whether one signature isn't enough. Then each stands for a compile: only what was made here is signed.
+    pub fn wants_witnesses(&self) -> bool {
+        self.witnesses > 1
+    }
+
     /// Whether keys are in use: a manifest that is there already has to be looked at before it counts.
     pub fn is_particular(&self) -> bool {
         self.signing.is_some() || !self.trusted.is_empty()
@@ -81,13 +97,27 @@ impl Trust {
 
     /// Signs a manifest, where there is a key to sign with.
     pub fn sign(&self, manifest: &mut impl Signed) {
-        let Some(pair) = &self.signing else { return };
-        let key = hex(pair.public_key().as_ref());
-        let signature = hex(pair.sign(&manifest.signed_bytes()).as_ref());
+        let Some(signature) = self.signature(manifest) else { return };
         let signatures = manifest.signatures_mut();
-        signatures.retain(|other| other.key != key);
+        signatures.retain(|other| other.key != signature.key);
         signatures.truncate(SIGNATURES_MAX - 1);
-        signatures.push(Signature { key, signature });
+        signatures.push(signature);
+    }
+
+    /// The signature of this machine's key, always the same for the same manifest; `None` without a key.
+    pub fn signature(&self, manifest: &impl Signed) -> Option<Signature> {
+        let pair = self.signing.as_ref()?;
+        let signature = hex(pair.sign(&manifest.signed_bytes()).as_ref());
+        Some(Signature { key: hex(pair.public_key().as_ref()), signature })
+    }
+
+    /// Trusted keys, in hexadecimal, whose signatures a manifest lacks and needs.
+    pub fn missing(&self, manifest: &impl Signed) -> Vec<String> {
+        let signed = signers(manifest, |key| self.is_accepted(key)).unwrap_or_default();
+        if !self.wants_witnesses() || signed.len() >= self.witnesses {
+            return Vec::new();
+        }
+        self.trusted.iter().map(|key| hex(key)).filter(|key| !signed.contains(key)).collect()
     }
 
     /// Who made what a manifest describes, if it may be used. Where no keys are in use that is anybody.
@@ -96,20 +126,35 @@ impl Trust {
     /// When keys are in use and none that is believed signed it.
     pub fn judge(&self, manifest: &impl Signed) -> Result<Provenance, Untrusted> {
         if !self.is_particular() {
-            let signer = signer(manifest, |_| true);
+            let signer = signers(manifest, |_| true).ok().map(|mut signers| signers.swap_remove(0));
             return Ok(signer.map_or(Provenance::Unsigned, Provenance::Signed));
         }
         let own = self.own_key().filter(|_| self.trusted.is_empty());
         let accepted: Vec<[u8; 32]> = self.trusted.iter().copied().chain(own).collect();
-        signer(manifest, |key| accepted.iter().any(|trusted| trusted[..] == *key)).map(Provenance::Signed)
+        let mut signers = signers(manifest, |key| accepted.iter().any(|trusted| trusted[..] == *key))?;
+        let needed = self.witnesses.max(1);
+        if signers.len() < needed {
+            return Err(Untrusted::TooFew(signers.len(), needed));
+        }
+        signers.truncate(needed);
+        Ok(Provenance::Signed(signers.join(",")))
     }
 
     /// Whether this machine may put its name, or nobody's where no keys are in use, under what comes from there.
     pub fn vouches_for(&self, provenance: &Provenance) -> bool {
+        self.accepts(provenance) && (!self.wants_witnesses() || provenance.is_here())
+    }
+
+    /// Whether what comes from there would come again: made here, or signed by as many keys as it takes.
+    pub fn accepts(&self, provenance: &Provenance) -> bool {
         match provenance {
             _ if !self.is_particular() => true,
             Provenance::Here => true,
-            Provenance::Signed(key) => unhex(key).is_some_and(|key| self.is_accepted(&key)),
+            Provenance::Signed(keys) => {
+                let keys: BTreeSet<&str> = keys.split(',').collect();
+                let is_accepted = |key: &&&str| unhex(key).is_some_and(|key| self.is_accepted(&key));
+                keys.iter().filter(is_accepted).count() >= self.witnesses.max(1)
+            }
             Provenance::Unknown | Provenance::Unsigned => false,
         }
     }
@@ -118,8 +163,13 @@ impl Trust {
     pub fn believes(&self, provenance: &Provenance) -> bool {
         match provenance {
             Provenance::Here => true,
-            _ => self.is_particular() && self.vouches_for(provenance),
+            _ => self.is_particular() && self.accepts(provenance),
         }
+    }
+
+    /// Whether there is a key to sign with.
+    pub fn can_sign(&self) -> bool {
+        self.signing.is_some()
     }
 
     /// Whether nobody who believes the same keys would use what this machine writes.
@@ -136,7 +186,7 @@ impl Trust {
         if !self.is_particular() {
             return Ok(());
         }
-        signer(manifest, |key| self.is_accepted(key)).map(drop)
+        signers(manifest, |key| self.is_accepted(key)).map(drop)
     }
 
     fn own_key(&self) -> Option<[u8; 32]> {
@@ -149,8 +199,9 @@ impl Trust {
     }
 }
 
-/// The first of the accepted keys whose signature is right, in hexadecimal.
-fn signer(manifest: &impl Signed, is_accepted: impl Fn(&[u8]) -> bool) -> Result<String, Untrusted> {
+/// The accepted keys whose signatures are right, each once, in hexadecimal; at least one.
+fn signers(manifest: &impl Signed, is_accepted: impl Fn(&[u8]) -> bool) -> Result<Vec<String>, Untrusted> {
+    let mut signers: Vec<String> = Vec::new();
     let message = manifest.signed_bytes();
     let mut verdict =
         if manifest.signatures().is_empty() { Untrusted::Unsigned } else { Untrusted::Strangers };
@@ -158,11 +209,12 @@ fn signer(manifest: &impl Signed, is_accepted: impl Fn(&[u8]) -> bool) -> Result
         let Some(key) = unhex(key).filter(|key| is_accepted(key)) else { continue };
         let signature = unhex(signature).unwrap_or_default();
         match UnparsedPublicKey::new(&ED25519, &key).verify(&message, &signature) {
-            Ok(()) => return Ok(hex(&key)),
+            Ok(()) if signers.contains(&hex(&key)) => {}
+            Ok(()) => signers.push(hex(&key)),
             Err(_) => verdict = Untrusted::Forged,
         }
     }
-    Err(verdict)
+    if signers.is_empty() { Err(verdict) } else { Ok(signers) }
 }
 
 /// The 32 bytes of a key behind its fixed head.

@@ -1,19 +1,24 @@
 //! `kache verify`: builds a project in a target directory of its own, lets the compiler do what the cache could serve,
 //! and sums up whether both agree. The comparison happens in the wrapper; here Cargo is started and the journal read.
 
+mod attest;
 mod origin;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
 use kache_core::config::env;
 use kache_core::event::{Event, Outcome as EventOutcome};
 use kache_core::verify::Sample;
+use kache_service::setup::block_on;
 use kache_store::Store;
 use serde_json::json;
+
+use attest::Attestation;
 
 use super::{current_dir, settings};
 use crate::error::{CliError, Outcome, Status};
@@ -27,11 +32,15 @@ Examples:
   kache verify --sample 10%             one hit in ten, others each time
   kache verify -- test --no-run         another Cargo command
   KACHE_VERIFY=1 cargo build            the same in an ordinary build
+  kache verify --attest                 sign what others have published, where this machine makes the same
   kache verify --origin                 list what came from remotes without a trusted signature
   kache verify --origin --drop          remove it
 
 Builds into a new directory beside the target directory, and removes it afterwards. Where the compiler makes something \
 else than the store has, the entry is dropped and the difference is shown. Exit code 3 when there was one.
+
+With `--attest` everything is compiled, and each result compared with the one in the remote. Where they are the same, this
+machine's signature is added beside it, which `cache.remote.witnesses` counts. Exit code 3 when one differs.
 
 With `--origin` nothing is built. Trusted is what this machine made, and what came with the signature of one of \
 `cache.remote.trusted_keys` or of the own key. Exit code 3 when something else is listed.")]
@@ -39,6 +48,9 @@ pub struct Args {
     /// Share of the hits that are verified
     #[arg(long, value_name = "N%", default_value = "100%", value_parser = sample)]
     sample: Sample,
+    /// Sign the results in the remote that are the same as the ones made here
+    #[arg(long, conflicts_with_all = ["sample", "origin"])]
+    attest: bool,
     /// List what the store has from places that the settings don't trust, in place of a build
     #[arg(long, conflicts_with_all = ["sample", "cargo"])]
     origin: bool,
@@ -59,19 +71,32 @@ fn sample(text: &str) -> Result<Sample, String> {
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
-    let store = Store::open(settings.cache_dir()?)?;
+    let store = Arc::new(Store::open(settings.cache_dir()?)?);
+    if args.attest {
+        // Before anything is compiled in vain.
+        block_on(attest::open(&settings, &store))??;
+    }
     if args.origin {
         return origin::run(&settings, &store, args.drop, args.json, ui);
     }
     let scratch = Scratch::beside(&target_dir(&current_dir()?)?)?;
     let session = build(args, &scratch.0)?;
-    let findings =
-        Findings::of(store.events(None).filter(|event| event.session.starts_with(&session.prefix)));
-    ui.print_as(args.json, || findings.json(), || findings.text(ui))?;
+    let events: Vec<Event> =
+        store.events(None).filter(|event| event.session.starts_with(&session.prefix)).collect();
+    let attestation = if args.attest { Some(attest::run(&settings, &store, &events, ui)?) } else { None };
+    let findings = Findings::of(events.into_iter());
+    let attested = attestation.as_ref();
+    ui.print_as(
+        args.json,
+        || findings.json(attested.map(Attestation::json)),
+        || findings.text(ui) + &attested.map(|attested| attested.text(ui)).unwrap_or_default(),
+    )?;
     if !session.succeeded {
         return Err(CliError::failure("cargo failed, so not everything was verified"));
     }
-    Ok(if findings.different.is_empty() { Status::Done } else { Status::Found })
+    let is_same =
+        findings.different.is_empty() && attested.is_none_or(|attested| attested.different.is_empty());
+    Ok(if is_same { Status::Done } else { Status::Found })
 }
 
 /// A directory that is removed in the end.
@@ -204,7 +229,7 @@ impl Findings {
         text
     }
 
-    fn json(&self) -> String {
+    fn json(&self, attested: Option<serde_json::Value>) -> String {
         let shown = |events: &[Event]| -> Vec<_> {
             let one = |event: &Event| {
                 json!({
@@ -221,6 +246,7 @@ impl Findings {
             "undecided": shown(&self.undecided),
             "served": self.served,
             "without_entry": self.others,
+            "attested": attested,
         });
         format!("{value:#}\n")
     }
@@ -255,7 +281,7 @@ mod tests {
         assert_eq!(findings.text(&Ui::plain()), expected);
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/verify-v1.json");
         let schema = serde_json::from_str(&std::fs::read_to_string(path).expect("schema")).expect("JSON");
-        let value = serde_json::from_str(&findings.json()).expect("JSON");
+        let value = serde_json::from_str(&findings.json(Some(Attestation::default().json()))).expect("JSON");
         assert_eq!(crate::schema::violations(&schema, &value), [""; 0], "{value:#}");
         assert!(Findings::default().text(&Ui::plain()).starts_with("There was nothing to verify"));
     }

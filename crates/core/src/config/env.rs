@@ -56,6 +56,7 @@ variables! {
     KACHE_S3_SECRET_KEY, "explicit secret key";
     KACHE_S3_SIGNING_KEY, "private key, or the path of one, that signs what is pushed";
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
+    KACHE_S3_WITNESSES, "how many trusted keys must have signed the same result";
     KACHE_S3_SECRET_ENV, "variables that count as credentials";
     KACHE_S3_CONCURRENCY, "transfers at a time";
     KACHE_READ_ONLY, "whether nothing is pushed; on in CI jobs for pull requests";

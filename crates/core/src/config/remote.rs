@@ -31,6 +31,8 @@ pub struct Remote {
     pub signing_key: Option<Setting<SigningKey>>,
     /// Public keys; where there are any, only what one of them signed is pulled.
     pub trusted_keys: Setting<Vec<String>>,
+    /// How many of these keys must have signed the same result.
+    pub witnesses: Setting<usize>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
     /// Whether nothing is pushed.
@@ -72,6 +74,9 @@ impl Remote {
         }
         for trusted in &self.trusted_keys.value {
             key.text("trusts", trusted.as_str());
+        }
+        if self.witnesses.value > 1 {
+            key.text("witnesses", self.witnesses.value.to_string());
         }
         for pattern in &self.secret_env.value {
             key.text("keeps", pattern.as_str());
@@ -133,6 +138,12 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
     let signing_key = signing_key(layers)?;
     let list = |variable, key| layers.list(Some(variable), key);
     let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
+    let keys = trusted_keys.as_ref().map_or(0, |keys| keys.value.len());
+    let number = |n: i64| match usize::try_from(n) {
+        Ok(n) if (1..=keys.max(1)).contains(&n) => Ok(n),
+        _ => Err(value(&n.to_string(), "is not a number from 1 to that of `cache.remote.trusted_keys`")),
+    };
+    let witnesses = layers.integer(Some(env::KACHE_S3_WITNESSES), Some("cache.remote.witnesses"), number)?;
     let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
     let said = layers.switch(Some(env::KACHE_READ_ONLY), Some("cache.remote.read_only"))?;
     // The variable decides, then the job, then the file: it is the same file for all jobs.
@@ -153,6 +164,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         prefix: prefix.unwrap_or_else(|| Setting::default_of(PREFIX.to_owned())),
         signing_key,
         trusted_keys: trusted_keys.unwrap_or(Setting::default_of(Vec::new())),
+        witnesses: witnesses.unwrap_or(Setting::default_of(1)),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
         read_only,
         pull_request,

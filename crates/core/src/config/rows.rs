@@ -44,6 +44,7 @@ impl Kind {
             | "cache.seed" => Kind::Switch,
             "cache.daemon_idle_timeout_secs"
             | "cache.remote.stall_timeout_secs"
+            | "cache.remote.witnesses"
             | "cache.s3_concurrency"
             | "cache.compression_level" => Kind::Number,
             "cache.exclude" | "cache.remote.trusted_keys" | "cache.remote.secret_env" => Kind::List,
@@ -79,6 +80,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.profile"), Some(env::KACHE_S3_PROFILE)),
     (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
     (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
+    (Some("cache.remote.witnesses"), Some(env::KACHE_S3_WITNESSES)),
     (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
     (Some("cache.remote.read_only"), Some(env::KACHE_READ_ONLY)),
     (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
@@ -149,6 +151,7 @@ impl Settings {
             "cache.remote.trusted_keys" => {
                 optional(remote.map(|remote| &remote.trusted_keys), |keys| format!("{keys:?}"))
             }
+            "cache.remote.witnesses" => optional(remote.map(|remote| &remote.witnesses), usize::to_string),
             "cache.remote.secret_env" => {
                 optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }

@@ -241,7 +241,13 @@ fn identities_of_remotes_name_the_place_and_the_user_and_no_password() {
 #[test]
 fn trouble_with_the_remote_leaves_the_local_settings_usable() {
     for (toml, env, want) in [
-        ("bucket = ''", &[][..], "cache.remote.bucket: \"\" is empty"),
+        ("bucket = 'b'\nwitnesses = 0", &[][..], "cache.remote.witnesses: \"0\" is not a number from 1"),
+        (
+            "bucket = 'b'\ntrusted_keys = ['k']\nwitnesses = 2",
+            &[],
+            "cache.remote.witnesses: \"2\" is not a number from 1",
+        ),
+        ("bucket = ''", &[], "cache.remote.bucket: \"\" is empty"),
         ("bucket = 'https://b'", &[], "cache.remote.bucket: \"https://b\" is not a bucket name"),
         ("region = 'r'", &[], "cache.remote.bucket: is missing"),
         ("type = 'gcs'\nbucket = 'b'", &[], "cache.remote.type: \"gcs\" is not a kind"),

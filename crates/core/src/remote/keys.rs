@@ -3,6 +3,7 @@
 //! ```text
 //! {prefix}/v3/packs/{crate}/{entry_key}.tar.zst      outputs of one compile, packed
 //! {prefix}/v3/manifests/{crate}/{entry_key}.json     what the pack is; written after it
+//! {prefix}/v3/signatures/{crate}/{entry_key}/{key}.json   what a witness signed of a manifest
 //! {prefix}/v3/inputs/{crate}/{unit_key}.json         names of what a unit's compiles read
 //! {prefix}/_manifests/{manifest_key}.json            what builds needed, by lockfile
 //! {prefix}/_manifests/v3/{namespace}/shards/{hash}.json
@@ -113,6 +114,13 @@ impl Keys {
         format!("{}/v3/manifests/{dir}/{key}.json", self.prefix)
     }
 
+    /// The signature of `signer`, a public key in hexadecimal, beside the manifest of an entry. The key's beginning tells
+    /// witnesses apart: names have limits, and the object says the whole.
+    pub fn signature(&self, dir: &CrateDir, key: &EntryKey, signer: &str) -> String {
+        let begin = signer.get(..16).unwrap_or(signer);
+        format!("{}/v3/signatures/{dir}/{key}/{begin}.json", self.prefix)
+    }
+
     /// What the names of all manifests of a crate start with.
     pub fn manifests_of(&self, dir: &CrateDir) -> String {
         format!("{}/v3/manifests/{dir}/", self.prefix)
@@ -190,6 +198,10 @@ mod tests {
             (
                 keys.shard(&label("main"), &entry.0),
                 format!("artifacts/_manifests/v3/main/shards/{entry}.json"),
+            ),
+            (
+                keys.signature(&dir, &entry, "ab"),
+                format!("artifacts/v3/signatures/serde_json/{entry}/ab.json"),
             ),
             (keys.snapshots(&entry.0), format!("artifacts/_manifests/snapshots/{entry}")),
         ] {

@@ -31,6 +31,8 @@ const RATIO_MAX: u64 = 1000;
 const RATIO_FREE_BYTES: u64 = 1 << 20;
 /// Most blobs of one entry.
 pub const BLOBS_MAX: usize = 4096;
+/// Longest signature beside a manifest that is read, in bytes.
+pub const SIGNATURE_BYTES_MAX: u64 = 4096;
 /// Most signatures that are looked at.
 pub const SIGNATURES_MAX: usize = 8;
 

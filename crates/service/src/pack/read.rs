@@ -54,6 +54,40 @@ pub fn unpack(
     file: File,
     note: &Note<'_>,
 ) -> Result<Unpacked, UnpackError> {
+    let mut archive = opened(manifest, file)?;
+    let mut members = archive.entries().map_err(refused("is no tar stream"))?.raw(true);
+    let (mut entry, mut evidence) = story(&mut members, manifest)?;
+    note.session.clone_into(&mut entry.prefetched_for);
+    entry.provenance = note.provenance.clone();
+    evidence.record.provenance = note.provenance.clone();
+    let wanted = Wanted::of(&entry);
+    let mut taken = Taken::default();
+    for blob in &manifest.blobs {
+        let content = next(&mut members, Member::Blob(blob.digest), blob.size)?;
+        taken.take(store, content, blob.digest, blob.size, &wanted)?;
+    }
+    if members.next().is_some() {
+        return Err(UnpackError::Refused("holds more than its manifest says".to_owned()));
+    }
+    // The stream's own checksum is at its end, behind the last member.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(refused("is damaged"))?;
+    publish(store, &manifest.key, entry, evidence, &taken)?;
+    Ok(Unpacked { new_bytes: taken.new_bytes })
+}
+
+/// The entry in the pack that `manifest` describes, checked as when it is taken in, but for its contents: these have the
+/// digests that the entry names, or are refused when they are taken in.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn entry_of(manifest: &Manifest, file: File) -> Result<Entry, UnpackError> {
+    let mut archive = opened(manifest, file)?;
+    let mut members = archive.entries().map_err(refused("is no tar stream"))?.raw(true);
+    Ok(story(&mut members, manifest)?.0)
+}
+
+/// The tar stream in a file that is the pack of `manifest`.
+fn opened(manifest: &Manifest, file: File) -> Result<Tar<'static>, UnpackError> {
     let again = file.try_clone().map_err(refused("can't be read"))?;
     let (digest, size) = digest_of(again).map_err(refused("can't be read"))?;
     if size != manifest.pack.size || digest != manifest.pack.digest {
@@ -68,41 +102,27 @@ pub fn unpack(
         return Err(UnpackError::Refused(why));
     }
     rewind(&file)?;
-    let mut archive = open(file, manifest.pack.unpacked_size)?;
-    let mut members = archive.entries().map_err(refused("is no tar stream"))?.raw(true);
-    let mut next = |expected: Member, bytes_max: u64| {
-        let found = members.next().ok_or_else(|| UnpackError::Refused(format!("ends before {expected}")))?;
-        check_member(found.map_err(refused("is damaged"))?, expected, bytes_max)
-    };
+    open(file, manifest.pack.unpacked_size)
+}
 
-    let mut entry: Entry = {
-        let bytes = read_all(next(Member::Entry, ENTRY_BYTES_MAX)?)?;
-        Entry::decode(&bytes).map_err(refused("has no usable entry"))?
-    };
-    note.session.clone_into(&mut entry.prefetched_for);
-    entry.provenance = note.provenance.clone();
-    let mut evidence: Evidence = {
-        let bytes = read_all(next(Member::Evidence, EVIDENCE_BYTES_MAX)?)?;
-        serde_json::from_slice(&bytes).map_err(refused("has no usable evidence"))?
-    };
-    evidence.record.provenance = note.provenance.clone();
+type Members<'a> = tar::Entries<'a, Capped<zstd::Decoder<'static, BufReader<File>>>>;
+
+fn next<'a>(members: &mut Members<'a>, expected: Member, bytes_max: u64) -> Result<Content<'a>, UnpackError> {
+    let found = members.next().ok_or_else(|| UnpackError::Refused(format!("ends before {expected}")))?;
+    check_member(found.map_err(refused("is damaged"))?, expected, bytes_max)
+}
+
+/// The first two members: the entry and what made its key.
+fn story(members: &mut Members<'_>, manifest: &Manifest) -> Result<(Entry, Evidence), UnpackError> {
+    let bytes = read_all(next(members, Member::Entry, ENTRY_BYTES_MAX)?)?;
+    let entry = Entry::decode(&bytes).map_err(refused("has no usable entry"))?;
+    let bytes = read_all(next(members, Member::Evidence, EVIDENCE_BYTES_MAX)?)?;
+    let evidence: Evidence = serde_json::from_slice(&bytes).map_err(refused("has no usable evidence"))?;
     check_story(manifest, &entry, &evidence)?;
     if !records::is_acceptable(&evidence.record) {
         return Err(UnpackError::Refused("names inputs that no compile reads".to_owned()));
     }
-    let wanted = Wanted::of(&entry);
-    let mut taken = Taken::default();
-    for blob in &manifest.blobs {
-        let content = next(Member::Blob(blob.digest), blob.size)?;
-        taken.take(store, content, blob.digest, blob.size, &wanted)?;
-    }
-    if members.next().is_some() {
-        return Err(UnpackError::Refused("holds more than its manifest says".to_owned()));
-    }
-    // The stream's own checksum is at its end, behind the last member.
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(refused("is damaged"))?;
-    publish(store, &manifest.key, entry, evidence, &taken)?;
-    Ok(Unpacked { new_bytes: taken.new_bytes })
+    Ok((entry, evidence))
 }
 
 fn refused<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> UnpackError {

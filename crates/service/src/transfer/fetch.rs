@@ -1,12 +1,14 @@
 //! Takes an entry from the bucket into the store: manifest, signature, pack, digests, and only then is it visible.
 
+use std::sync::atomic::Ordering;
+
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_store::fault::{self, Point};
 use kache_store::incoming::Scratch;
 
-use super::{Refusal, Transfer, TransferError, refuse};
+use super::{Refusal, Transfer, TransferError, Untrusted, refuse};
 use crate::pack::{Note, UnpackError, unpack};
 use crate::remote::{Fault, RemoteError};
 
@@ -67,13 +69,22 @@ impl Transfer {
             result => self.unless_missing(result)?,
         };
         let Some(bytes) = bytes else { return Ok(None) };
-        let believed = Manifest::decode(&bytes, key).map_err(Refusal::from).and_then(|manifest| {
-            self.policy.trust.judge(&manifest)?;
-            Ok(manifest)
-        });
+        let believed = match Manifest::decode(&bytes, key) {
+            Ok(mut manifest) => {
+                self.add_witnesses(dir, &mut manifest).await?;
+                self.policy.trust.judge(&manifest).map(|_| manifest).map_err(Refusal::from)
+            }
+            Err(error) => Err(error.into()),
+        };
         match believed {
             Ok(manifest) => Ok(Some(manifest)),
             Err(Refusal::Manifest(ManifestError::Newer(_))) => Ok(None),
+            // It is whole, and others may still sign it.
+            Err(Refusal::Untrusted(why @ Untrusted::TooFew(..))) => {
+                tracing::debug!(name, %why, "an entry stays where it is");
+                self.shared.unwitnessed.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
             Err(refusal) => {
                 self.note_broken(key);
                 Err(refuse(&name, refusal))
@@ -127,7 +138,12 @@ impl Transfer {
         }
     }
 
-    async fn download(&self, name: &str, manifest: &Manifest, scratch: &Scratch) -> Result<u64, RemoteError> {
+    pub(super) async fn download(
+        &self,
+        name: &str,
+        manifest: &Manifest,
+        scratch: &Scratch,
+    ) -> Result<u64, RemoteError> {
         self.retry(|| async {
             scratch
                 .file()
@@ -152,7 +168,7 @@ impl Transfer {
     pub async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
         self.blocking(move |this| {
             let Some(entry) = this.store.peek_entry(&key)? else { return Ok(false) };
-            if !this.policy.trust.vouches_for(&entry.provenance) {
+            if !this.policy.trust.accepts(&entry.provenance) {
                 return Ok(false);
             }
             let blobs = entry.blobs().collect::<Vec<_>>();

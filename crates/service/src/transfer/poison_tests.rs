@@ -184,6 +184,133 @@ async fn what_was_pulled_before_is_replaced_by_what_a_trusted_key_signed() {
     assert_eq!(fetched, Fetched::Known);
 }
 
+/// The rows with `witnesses = 2`: A and B are trusted, what A pushed has A's signature.
+fn witnessing(signing: Option<&str>) -> Policy {
+    let Policy { trust, .. } = policy(signing, &[PUBLIC, OTHER_PUBLIC]);
+    Policy { trust: trust.with_witnesses(2), ..Policy::default() }
+}
+
+async fn published() -> (Arc<Memory>, Stored) {
+    let bucket = bucket();
+    let a = Machine::new(&bucket, witnessing(Some(PRIVATE)));
+    let stored = a.compile("demo", SOURCE, b"", &[]);
+    a.transfer.push_entry(stored.key).await.expect("pushed");
+    (bucket, stored)
+}
+
+fn witness(bucket: &Arc<Memory>, stderr: &[u8]) -> Machine {
+    let b = Machine::new(bucket, witnessing(Some(OTHER_PRIVATE)));
+    b.compile("demo", SOURCE, stderr, &[]);
+    b
+}
+
+async fn victim_takes(bucket: &Arc<Memory>, stored: &Stored) -> Option<Provenance> {
+    taken(&Machine::new(bucket, witnessing(None)), stored).await
+}
+
+#[tokio::test]
+async fn one_of_two_witnesses_is_not_enough() {
+    let (bucket, stored) = published().await;
+    let victim = Machine::new(&bucket, witnessing(None));
+    assert_eq!(taken(&victim, &stored).await, None);
+    assert_eq!(victim.transfer.unwitnessed(), 1);
+    // It isn't broken, either: A's stays, and becomes good with the next signature.
+    let b = witness(&bucket, b"");
+    assert_eq!(b.transfer.fetch_manifest(&stored.dir, &stored.key).await.expect("read"), None);
+    assert_eq!(b.transfer.push_entry(stored.key).await.expect("pushed"), Pushed::Present);
+    assert!(victim_takes(&bucket, &stored).await.is_some(), "a push signs what is the same");
+}
+
+#[tokio::test]
+async fn two_of_two_witnesses_are_believed_and_an_earlier_kache_sees_what_it_knows() {
+    let (bucket, stored) = published().await;
+    let b = witness(&bucket, b"");
+    for expected in [Attested::Signed, Attested::Already] {
+        assert_eq!(b.transfer.attest(stored.key).await.expect("attested"), expected);
+    }
+    let Some(Provenance::Signed(keys)) = victim_takes(&bucket, &stored).await else { panic!("not taken") };
+    assert_eq!(keys.split(',').count(), 2);
+    let a = Machine::new(&bucket, witnessing(Some(PRIVATE)));
+    a.compile("demo", SOURCE, b"", &[]);
+    assert_eq!(a.transfer.attest(stored.key).await.expect("attested"), Attested::Already);
+    // The manifest is as A wrote it: whoever knows of no witnesses is served as before, without another request.
+    let plain = Machine::new(&bucket, policy(None, &[PUBLIC]));
+    let gets = bucket.count(crate::remote::memory::Request::Get);
+    assert!(matches!(taken(&plain, &stored).await, Some(Provenance::Signed(_))));
+    assert_eq!(bucket.count(crate::remote::memory::Request::Get) - gets, 2);
+}
+
+#[tokio::test]
+async fn two_signatures_by_one_key_count_once() {
+    let (bucket, stored) = published().await;
+    let keys = Keys::new("artifacts");
+    let name = keys.manifest(&stored.dir, &stored.key);
+    let bytes = bucket.object(&name).expect("there");
+    let mut manifest = kache_core::remote::manifest::Manifest::decode(&bytes, &stored.key).expect("one");
+    let own = manifest.signatures[0].clone();
+    manifest.signatures.push(own.clone());
+    bucket.set_object(&name, manifest.encode());
+    // Beside it, under its own name and under the other key's.
+    let b = Trust::new(Some(OTHER_PRIVATE), &[]).expect("a key").signature(&manifest).expect("signed").key;
+    for signer in [&own.key, &b] {
+        let beside = keys.signature(&stored.dir, &stored.key, signer);
+        bucket.set_object(&beside, serde_json::to_vec(&own).expect("JSON"));
+    }
+    assert_eq!(victim_takes(&bucket, &stored).await, None);
+}
+
+#[tokio::test]
+async fn signatures_over_different_digests_do_not_add_up() {
+    let (bucket, stored) = published().await;
+    // B has made something else of the same, and signed that.
+    let elsewhere = super::tests::bucket();
+    let b = witness(&elsewhere, b"another result");
+    b.transfer.push_entry(stored.key).await.expect("pushed");
+    let keys = Keys::new("artifacts");
+    let name = keys.manifest(&stored.dir, &stored.key);
+    let bytes = elsewhere.object(&name).expect("there");
+    let other = kache_core::remote::manifest::Manifest::decode(&bytes, &stored.key).expect("one");
+    let theirs = &other.signatures[0];
+    let beside = keys.signature(&stored.dir, &stored.key, &theirs.key);
+    bucket.set_object(&beside, serde_json::to_vec(theirs).expect("JSON"));
+    assert_eq!(victim_takes(&bucket, &stored).await, None);
+    // Asked to sign A's, it says what differs, and nothing of A's gets into its store.
+    let b = b.rekeyed(&bucket, witnessing(Some(OTHER_PRIVATE)));
+    let Ok(Attested::Differs(found)) = b.transfer.attest(stored.key).await else { panic!("signed") };
+    assert_eq!(found, ["what the compiler said differs"]);
+    assert_eq!(victim_takes(&bucket, &stored).await, None);
+    let entry = b.store().peek_entry(&stored.key).expect("readable").expect("there");
+    assert_ne!(entry.stderr, stored.entry.stderr);
+}
+
+/// With witnesses a signature stands for a compile: who has only pulled an entry never signs it.
+#[tokio::test]
+async fn what_was_pulled_is_signed_by_no_witness() {
+    let (bucket, stored) = published().await;
+    let b = witness(&bucket, b"");
+    b.transfer.attest(stored.key).await.expect("attested");
+    let c = Machine::new(&bucket, witnessing(Some(OTHER_PRIVATE)));
+    assert!(taken(&c, &stored).await.is_some());
+    assert_eq!(c.transfer.attest(stored.key).await.expect("considered"), Attested::Absent);
+    bucket.clear();
+    let pushed = c.transfer.push_entry(stored.key).await.expect("considered");
+    assert_eq!(pushed, Pushed::Kept(Kept::Unwitnessed));
+}
+
+/// Pulled under one key before two were asked for: it is fetched again once there are two.
+#[tokio::test]
+async fn what_one_key_signed_counts_no_longer_when_two_are_asked_for() {
+    let (bucket, stored) = published().await;
+    let before = Machine::new(&bucket, policy(None, &[PUBLIC, OTHER_PUBLIC]));
+    assert!(taken(&before, &stored).await.is_some());
+    let now = before.rekeyed(&bucket, witnessing(None));
+    assert!(!now.transfer.has_here(stored.key).await.expect("looked"));
+    witness(&bucket, b"").transfer.attest(stored.key).await.expect("attested");
+    let fetched = now.transfer.fetch_entry(&stored.dir, &stored.key).await.expect("fetched");
+    assert!(matches!(fetched, Fetched::Imported { .. }), "{fetched:?}");
+    assert!(now.transfer.has_here(stored.key).await.expect("looked"));
+}
+
 #[tokio::test]
 async fn a_manifest_that_was_read_before_keys_were_known_is_judged_again() {
     let (bucket, stored) = poisoned(Policy::default()).await;

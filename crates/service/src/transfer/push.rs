@@ -10,7 +10,7 @@ use kache_core::remote::{origin, records};
 use kache_store::fault::{self, Point};
 
 use super::inputs::Theirs;
-use super::{BODY_UNIT_BYTES, BROKEN_MEMO, Transfer, TransferError};
+use super::{Attested, BODY_UNIT_BYTES, BROKEN_MEMO, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
 use crate::remote::{Body, Fault, Put, RemoteError};
 
@@ -41,6 +41,8 @@ pub enum Kept {
     Unsigned,
     /// It came from elsewhere, and no key that is believed here signed it.
     Foreign(Provenance),
+    /// It came from elsewhere, and with witnesses a signature stands for a compile.
+    Unwitnessed,
     /// A newer kache has written it; that one may push it.
     Newer,
     /// The store no longer has it, or not what made its key.
@@ -61,6 +63,9 @@ impl std::fmt::Display for Kept {
                 write!(f, "was signed by the key {key}, which isn't trusted")
             }
             Kept::Foreign(_) => f.write_str("came unsigned from a remote, and isn't signed here"),
+            Kept::Unwitnessed => {
+                f.write_str("came from a remote, and with witnesses only what was made here is signed")
+            }
             Kept::Newer => f.write_str("is of a newer kache"),
             Kept::Gone => f.write_str("is no longer in the store"),
         }
@@ -86,6 +91,11 @@ impl Transfer {
         let is_new = matches!(theirs, Some(Theirs::Absent)) && !self.policy.trust.is_particular();
         let is_broken = self.is_broken(&key);
         let pushed = if !is_broken && !is_new && self.has(&dir, &key).await? {
+            if self.policy.trust.wants_witnesses()
+                && let Attested::Differs(found) = self.attest(key).await?
+            {
+                tracing::warn!(%key, ?found, "what another machine pushed isn't what was made here; it isn't signed");
+            }
             Pushed::Present
         } else {
             let packed = self.pack(key, entry, evidence).await?;
@@ -128,6 +138,9 @@ impl Transfer {
             return Ok(Err(if self.store.is_newer(key)? { Kept::Newer } else { Kept::Gone }));
         };
         if !self.policy.trust.vouches_for(&entry.provenance) {
+            if self.policy.trust.accepts(&entry.provenance) {
+                return Ok(Err(Kept::Unwitnessed));
+            }
             return Ok(Err(Kept::Foreign(entry.provenance)));
         }
         let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {

@@ -81,6 +81,10 @@ fn reason(why: &Kept) -> String {
                              --origin` lists them)"
                 .to_owned()
         }
+        Kept::Unwitnessed => {
+            "they came from a remote, and with `cache.remote.witnesses` only what was made here is signed"
+                .to_owned()
+        }
         Kept::Newer => "only a newer kache understands them".to_owned(),
         Kept::Gone => "they were evicted meanwhile".to_owned(),
     }
