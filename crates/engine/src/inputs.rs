@@ -1,7 +1,7 @@
 //! Observes the inputs that a record names: digests of files and directories, values of variables. Each input is
 //! looked at once in an invocation. Does not decide anything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -25,18 +25,23 @@ use crate::world::value_digest;
 /// Longest file that is read only because something looked whether it is there, in bytes.
 const PROBED_BYTES_MAX: u64 = 1 << 20;
 
+/// Most that records which weren't made here may have read for one invocation, in bytes: a record can name any file.
+const FOREIGN_BYTES_MAX: u64 = 256 << 20;
+
 /// Looks inputs up and remembers what it saw.
 pub struct Observer<'a> {
     store: &'a Store,
     env: &'a Env,
     roots: &'a Roots,
     seen: RefCell<HashMap<Input, Option<Observed>>>,
+    /// What is left of [`FOREIGN_BYTES_MAX`].
+    foreign_bytes: Cell<u64>,
 }
 
 impl<'a> Observer<'a> {
     /// An observer for one invocation.
     pub fn new(store: &'a Store, env: &'a Env, roots: &'a Roots) -> Self {
-        Self { store, env, roots, seen: RefCell::default() }
+        Self { store, env, roots, seen: RefCell::default(), foreign_bytes: Cell::new(FOREIGN_BYTES_MAX) }
     }
 
     /// The key under which a unit's result with these inputs is found, with its fields; `Err` names the first input that
@@ -47,10 +52,36 @@ impl<'a> Observer<'a> {
         record: &'i InputRecord,
         rendering: &Rendering,
     ) -> Result<(EntryKey, Vec<Field>), &'i Input> {
+        if !record.provenance.is_here() {
+            self.afford(record)?;
+        }
         self.recall_outside(record);
         let observed = record.inputs.iter().map(|input| self.observe(input).ok_or(input));
         let observed = observed.collect::<Result<Vec<_>, _>>()?;
         Ok(entry_key::derive(unit, record, &observed, self.roots, rendering))
+    }
+
+    /// Whether the inputs of a record from elsewhere may still be read; `Err` names the one that is too much.
+    fn afford<'i>(&self, record: &'i InputRecord) -> Result<(), &'i Input> {
+        let memo = DigestMemo::new(self.store);
+        let mut left = self.foreign_bytes.get();
+        for input in record.inputs.iter().filter(|input| !self.seen.borrow().contains_key(*input)) {
+            let (Input::File(name)
+            | Input::Probe(name)
+            | Input::MacroEnv(name)
+            | Input::PortableMacroEnv(name)) = input
+            else {
+                continue;
+            };
+            let Some(path) = self.roots.path_of(name) else { continue };
+            let bytes = match memo.unread_bytes(Path::new(&path)) {
+                bytes if matches!(input, Input::Probe(_)) && bytes > PROBED_BYTES_MAX => 0,
+                bytes => bytes,
+            };
+            left = left.checked_sub(bytes).ok_or(input)?;
+        }
+        self.foreign_bytes.set(left);
+        Ok(())
     }
 
     /// Looks at the record's inputs outside the project and Cargo's directories, all at once.
@@ -153,4 +184,53 @@ fn listing_digest(dir: &Path) -> Option<Digest> {
         key.digest(if is_dir { "dir" } else { "file" }, Digest::of(&name));
     }
     Some(key.finish().0)
+}
+
+#[cfg(test)]
+mod tests {
+    use kache_core::provenance::Provenance;
+
+    use super::*;
+
+    /// A record in a bucket may name whatever lies on this machine's disk.
+    #[test]
+    fn records_of_others_have_little_read() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(&dir.path().join("store")).expect("open");
+        let file = |name: &str, size: u64| {
+            let path = dir.path().join(name);
+            fs::File::create(&path).and_then(|file| file.set_len(size)).expect("made");
+            path.to_str().expect("UTF-8").to_owned()
+        };
+        let (huge, half) = (file("huge", FOREIGN_BYTES_MAX + 1), file("half", FOREIGN_BYTES_MAX / 2 + 1));
+        let (env, roots) = (Env::default(), Roots::default());
+        let unit = UnitKey(Digest::of(b"u"));
+        let of = |input: Input, provenance: &Provenance| InputRecord {
+            inputs: vec![input],
+            provenance: provenance.clone(),
+            ..InputRecord::default()
+        };
+        let foreign = [Provenance::Unsigned, Provenance::Unknown, Provenance::Signed("ab".to_owned())];
+        for provenance in &foreign {
+            for input in [Input::File(huge.clone()), Input::MacroEnv(huge.clone())] {
+                let observer = Observer::new(&store, &env, &roots);
+                let record = of(input.clone(), provenance);
+                let refused = observer.entry_key(&unit, &record, &Rendering::default());
+                assert_eq!(refused.err(), Some(&input), "{provenance}");
+            }
+        }
+        // Several add up, and what is only looked for is never read.
+        let observer = Observer::new(&store, &env, &roots);
+        observer.afford(&of(Input::Probe(huge.clone()), &foreign[0])).expect("not read");
+        observer.afford(&of(Input::File(half.clone()), &foreign[0])).expect("within bounds");
+        observer.afford(&of(Input::MacroEnv(half.clone()), &foreign[0])).expect_err("more than all may");
+        // What this machine's own compile read is looked at whatever its size, and once it is known costs nothing.
+        let observer = Observer::new(&store, &env, &roots);
+        let small = Input::File(file("small", 1 << 20));
+        let own = of(small.clone(), &Provenance::Here);
+        observer.entry_key(&unit, &own, &Rendering::default()).expect("looked at");
+        assert_eq!(observer.foreign_bytes.get(), FOREIGN_BYTES_MAX);
+        observer.afford(&of(small, &foreign[0])).expect("known");
+        assert_eq!(observer.foreign_bytes.get(), FOREIGN_BYTES_MAX);
+    }
 }

@@ -158,6 +158,18 @@ impl<'a> DigestMemo<'a> {
         }
     }
 
+    /// How many bytes asking for the digest would read now; none where it is remembered, or there is no file.
+    pub fn unread_bytes(&self, path: &Path) -> u64 {
+        let Ok(meta) = std::fs::metadata(path) else { return 0 };
+        let is_known = || match inode_memo::recall(path, &meta) {
+            Remembered::Trusted(_) => true,
+            Remembered::EarlierBoot(_) => false,
+            Remembered::Nothing => self.store.memo_get(SIDECAR, &sidecar_key(&meta)).is_some(),
+        };
+        let is_free = !meta.is_file() || (meta.len() >= MEMO_BYTES_MIN && is_known());
+        if is_free { 0 } else { meta.len() }
+    }
+
     /// Puts down the digest of a file that kache made or took over, on its inode. Refused for a file so young that it
     /// could still change under the same mtime.
     ///

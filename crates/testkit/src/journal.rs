@@ -130,10 +130,10 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts `events`.
+    /// Counts `events`, but for what was put into place before Cargo looked, or waited for: that is no call of a compiler.
     pub fn of(events: &[Event]) -> Self {
         let mut tally = Self::default();
-        for event in events {
+        for event in events.iter().filter(|event| event.kind != "seeding") {
             if event.kind == "build-script-run" {
                 tally.runs.entry(event.package.clone()).or_default().push(event.outcome.clone());
                 continue;

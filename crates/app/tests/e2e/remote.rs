@@ -295,6 +295,29 @@ fn what_read_a_credential_stays_here() {
     assert_eq!(server.names(), Vec::<String>::new());
 }
 
+/// A digest of an address with a password in it can be guessed at, so nothing that follows from it leaves the machine,
+/// unless the user says that it is no credential.
+#[test]
+fn the_address_of_a_database_stays_here_unless_it_may_be_known() {
+    let server = S3::start();
+    let here = machine(&server);
+    here.set_env("DATABASE_URL", "postgres://me:swordfish@db/app");
+    let one = here.project(
+        "one",
+        &[
+            ("Cargo.toml", "[package]\nname = \"queries\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+            ("src/lib.rs", "pub const URL: Option<&str> = option_env!(\"DATABASE_URL\");\n"),
+        ],
+    );
+    one.cargo("build").ok();
+    let said = ok(&one, "sync --push");
+    assert!(said.contains("DATABASE_URL") && !said.contains("swordfish"), "{said}");
+    assert_eq!(server.names(), Vec::<String>::new());
+    here.set_env("KACHE_S3_SECRET_ENV", "!DATABASE_URL");
+    let said = ok(&one, "sync --push");
+    assert!(said.contains("Pushed 1 entry"), "{said}");
+}
+
 /// Lasting trouble ends a sync at once, with its name and what to do; builds don't mind.
 #[test]
 fn lasting_trouble_is_named_once_and_builds_go_on() {
