@@ -18,6 +18,7 @@ mod purge;
 mod report;
 mod save_manifest;
 mod seeds;
+mod serve;
 mod snapshot;
 mod stats;
 mod sums;
@@ -94,6 +95,7 @@ enum Command {
     Purge(purge::Args),
     Sync(sync::Args),
     SaveManifest(save_manifest::Args),
+    Serve(serve::Args),
     Disk(disk::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
@@ -147,6 +149,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),
         Command::SaveManifest(args) => save_manifest::run(&args, ui),
+        Command::Serve(args) => serve::run(&args, ui),
         Command::Disk(args) => disk::run(&args, ui),
         Command::Clean(args) => clean::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),

@@ -224,6 +224,11 @@ impl Settings {
         self.remote.as_ref().filter(|_| !self.local_only.value)
     }
 
+    /// The remote that is configured, whether it is used or not.
+    pub fn configured_remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
     /// Settings without problems, or the first problem.
     pub fn checked(self) -> Result<Self, ConfigError> {
         match self.problems.first() {

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use lifecycle::{End, Program};
+pub use lifecycle::{End, Program, signalled};
 pub use serve::{ServeError, serve};
 use server::Socket;
 pub use server::{BindError, Endpoint};
@@ -195,7 +195,7 @@ impl<D: Depot> Desk<D> {
         };
         tokio::select! {
             told = told => told,
-            () = lifecycle::signalled() => (End::Stopped, lifecycle::DRAIN),
+            () = signalled() => (End::Stopped, lifecycle::DRAIN),
             end = caretaker.watch(|| self.pulse()) => (end, lifecycle::DRAIN),
         }
     }
@@ -382,7 +382,7 @@ impl<D: Depot> server::Answers for Desk<D> {
 }
 
 /// Nothing that can panic is done while one of these locks is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod health;
 pub mod pack;
 pub mod remote;
+pub mod serve;
 pub mod setup;
 pub mod sync;
 #[cfg(test)]

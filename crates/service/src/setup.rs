@@ -1,7 +1,7 @@
 //! From settings to a transfer: reads key files, builds the client. The only place that knows which setting means what
 //! here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,10 @@ const LEFT_BEHIND: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The file with the signing key.
-    #[error("cache.remote.signing_key: can't read {}: {error}", path.display())]
+    #[error("{setting}: can't read {}: {error}", path.display())]
     KeyFile {
+        /// The setting.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -65,10 +67,7 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
     let signing = match remote.signing_key.as_ref().map(|key| &key.value) {
         None => None,
         Some(SigningKey::Inline(text)) => Some(text.0.clone()),
-        Some(SigningKey::File(path)) => Some(
-            std::fs::read_to_string(path)
-                .map_err(|error| SetupError::KeyFile { path: path.clone(), error })?,
-        ),
+        Some(SigningKey::File(path)) => Some(key_in("cache.remote.signing_key", path)?),
     };
     let key_error = |setting| move |error| SetupError::Key { setting, error };
     let signer = Trust::new(signing.as_deref(), &[]).map_err(key_error("cache.remote.signing_key"))?;
@@ -80,6 +79,43 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
         trust,
         stall: Duration::from_secs(remote.stall_timeout_s.value),
         remote: Some(remote.identity()),
+    })
+}
+
+/// What the settings say about a store that others read: the remote's policy where one is configured, whether it is in use or
+/// not; signed with the key in this file, if it is given.
+///
+/// # Errors
+/// When a key can't be read or isn't one.
+pub fn serving_policy(settings: &Settings, signing_key: Option<&Path>) -> Result<Policy, SetupError> {
+    let Some(path) = signing_key else {
+        return match settings.configured_remote() {
+            Some(remote) => policy(settings, remote),
+            None => {
+                let compression_level = *settings.compression_level;
+                Ok(Policy { compression_level, ..Policy::default() })
+            }
+        };
+    };
+    let remote =
+        settings.configured_remote().cloned().map(|remote| RemoteSettings { signing_key: None, ..remote });
+    let mut policy = match &remote {
+        Some(remote) => policy(settings, remote)?,
+        None => serving_policy(settings, None)?,
+    };
+    let key_error = |setting| move |error| SetupError::Key { setting, error };
+    let signer =
+        Trust::new(Some(&key_in("--signing-key", path)?), &[]).map_err(key_error("--signing-key"))?;
+    let trusted = remote.map(|remote| remote.trusted_keys.value).unwrap_or_default();
+    policy.trust = signer.trusting(&trusted).map_err(key_error("cache.remote.trusted_keys"))?;
+    Ok(policy)
+}
+
+fn key_in(setting: &'static str, path: &Path) -> Result<String, SetupError> {
+    std::fs::read_to_string(path).map_err(|error| SetupError::KeyFile {
+        setting,
+        path: path.to_owned(),
+        error,
     })
 }
 

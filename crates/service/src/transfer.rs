@@ -24,9 +24,11 @@ use kache_store::Store;
 use tokio::sync::Semaphore;
 
 pub use attest::Attested;
-pub use builds::BuildPlace;
+pub use builds::{BuildPlace, units_used};
 pub use fetch::Fetched;
+pub(crate) use inputs::encode_within;
 pub use listing::Listed;
+pub(crate) use push::Ready;
 pub use push::{Kept, Pushed};
 use retry::Pace;
 pub use snapshots::{Saved, missing_entries};

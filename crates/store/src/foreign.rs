@@ -125,7 +125,7 @@ impl Store {
         Ok(())
     }
 
-    fn snapshot_contexts(&self) -> Vec<Digest> {
+    pub(crate) fn snapshot_contexts(&self) -> Vec<Digest> {
         let dirs = std::fs::read_dir(self.snapshots_dir()).into_iter().flatten().flatten();
         dirs.filter_map(|dir| dir.file_name().to_str()?.parse().ok()).collect()
     }

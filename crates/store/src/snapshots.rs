@@ -88,9 +88,9 @@ impl Store {
 
     /// The snapshots of a lockfile, whatever their context, the one that was of use last first.
     pub fn snapshots_of(&self, lock: &Digest) -> Vec<Snapshot> {
-        let entries = fs::read_dir(self.snapshots_dir()).into_iter().flatten().flatten();
-        let contexts = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Digest>().ok());
-        let mut found: Vec<(FileTime, Digest)> = contexts
+        let mut found: Vec<(FileTime, Digest)> = self
+            .snapshot_contexts()
+            .into_iter()
             .filter_map(|context| {
                 let meta = fs::metadata(self.snapshot_path(&context, lock)).ok()?;
                 Some((FileTime::modified(&meta), context))
@@ -98,6 +98,14 @@ impl Store {
             .collect();
         found.sort_by_key(|(used, context)| (std::cmp::Reverse(*used), *context));
         found.into_iter().filter_map(|(_, context)| self.snapshot(&context, lock).ok().flatten()).collect()
+    }
+
+    /// The first parts of all snapshots.
+    pub fn snapshot_headers(&self) -> impl Iterator<Item = Header> {
+        self.snapshot_contexts().into_iter().flat_map(move |context| {
+            let locks = self.snapshot_locks(&context).into_iter();
+            locks.filter_map(move |lock| self.snapshot_header(&context, &lock))
+        })
     }
 
     /// Takes a snapshot in that comes from elsewhere, with what is known here of the same context and lockfile. Its

@@ -10,8 +10,8 @@ use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
 use kache_core::remote::build::BuildUnit;
-use kache_core::remote::used::{MadeFrom, Used};
 use kache_engine::toolchain::{self, Toolchain};
+use kache_service::transfer::units_used;
 use kache_store::Store;
 
 use super::current_dir;
@@ -66,22 +66,7 @@ impl Workspace {
 
     /// The latest entry of each unit that builds in the workspace used, as far as `accept` takes the compiler.
     pub fn used(&self, store: &Store, accept: impl Fn(&str, &str) -> bool) -> Vec<BuildUnit> {
-        let root = self.root.to_string_lossy();
-        let mut used = Used::new(&root, self.lockfile.as_ref());
-        store.events(None).for_each(|event| used.add(&event));
-        // What is in place before Cargo looks, no build asks for.
-        for unit in store.snapshots_of(&self.lock_digest()).iter().flat_map(|snapshot| &snapshot.units) {
-            if let Some(entry) = store.peek_entry(&unit.entry()).ok().flatten().filter(|_| !unit.is_run()) {
-                used.add_seeded(unit.entry(), &entry, unit.seen_s.saturating_mul(1000));
-            }
-        }
-        used.latest(|key, unit| {
-            let entry = store.peek_entry(key).ok()??;
-            let fields = store.evidence(key).ok()??.unit_fields;
-            let compiler = fields.iter().find(|field| field.name == "compiler")?;
-            let is_meant = entry.unit == *unit && accept(&entry.target, &compiler.value);
-            is_meant.then_some(MadeFrom { target: entry.target, fields })
-        })
+        units_used(store, &self.root.to_string_lossy(), self.lockfile.as_ref(), accept)
     }
 }
 

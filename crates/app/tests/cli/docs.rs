@@ -7,8 +7,8 @@ use std::process::Command;
 use crate::Home;
 use crate::shown::commands as known_commands;
 
-/// Commands that aren't run: they need a terminal, a project, a network or a user's services.
-const ONLY_PARSED: &[&str] = &["monitor", "purge", "daemon", "sync", "save-manifest", "verify"];
+/// Commands that aren't run: they need a terminal, a project, a network or a user's services, or run until they are ended.
+const ONLY_PARSED: &[&str] = &["monitor", "purge", "daemon", "sync", "save-manifest", "serve", "verify"];
 /// Commands that ask something, or show a full screen, unless one of [`UNASKED`] is there.
 const ASKING: &[&str] = &["init", "clean", "config"];
 /// Options with which these commands ask nobody.

@@ -26,7 +26,7 @@ const TRIED: &[(&str, &str)] = &[
     ("daemon status", "daemon-status"),
 ];
 /// Schemas whose documents other tests compare.
-const ELSEWHERE: &[&str] = &["inputs", "verify", "sync"];
+const ELSEWHERE: &[&str] = &["inputs", "serve", "sync", "verify"];
 
 fn dir() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema")

@@ -34,6 +34,7 @@ pub mod seeding_hidden;
 pub mod seeding_recording;
 pub mod seeding_remote;
 pub mod seeding_stories;
+pub mod serve;
 pub mod support;
 pub mod tampered;
 pub mod toolchains;

@@ -168,11 +168,52 @@ impl Keys {
 
     /// The way back from the name of a manifest; `None` for other names, which listings may hold.
     pub fn parse_manifest(&self, name: &str) -> Option<(CrateDir, EntryKey)> {
-        let rest = name.strip_prefix(self.prefix.as_str())?.strip_prefix("/v3/manifests/")?;
-        let (dir, file) = rest.split_once('/')?;
-        let key = file.strip_suffix(".json")?.parse().ok()?;
-        let dir = CrateDir::of("", dir).filter(|made| made.as_str() == dir)?;
-        Some((dir, key))
+        match Named::parse(name.strip_prefix(self.prefix.as_str())?)? {
+            Named::Manifest(dir, key) if name == self.manifest(&dir, &key) => Some((dir, key)),
+            _ => None,
+        }
+    }
+}
+
+/// What an object is, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// The pack of an entry.
+    Pack(CrateDir, EntryKey),
+    /// The manifest of an entry.
+    Manifest(CrateDir, EntryKey),
+    /// The input records of a unit.
+    Inputs(UnitKey),
+    /// The build manifest of a key.
+    Build(Label),
+    /// Snapshots, by the hash of what they are about.
+    Snapshots(Digest),
+}
+
+impl Named {
+    /// Reads a name, whatever its prefix; `None` for names that no object of the layout has.
+    pub fn parse(name: &str) -> Option<Self> {
+        let parts: Vec<&str> = name.split('/').collect();
+        if parts.iter().any(|part| matches!(*part, "." | "..")) {
+            return None;
+        }
+        let crate_dir = |dir: &str| CrateDir::of("", dir).filter(|made| made.as_str() == dir);
+        let entry = |dir: &str, file: &str, end: &str| -> Option<(CrateDir, EntryKey)> {
+            Some((crate_dir(dir)?, file.strip_suffix(end)?.parse().ok()?))
+        };
+        Some(match parts[..] {
+            [.., "v3", "packs", dir, file] => entry(dir, file, ".tar.zst").map(|(d, k)| Self::Pack(d, k))?,
+            [.., "v3", "manifests", dir, file] => {
+                entry(dir, file, ".json").map(|(d, k)| Self::Manifest(d, k))?
+            }
+            [.., "v3", "inputs", dir, file] => {
+                crate_dir(dir)?;
+                Self::Inputs(file.strip_suffix(".json")?.parse().ok()?)
+            }
+            [.., "_manifests", "snapshots", hash] => Self::Snapshots(hash.parse().ok()?),
+            [.., "_manifests", file] => Self::Build(file.strip_suffix(".json")?.parse().ok()?),
+            _ => return None,
+        })
     }
 }
 

@@ -3,8 +3,11 @@
 
 use bytes::Bytes;
 use kache_core::digest::Digest;
-use kache_core::remote::build::{Build, BuildError, BuildManifest, OBJECT_BYTES_MAX, shard_hash};
+use kache_core::lockfile::Lockfile;
+use kache_core::remote::build::{Build, BuildError, BuildManifest, BuildUnit, OBJECT_BYTES_MAX, shard_hash};
 use kache_core::remote::keys::Label;
+use kache_core::remote::used::{MadeFrom, Used};
+use kache_store::Store;
 
 use super::{Refusal, Transfer, TransferError, refuse};
 use crate::remote::{Body, Fault};
@@ -135,6 +138,31 @@ impl Transfer {
         let Some(bytes) = bytes else { return Ok(None) };
         BuildManifest::decode(&bytes).map(Some).map_err(|error| refuse(name, error))
     }
+}
+
+/// The latest entry of each unit that builds below `root` used, as far as `accept` takes its target and compiler.
+pub fn units_used(
+    store: &Store,
+    root: &str,
+    lockfile: Option<&Lockfile>,
+    accept: impl Fn(&str, &str) -> bool,
+) -> Vec<BuildUnit> {
+    let mut used = Used::new(root, lockfile);
+    store.events(None).for_each(|event| used.add(&event));
+    // What is in place before Cargo looks, no build asks for.
+    let snapshots = lockfile.map(|lockfile| store.snapshots_of(&lockfile.digest)).unwrap_or_default();
+    for unit in snapshots.iter().flat_map(|snapshot| &snapshot.units) {
+        if let Some(entry) = store.peek_entry(&unit.entry()).ok().flatten().filter(|_| !unit.is_run()) {
+            used.add_seeded(unit.entry(), &entry, unit.seen_s.saturating_mul(1000));
+        }
+    }
+    used.latest(|key, unit| {
+        let entry = store.peek_entry(key).ok()??;
+        let fields = store.evidence(key).ok()??.unit_fields;
+        let compiler = fields.iter().find(|field| field.name == "compiler")?;
+        let is_meant = entry.unit == *unit && accept(&entry.target, &compiler.value);
+        is_meant.then_some(MadeFrom { target: entry.target, fields })
+    })
 }
 
 /// Whether what is there is of no use to anybody, so that it may be replaced.

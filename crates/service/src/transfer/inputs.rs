@@ -6,7 +6,7 @@ use kache_core::record::{RecordError, RecordSet};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::records::{self, Change, Grown, OBJECT_BYTES_MAX};
 
-use super::{Transfer, TransferError, refuse};
+use super::{Policy, Transfer, TransferError, refuse};
 use crate::remote::{Body, Fault, Put};
 
 /// How often what was written is read back and, where another machine's came in between, joined again.
@@ -43,17 +43,8 @@ impl Transfer {
         unit: UnitKey,
         pushed: EntryKey,
     ) -> Result<RecordSet, TransferError> {
-        let mut mine = self.blocking(move |this| this.store.records(&unit)).await??;
-        // What others would drop when they read it isn't told to them.
-        mine.records.retain(|record| {
-            records::is_acceptable(record) && self.policy.trust.vouches_for(&record.provenance)
-        });
-        // The key of a result that stays here, because of a credential perhaps, is nobody else's business.
-        for record in mine.records.iter_mut().filter(|record| record.last != Some(pushed)) {
-            record.last = None;
-        }
-        mine.records.iter_mut().for_each(|record| record.provenance = Provenance::Unknown);
-        Ok(mine)
+        let mine = self.blocking(move |this| this.store.records(&unit)).await??;
+        Ok(self.policy.records_for_others(mine, |last| *last == pushed))
     }
 
     /// Adds this machine's input records of a unit to the bucket's. Where the bucket knows what the entry `pushed` read, it
@@ -143,8 +134,27 @@ impl Transfer {
     }
 }
 
+impl Policy {
+    /// What others are told of a unit's records, with the latest results that `is_shared`.
+    pub(crate) fn records_for_others(
+        &self,
+        mut mine: RecordSet,
+        is_shared: impl Fn(&EntryKey) -> bool,
+    ) -> RecordSet {
+        // What others would drop when they read it isn't told to them.
+        mine.records
+            .retain(|record| records::is_acceptable(record) && self.trust.vouches_for(&record.provenance));
+        for record in &mut mine.records {
+            // The key of a result that stays here, because of a credential perhaps, is nobody else's business.
+            record.last = record.last.filter(&is_shared);
+            record.provenance = Provenance::Unknown;
+        }
+        mine
+    }
+}
+
 /// The JSON form; the oldest records are left out where it would be too long. `None` where even one is.
-fn encode_within(mut set: RecordSet) -> Option<Vec<u8>> {
+pub(crate) fn encode_within(mut set: RecordSet) -> Option<Vec<u8>> {
     loop {
         let bytes = set.encode();
         if bytes.len() as u64 <= OBJECT_BYTES_MAX {

@@ -7,10 +7,11 @@ use kache_core::provenance::Provenance;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use kache_core::remote::{origin, records};
+use kache_store::Store;
 use kache_store::fault::{self, Point};
 
 use super::inputs::Theirs;
-use super::{Attested, BODY_UNIT_BYTES, BROKEN_MEMO, Transfer, TransferError};
+use super::{Attested, BODY_UNIT_BYTES, BROKEN_MEMO, Policy, Transfer, TransferError};
 use crate::pack::{PackError, Packed, pack};
 use crate::remote::{Body, Fault, Put, RemoteError};
 
@@ -131,28 +132,7 @@ impl Transfer {
     }
 
     pub(super) fn prepare_now(&self, key: &EntryKey) -> Result<Result<Ready, Kept>, TransferError> {
-        if self.policy.trust.is_mute() {
-            return Ok(Err(Kept::Unsigned));
-        }
-        let (Some(entry), Some(evidence)) = (self.store.peek_entry(key)?, self.store.evidence(key)?) else {
-            return Ok(Err(if self.store.is_newer(key)? { Kept::Newer } else { Kept::Gone }));
-        };
-        if !self.policy.trust.vouches_for(&entry.provenance) {
-            if self.policy.trust.accepts(&entry.provenance) {
-                return Ok(Err(Kept::Unwitnessed));
-            }
-            return Ok(Err(Kept::Foreign(entry.provenance)));
-        }
-        let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
-            return Ok(Err(Kept::Name(entry.crate_name)));
-        };
-        if let Some(name) = origin::secret(&evidence, &self.policy.secret_env) {
-            return Ok(Err(Kept::Secret(name.to_owned())));
-        }
-        if !records::is_acceptable(&evidence.record) {
-            return Ok(Err(Kept::Inputs));
-        }
-        Ok(Ok(Ready { dir, entry, evidence }))
+        Ok(self.policy.prepare(&self.store, key)?)
     }
 
     /// Whether the bucket has the entry, with its pack, in a form that this machine would write. A bucket that forgets
@@ -186,14 +166,8 @@ impl Transfer {
     }
 
     async fn pack(&self, key: EntryKey, entry: Entry, evidence: Evidence) -> Result<Packed, TransferError> {
-        let packed = self
-            .on_a_core(move |this| {
-                let mut packed = pack(&this.store, &key, &entry, &evidence, this.policy.compression_level)?;
-                this.policy.trust.sign(&mut packed.manifest);
-                Ok::<_, PackError>(packed)
-            })
-            .await?;
-        Ok(packed?)
+        let packed = self.on_a_core(move |this| this.policy.pack(&this.store, &key, &entry, &evidence));
+        Ok(packed.await??)
     }
 
     async fn upload(&self, dir: &CrateDir, key: &EntryKey, packed: Packed) -> Result<Pushed, TransferError> {
@@ -230,9 +204,54 @@ impl Transfer {
     }
 }
 
+impl Policy {
+    /// An entry, as far as it may leave this machine.
+    pub(crate) fn prepare(
+        &self,
+        store: &Store,
+        key: &EntryKey,
+    ) -> Result<Result<Ready, Kept>, kache_store::Error> {
+        if self.trust.is_mute() {
+            return Ok(Err(Kept::Unsigned));
+        }
+        let (Some(entry), Some(evidence)) = (store.peek_entry(key)?, store.evidence(key)?) else {
+            return Ok(Err(if store.is_newer(key)? { Kept::Newer } else { Kept::Gone }));
+        };
+        if !self.trust.vouches_for(&entry.provenance) {
+            if self.trust.accepts(&entry.provenance) {
+                return Ok(Err(Kept::Unwitnessed));
+            }
+            return Ok(Err(Kept::Foreign(entry.provenance)));
+        }
+        let Some(dir) = CrateDir::of(&entry.package, &entry.crate_name) else {
+            return Ok(Err(Kept::Name(entry.crate_name)));
+        };
+        if let Some(name) = origin::secret(&evidence, &self.secret_env) {
+            return Ok(Err(Kept::Secret(name.to_owned())));
+        }
+        if !records::is_acceptable(&evidence.record) {
+            return Ok(Err(Kept::Inputs));
+        }
+        Ok(Ok(Ready { dir, entry, evidence }))
+    }
+
+    /// Packs an entry and signs its manifest.
+    pub(crate) fn pack(
+        &self,
+        store: &Store,
+        key: &EntryKey,
+        entry: &Entry,
+        evidence: &Evidence,
+    ) -> Result<Packed, PackError> {
+        let mut packed = pack(store, key, entry, evidence, self.compression_level)?;
+        self.trust.sign(&mut packed.manifest);
+        Ok(packed)
+    }
+}
+
 /// An entry that may leave this machine.
-pub(super) struct Ready {
-    dir: CrateDir,
-    entry: Entry,
-    evidence: Evidence,
+pub(crate) struct Ready {
+    pub(crate) dir: CrateDir,
+    pub(crate) entry: Entry,
+    pub(crate) evidence: Evidence,
 }

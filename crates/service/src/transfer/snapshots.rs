@@ -21,7 +21,7 @@ use kache_core::snapshot::Snapshot;
 use kache_store::Store;
 
 use super::builds::ROUNDS_MAX;
-use super::{Refusal, Transfer, TransferError, refuse};
+use super::{Policy, Refusal, Transfer, TransferError, refuse};
 use crate::pack::WINDOW_LOG_MAX;
 use crate::remote::{Body, Fault};
 
@@ -95,30 +95,7 @@ impl Transfer {
     /// # Errors
     /// When the store can't be read.
     pub async fn shareable(&self, snapshot: Snapshot) -> Result<Snapshot, TransferError> {
-        self.blocking(move |this| {
-            let mut kept = Vec::new();
-            for unit in &snapshot.units {
-                kept.push(
-                    !this.policy.trust.vouches_for(&unit.provenance)
-                        || this.prepare_now(&unit.entry())?.is_err()
-                        || this.asks_for_secret(unit),
-                );
-            }
-            let mut stays = kept.into_iter();
-            let is_kept = |_: &SeedUnit| stays.next().unwrap_or(true).then_some(Unseeded::Environment);
-            let mut placed = choose(&snapshot.units, is_kept).placed;
-            placed.sort_unstable();
-            let sent = |i: usize| SeedUnit { provenance: Provenance::Unknown, ..snapshot.units[i].clone() };
-            let units = placed.into_iter().map(sent).collect();
-            Ok(Snapshot { units, ..snapshot })
-        })
-        .await?
-    }
-
-    fn asks_for_secret(&self, unit: &SeedUnit) -> bool {
-        let Made::Run { asked, .. } = &unit.made else { return false };
-        let set = asked.iter().filter(|(_, value)| value.is_some());
-        set.map(|(name, _)| name).any(|name| secrets::is_secret(name, &self.policy.secret_env))
+        Ok(self.blocking(move |this| this.policy.shareable(&this.store, snapshot)).await??)
     }
 
     /// Adds snapshots to what is saved about the same. Units that only others have stay; of one place in a target
@@ -146,7 +123,7 @@ impl Transfer {
                 break;
             }
             let (about, mine) = (about.clone(), mine.clone());
-            let object = self.on_a_core(move |this| this.object(&about, join(mine, theirs))).await?;
+            let object = self.on_a_core(move |this| this.policy.object(&about, join(mine, theirs))).await?;
             let Some(object) = object else { return Ok(Saved::TooLarge) };
             let bytes = Bytes::from(object);
             self.retry(|| self.remote.put(&name, Body::Bytes(bytes.clone()))).await?;
@@ -188,18 +165,49 @@ impl Transfer {
     async fn shared_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, TransferError> {
         Ok(self.unless_missing(self.retry(|| self.remote.get(name, OBJECT_BYTES_MAX)).await)?)
     }
+}
+
+impl Policy {
+    /// See [`Transfer::shareable`].
+    pub(crate) fn shareable(
+        &self,
+        store: &Store,
+        snapshot: Snapshot,
+    ) -> Result<Snapshot, kache_store::Error> {
+        let mut kept = Vec::new();
+        for unit in &snapshot.units {
+            kept.push(
+                !self.trust.vouches_for(&unit.provenance)
+                    || self.prepare(store, &unit.entry())?.is_err()
+                    || self.asks_for_secret(unit),
+            );
+        }
+        let mut stays = kept.into_iter();
+        let is_kept = |_: &SeedUnit| stays.next().unwrap_or(true).then_some(Unseeded::Environment);
+        let mut placed = choose(&snapshot.units, is_kept).placed;
+        placed.sort_unstable();
+        let sent = |i: usize| SeedUnit { provenance: Provenance::Unknown, ..snapshot.units[i].clone() };
+        let units = placed.into_iter().map(sent).collect();
+        Ok(Snapshot { units, ..snapshot })
+    }
+
+    fn asks_for_secret(&self, unit: &SeedUnit) -> bool {
+        let Made::Run { asked, .. } = &unit.made else { return false };
+        let set = asked.iter().filter(|(_, value)| value.is_some());
+        set.map(|(name, _)| name).any(|name| secrets::is_secret(name, &self.secret_env))
+    }
 
     /// The signed object of these snapshots; `None` where they are too large.
-    fn object(&self, about: &About, mut snapshots: Vec<Snapshot>) -> Option<Vec<u8>> {
+    pub(crate) fn object(&self, about: &About, mut snapshots: Vec<Snapshot>) -> Option<Vec<u8>> {
         loop {
             let (bytes, parts) = payload(&snapshots)?;
             let unpacked_size = bytes.len() as u64;
-            let level = self.policy.compression_level;
+            let level = self.compression_level;
             let compressed = zstd::stream::encode_all(bytes.as_slice(), level).ok()?;
             let size = compressed.len() as u64;
             let pack = Pack { digest: Digest::of(&compressed), size, unpacked_size };
             let mut head = Head::new(about, pack, parts);
-            self.policy.trust.sign(&mut head);
+            self.trust.sign(&mut head);
             let object = head.encode(&compressed);
             if object.len() as u64 <= OBJECT_BYTES_MAX {
                 return Some(object);
