@@ -13,6 +13,7 @@ mod crate_file;
 pub mod env;
 mod error;
 mod layers;
+mod levels;
 mod place;
 mod remote;
 mod rows;
@@ -151,8 +152,9 @@ impl Settings {
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let layers = Layers::new(file, env)?;
         let mut warnings = Vec::new();
-        let mut problems = layers.unknown_keys(&rows::known_keys());
-        let remote = remote::resolve(&layers, &mut warnings).unwrap_or_else(|error| {
+        let known = rows::known_keys();
+        let mut problems = layers.unknown_keys(&known);
+        let remote = levels::resolve(&layers, &known, &mut warnings, &mut problems).unwrap_or_else(|error| {
             problems.push(error);
             None
         });

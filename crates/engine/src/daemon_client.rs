@@ -25,7 +25,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kache_core::config::{Settings, env};
+use kache_core::config::{Remote, Settings, env};
 use kache_core::digest::Digest;
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::protocol::{self, Build, Find, FrameError, HEADER_BYTES, Reply, Request, Seed, Unavailable};
@@ -122,7 +122,7 @@ pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<(
         command.env(env::KACHE_CONFIG, file);
     }
     // By which variable a job is one for a pull request, it isn't told.
-    if settings.remote().is_some_and(|remote| remote.read_only.value) {
+    if settings.remote().is_some_and(Remote::is_read_only) {
         command.env(env::KACHE_READ_ONLY, "1");
     }
     kache_store::sys::detach_and_spawn(command)
@@ -147,7 +147,7 @@ impl<'a> Daemon<'a> {
 
     /// Whether what the build makes is to be uploaded.
     pub fn uploads(&self) -> bool {
-        !self.settings.remote().is_some_and(|remote| remote.read_only.value)
+        !self.settings.remote().is_some_and(Remote::is_read_only)
     }
 
     /// Which credentials the build uses, see `config::Remote::credentials_id`.

@@ -16,6 +16,7 @@ pub mod depot;
 pub mod dispatcher;
 mod flights;
 mod health;
+mod levels;
 mod lifecycle;
 mod prefetch;
 #[cfg(test)]

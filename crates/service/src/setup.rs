@@ -44,19 +44,32 @@ pub enum SetupError {
     Runtime(std::io::Error),
 }
 
-/// A transfer between the store and the remote that the settings configure; `None` when they configure none.
+/// A remote, and how to move things between it and the store.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// Its settings; there is none behind it.
+    pub remote: RemoteSettings,
+    /// The transfers.
+    pub transfer: Transfer,
+}
+
+/// Transfers between the store and the remotes that the settings configure, nearest first; empty when they configure none.
 ///
 /// # Errors
 /// When a key can't be used. Nothing is sent yet.
-pub async fn connect(settings: &Settings, store: Arc<Store>) -> Result<Option<Transfer>, SetupError> {
-    let Some(remote) = settings.remote() else { return Ok(None) };
-    let policy = policy(settings, remote)?;
-    let client: Arc<dyn Remote> = match &remote.backend {
-        Backend::S3(s3) => Arc::new(S3::connect(s3).await),
-        Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
-        Backend::Http(http) => Arc::new(Web::connect(http)),
-    };
-    Ok(Some(Transfer::new(store, client, &remote.prefix.value, policy)))
+pub async fn connect(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Level>, SetupError> {
+    let mut levels = Vec::new();
+    for remote in settings.remote().into_iter().flat_map(RemoteSettings::levels) {
+        let policy = policy(settings, &remote)?;
+        let client: Arc<dyn Remote> = match &remote.backend {
+            Backend::S3(s3) => Arc::new(S3::connect(s3).await),
+            Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
+            Backend::Http(http) => Arc::new(Web::connect(http)),
+        };
+        let transfer = Transfer::new(Arc::clone(store), client, &remote.prefix.value, policy);
+        levels.push(Level { remote, transfer });
+    }
+    Ok(levels)
 }
 
 /// What the settings say about sharing.

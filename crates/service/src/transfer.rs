@@ -257,6 +257,11 @@ impl Transfer {
         TransferError::Stalled(self.policy.stall)
     }
 
+    /// Waits until the remote has moved nothing for so long, from now on.
+    pub async fn silent_for(&self, wait: Duration) {
+        self.remote.progress().stalled(wait).await;
+    }
+
     /// Does some work as long as the remote moves.
     async fn watched<T>(
         &self,

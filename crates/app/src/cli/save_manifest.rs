@@ -51,7 +51,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 }
 
 async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> Outcome {
-    let transfer = transfers::open(settings, store).await?;
+    let levels = transfers::open(settings, store).await?;
     if let Some(why) = settings.remote().and_then(Remote::why_read_only) {
         ui.status(&format!("Nothing is saved: {why}."));
         return Ok(Status::Done);
@@ -85,16 +85,30 @@ async fn save(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> 
         saved_s: now_ms() / 1000,
         units,
     };
-    let names = transfer
-        .save_build(&place, &build)
-        .await
-        .map_err(|error| transfers::failure("the build manifest can't be saved", &error, settings))?;
-    for name in names {
-        let noun = if count == 1 { "unit" } else { "units" };
-        ui.status(&format!("Saved {count} {noun} as {name}."));
+    let about = seeds::about(settings, &place, &workspace, &compilers);
+    let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
+    let mut failed = None;
+    // One that fails doesn't keep it from the others.
+    for level in levels.iter().filter(|level| !level.remote.read_only.value) {
+        let saved = async {
+            let saved = level.transfer.save_build(&place, &build).await;
+            let names = saved.map_err(|error| {
+                transfers::failure("the build manifest can't be saved", &error, &level.remote)
+            })?;
+            for name in names {
+                let noun = if count == 1 { "unit" } else { "units" };
+                ui.status(&format!("Saved {count} {noun} as {name}."));
+            }
+            match &about {
+                Some(about) => seeds::save(level, concurrency, about, ui).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = saved.await
+            && let Some(earlier) = failed.replace(error)
+        {
+            earlier.present(ui);
+        }
     }
-    if let Some(about) = seeds::about(settings, &place, &workspace, &compilers) {
-        seeds::save(&transfer, settings, &about, ui).await?;
-    }
-    Ok(Status::Done)
+    failed.map_or(Ok(Status::Done), Err)
 }

@@ -12,6 +12,7 @@ use kache_core::seed_unit::SeedUnit;
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::Snapshot;
 use kache_engine::seed;
+use kache_service::setup::Level;
 use kache_service::sync::{self, Pushing};
 use kache_service::transfer::{BuildPlace, Listed, Pushed, Saved, Transfer, missing_entries};
 
@@ -37,11 +38,12 @@ pub fn about(
 
 /// Publishes what builds with this lockfile have left, as far as it may leave this machine: entries of build scripts'
 /// runs, which no build asks for, and then the snapshots. Entries of compiles are `kache sync --push`'s business.
-pub async fn save(transfer: &Transfer, settings: &Settings, about: &About, ui: &Ui) -> Result<(), CliError> {
+pub async fn save(level: &Level, concurrency: usize, about: &About, ui: &Ui) -> Result<(), CliError> {
+    let Level { transfer, remote } = level;
     if !seed::wait_for_recorders(transfer.store(), RECORDERS_WAIT) {
         ui.warn("what the latest build left is still being recorded; only what was recorded before is saved");
     }
-    let failed = |error| transfers::failure("what the dependencies left can't be saved", &error, settings);
+    let failed = |error| transfers::failure("what the dependencies left can't be saved", &error, remote);
     let mut snapshots = Vec::new();
     for snapshot in transfer.store().snapshots_of(&about.lockfile) {
         if about.is_of(&snapshot) {
@@ -58,7 +60,6 @@ pub async fn save(transfer: &Transfer, settings: &Settings, about: &About, ui: &
         .filter(|unit| unit.is_run())
         .map(|unit| unit.entry())
         .collect();
-    let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
     let mut meter = Meter::new(ui, "pushing", runs.len());
     let runs = runs.into_iter().collect();
     let ended = sync::push(transfer, runs, concurrency, Pushing::Really, |result| {
@@ -98,8 +99,7 @@ pub fn wanted(transfer: &Transfer, snapshots: &[Snapshot]) -> Vec<Listed> {
 
 /// Takes snapshots over, and says what they are good for; how many units of them have all results here.
 pub async fn take(
-    transfer: &Transfer,
-    settings: &Settings,
+    Level { transfer, remote }: &Level,
     snapshots: Vec<Snapshot>,
     ui: &Ui,
 ) -> Result<usize, CliError> {
@@ -107,7 +107,7 @@ pub async fn take(
     for snapshot in snapshots {
         let taken = transfer.take_snapshot(snapshot).await;
         joined.push(
-            taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error, settings))?,
+            taken.map_err(|error| transfers::failure("a snapshot can't be taken over", &error, remote))?,
         );
     }
     // What rests on a unit that can't be placed can't either.

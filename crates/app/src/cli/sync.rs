@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kache_core::config::{Remote, Settings};
+use kache_core::key::EntryKey;
 use kache_core::quantity::format_size;
 use kache_core::remote::keys::Label;
 use kache_core::remote::shared::About;
 use kache_service::remote::Fault;
-use kache_service::setup::block_on;
+use kache_service::setup::{Level, block_on};
 use kache_service::sync;
-use kache_service::transfer::{BuildPlace, Transfer, TransferError};
+use kache_service::transfer::{BuildPlace, TransferError};
 use kache_store::Store;
 use serde::Serialize;
 use serde_json::json;
@@ -77,14 +78,13 @@ enum Mode {
 
 /// Everything that both directions need.
 struct Sync<'a> {
-    transfer: Transfer,
+    /// The remote that it is about.
+    level: Level,
     settings: &'a Settings,
     store: &'a Store,
     /// The workspace and its compilers; `None` for everything.
     scope: Option<(Workspace, Compilers<'a>)>,
     concurrency: usize,
-    /// The remote in a few words.
-    there: String,
     mode: Mode,
     ui: &'a Ui,
 }
@@ -96,7 +96,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 }
 
 async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui) -> Outcome {
-    let transfer = transfers::open(settings, store).await?;
+    let levels = transfers::open(settings, store).await?;
     let scope = if args.all {
         None
     } else {
@@ -107,26 +107,26 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
     let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Really };
     let there = settings.remote().map(Remote::describe).unwrap_or_default();
-    let sync = Sync { transfer, settings, store, scope, concurrency, there, mode, ui };
+    let mut sync = Sync { level: levels[0].clone(), settings, store, scope, concurrency, mode, ui };
     let both = args.pull == args.push;
     let mut trouble = Trouble::default();
     let (mut pulled, mut pushed) = (None, None);
     if both || args.pull {
-        let place = sync.place(args)?;
-        let done = pull::run(&sync, place.as_ref()).await?;
-        trouble.join(done.trouble);
-        pulled = Some(done.moved);
+        pulled = Some(pull_all(&mut sync, &levels, args, &mut trouble).await?);
     }
     let read_only = settings.remote().and_then(Remote::why_read_only).filter(|_| both || args.push);
     if let Some(why) = &read_only {
         ui.status(&format!("Nothing is pushed: {why}."));
     }
-    if (both || args.push) && !trouble.is_over && read_only.is_none() {
-        let done = push::run(&sync).await?;
-        trouble.join(done.trouble);
-        pushed = Some(done.moved);
+    for level in levels.iter().filter(|level| (both || args.push) && !level.remote.read_only.value) {
+        if !trouble.is_over_at(&level.remote) {
+            sync.level = level.clone();
+            let done = push::run(&sync).await?;
+            trouble.join(done.trouble, &level.remote);
+            pushed.get_or_insert_with(Moved::default).add(done.moved);
+        }
     }
-    if sync.transfer.is_blind() {
+    if levels.iter().any(|level| level.transfer.is_blind()) {
         ui.warn(
             "the remote denies access instead of saying that an object is missing; that counts as a miss \
              (in a bucket, s3:ListBucket makes the difference visible)",
@@ -135,7 +135,7 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
     if args.json {
         let value = json!({
             "version": 1,
-            "remote": sync.there,
+            "remote": there,
             "dry_run": args.dry_run,
             "read_only": read_only,
             "pull": pulled,
@@ -145,7 +145,35 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
         });
         ui.print_json(&format!("{value:#}\n"))?;
     }
-    trouble.into_outcome(settings)
+    trouble.into_outcome()
+}
+
+/// Pulls from each level what the nearer ones didn't have, and puts it there.
+async fn pull_all(
+    sync: &mut Sync<'_>,
+    levels: &[Level],
+    args: &Args,
+    trouble: &mut Trouble,
+) -> Result<Moved, CliError> {
+    let place = sync.place(args)?;
+    let mut moved = Moved::default();
+    if levels.iter().all(|level| level.remote.write_only.value) {
+        sync.ui.status("Nothing is pulled: `write_only` is set.");
+    }
+    for (i, level) in levels.iter().enumerate().filter(|(_, level)| !level.remote.write_only.value) {
+        sync.level = level.clone();
+        let done = pull::run(sync, place.as_ref()).await?;
+        trouble.join(done.trouble, &level.remote);
+        moved.add(done.moved);
+        for nearer in levels[..i].iter().filter(|nearer| !nearer.remote.read_only.value) {
+            if !done.keys.is_empty() && !trouble.is_over_at(&nearer.remote) {
+                sync.level = nearer.clone();
+                let filled = push::these(sync, done.keys.clone()).await?;
+                trouble.join(filled.trouble, &nearer.remote);
+            }
+        }
+    }
+    Ok(moved)
 }
 
 /// What one direction came to.
@@ -153,6 +181,8 @@ async fn run_async(args: &Args, settings: &Settings, store: &Arc<Store>, ui: &Ui
 struct Done {
     trouble: Trouble,
     moved: Moved,
+    /// What came into the store.
+    keys: Vec<EntryKey>,
 }
 
 /// What was transferred, or would be.
@@ -172,7 +202,25 @@ struct Moved {
     kept: BTreeMap<String, usize>,
 }
 
+impl Moved {
+    fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.known += other.known;
+        self.absent += other.absent;
+        self.snapshot_units += other.snapshot_units;
+        for (why, count) in other.kept {
+            *self.kept.entry(why).or_default() += count;
+        }
+    }
+}
+
 impl Sync<'_> {
+    /// The remote in a few words.
+    fn there(&self) -> String {
+        self.level.remote.describe()
+    }
+
     /// Where the build manifest is.
     fn place(&self, args: &Args) -> Result<Option<BuildPlace>, CliError> {
         let Some((_, compilers)) = &self.scope else { return Ok(None) };
@@ -208,6 +256,9 @@ struct Trouble {
     not_begun: usize,
     first: Option<TransferError>,
     is_over: bool,
+    /// The remotes with which nothing more can be done, and the one of the first failure.
+    over_at: Vec<Remote>,
+    first_at: Option<Remote>,
 }
 
 impl Trouble {
@@ -230,17 +281,25 @@ impl Trouble {
         self.is_over = true;
     }
 
-    fn join(&mut self, other: Self) {
+    /// Adds what went wrong with a remote.
+    fn join(&mut self, other: Self, at: &Remote) {
         self.failed += other.failed;
         self.not_begun += other.not_begun;
-        self.is_over |= other.is_over;
+        if other.is_over {
+            self.over_at.push(at.clone());
+        }
         if self.first.is_none() {
+            self.first_at = other.first.as_ref().map(|_| at.clone());
             self.first = other.first;
         }
     }
 
-    fn into_outcome(self, settings: &Settings) -> Outcome {
-        let Some(first) = self.first else { return Ok(Status::Done) };
+    fn is_over_at(&self, remote: &Remote) -> bool {
+        self.over_at.contains(remote)
+    }
+
+    fn into_outcome(self) -> Outcome {
+        let (Some(first), Some(remote)) = (self.first, self.first_at) else { return Ok(Status::Done) };
         let mut what = match self.failed {
             1 => "one transfer failed".to_owned(),
             failed => format!("{failed} transfers failed"),
@@ -248,7 +307,7 @@ impl Trouble {
         if self.not_begun > 0 {
             what.push_str(&format!(", {} were not begun", self.not_begun));
         }
-        Err(transfers::failure(&what, &first, settings))
+        Err(transfers::failure(&what, &first, &remote))
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kache_core::config::{Backend, Settings};
+use kache_core::config::{Backend, Remote, Settings};
 use kache_core::quantity::format_size;
 use kache_service::remote::Fault;
-use kache_service::setup::{self, SetupError};
-use kache_service::transfer::{Transfer, TransferError};
+use kache_service::setup::{self, Level, SetupError};
+use kache_service::transfer::TransferError;
 use kache_store::Store;
 
 use crate::error::CliError;
@@ -22,13 +22,14 @@ const BAR_WIDTH: usize = 24;
 /// Where there is no terminal, every so many percent are a line.
 const LINE_EVERY_PERCENT: usize = 25;
 
-/// The remote that is configured; an error that says how to configure one where there is none.
-pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Transfer, CliError> {
-    match setup::connect(settings, store.clone()).await? {
-        Some(transfer) => Ok(transfer),
-        None if *settings.local_only => Err(CliError::usage("there is no remote: `local_only` is set")
+/// The remotes that are configured, nearest first; an error that says how to configure one where there is none.
+pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Level>, CliError> {
+    let levels = setup::connect(settings, store).await?;
+    match levels.len() {
+        1.. => Ok(levels),
+        0 if *settings.local_only => Err(CliError::usage("there is no remote: `local_only` is set")
             .hint("unset KACHE_LOCAL_ONLY or `cache.local_only`")),
-        None => Err(CliError::usage("no remote is configured").hint(
+        0 => Err(CliError::usage("no remote is configured").hint(
             "put `[cache.remote]` with `type = \"s3\"` and `bucket = \"…\"` (or \"file\" and `path`, or \"http\" and \
              `url`) into ~/.config/kache/config.toml, or set KACHE_S3_BUCKET, KACHE_REMOTE_PATH or KACHE_REMOTE_URL",
         )),
@@ -42,7 +43,7 @@ impl From<SetupError> for CliError {
 }
 
 /// What a person can do about a failure.
-pub fn hint(error: &TransferError, settings: &Settings) -> Option<String> {
+pub fn hint(error: &TransferError, remote: &Remote) -> Option<String> {
     if let TransferError::Refused { name, .. } = error {
         if name.contains("/_manifests/") {
             return Some("it stays unused; the next `kache save-manifest` replaces it".to_owned());
@@ -54,7 +55,7 @@ pub fn hint(error: &TransferError, settings: &Settings) -> Option<String> {
                     `cache.remote.stall_timeout_secs` (KACHE_S3_STALL_TIMEOUT)";
         return Some(what.to_owned());
     }
-    hint_for(error.fault()?, &settings.remote()?.backend)
+    hint_for(error.fault()?, &remote.backend)
 }
 
 /// What a person can do about trouble with the remote.
@@ -116,9 +117,9 @@ pub fn hint_for(fault: Fault, backend: &Backend) -> Option<String> {
 }
 
 /// A failed transfer as an error of the command.
-pub fn failure(what: &str, error: &TransferError, settings: &Settings) -> CliError {
+pub fn failure(what: &str, error: &TransferError, remote: &Remote) -> CliError {
     let failure = CliError::failure(what).because(error);
-    match hint(error, settings) {
+    match hint(error, remote) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }

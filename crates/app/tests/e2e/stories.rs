@@ -18,6 +18,7 @@ pub mod freshness;
 pub mod hits;
 pub mod keys;
 pub mod layouts;
+pub mod levels;
 pub mod linked;
 pub mod macros;
 pub mod native;

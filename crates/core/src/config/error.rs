@@ -84,6 +84,9 @@ pub enum Problem {
     /// A setting that others need is missing.
     #[error("is missing, and {0}")]
     Missing(&'static str),
+    /// Settings that contradict each other.
+    #[error("{0}")]
+    Unfit(&'static str),
     /// Neither a cache directory nor a home directory is known.
     #[error("not set (nor `cache.local_store`, XDG_CACHE_HOME or HOME), so there is no place for the store")]
     NoCacheDir,
@@ -120,6 +123,8 @@ pub enum Warning {
     NoBucket(&'static str),
     /// A credential of the user's isn't sent to an address that a project's file names.
     Withheld(&'static str),
+    /// A credential for a web server where there are several.
+    ForWhichServer(&'static str),
     /// The place of another kind of remote than the one that is used.
     OtherKind(&'static str, &'static str),
     /// A compression level outside the range was clamped.
@@ -162,6 +167,12 @@ impl fmt::Display for Warning {
                 "{name} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
                  user's settings"
             ),
+            Warning::ForWhichServer(name) => {
+                write!(
+                    f,
+                    "{name} isn't sent: several of `cache.remotes` are web servers, and it is for one of them"
+                )
+            }
             Warning::OtherKind(name, kind) => {
                 write!(f, "{name} is set but the remote is of the kind \"{kind}\", which has no use for it")
             }

@@ -41,7 +41,7 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
     }
 
     /// The value at a dotted key of the file.
-    fn value(&self, key: Option<&str>) -> Option<(&Value, Place)> {
+    pub(super) fn value(&self, key: Option<&str>) -> Option<(&Value, Place)> {
         let (file, table) = self.file.as_ref()?;
         let key = key?;
         let (sections, last) = key.rsplit_once('.').unwrap_or(("", key));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub use super::place::host_of;
 
 use super::backend::{self, Backend};
-use super::error::{ConfigError, Warning};
+use super::error::{ConfigError, Problem, Warning};
 use super::layers::Layers;
 use super::place::{object_prefix, value};
 use super::s3::S3;
@@ -37,10 +37,14 @@ pub struct Remote {
     pub secret_env: Setting<Vec<String>>,
     /// Whether nothing is pushed.
     pub read_only: Setting<bool>,
+    /// Whether nothing is asked for.
+    pub write_only: Setting<bool>,
     /// The variable by which this is a CI job for a pull request, where that decides it.
     pub pull_request: Option<&'static str>,
     /// After how many seconds commands give up on a remote that moves nothing; 0 for never.
     pub stall_timeout_s: Setting<u64>,
+    /// The levels behind it, nearest first: they are asked for what this one doesn't have. None of these has any.
+    pub further: Vec<Remote>,
 }
 
 /// Where a private key is.
@@ -81,6 +85,12 @@ impl Remote {
         for pattern in &self.secret_env.value {
             key.text("keeps", pattern.as_str());
         }
+        if self.write_only.value {
+            key.text("reads", "no");
+        }
+        for level in &self.further {
+            key.digest("then", level.identity());
+        }
         key.finish().0
     }
 
@@ -90,12 +100,26 @@ impl Remote {
         let mut key = KeyWriter::new("credentials");
         key.text("read only", self.read_only.value.to_string());
         self.backend.identify_credentials(&mut key);
+        for level in &self.further {
+            key.digest("then", level.credentials_id());
+        }
         key.finish().0
+    }
+
+    /// All levels, nearest first, each as a remote of its own.
+    pub fn levels(&self) -> impl Iterator<Item = Remote> {
+        let nearest = Remote { further: Vec::new(), ..self.clone() };
+        [nearest].into_iter().chain(self.further.iter().cloned())
+    }
+
+    /// Whether nothing is pushed, to no level.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.value && self.further.iter().all(Remote::is_read_only)
     }
 
     /// Why nothing is pushed, for people; `None` where pushes are allowed.
     pub fn why_read_only(&self) -> Option<String> {
-        self.read_only.value.then(|| match self.pull_request {
+        self.is_read_only().then(|| match self.pull_request {
             Some(variable) => format!(
                 "{variable} says that this is a job for a pull request, whose results nobody else is to get; \
                  KACHE_READ_ONLY=0 allows pushes"
@@ -107,11 +131,13 @@ impl Remote {
     /// The remote in a few words, for people.
     pub fn describe(&self) -> String {
         let prefix = &self.prefix.value;
-        match &self.backend {
+        let nearest = match &self.backend {
             Backend::S3(s3) => format!("s3://{}/{prefix} at {}", s3.bucket.value, s3.place()),
             Backend::File(folder) => format!("{}", folder.value.join(prefix).display()),
             Backend::Http(http) => format!("{}/{prefix}", http.url.value),
-        }
+        };
+        let further = self.further.iter().map(|level| format!(", then {}", level.describe()));
+        [nearest].into_iter().chain(further).collect()
     }
 
     /// The bucket, where it is in one.
@@ -124,7 +150,7 @@ impl Remote {
 
     /// Whether the standard AWS chain decides whose credentials are used.
     pub fn uses_aws_chain(&self) -> bool {
-        self.s3().is_some_and(|s3| s3.ambient.is_some())
+        self.s3().is_some_and(|s3| s3.ambient.is_some()) || self.further.iter().any(Remote::uses_aws_chain)
     }
 }
 
@@ -154,6 +180,12 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         Some(_) => Setting { value: true, origin: Origin::Environment },
         None => said.unwrap_or(Setting::default_of(false)),
     };
+    let write_only = layers.switch(None, Some("cache.remote.write_only"))?;
+    let write_only = write_only.unwrap_or(Setting::default_of(false));
+    if write_only.value && read_only.value && read_only.origin == Origin::File {
+        let problem = Problem::Unfit("can't be combined with `read_only`: nothing would be left to do");
+        return Err(layers.error_at("cache.remote.write_only", problem));
+    }
     let seconds = |n: i64| u64::try_from(n).map_err(|_| value(&n.to_string(), "is not a number of seconds"));
     let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
     let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
@@ -167,8 +199,10 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         witnesses: witnesses.unwrap_or(Setting::default_of(1)),
         secret_env: secret_env.unwrap_or(Setting::default_of(Vec::new())),
         read_only,
+        write_only,
         pull_request,
         stall_timeout_s: stall_timeout_s.unwrap_or(Setting::default_of(STALL_TIMEOUT_S)),
+        further: Vec::new(),
     }))
 }
 

@@ -41,6 +41,7 @@ impl Kind {
             | "cache.daemon"
             | "cache.local_only"
             | "cache.portable_paths"
+            | "cache.remote.write_only"
             | "cache.seed" => Kind::Switch,
             "cache.daemon_idle_timeout_secs"
             | "cache.remote.stall_timeout_secs"
@@ -83,6 +84,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.witnesses"), Some(env::KACHE_S3_WITNESSES)),
     (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
     (Some("cache.remote.read_only"), Some(env::KACHE_READ_ONLY)),
+    (Some("cache.remote.write_only"), None),
     (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
@@ -93,7 +95,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
 
 /// Keys that a settings file may have.
 pub(super) fn known_keys() -> Vec<&'static str> {
-    KEYS.iter().filter_map(|(key, _)| *key).collect()
+    KEYS.iter().filter_map(|(key, _)| *key).chain(["cache.remotes"]).collect()
 }
 
 impl Settings {
@@ -110,7 +112,8 @@ impl Settings {
 
     /// The value of one setting as text.
     fn shown(&self, name: &str) -> (Option<String>, Origin) {
-        let remote = self.remote.as_ref();
+        // Levels are no single values.
+        let remote = self.remote.as_ref().filter(|remote| remote.further.is_empty());
         let s3 = remote.and_then(Remote::s3);
         match name {
             "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
@@ -156,6 +159,7 @@ impl Settings {
                 optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
             }
             "cache.remote.read_only" => optional(remote.map(|remote| &remote.read_only), bool::to_string),
+            "cache.remote.write_only" => optional(remote.map(|remote| &remote.write_only), bool::to_string),
             "cache.remote.stall_timeout_secs" => {
                 optional(remote.map(|remote| &remote.stall_timeout_s), u64::to_string)
             }

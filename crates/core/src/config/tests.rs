@@ -454,3 +454,70 @@ fn what_looks_like_a_setting_and_is_none() {
         assert_eq!(meant(name).as_deref(), expected, "{name}");
     }
 }
+
+#[test]
+fn levels_are_read_as_single_remotes_are() {
+    let toml = "[[cache.remotes]]\nurl = 'http://10.0.0.7:8271'\nread_only = true\ntrusted_keys = ['k']\n\
+                [[cache.remotes]]\npath = 'near'\nwrite_only = true\nsecret_env = ['X_*']\n\
+                [[cache.remotes]]\nbucket = 'b'\nregion = 'auto'\nprefix = 'p'";
+    let there = settings(toml, &[("KACHE_REMOTE_TOKEN", "hush"), ("KACHE_S3_PREFIX", "ignored")]);
+    let remote = there.remote().expect("a remote");
+    assert_eq!(
+        remote.describe(),
+        "http://10.0.0.7:8271/artifacts, then /etc/kache/near/artifacts, then s3://b/p at auto"
+    );
+    let levels: Vec<Remote> = remote.levels().collect();
+    let said =
+        levels.iter().map(|level| (level.read_only.value, level.write_only.value, level.further.len()));
+    assert_eq!(said.collect::<Vec<_>>(), [(true, false, 0), (false, true, 0), (false, false, 0)]);
+    assert_eq!(levels.iter().map(|level| level.trusted_keys.len()).collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(levels.iter().all(|level| *level.secret_env == ["X_*"]));
+    let Backend::Http(http) = &levels[0].backend else { panic!("a web server") };
+    assert!(http.credentials.is_some(), "there is one server that it can be for");
+    assert!(
+        !remote.is_read_only()
+            && there.rows().iter().all(|row| row.key != Some("cache.remote.url") || row.value.is_none())
+    );
+    // Every level counts for who the remote is.
+    let other = settings(&toml.replace("region = 'auto'", "region = 'auto'\nendpoint = 'https://e'"), &[]);
+    assert_ne!(other.remote().expect("a remote").identity(), remote.identity());
+    assert_ne!(levels[0].identity(), remote.identity());
+
+    let everywhere = settings(toml, &[("KACHE_READ_ONLY", "1"), ("KACHE_S3_TRUSTED_KEYS", "a,b")]);
+    let remote = everywhere.remote().expect("a remote");
+    assert!(remote.is_read_only() && remote.levels().all(|level| level.trusted_keys.len() == 2));
+    let replaced = settings(toml, &[("KACHE_REMOTE_PATH", "/e")]);
+    assert_eq!(replaced.remote().expect("a remote").describe(), "/e/artifacts");
+    let servers = "[[cache.remotes]]\nurl = 'https://a'\n[[cache.remotes]]\nurl = 'https://b'";
+    let (two, warnings) = resolve(servers, &[("KACHE_REMOTE_TOKEN", "hush")]).expect("usable");
+    assert_eq!(warnings, [Warning::ForWhichServer("KACHE_REMOTE_TOKEN")]);
+    assert!(!format!("{two:?}").contains("hush"));
+    assert_eq!(settings("cache.remotes = []", &[]).remote(), None);
+    let one = settings("[[cache.remotes]]\npath = '/mnt/f'", &[]);
+    let single = settings("[cache.remote]\npath = '/mnt/f'", &[]);
+    assert_eq!(one.remote().map(Remote::identity), single.remote().map(Remote::identity));
+
+    for (toml, want) in [
+        (
+            "[cache.remote]\npath = '/f'\n[[cache.remotes]]\npath = '/g'",
+            "cache.remotes: can't be combined with `cache.remote`",
+        ),
+        ("cache.remotes = 'x'", "cache.remotes: \"x\" is a string, but this setting is a list of sections"),
+        ("cache.remotes = ['x']", "is a string, but this setting is a section"),
+        (
+            "[[cache.remotes]]\npath = '/f'\n[[cache.remotes]]\nprefix = 'x'",
+            "cache.remotes[1].bucket: is missing",
+        ),
+        ("[[cache.remotes]]", "cache.remotes[0]: is missing, and `bucket`, `path` or `url`"),
+        ("[[cache.remotes]]\npath = '/f'\nread_olny = true", "cache.remotes[0].read_olny: unknown setting"),
+        (
+            "[[cache.remotes]]\npath = '/f'\nread_only = true\nwrite_only = true",
+            "cache.remotes[0].write_only: can't be combined",
+        ),
+        ("[[cache.remotes]]\npath = '/f'\nread_only = 'x'", "cache.remotes[0].read_only: \"x\" is a string"),
+        (&"[[cache.remotes]]\npath = '/f'\n".repeat(9), "more than 8 levels"),
+    ] {
+        let said = error(toml, &[]);
+        assert!(said.contains(want), "{toml}: {said}");
+    }
+}

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::lockfile::{LOCKFILE_BYTES_MAX, Lockfile};
@@ -44,6 +45,11 @@ impl Bucket {
     /// The bucket that `transfer` goes to.
     pub fn new(transfer: Transfer) -> Self {
         Self { transfer, read: Arc::default() }
+    }
+
+    /// Returns once the remote has moved nothing for so long, from now on.
+    pub async fn silent_for(&self, wait: Duration) {
+        self.transfer.silent_for(wait).await;
     }
 
     fn read(&self) -> MutexGuard<'_, HashMap<EntryKey, Manifest>> {

@@ -8,7 +8,7 @@ use kache_core::config::Settings;
 use kache_store::Store;
 use kache_store::fault::{self, Point};
 
-use super::bucket::Bucket;
+use super::levels::Levels;
 use super::{BindError, Config, End, Endpoint, Program};
 use crate::setup::{self, SetupError};
 
@@ -49,12 +49,13 @@ pub fn serve(
         .map_err(SetupError::Runtime)?;
     let store = Arc::new(store);
     let idle_s = *settings.daemon_idle_timeout_s;
+    let slots = usize::try_from(*settings.s3_concurrency).unwrap_or(usize::MAX);
     let config = Config {
         store: Arc::clone(&store),
         remote: settings.remote().map(|remote| (remote.describe(), remote.identity())),
         ambient: settings.remote().map(|remote| remote.credentials_id()),
-        read_only: settings.remote().is_some_and(|remote| remote.read_only.value),
-        slots: usize::try_from(*settings.s3_concurrency).unwrap_or(usize::MAX),
+        read_only: settings.remote().is_some_and(|remote| remote.is_read_only()),
+        slots,
         idle: (idle_s > 0).then(|| Duration::from_secs(idle_s)),
         limit_bytes: *settings.local_size_bytes_max,
         program: Program::at(program),
@@ -64,9 +65,10 @@ pub fn serve(
         // The socket first: of many that are started at once, one goes on to the rest.
         let endpoint = Endpoint::bind(&store)?;
         fault::point(Point::DaemonBound);
-        let transfer = setup::connect(settings, store).await?;
+        let levels = setup::connect(settings, &store).await?;
+        let depot = (!levels.is_empty()).then(|| Arc::new(Levels::new(levels, slots)));
         ready();
-        Ok::<_, ServeError>(super::run(config, endpoint, transfer.map(|it| Arc::new(Bucket::new(it)))).await)
+        Ok::<_, ServeError>(super::run(config, endpoint, depot).await)
     });
     // A thread that waits for the disk would otherwise be waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -1,6 +1,6 @@
 //! Checks of the remote: shows what trying it step by step found, with what to do about it.
 
-use kache_core::config::{Backend, Settings};
+use kache_core::config::{Backend, Remote, Settings};
 use kache_service::health::{Step, examine};
 use kache_service::setup::{block_on, policy};
 
@@ -9,8 +9,17 @@ use crate::cli::transfers::hint_for;
 
 /// Tries the remote, where one is configured.
 pub fn check(settings: &Settings, findings: &mut Findings) {
-    let Some(remote) = settings.remote() else { return };
-    findings.section = "Remote";
+    let levels: Vec<Remote> = settings.remote().into_iter().flat_map(Remote::levels).collect();
+    for (i, remote) in levels.iter().enumerate() {
+        findings.section = "Remote";
+        if levels.len() > 1 {
+            findings.add(Verdict::Note, format!("level {} of {}, nearest first:", i + 1, levels.len()));
+        }
+        check_level(settings, remote, findings);
+    }
+}
+
+fn check_level(settings: &Settings, remote: &Remote, findings: &mut Findings) {
     let prefix = &remote.prefix.value;
     let place = match &remote.backend {
         Backend::S3(s3) => {
@@ -26,6 +35,9 @@ pub fn check(settings: &Settings, findings: &mut Findings) {
     }
     if let Some(why) = remote.why_read_only() {
         findings.add(Verdict::Note, format!("nothing is pushed: {why}"));
+    }
+    if remote.write_only.value {
+        findings.add(Verdict::Note, "nothing is pulled: `write_only` is set");
     }
     match block_on(examine(remote)) {
         Ok(steps) => steps.into_iter().for_each(|step| show(step, &remote.backend, findings)),

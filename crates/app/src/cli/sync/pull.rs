@@ -34,7 +34,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
     let recorded = match (place, &sync.scope) {
         (Some(place), Some((workspace, compilers))) => {
             let (lockfile, compiler) = (workspace.lock_digest(), compilers.id());
-            sync.transfer.find_build(place, &lockfile, &compiler).await.unwrap_or_else(|error| {
+            sync.level.transfer.find_build(place, &lockfile, &compiler).await.unwrap_or_else(|error| {
                 trouble.add(sync.ui, error);
                 None
             })
@@ -43,7 +43,7 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
     };
     if trouble.first.as_ref().is_some_and(sync::is_lasting) {
         trouble.is_over = true;
-        return Ok(Done { trouble, moved: Moved::default() });
+        return Ok(Done { trouble, ..Done::default() });
     }
     let snapshots = snapshots(sync, place, &mut trouble).await;
     let mut plan = match recorded {
@@ -68,30 +68,31 @@ pub async fn run(sync: &Sync<'_>, place: Option<&BuildPlace>) -> Result<Done, Cl
     let planned =
         Moved { entries: plan.wanted.len(), bytes, known, absent, snapshot_units, ..Moved::default() };
     if trouble.is_over {
-        return Ok(Done { trouble, moved: Moved { entries: 0, bytes: 0, snapshot_units: 0, ..planned } });
+        let moved = Moved { entries: 0, bytes: 0, snapshot_units: 0, ..planned };
+        return Ok(Done { trouble, moved, ..Done::default() });
     }
     if sync.mode == Mode::DryRun {
-        let (what, there) = (counted(planned.entries, bytes), &sync.there);
+        let (what, there) = (counted(planned.entries, bytes), &sync.there());
         sync.ui.status(&format!("Would pull {what} from {there}; {known} are here already."));
         if snapshot_units > 0 {
             sync.ui.status(&format!(
                 "Would take over {snapshot_units} units of dependencies for fresh target directories."
             ));
         }
-        return Ok(Done { trouble, moved: planned });
+        return Ok(Done { trouble, moved: planned, ..Done::default() });
     }
-    let mut moved = fetch(sync, plan, &mut trouble).await;
+    let (mut moved, keys) = fetch(sync, plan, &mut trouble).await;
     if !snapshots.is_empty() {
-        moved.snapshot_units = seeds::take(&sync.transfer, sync.settings, snapshots, sync.ui).await?;
+        moved.snapshot_units = seeds::take(&sync.level, snapshots, sync.ui).await?;
     }
-    Ok(Done { trouble, moved })
+    Ok(Done { trouble, moved, keys })
 }
 
 /// What machines have saved of the dependencies of this very build.
 async fn snapshots(sync: &Sync<'_>, place: Option<&BuildPlace>, trouble: &mut Trouble) -> Vec<Snapshot> {
     let (Some(about), Some((workspace, _))) = (sync.about(place), &sync.scope) else { return Vec::new() };
     let Some(lockfile) = &workspace.lockfile else { return Vec::new() };
-    sync.transfer.find_snapshots_for(&about, lockfile).await.unwrap_or_else(|error| {
+    sync.level.transfer.find_snapshots_for(&about, lockfile).await.unwrap_or_else(|error| {
         trouble.add(sync.ui, error);
         Vec::new()
     })
@@ -100,7 +101,7 @@ async fn snapshots(sync: &Sync<'_>, place: Option<&BuildPlace>, trouble: &mut Tr
 /// Adds the entries that snapshots need to a plan. Among them are results of build scripts, which no compiler made.
 async fn add_entries(sync: &Sync<'_>, plan: &mut Plan, snapshots: &[Snapshot], trouble: &mut Trouble) {
     let planned: BTreeSet<EntryKey> = plan.wanted.iter().map(Wanted::key).collect();
-    let mut more = seeds::wanted(&sync.transfer, snapshots);
+    let mut more = seeds::wanted(&sync.level.transfer, snapshots);
     more.retain(|listed| !planned.contains(&listed.key));
     if sync.mode == Mode::Really {
         plan.wanted.extend(more.into_iter().map(Wanted::Named));
@@ -124,7 +125,7 @@ fn named(sync: &Sync<'_>, build: &Build) -> Vec<Listed> {
 
 /// What the remote lists for the scope.
 async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> Result<Vec<Listed>, CliError> {
-    if !sync.transfer.can_list() {
+    if !sync.level.transfer.can_list() {
         sync.ui.warn(
             "there is no saved build of this Cargo.lock and compiler, and a web server doesn't say what else it has; \
              `kache save-manifest` after a build saves one",
@@ -147,7 +148,7 @@ async fn list(sync: &Sync<'_>, trouble: &mut Trouble) -> Result<Vec<Listed>, Cli
         }
     };
     let mut meter = Meter::new(sync.ui, "listing", crates.as_ref().map_or(1, Vec::len));
-    let ended = sync::list(&sync.transfer, crates, sync.concurrency, |_| meter.step(0)).await;
+    let ended = sync::list(&sync.level.transfer, crates, sync.concurrency, |_| meter.step(0)).await;
     meter.end();
     let mut found = Vec::new();
     for (_, result) in ended {
@@ -169,7 +170,7 @@ async fn describe(
 ) -> Plan {
     let mut plan = Plan::default();
     let mut meter = Meter::new(sync.ui, "manifests", listed.len());
-    let ended = sync::describe(&sync.transfer, listed, sync.concurrency, |_| meter.step(0)).await;
+    let ended = sync::describe(&sync.level.transfer, listed, sync.concurrency, |_| meter.step(0)).await;
     meter.end();
     for (listed, result) in ended {
         match result {
@@ -200,14 +201,14 @@ fn is_wanted<'o>(sync: &Sync<'_>, offer: impl Into<Offer<'o>>) -> bool {
     })
 }
 
-async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> Moved {
+async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> (Moved, Vec<EntryKey>) {
     let Plan { wanted, mut known, mut absent, .. } = plan;
     let mut meter = Meter::new(sync.ui, "pulling", wanted.len());
     let bytes_of = |fetched: &Fetched| match fetched {
         Fetched::Imported { packed_bytes, .. } => *packed_bytes,
         Fetched::Known | Fetched::Absent => 0,
     };
-    let ended = sync::pull(&sync.transfer, wanted, sync.concurrency, |result| {
+    let ended = sync::pull(&sync.level.transfer, wanted, sync.concurrency, |result| {
         meter.step(result.as_ref().map_or(0, bytes_of));
     })
     .await;
@@ -229,7 +230,7 @@ async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> Moved {
     if let Err(error) = sync.store.make_durable(&keys) {
         sync.ui.warn(&error.to_string());
     }
-    let there = &sync.there;
+    let there = &sync.there();
     let mut text = format!("Pulled {} from {there}; {known} were here already", counted(keys.len(), bytes));
     if absent > 0 {
         text.push_str(&format!(", {absent} are not in the remote"));
@@ -242,5 +243,5 @@ async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> Moved {
              --attest` on another machine adds them."
         ));
     }
-    Moved { entries: keys.len(), bytes, known, absent, ..Moved::default() }
+    (Moved { entries: keys.len(), bytes, known, absent, ..Moved::default() }, keys)
 }

@@ -27,12 +27,17 @@ pub async fn run(sync: &Sync<'_>) -> Result<Done, CliError> {
         });
         return Ok(Done::default());
     }
+    these(sync, keys).await
+}
+
+/// Pushes these entries.
+pub async fn these(sync: &Sync<'_>, keys: Vec<EntryKey>) -> Result<Done, CliError> {
     let (what, pushing) = match sync.mode {
         Mode::Really => ("pushing", Pushing::Really),
         Mode::DryRun => ("comparing", Pushing::DryRun),
     };
     let mut meter = Meter::new(sync.ui, what, keys.len());
-    let ended = sync::push(&sync.transfer, keys, sync.concurrency, pushing, |result| {
+    let ended = sync::push(&sync.level.transfer, keys, sync.concurrency, pushing, |result| {
         meter.step(match result {
             Ok(Pushed::Uploaded(bytes)) => *bytes,
             _ => 0,
@@ -56,12 +61,12 @@ pub async fn run(sync: &Sync<'_>) -> Result<Done, CliError> {
     }
     let done = if sync.mode == Mode::Really { "Pushed" } else { "Would push" };
     let what = counted(moved.entries, moved.bytes);
-    let there = &sync.there;
+    let there = &sync.there();
     sync.ui.status(&format!("{done} {what} to {there}; {} were there already.", moved.known));
     for (why, count) in &moved.kept {
         sync.ui.status(&format!("{count} stay here: {why}."));
     }
-    Ok(Done { trouble, moved })
+    Ok(Done { trouble, moved, ..Done::default() })
 }
 
 fn reason(why: &Kept) -> String {

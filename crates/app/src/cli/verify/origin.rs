@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use kache_core::config::Settings;
+use kache_core::config::{Remote, Settings};
 use kache_core::provenance::Provenance;
-use kache_service::setup;
+use kache_service::setup::{self, SetupError};
 use kache_service::trust::Trust;
 use kache_store::Store;
 use kache_store::foreign::{Foreign, Sorting};
@@ -14,12 +14,16 @@ use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
 
 pub fn run(settings: &Settings, store: &Store, drops: bool, as_json: bool, ui: &Ui) -> Outcome {
-    let trust = match settings.remote() {
-        Some(remote) => setup::policy(settings, remote)?.trust,
-        None => Trust::default(),
-    };
+    let levels = settings.remote().into_iter().flat_map(Remote::levels);
+    let mut trusts = levels
+        .map(|remote| Ok(setup::policy(settings, &remote)?.trust))
+        .collect::<Result<Vec<Trust>, SetupError>>()?;
+    if trusts.is_empty() {
+        trusts.push(Trust::default());
+    }
     let sorting = if drops { Sorting::Drop } else { Sorting::List };
-    let found = store.sort_out(|provenance| trust.believes(provenance), sorting)?;
+    let found =
+        store.sort_out(|provenance| trusts.iter().any(|trust| trust.believes(provenance)), sorting)?;
     ui.print_as(as_json, || json(&found, sorting), || text(&found, sorting, ui))?;
     Ok(if found.is_empty() || drops { Status::Done } else { Status::Found })
 }
