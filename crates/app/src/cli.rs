@@ -14,6 +14,7 @@ mod inputs;
 mod list;
 mod man;
 mod monitor;
+mod prove;
 mod purge;
 mod report;
 mod save_manifest;
@@ -91,6 +92,7 @@ enum Command {
     Monitor(monitor::Args),
     Report(report::Args),
     Verify(verify::Args),
+    Prove(prove::Args),
     Gc(gc::Args),
     Purge(purge::Args),
     Sync(sync::Args),
@@ -145,6 +147,7 @@ fn dispatch(command: Command, ui: &Ui) -> Outcome {
         Command::Report(args) => report::run(&args, ui),
         Command::Monitor(args) => monitor::run(&args, ui),
         Command::Verify(args) => verify::run(&args, ui),
+        Command::Prove(args) => prove::run(&args, ui),
         Command::Gc(args) => gc::run(&args, ui),
         Command::Purge(args) => purge::run(&args, ui),
         Command::Sync(args) => sync::run(&args, ui),

@@ -118,6 +118,8 @@ pub struct Settings {
     pub local_only: Setting<bool>,
     /// `cache.portable_paths`: entries fit other machines, whether or not a remote is in use: see design/0008.
     pub portable_paths: Setting<bool>,
+    /// `cache.prove`: results that may depend on their place are compiled once more elsewhere: see design/0010.
+    pub prove: Setting<bool>,
     /// `cache.seed`: dependencies are put into fresh target directories before Cargo looks.
     pub seed: Setting<bool>,
     /// `cache.daemon`: whether builds ask the daemon and have it upload; without it only commands use the remote.
@@ -194,6 +196,8 @@ impl Settings {
             portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), true)?,
             // Elsewhere the calling Cargo can't be looked at.
             seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), cfg!(target_os = "linux"))?,
+            // Elsewhere what a compile reads can't be observed.
+            prove: switch(Some(env::KACHE_PROVE), Some("cache.prove"), cfg!(target_os = "linux"))?,
             daemon,
             daemon_idle_timeout_s,
             s3_concurrency,

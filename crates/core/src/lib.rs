@@ -28,6 +28,7 @@ pub mod paths;
 pub mod plan;
 pub mod printable;
 pub mod process_stat;
+pub mod proof;
 pub mod protocol;
 pub mod provenance;
 pub mod quantity;

@@ -16,7 +16,7 @@ use kache_core::paths::Root;
 use kache_core::plan::{Occupant, Placement};
 use kache_core::provenance::Provenance;
 use kache_core::reason::NotStored;
-use kache_core::record::{Input, InputRecord};
+use kache_core::record::InputRecord;
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
@@ -34,8 +34,8 @@ use crate::facts;
 use crate::finished::Finished;
 use crate::inputs::Observer;
 use crate::outputs::{self, Made};
+use crate::proof::Question;
 use crate::reads;
-use crate::witness;
 
 /// What storing came to.
 pub struct Ingested {
@@ -45,6 +45,8 @@ pub struct Ingested {
     pub new_bytes: u64,
     /// The entry.
     pub entry: Entry,
+    /// Whether it is the same everywhere.
+    pub question: Option<Question>,
 }
 
 /// Rewrites the `.d` file with declared extra inputs, so that Cargo watches them, and returns it as it is then. An input
@@ -79,17 +81,9 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
     let made = outputs::collect(done.unit, &compiled.artifacts)?;
     reads::check_bundled(done, &made, compiled)?;
     let inputs = reads::inputs(store, done, &made, &info, compiled)?;
-    let (digests, mut settled) = examine(done, &made)?;
-    let reported: BTreeSet<&str> = info.env().map(|(name, _)| name).collect();
-    let only_in_sources = inputs.iter().filter_map(|input| match input {
-        Input::Env(name) if !reported.contains(name.as_str()) => Some(name.as_str()),
-        _ => None,
-    });
+    let (digests, settled) = examine(done, &made)?;
     // What may have been made of a root's path without a mention of it: by the compiler, and by macros.
-    let read = reads::named_roots(done, &info, reported.iter().copied());
-    let mut visible = reads::named_roots(done, &info, only_in_sources);
-    settled.extend(&read);
-    let settled = distinct(&settled);
+    let mut visible = reads::named_roots(done, &info, &inputs, compiled);
     let baked = distinct(settled.iter().chain(&visible));
     let (rendered, observed, provenance) = (compiled.printed, compiled.sight(), Provenance::Here);
     let record = InputRecord { inputs, baked, rendered, observed, last: None, provenance };
@@ -124,22 +118,22 @@ pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result
         });
     }
     fault::point(Point::OutputsTaken);
-    let record = match witness::portable(store, done, &observer, (&record, &settled, &visible), &entry) {
-        Some(portable) => {
-            visible.retain(|root| settled.contains(root));
-            portable
+    let question = Question::of(done, &observer, (&record, &settled, &visible), compiled);
+    let record = match &question {
+        Some(question) if question.is_independent(store) => {
+            visible.retain(|root| question.portable.baked.contains(root));
+            question.portable.clone()
         }
-        None => record,
+        _ => record,
     };
-    let derived = distinct(read.iter().chain(&visible));
     let (entry_key, entry_fields) = key_of(&record)?;
     let evidence = Evidence {
-        derived: Some(derived),
+        derived: Some(visible),
         ..evidence::collect(store, done, compiled.observation.as_ref(), &record, entry_fields)
     };
     publish(store, done, &entry_key, &entry, evidence)?;
     fault::point(Point::EntryStored);
-    Ok(Ingested { key: entry_key, new_bytes, entry })
+    Ok(Ingested { key: entry_key, new_bytes, entry, question })
 }
 
 /// Each root once, in key order.

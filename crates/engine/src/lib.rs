@@ -7,6 +7,7 @@
 
 pub mod daemon_client;
 pub mod fallback;
+pub mod proof;
 pub mod run;
 pub mod seed;
 pub mod sight;
@@ -40,5 +41,4 @@ mod rustup;
 mod script;
 mod variables;
 mod verify;
-mod witness;
 mod world;

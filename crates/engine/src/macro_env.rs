@@ -99,7 +99,7 @@ pub fn portable_digest_of(variables: &[(&str, &OsStr)], roots: &Roots) -> Digest
 }
 
 /// The variables that the library may read, with their values. What a macro makes of a path can't be seen, so a value
-/// counts as it is until [`crate::witness`] has proven that its paths don't matter.
+/// counts as it is until [`crate::proof`] has shown that its paths don't matter.
 pub fn variables<'e>(
     store: &Store,
     env: &'e Env,

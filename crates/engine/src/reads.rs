@@ -113,31 +113,71 @@ pub fn inputs(
     Ok(inputs.into_iter().collect())
 }
 
-/// Roots that a variable's value names. Whoever looks at it may keep something that no scan of the outputs finds, such
-/// as its length, unless the sources show that it only locates files to include. `OUT_DIR`, which as a rule does no
-/// more than that, often from inside a macro, is left to the scan.
-pub fn named_roots<'n>(
-    done: &Finished<'_>,
-    info: &DepInfo,
-    names: impl Iterator<Item = &'n str>,
-) -> Vec<Root> {
-    let names = names.filter(|name| *name != "OUT_DIR");
-    let is_free = |name: &&str| {
+/// Roots that the values of variables among the `inputs` name. What looks at such a value may keep something that no scan of
+/// the outputs finds, such as its length. Not of a variable that the sources only use to locate files to include, which no
+/// macro has asked for, and which no dependency may have put into the expanded source.
+pub fn named_roots(done: &Finished<'_>, info: &DepInfo, inputs: &[Input], compiled: &Compiled) -> Vec<Root> {
+    let sources = || {
         let paths = info.inputs().iter().filter(|path| path.ends_with(".rs"));
-        let sources = paths.filter_map(|path| fs::read_to_string(compiler_path(done.call, path)).ok());
-        let uses: Vec<bool> = sources.filter_map(|source| scan::only_locates(&source, name)).collect();
-        uses.is_empty() || uses.contains(&false)
+        paths.filter_map(|path| fs::read_to_string(compiler_path(done.call, path)).ok())
     };
-    let mut roots = Vec::new();
-    for name in names {
+    let is_asked_for = |name: &str| {
+        let mut reads = compiled.observation.iter().flat_map(variables::reads);
+        reads.any(|read| read.by_plugin && read.name == name)
+    };
+    let is_free = |name: &str| {
+        let uses: Vec<bool> = sources().filter_map(|source| scan::only_locates(&source, name)).collect();
+        uses.is_empty()
+            || uses.contains(&false)
+            || is_asked_for(name)
+            || names_in_dependencies(done, compiled, name)
+    };
+    let mut roots = BTreeSet::new();
+    for input in inputs {
+        let Input::Env(name) = input else { continue };
         let value = done.call.env.text(name).and_then(|value| done.roots.tokenize(value)).unwrap_or_default();
-        let named = Root::ALL.into_iter().filter(|root| value.contains(root.text_token()));
-        let named: Vec<Root> = named.collect();
-        if !named.is_empty() && is_free(&name) {
+        let named: Vec<Root> =
+            Root::ALL.into_iter().filter(|root| value.contains(root.text_token())).collect();
+        if !named.is_empty() && is_free(name) {
             roots.extend(named);
         }
     }
-    roots
+    roots.into_iter().collect()
+}
+
+/// Whether a macro of a dependency may use a variable in the unit's place for more than to locate a file: the name is in
+/// the library, and its sources don't show that. Of dependencies those count that the compiler has opened, since one may
+/// pass on the macros of another.
+fn names_in_dependencies(done: &Finished<'_>, compiled: &Compiled, name: &str) -> bool {
+    let target = Path::new(done.roots.get(Root::Target).unwrap_or("\0"));
+    let stem = done.unit.stem();
+    let is_library = |path: &Path| {
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        let is_own = path.file_stem().is_some_and(|own| own.to_string_lossy().ends_with(&stem));
+        ["rmeta", "rlib", "so", "dylib"].contains(&kind) && path.starts_with(target) && !is_own
+    };
+    let opened =
+        compiled.observation.iter().flat_map(|seen| &seen.accesses).map(|access| access.path.clone());
+    let given = done.unit.externs.iter().filter_map(|dependency| dependency.path.as_deref());
+    let given = given.map(|path| PathBuf::from(compiler_path(done.call, path)));
+    let libraries: BTreeSet<PathBuf> = opened.chain(given).filter(|path| is_library(path)).collect();
+    libraries.iter().any(|library| {
+        let bytes = fs::read(library).unwrap_or_default();
+        memchr::memmem::find(&bytes, name.as_bytes()).is_some()
+            && sources_only_locate(done.call, library, name).is_none_or(|only| !only)
+    })
+}
+
+/// Whether the sources of a library do no more with a variable than locate files; `None` where they aren't there.
+fn sources_only_locate(call: &Invocation, library: &Path, name: &str) -> Option<bool> {
+    let file = library.with_extension("d");
+    let plain = file.file_name()?.to_str()?.strip_prefix("lib").map(|plain| file.with_file_name(plain));
+    let info = DepInfo::parse(&fs::read_to_string(plain.unwrap_or(file)).ok()?).ok()?;
+    let mut sources = info.inputs().iter().filter(|path| path.ends_with(".rs"));
+    sources.try_fold(true, |only, path| {
+        let source = fs::read_to_string(compiler_path(call, path)).ok()?;
+        Some(only && scan::only_locates(&source, name).unwrap_or(true))
+    })
 }
 
 /// `foo/mod.rs` for `foo.rs`, and the reverse: if both exist, rustc refuses to choose. The crate root has none.

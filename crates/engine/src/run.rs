@@ -34,7 +34,7 @@ use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session, TargetLayout};
 use crate::{
-    census, compile, evidence, facts, outputs, pass, reads, report, room, script, seed, sight, verify,
+    census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, seed, sight, verify,
 };
 
 /// Longest wait for another process that compiles the same unit; then both compile.
@@ -354,6 +354,7 @@ impl<'a> Case<'a> {
                 self.event.entry_key = Some(stored.key);
                 self.event.moved.stored_bytes = stored.new_bytes;
                 self.event.outcome = if stored.new_bytes == 0 { Outcome::Dup } else { Outcome::Miss };
+                proof::file(&self.store, self.settings, &done, (&stored.question, stored.key, &stored.entry));
                 self.follow_up(&stored);
             }
             Err(why) => {
@@ -382,6 +383,7 @@ impl<'a> Case<'a> {
         } else if self.event.entry_key.is_some() {
             seed::watch(&self.store, self.settings, self.session, self.call, &self.place);
         }
+        proof::start_if_due(&self.store, self.settings, self.session, &self.place);
         census::note(&self.store, &self.place, &self.roots, &self.toolchain);
         report::emit(self.event, started, Some(&self.store), self.settings);
         end

@@ -82,6 +82,10 @@ points! {
     PackPublished, "an entry from a pack is there, its record isn't";
     UnitDisowned, "a unit that is cleaned away has lost the hash that makes Cargo believe it, its outputs are there";
     UnitEmptied, "its outputs are gone too, the rest of its fingerprint is there";
+    ProofBegun, "a pending proof counts one attempt more, nothing is compiled";
+    ProofCompiling, "the compile elsewhere runs";
+    ProofPublished, "the entry is there that fits every place, no record leads to it";
+    ProofCompared, "a proof is made, and still pending";
     DaemonBound, "a daemon has the socket, and answers nobody yet";
 }
 

@@ -61,6 +61,14 @@ impl Store {
         self.lock("snapshots", timeout)
     }
 
+    /// The lock under which results are proven to be independent of their place.
+    ///
+    /// # Errors
+    /// When it can't be asked for.
+    pub fn lock_proofs(&self, timeout: Duration) -> Result<Locking, Error> {
+        self.lock("proofs", timeout)
+    }
+
     /// The lock under which a unit's records are changed. Apart from [`Store::lock_unit`], whose holder changes them.
     pub(crate) fn lock_records(&self, unit: &UnitKey) -> Result<Locking, Error> {
         self.lock(&format!("records-{}", &unit.to_string()[..2]), BRIEF)

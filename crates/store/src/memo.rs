@@ -67,6 +67,29 @@ impl Store {
         Ok(path)
     }
 
+    /// Keys of all values of one kind, sorted.
+    pub fn memo_keys(&self, kind: &str) -> Vec<Digest> {
+        let names = |dir: PathBuf| {
+            let items = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            items.map(|item| item.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let dir = self.memo_dir().join(kind);
+        let folders = names(dir.clone()).into_iter();
+        let files = folders.flat_map(|folder| names(dir.join(folder)));
+        let mut keys: Vec<Digest> = files.filter_map(|name| name.parse().ok()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Forgets a value.
+    pub fn memo_drop(&self, kind: &str, key: &Digest) {
+        let path = self.memo_path(kind, key);
+        // One that stays is forgotten by its age.
+        let _ = std::fs::remove_file(&path);
+        // So that asking for all keys is cheap where there are none.
+        let _ = path.parent().map(std::fs::remove_dir);
+    }
+
     fn memo_path(&self, kind: &str, key: &Digest) -> PathBuf {
         let name = key.to_string();
         let mut path = self.memo_dir();
@@ -94,6 +117,13 @@ mod tests {
         let long = vec![0; usize::try_from(VALUE_BYTES_MAX).expect("fits") + 1];
         store.memo_put("toolchains", &key, &long).expect_err("too long");
         store.memo_put("../x", &key, b"").expect_err("not a plain name");
+        store.memo_put("linkers", &key, b"three").expect("put");
+        store.memo_put("linkers", &Digest::of(b"l"), b"four").expect("put");
+        store.memo_drop("linkers", &key);
+        assert_eq!(store.memo_keys("linkers"), [Digest::of(b"l")]);
+        store.memo_drop("linkers", &Digest::of(b"l"));
+        let left = std::fs::read_dir(store.memo_dir().join("linkers")).expect("read").count();
+        assert_eq!((store.memo_keys("linkers").len(), left), (0, 0));
         std::fs::remove_dir_all(store.memo_dir()).expect("removed");
         store.memo_put("toolchains", &key, b"three").expect("the folder is made again");
         assert_eq!(store.memo_get("toolchains", &key).as_deref(), Some(&b"three"[..]));

@@ -137,6 +137,8 @@ impl Sandbox {
             .env("TMPDIR", root.join("tmp"))
             .env("LANG", "C")
             .env("KACHE_CACHE_DIR", &self.cache_dir)
+            // Background work that a test wants it asks for.
+            .env("KACHE_PROVE", "0")
             .envs(self.layout.variables().into_iter().filter_map(|(name, value)| Some((name, value?))))
             .envs(self.env.borrow().iter().map(|(n, v)| (n, v)))
             .current_dir(root);

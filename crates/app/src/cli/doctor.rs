@@ -1,9 +1,10 @@
 //! `kache doctor`: looks at everything that has to be right for the cache to work, and says what isn't and what to
-//! do about it. The checks are in `setup` (settings, Cargo), `seeding`, `disk` (store, file systems), `background` and `remote`.
+//! do about it. The checks are in `setup` (settings, Cargo), `seeding`, `proofs`, `disk` (store, file systems), `background` and `remote`.
 
 mod background;
 mod disk;
 mod fix;
+mod proofs;
 mod remote;
 mod seeding;
 mod setup;
@@ -141,6 +142,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         setup::fallback(settings, &mut findings);
         if let Some(store) = disk::store(settings, &mut findings) {
             seeding::check(settings, &store, cargo_version.as_deref(), &mut findings);
+            proofs::check(settings, &store, &mut findings);
             setup::observation(&store, &mut findings);
             background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kache_core::quantity::{format_duration, format_size};
 use kache_core::served::Served;
 use kache_core::tally::{Reasons, Tally};
+use kache_engine::proof::{Counts, counts};
 use kache_store::Store;
 use serde_json::json;
 
@@ -61,6 +62,7 @@ struct StoreView {
     bytes: u64,
     bytes_max: u64,
     entries: u64,
+    proofs: Counts,
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
@@ -79,6 +81,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             bytes: store.as_ref().and_then(|store| store.usage_estimate().ok()).unwrap_or_default().bytes,
             bytes_max: *settings.local_size_bytes_max,
             entries: store.as_ref().map_or(Ok(0), Store::entry_count)?,
+            proofs: store.as_ref().map(counts).unwrap_or_default(),
         },
     };
     ui.print_as(args.json, || view.json(), || view.text(ui, super::now_ms()))?;
@@ -102,6 +105,11 @@ impl View {
                 "bytes_estimate": self.store.bytes,
                 "bytes_max": self.store.bytes_max,
                 "entries": self.store.entries,
+                "proofs": {
+                    "pending": self.store.proofs.pending,
+                    "made": self.store.proofs.made,
+                    "failed": self.store.proofs.failed,
+                },
             },
         });
         format!("{value:#}\n")
@@ -239,7 +247,7 @@ impl View {
                 let _ = writeln!(text, "{}", line.trim_end());
             }
         }
-        let StoreView { dir, bytes, bytes_max, entries } = &self.store;
+        let StoreView { dir, bytes, bytes_max, entries, proofs } = &self.store;
         let (bytes, bytes_max) = (format_size(*bytes), format_size(*bytes_max));
         let _ = writeln!(
             text,
@@ -247,6 +255,14 @@ impl View {
             "store",
             dir.display()
         );
+        let Counts { pending, made, failed } = *proofs;
+        if pending + made + failed > 0 {
+            let _ = writeln!(
+                text,
+                "  {:<22}{made:>9}   results fit every place; {failed} don't or can't be shown to, {pending} pending",
+                "proofs"
+            );
+        }
     }
 }
 
@@ -297,7 +313,13 @@ mod tests {
         miss.reason = Some("inputs-changed".into());
         miss.detail = Some("file {ws}/src/main.rs".into());
         miss.not_stored = Some("incremental".into());
-        let store = StoreView { dir: "/cache".into(), bytes: 3 << 30, bytes_max: 50 << 30, entries: 42 };
+        let store = StoreView {
+            dir: "/cache".into(),
+            bytes: 3 << 30,
+            bytes_max: 50 << 30,
+            entries: 42,
+            proofs: Counts::default(),
+        };
         View { tally: Tally::of(&[hit, miss]), period, store }
     }
 

@@ -7,13 +7,14 @@ mod show;
 use clap_complete::ArgValueCompleter;
 use kache_core::event::Outcome as EventOutcome;
 use kache_core::snapshot::Unfit;
+use kache_engine::proof;
 use kache_store::Store;
 use serde_json::json;
 
 use super::{completions, now_ms, open_store, settings, unknown_crate};
 use crate::error::{Outcome, Status};
 use crate::ui::Ui;
-use explain::History;
+use explain::{Explanation, History};
 
 /// Say which input of a crate's compile differs from the nearest earlier result
 #[derive(clap::Args)]
@@ -41,8 +42,14 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let Some(latest) = history.latest() else { return Err(unknown(Some(&store))) };
     let unseeded = unseeded(&store, &args.name);
     let misses: Vec<_> = history.misses().into_iter().filter_map(|at| history.explain(at)).collect();
+    let place = |miss: &Explanation| proof::of_unit(&store, miss.event.unit_key.as_ref()?);
     if args.json {
-        let shown: Vec<_> = misses.iter().map(show::json).collect();
+        let with_place = |miss| {
+            let mut shown = show::json(miss);
+            shown["place"] = json!(place(miss));
+            shown
+        };
+        let shown: Vec<_> = misses.iter().map(with_place).collect();
         let value = json!({
             "version": 1,
             "crate": args.name,
@@ -58,7 +65,11 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         let earlier = if misses.is_empty() { "; no miss is on record" } else { "; before that:" };
         ui.status(&format!("The latest call for {} was a hit, {ago} ago{earlier}", args.name));
     }
-    let texts: Vec<String> = misses.iter().map(|miss| show::text(miss, ui, now_ms())).collect();
+    let text = |miss| {
+        let place = place(miss).map(|words| format!("  other places: {words}\n")).unwrap_or_default();
+        show::text(miss, ui, now_ms()) + &place
+    };
+    let texts: Vec<String> = misses.iter().map(text).collect();
     ui.print(&texts.join("\n"))?;
     if !unseeded.is_empty() {
         let lines = unseeded.iter().map(|unit| format!("  {}: {} ({})\n", unit.unit, unit.detail, unit.code));

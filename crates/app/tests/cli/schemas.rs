@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{Home, schema, shown};
 
 /// Commands that show nothing: they change something, ask, run until they are ended, or print a script.
-const SILENT: &[&str] = &["init", "monitor", "save-manifest", "completions", "man", "daemon"];
+const SILENT: &[&str] = &["init", "monitor", "save-manifest", "completions", "man", "daemon", "prove"];
 /// Arguments with which commands are tried, and their schemas. What takes a bucket or a compile is tried elsewhere.
 const TRIED: &[(&str, &str)] = &[
     ("version", "version"),

@@ -88,6 +88,8 @@ const RECORDED: &[Point] = &[SnapshotReady];
 /// What puts them into an empty directory.
 const SEEDED: &[Point] = &[SeedPlaced, SeedUnproven, Seeded];
 
+/// A proof, told in `proofs`.
+const PROVEN: &[Point] = &[ProofBegun, ProofCompiling, ProofPublished, ProofCompared];
 /// `kache clean`, told in `disk`.
 const CLEANED: &[Point] = &[UnitDisowned, UnitEmptied];
 
@@ -108,6 +110,7 @@ fn no_step_is_left_out() {
         SHARED,
         RECORDED,
         SEEDED,
+        PROVEN,
         CLEANED,
     ];
     let told: BTreeSet<Point> = stories.into_iter().flatten().copied().collect();

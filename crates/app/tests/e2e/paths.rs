@@ -149,6 +149,19 @@ fn main() {
     in_two_checkouts(&one, "run");
 }
 
+/// A9: not `OUT_DIR` but its length ends up in a program.
+#[test]
+fn a9_value_derived_from_out_dir_in_a_program() {
+    let lab = lab();
+    let one = user_world(&lab, "one", "pub fn value() -> u32 { 1 }\n");
+    one.write("app/build.rs", "fn main() {}\n");
+    one.write(
+        "app/src/main.rs",
+        "const N: usize = env!(\"OUT_DIR\").len();\nfn main() {\n    println!(\"{N}\");\n}\n",
+    );
+    in_two_checkouts(&one, "run");
+}
+
 /// A10: `CARGO_BIN_EXE_*` and `CARGO_TARGET_TMPDIR` in an integration test.
 #[test]
 fn a10_integration_test_runs_its_own_checkouts_program() {

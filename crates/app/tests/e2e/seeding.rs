@@ -340,7 +340,7 @@ fn what_a_script_found_on_the_system_changes_undeclared() {
     lab.write("opt/lib/libfound.so", "newer");
     let run = one.checkout("two").cargo("run").same();
     assert!(run.stdout.contains("newer"), "{run}");
-    assert_eq!((left_out(&run, "native-changed"), left_out(&run, "dependency")), (1, 2), "{run}");
+    assert_eq!((left_out(&run, "input-changed"), left_out(&run, "dependency")), (1, 2), "{run}");
 }
 
 #[test]

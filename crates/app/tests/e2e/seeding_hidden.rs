@@ -17,7 +17,7 @@ fn assert_says(lab: &Lab, one: &Project<'_>, says: &str, is_seeded: bool) {
         assert_eq!(seeded(&run), (4, 1), "{run}");
         assert_fresh(&run);
     } else {
-        assert_eq!(left_out(&run, "native-changed"), 1, "{run}");
+        assert_eq!(left_out(&run, "input-changed"), 1, "{run}");
     }
     assert_idle(&two.cargo("run"));
     lab.remove(&two);
@@ -81,7 +81,7 @@ fn a_file_that_the_script_names_changes_before_the_recorder_looks() {
     let two = one.checkout("two");
     let run = two.cargo("run").ok();
     assert!(run.stdout.contains("latter!"), "the script has run: {run}");
-    assert_eq!(left_out(&run, "native-changed"), 1, "{run}");
+    assert_eq!(left_out(&run, "input-changed"), 1, "{run}");
 }
 
 /// The kernel's files have no size and their time means nothing: those that stay the same don't keep a script away.

@@ -25,6 +25,7 @@ pub mod native;
 pub mod observed;
 pub mod outputs;
 pub mod paths;
+pub mod proofs;
 pub mod remote;
 pub mod remote_kinds;
 pub mod scripted;

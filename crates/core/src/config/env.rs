@@ -35,6 +35,7 @@ variables! {
     KACHE_IN_FALLBACK, "set by kache for the wrapper of `KACHE_FALLBACK`: kache below it doesn't call that again";
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
+    KACHE_PROVE, "whether results that may depend on their place are compiled once more elsewhere, after the build";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";

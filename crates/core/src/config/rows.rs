@@ -41,6 +41,7 @@ impl Kind {
             | "cache.daemon"
             | "cache.local_only"
             | "cache.portable_paths"
+            | "cache.prove"
             | "cache.remote.write_only"
             | "cache.seed" => Kind::Switch,
             "cache.daemon_idle_timeout_secs"
@@ -67,6 +68,7 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.local_only"), Some(env::KACHE_LOCAL_ONLY)),
     (Some("cache.portable_paths"), Some(env::KACHE_PORTABLE_PATHS)),
     (Some("cache.seed"), Some(env::KACHE_SEED)),
+    (Some("cache.prove"), Some(env::KACHE_PROVE)),
     (Some("cache.daemon"), Some(env::KACHE_DAEMON)),
     (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
     (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
@@ -126,6 +128,7 @@ impl Settings {
             "cache.fallback" => optional(self.fallback.as_ref(), String::clone),
             "cache.local_only" => always(&self.local_only, bool::to_string),
             "cache.portable_paths" => always(&self.portable_paths, bool::to_string),
+            "cache.prove" => always(&self.prove, bool::to_string),
             "cache.seed" => always(&self.seed, bool::to_string),
             "cache.daemon" => always(&self.daemon, bool::to_string),
             "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),

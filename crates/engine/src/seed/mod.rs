@@ -53,6 +53,7 @@ use surroundings::Surroundings;
 pub use pending::wait_for_recorders;
 pub use record::{Recorded, When};
 pub use recorder::{Recording, last_recording, record, record_before_end, watch};
+pub(crate) use recorder::{claim, wait as wait_for};
 pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
 pub(crate) use unit::run_mark;
 

@@ -113,7 +113,7 @@ fn owner(note: &str) -> &str {
 
 /// Writes down in `note` that `session` has a recorder; `false` if it had one. Of several that ask at once, one is told
 /// `true`: a second recorder would do the work of the first one again.
-fn claim(note: &Path, session: &str) -> io::Result<bool> {
+pub(crate) fn claim(note: &Path, session: &str) -> io::Result<bool> {
     let mut note = File::options().read(true).append(true).create(true).open(note)?;
     let mut known = String::new();
     note.read_to_string(&mut known)?;
@@ -245,7 +245,7 @@ fn record_for(
 }
 
 /// Waits for the end of a process that isn't our child.
-fn wait(session: &Session) {
+pub(crate) fn wait(session: &Session) {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let started = Instant::now();
