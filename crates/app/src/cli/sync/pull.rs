@@ -236,7 +236,7 @@ async fn fetch(sync: &Sync<'_>, plan: Plan, trouble: &mut Trouble) -> (Moved, Ve
         text.push_str(&format!(", {absent} are not in the remote"));
     }
     sync.ui.status(&format!("{text}."));
-    let unwitnessed = sync.transfer.unwitnessed();
+    let unwitnessed = sync.level.transfer.unwitnessed();
     if unwitnessed > 0 {
         sync.ui.status(&format!(
             "{unwitnessed} are in the remote with fewer signatures than `cache.remote.witnesses` asks for: `kache verify \

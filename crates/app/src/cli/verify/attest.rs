@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use kache_core::config::{Remote, Settings};
+use kache_core::config::Settings;
 use kache_core::event::{Event, Outcome as EventOutcome};
 use kache_core::key::EntryKey;
-use kache_service::setup::block_on;
+use kache_service::setup::{Level, block_on};
 use kache_service::sync;
-use kache_service::transfer::{Attested, Transfer};
+use kache_service::transfer::Attested;
 use kache_store::Store;
 use serde_json::json;
 
@@ -27,20 +27,23 @@ pub struct Attestation {
     pub different: Vec<(String, EntryKey, String)>,
 }
 
-/// The remote, if this machine may sign what is there.
+/// The remotes in which this machine may sign.
 ///
 /// # Errors
-/// Why it may not.
-pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Transfer, CliError> {
-    let transfer = transfers::open(settings, store).await?;
-    if !transfer.can_sign() {
+/// Why there is none.
+pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Level>, CliError> {
+    let mut levels = transfers::open(settings, store).await?;
+    levels.retain(|level| level.transfer.can_sign());
+    if levels.is_empty() {
         return Err(CliError::usage("there is no key to sign with").hint(
             "`cache.remote.signing_key` (KACHE_S3_SIGNING_KEY) names one: `openssl genpkey -algorithm ed25519`",
         ));
     }
-    match settings.remote().and_then(Remote::why_read_only) {
+    let why = levels.iter().find_map(|level| level.remote.why_read_only());
+    levels.retain(|level| level.remote.why_read_only().is_none());
+    match why.filter(|_| levels.is_empty()) {
         Some(why) => Err(CliError::usage(format!("nothing is signed: {why}"))),
-        None => Ok(transfer),
+        None => Ok(levels),
     }
 }
 
@@ -61,24 +64,25 @@ pub fn run(
         })
         .collect();
     block_on(async {
-        let transfer = open(settings, store).await?;
         let keys: Vec<EntryKey> = named.iter().map(|(key, _)| *key).collect();
-        let mut meter = Meter::new(ui, "comparing", keys.len());
         let concurrency = usize::try_from(*settings.s3_concurrency).unwrap_or(16);
-        let ended = sync::attest(&transfer, keys, concurrency, |_| meter.step(0)).await;
-        meter.end();
         let mut attestation = Attestation::default();
-        for (key, result) in ended {
-            match result.transpose() {
-                Ok(Some(Attested::Signed)) => attestation.signed += 1,
-                Ok(Some(Attested::Already)) => attestation.already += 1,
-                Ok(Some(Attested::Absent) | None) => attestation.absent += 1,
-                Ok(Some(Attested::Differs(found))) => {
-                    let name = named.iter().find(|(one, _)| *one == key).map(|(_, name)| name.clone());
-                    attestation.different.push((name.unwrap_or_default(), key, found.join("; ")));
-                }
-                Err(error) => {
-                    return Err(transfers::failure("not everything could be signed", &error, settings));
+        for Level { transfer, remote } in open(settings, store).await? {
+            let mut meter = Meter::new(ui, "comparing", keys.len());
+            let ended = sync::attest(&transfer, keys.clone(), concurrency, |_| meter.step(0)).await;
+            meter.end();
+            for (key, result) in ended {
+                match result.transpose() {
+                    Ok(Some(Attested::Signed)) => attestation.signed += 1,
+                    Ok(Some(Attested::Already)) => attestation.already += 1,
+                    Ok(Some(Attested::Absent) | None) => attestation.absent += 1,
+                    Ok(Some(Attested::Differs(found))) => {
+                        let name = named.iter().find(|(one, _)| *one == key).map(|(_, name)| name.clone());
+                        attestation.different.push((name.unwrap_or_default(), key, found.join("; ")));
+                    }
+                    Err(error) => {
+                        return Err(transfers::failure("not everything could be signed", &error, &remote));
+                    }
                 }
             }
         }
