@@ -80,6 +80,9 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
     if all.times.wait_us > 0 {
         figures.push(("waited for others", us(all.times.wait_us)));
     }
+    if all.times.remote_us > 0 {
+        figures.push(("waited for remote", us(all.times.remote_us)));
+    }
     for (label, bytes) in [
         ("hard-linked", moved.linked_bytes),
         ("cloned", moved.reflinked_bytes),
