@@ -102,7 +102,8 @@ impl Transfer {
 
     /// The entry in the pack that a manifest describes. Nothing of it gets into the store.
     async fn entry_in_pack(&self, dir: &CrateDir, manifest: Manifest) -> Result<Entry, TransferError> {
-        let name = self.keys.pack(dir, &manifest.key);
+        let key = manifest.key;
+        let name = self.keys.pack(dir, &key);
         let scratch = self.blocking(|this| this.store.scratch()).await??;
         if self.unless_missing(self.download(&name, &manifest, &scratch).await)?.is_none() {
             return Err(refuse(&name, Refusal::NoPack));
@@ -113,6 +114,9 @@ impl Transfer {
                 entry_of(&manifest, file)
             })
             .await?;
-        read.map_err(|error: UnpackError| refuse(&name, Refusal::Pack(error)))
+        read.map_err(|error: UnpackError| {
+            self.note_broken(&key);
+            refuse(&name, Refusal::Pack(error))
+        })
     }
 }

@@ -283,6 +283,27 @@ async fn signatures_over_different_digests_do_not_add_up() {
     assert_ne!(entry.stderr, stored.entry.stderr);
 }
 
+/// What is damaged can't be compared; the witness that meets it puts its own in its place.
+#[tokio::test]
+async fn a_damaged_pack_is_replaced_by_the_witness_that_meets_it() {
+    let (bucket, stored) = published().await;
+    let name = Keys::new("artifacts").pack(&stored.dir, &stored.key);
+    let mut pack = bucket.object(&name).expect("there");
+    let middle = pack.len() / 2;
+    pack[middle] ^= 1;
+    bucket.set_object(&name, pack);
+    let b = witness(&bucket, b"");
+    let error = b.transfer.push_entry(stored.key).await.expect_err("damaged");
+    assert!(error.to_string().contains("damaged or changed"), "{error}");
+    let pushed = b.transfer.push_entry(stored.key).await.expect("pushed");
+    assert!(matches!(pushed, Pushed::Uploaded(_)), "{pushed:?}");
+    assert_eq!(victim_takes(&bucket, &stored).await, None, "B's signature alone");
+    let a = Machine::new(&bucket, witnessing(Some(PRIVATE)));
+    a.compile("demo", SOURCE, b"", &[]);
+    assert_eq!(a.transfer.attest(stored.key).await.expect("attested"), Attested::Signed);
+    assert!(victim_takes(&bucket, &stored).await.is_some());
+}
+
 /// With witnesses a signature stands for a compile: who has only pulled an entry never signs it.
 #[tokio::test]
 async fn what_was_pulled_is_signed_by_no_witness() {
