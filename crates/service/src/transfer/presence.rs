@@ -1,5 +1,5 @@
 //! Which entries the bucket has, found out for many at once, so that a push of nothing new asks little. What was seen there
-//! within a day is remembered in the store, and of each hundred one is asked for again. The rest is listed where that takes
+//! within a day is remembered in the store, and one in a hundred is asked for again. The rest is listed where that takes
 //! fewer requests than asking for each.
 
 use std::collections::{BTreeSet, HashSet};
@@ -9,6 +9,7 @@ use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::MANIFEST_BYTES_MAX;
+use tokio::task::JoinSet;
 
 use super::{Transfer, TransferError};
 
@@ -16,8 +17,9 @@ use super::{Transfer, TransferError};
 const MEMO: &str = "in-remote";
 /// For how long what was seen is believed, in seconds: buckets forget old objects.
 const BELIEVED_S: u64 = 86_400;
-/// Of so many that are remembered, one is asked for.
+/// Of so many that are remembered, one is asked for, and no more at once than this.
 const SAMPLED: usize = 100;
+const SAMPLES_MAX: usize = 16;
 /// Fewer entries aren't listed: asking for one takes two or three requests.
 const LISTED_MIN: usize = 4;
 /// Most that are remembered, as the memo's length allows.
@@ -33,8 +35,13 @@ impl Transfer {
         let mut known: BTreeSet<EntryKey> =
             keys.iter().copied().filter(|key| remembered.contains(key)).collect();
         known.retain(|key| !self.is_broken(key));
-        for key in known.iter().step_by(SAMPLED).copied().collect::<Vec<_>>() {
-            if !self.is_there(key).await {
+        let mut looks = JoinSet::new();
+        for key in known.iter().step_by(SAMPLED.max(known.len() / SAMPLES_MAX)).copied() {
+            let me = self.clone();
+            looks.spawn(async move { me.is_there(key).await });
+        }
+        while let Some(is_there) = looks.join_next().await {
+            if !is_there.unwrap_or(false) {
                 self.forget_all();
                 known.clear();
                 break;
