@@ -15,13 +15,13 @@ use crate::seeding_remote::become_another;
 use crate::support::{Lab, Outcomes as _, lean_lab};
 
 /// `kache serve` of a machine's store; it is killed when dropped.
-struct Served {
+pub struct Served {
     process: Child,
     url: String,
 }
 
 impl Served {
-    fn start(lab: &Lab, more: &[&str]) -> Self {
+    pub fn start(lab: &Lab, more: &[&str]) -> Self {
         Self::of(lab, lab.cache_dir(), more)
     }
 
@@ -37,6 +37,11 @@ impl Served {
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         assert_eq!(said["version"], 1);
         Self { process, url: said["url"].as_str().expect("an address").to_owned() }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// What makes another machine use it.

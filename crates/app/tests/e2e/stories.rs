@@ -15,6 +15,7 @@ pub mod failing_open;
 pub mod file_systems;
 pub mod fixtures;
 pub mod freshness;
+pub mod guide;
 pub mod hits;
 pub mod keys;
 pub mod layouts;
