@@ -19,7 +19,7 @@ use kache_core::protocol::{self, FRAME_BYTES_MAX, HEADER_BYTES, Reply, Request};
 use kache_core::record::{RECORDS_MAX, RecordSet};
 use kache_core::remap::{self, Adjustments};
 use kache_core::remote::build::BuildManifest;
-use kache_core::remote::keys::{CrateDir, Keys, Label};
+use kache_core::remote::keys::{CrateDir, Keys, Label, Named};
 use kache_core::remote::manifest::{BLOBS_MAX, Manifest, ManifestError, Pack, Signed};
 use kache_core::remote::member::Member;
 use kache_core::remote::records;
@@ -206,6 +206,15 @@ pub fn names(data: &[u8]) {
     let keys = Keys::new("a/b");
     if let Some((dir, key)) = keys.parse_manifest(text) {
         assert_eq!(keys.manifest(&dir, &key), text, "a name has one form");
+    }
+    match Named::parse(text) {
+        Some(Named::Pack(dir, key)) => assert!(text.ends_with(&keys.pack(&dir, &key)["a/b/".len()..])),
+        Some(Named::Manifest(dir, key)) => {
+            assert!(text.ends_with(&keys.manifest(&dir, &key)["a/b/".len()..]))
+        }
+        Some(Named::Build(label)) => assert!(text.ends_with(&keys.build(&label)["a/b/".len()..])),
+        Some(Named::Snapshots(hash)) => assert!(text.ends_with(&keys.snapshots(&hash)["a/b/".len()..])),
+        Some(Named::Inputs(_)) | None => {}
     }
     if let Ok(label) = text.parse::<Label>() {
         assert!(!text.contains('/') && label.to_string() == text);
