@@ -201,18 +201,22 @@ impl Named {
         let entry = |dir: &str, file: &str, end: &str| -> Option<(CrateDir, EntryKey)> {
             Some((crate_dir(dir)?, file.strip_suffix(end)?.parse().ok()?))
         };
-        Some(match parts[..] {
-            [.., "v3", "packs", dir, file] => entry(dir, file, ".tar.zst").map(|(d, k)| Self::Pack(d, k))?,
+        let of_entry = match parts[..] {
+            [.., "v3", "packs", dir, file] => entry(dir, file, ".tar.zst").map(|(d, k)| Self::Pack(d, k)),
             [.., "v3", "manifests", dir, file] => {
-                entry(dir, file, ".json").map(|(d, k)| Self::Manifest(d, k))?
+                entry(dir, file, ".json").map(|(d, k)| Self::Manifest(d, k))
             }
             [.., "v3", "inputs", dir, file] => {
-                crate_dir(dir)?;
-                Self::Inputs(file.strip_suffix(".json")?.parse().ok()?)
+                let unit = file.strip_suffix(".json").and_then(|unit| unit.parse().ok());
+                unit.filter(|_| crate_dir(dir).is_some()).map(Self::Inputs)
             }
-            [.., "_manifests", "snapshots", hash] => Self::Snapshots(hash.parse().ok()?),
-            [.., "_manifests", file] => Self::Build(file.strip_suffix(".json")?.parse().ok()?),
-            _ => return None,
+            _ => None,
+        };
+        // A prefix may look like the beginning of the other names.
+        of_entry.or_else(|| match parts[..] {
+            [.., "_manifests", "snapshots", hash] => hash.parse().ok().map(Self::Snapshots),
+            [.., "_manifests", file] => file.strip_suffix(".json")?.parse().ok().map(Self::Build),
+            _ => None,
         })
     }
 }
@@ -267,6 +271,32 @@ mod tests {
             "a/b/v3/manifests/x/short.json".to_owned(),
         ] {
             assert_eq!(keys.parse_manifest(&name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_says_what_it_is_whatever_its_prefix() {
+        let dir = CrateDir::of("serde-json", "").expect("a name");
+        let (entry, unit) = (EntryKey(Digest::of(b"e")), UnitKey(Digest::of(b"u")));
+        let label: Label = "host".parse().expect("a label");
+        for prefix in ["", "artifacts", "a/b", "v3/packs"] {
+            let keys = Keys::new(prefix);
+            for (name, named) in [
+                (keys.pack(&dir, &entry), Some(Named::Pack(dir.clone(), entry))),
+                (keys.manifest(&dir, &entry), Some(Named::Manifest(dir.clone(), entry))),
+                (keys.inputs(&dir, &unit), Some(Named::Inputs(unit))),
+                (keys.build(&label), Some(Named::Build(label.clone()))),
+                (keys.snapshots(&entry.0), Some(Named::Snapshots(entry.0))),
+                (keys.shard(&label, &entry.0), None),
+                (keys.scratch(), None),
+                (keys.manifests(), None),
+                (format!("../{}", keys.pack(&dir, &entry)), None),
+                (format!("{}/", keys.pack(&dir, &entry)), None),
+                (keys.pack(&dir, &entry).replace("_json", "-json"), None),
+                (keys.inputs(&dir, &unit).replace("/inputs/", "/inputs/x/"), None),
+            ] {
+                assert_eq!(Named::parse(&name), named, "{name}");
+            }
         }
     }
 
