@@ -185,43 +185,50 @@ fn constants_that_the_compiler_makes_of_a_path() {
     }
 }
 
-/// A dependency's macro makes something of a variable in the place of the crate that calls it, whose own source does no more
-/// with it than locate a file. Where the dependency doesn't either, there is nothing to prove.
+/// A dependency's macro makes something of a variable in the place of the program that calls it, whose own source does no
+/// more with it than locate a file. Where the dependency doesn't either, there is nothing to prove.
 #[test]
 fn a_constant_made_by_the_macro_of_a_dependency() {
-    for (body, is_free) in
-        [("env!(\"OUT_DIR\").len()", false), ("include!(concat!(env!(\"OUT_DIR\"), \"/n.rs\"))", true)]
-    {
+    let locates = "include!(concat!(env!(\"OUT_DIR\"), \"/n.rs\"))";
+    for (body, is_free) in [("env!(\"OUT_DIR\").len()", false), (locates, true)] {
         let lab = proving(lean_lab());
-        let one = user_world(
-            &lab,
-            "one",
-            "include!(concat!(env!(\"OUT_DIR\"), \"/g.rs\"));\nconst N: usize = base::number!();\n\
-             pub fn value() -> (u32, usize) { (generated(), N) }\n",
+        let macros = format!("#[macro_export]\nmacro_rules! number {{\n    () => {{ {body} }};\n}}\n");
+        let one = user_world(&lab, "one", &macros);
+        one.write(
+            "app/src/main.rs",
+            "include!(concat!(env!(\"OUT_DIR\"), \"/g.rs\"));\nconst N: usize = user::number!();\n\
+             fn main() {\n    println!(\"{} {N}\", generated());\n}\n",
         );
         one.write(
-            "user/build.rs",
+            "app/build.rs",
             "fn main() {\n    let out = std::path::PathBuf::from(std::env::var_os(\"OUT_DIR\").unwrap());\n    \
              std::fs::write(out.join(\"g.rs\"), \"pub fn generated() -> u32 { 1 }\").unwrap();\n    \
              std::fs::write(out.join(\"n.rs\"), \"7\").unwrap();\n}\n",
         );
-        one.edit("Cargo.toml", "\"user\"", "\"base\", \"user\"");
-        one.write("base/Cargo.toml", "[package]\nname = \"base\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
-        one.write(
-            "base/src/lib.rs",
-            format!("#[macro_export]\nmacro_rules! number {{\n    () => {{ {body} }};\n}}\n"),
-        );
-        let manifest = one.read("user/Cargo.toml");
-        one.write("user/Cargo.toml", format!("{manifest}[dependencies]\nbase = {{ path = \"../base\" }}\n"));
         build_alone(&one);
+        let two = one.checkout("another/place");
         if is_free {
             assert_eq!(counts(&lab), (0, 0, 0));
-            one.checkout("another/place").cargo("run").same().all_hit();
+            two.cargo("run").same().outcome("app", "hit");
         } else {
-            assert!(prove(&lab).contains("user: depends on its place"));
-            one.checkout("another/place").cargo("run").same().not_hit("user");
+            let told = prove(&lab);
+            assert!(told.contains("app: depends on its place"), "{told}");
+            two.cargo("run").same().not_hit("app");
         }
     }
+}
+
+/// The source does no more with the variable than locate a file; its macro keeps the length of the same path.
+#[test]
+fn a_macro_and_an_include_that_use_the_same_variable() {
+    let lab = proving(lean_lab());
+    let include = "include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/x.txt\"))";
+    let one = macro_world(&lab, "one", &format!("[mac::path_length!(), {include}][0]"));
+    one.write("user/x.txt", "");
+    build_alone(&one);
+    let told = prove(&lab);
+    assert!(told.contains("user: depends on its place"), "{told}");
+    one.checkout("another/place").cargo("run").same().not_hit("user");
 }
 
 /// A proof that is killed stays pending, says so, and is made later; what it left is removed.
