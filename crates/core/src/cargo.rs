@@ -1,6 +1,7 @@
 //! What Cargo is and what it calls things. Everything that depends on a version of Cargo is decided here, from paths and
 //! texts; nothing is read.
 
+pub mod configuration;
 pub mod layout;
 
 /// Minor versions of Cargo 1 that kache is tested with, the oldest and the newest.

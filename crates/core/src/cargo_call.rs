@@ -12,6 +12,16 @@ pub struct CargoCall {
     pub target_dir: Option<String>,
     /// Last part of the profile directories that it works in, as far as its arguments tell: `debug`, `release`.
     pub profile: String,
+    /// Targets that the arguments name.
+    pub targets: Vec<String>,
+    /// Packages that they name: as `-p` has them.
+    pub packages: Vec<String>,
+    /// Every member is built.
+    pub is_workspace: bool,
+    /// Tests, benchmarks or examples are built, which development dependencies are for.
+    pub is_testing: bool,
+    /// Libraries are checked and not compiled, but for what runs during the build.
+    pub is_check: bool,
     /// The command, where it is one of the abbreviations that a configuration may give another meaning.
     pub abbreviation: Option<String>,
 }
@@ -66,6 +76,23 @@ const VALUED: &[&str] = &[
     "--message-format",
 ];
 
+/// Commands that check libraries.
+const CHECKS: &[&str] = &["c", "check", "clippy", "d", "doc", "fix", "rustdoc"];
+/// Commands and options that build what needs development dependencies.
+const TESTS: &[&str] = &[
+    "bench",
+    "fix",
+    "t",
+    "test",
+    "--all-targets",
+    "--bench",
+    "--benches",
+    "--example",
+    "--examples",
+    "--test",
+    "--tests",
+];
+
 /// Reads Cargo's arguments, without the program's name.
 ///
 /// # Errors
@@ -92,6 +119,8 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
     let is_abbreviation = ABBREVIATIONS.iter().any(|(short, _)| *short == command);
     call.abbreviation = is_abbreviation.then(|| command.to_owned());
     call.profile = profile_dir(if command == "bench" { "bench" } else { "dev" }).to_owned();
+    call.is_check = CHECKS.contains(&command);
+    call.is_testing = TESTS.contains(&command);
     let takes_trailing = matches!(command, "r" | "run");
     let mut before = "";
     while let Some(arg) = rest.next() {
@@ -107,9 +136,15 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
             "--manifest-path" => call.pass_on(arg, &mut rest)?,
             manifest if manifest.starts_with("--manifest-path=") => call.passed_on.push(arg.clone()),
             config if takes_config(config) => call.pass_on(config, &mut rest)?,
+            "--workspace" | "--all" => call.is_workspace = true,
+            test if TESTS.contains(&test.split('=').next().unwrap_or(test)) && test.starts_with('-') => {
+                call.is_testing = true;
+            }
             other => {
-                let named =
-                    if before == "--profile" { Some(other) } else { other.strip_prefix("--profile=") };
+                let named = value(other, before, &["--profile"]);
+                call.is_testing |= matches!(named, Some("test" | "bench"));
+                call.targets.extend(value(other, before, &["--target"]).map(str::to_owned));
+                call.packages.extend(value(other, before, &["-p", "--package"]).map(str::to_owned));
                 if let Some(dir) = other.strip_prefix("--target-dir=") {
                     call.target_dir = Some(dir.to_owned());
                 } else if let Some(name) = named {
@@ -128,6 +163,18 @@ pub fn parse(args: &[String]) -> Result<CargoCall, Doubt> {
         return Err(Doubt::Option(format!("--profile={}", call.profile)));
     }
     Ok(call)
+}
+
+/// The value of one of these options, where `arg` holds it: behind the option or after it.
+fn value<'a>(arg: &'a str, before: &str, names: &[&str]) -> Option<&'a str> {
+    if names.contains(&before) {
+        return Some(arg);
+    }
+    names.iter().find_map(|name| match arg.strip_prefix(name)? {
+        "" => None,
+        rest if name.starts_with("--") => rest.strip_prefix('='),
+        rest => Some(rest.strip_prefix('=').unwrap_or(rest)),
+    })
 }
 
 /// Name of the directory of a profile.
@@ -164,6 +211,13 @@ impl CargoCall {
             }
         }
         configs
+    }
+
+    /// The last `--manifest-path`.
+    pub fn manifest(&self) -> Option<&str> {
+        let pairs =
+            self.passed_on.iter().zip(std::iter::once("").chain(self.passed_on.iter().map(String::as_str)));
+        pairs.filter_map(|(arg, before)| value(arg, before, &["--manifest-path"])).last()
     }
 
     /// Unstable features that the arguments ask for, in order.
@@ -234,6 +288,30 @@ mod tests {
             ("test -- --release", "debug"),
         ] {
             assert_eq!(parsed(line).expect("known").profile, profile, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_is_told_as_far_as_the_arguments_say_it() {
+        for (line, packages, targets, flags) in [
+            ("build", "", "", ""),
+            ("b -p a --package=b -pc --target x --target=y", "a b c", "x y", ""),
+            ("check --workspace", "", "", "whole check"),
+            ("test -p=a@1.0.0 -- -p no", "a@1.0.0", "", "test"),
+            ("build --tests --manifest-path x", "", "", "test"),
+            ("build --example=x", "", "", "test"),
+            ("doc --all --target x", "", "x", "whole check"),
+            ("run -p a arg -p no", "a", "", ""),
+            ("check --profile test", "", "", "test check"),
+            ("build --bin bench", "", "", ""),
+        ] {
+            let call = parsed(line).unwrap_or_else(|doubt| panic!("{line}: {doubt}"));
+            let found = (call.packages.join(" "), call.targets.join(" "));
+            assert_eq!(found, (packages.to_owned(), targets.to_owned()), "{line}");
+            let all = [(call.is_workspace, "whole"), (call.is_testing, "test"), (call.is_check, "check")];
+            let set: Vec<&str> = all.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
+            assert_eq!(set.join(" "), flags, "{line}");
+            assert_eq!(call.manifest().is_some(), line.contains("--manifest-path"), "{line}");
         }
     }
 

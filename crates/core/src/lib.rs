@@ -37,6 +37,7 @@ pub mod record;
 pub mod remap;
 pub mod remote;
 pub mod scan;
+pub mod seed_selection;
 pub mod seed_sums;
 pub mod seed_unit;
 pub mod seeding;

@@ -17,6 +17,8 @@ pub struct Lockfile {
     pub digest: Digest,
     packages: BTreeSet<(String, String)>,
     order: Vec<(String, String)>,
+    /// For each package of `order`, the positions of those that it depends on.
+    uses: Vec<Vec<usize>>,
 }
 
 /// A text that is not a lockfile.
@@ -49,9 +51,14 @@ impl Lockfile {
         let form: Form =
             toml::from_str(text).map_err(|error| NotALockfile(error.to_string().trim_end().to_owned()))?;
         let names = |package: &Package| (package.name.clone(), package.version.clone());
-        let order = dependencies_first(&form.package).into_iter().map(|i| names(&form.package[i])).collect();
+        let uses = resolved(&form.package);
+        let order = dependencies_first(&uses);
+        let mut positions = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, i)| positions[*i] = at);
+        let uses = order.iter().map(|i| uses[*i].iter().map(|dep| positions[*dep]).collect()).collect();
+        let order = order.iter().map(|i| names(&form.package[*i])).collect();
         let packages = form.package.iter().map(names).collect();
-        Ok(Self { digest: Digest::of(text.as_bytes()), packages, order })
+        Ok(Self { digest: Digest::of(text.as_bytes()), packages, order, uses })
     }
 
     /// Whether the package is in it in this version.
@@ -72,14 +79,38 @@ impl Lockfile {
     }
 }
 
+impl Lockfile {
+    /// Packages that `is_root` holds for, and all that they depend on as far as `uses` says so of a package and the name
+    /// of what it depends on. Each as `name version`.
+    pub fn reached(
+        &self,
+        is_root: impl Fn(&str, &str) -> bool,
+        uses: impl Fn((&str, &str), &str) -> bool,
+    ) -> BTreeSet<String> {
+        let mut reached: Vec<bool> = self.dependencies_first().map(|(n, v)| is_root(n, v)).collect();
+        let mut next: Vec<usize> = (0..reached.len()).filter(|i| reached[*i]).collect();
+        while let Some(i) = next.pop() {
+            for dep in &self.uses[i] {
+                let (name, version) = &self.order[i];
+                if !reached[*dep] && uses((name, version), &self.order[*dep].0) {
+                    reached[*dep] = true;
+                    next.push(*dep);
+                }
+            }
+        }
+        let packages = self.dependencies_first().zip(reached).filter(|(_, is_reached)| *is_reached);
+        packages.map(|((name, version), _)| format!("{name} {version}")).collect()
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Visit {
     Before,
     After,
 }
 
-/// An order in which dependencies come first.
-fn dependencies_first(packages: &[Package]) -> Vec<usize> {
+/// For each package those that it depends on.
+fn resolved(packages: &[Package]) -> Vec<Vec<usize>> {
     let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
     for (i, package) in packages.iter().enumerate() {
         by_name.entry(&package.name).or_default().push(i);
@@ -92,9 +123,17 @@ fn dependencies_first(packages: &[Package]) -> Vec<usize> {
         let is_meant = |i: &usize| version.is_none_or(|version| packages[*i].version == version);
         candidates.into_iter().filter(is_meant).collect()
     };
-    let mut ordered = Vec::with_capacity(packages.len());
-    let mut seen = vec![false; packages.len()];
-    for start in 0..packages.len() {
+    packages
+        .iter()
+        .map(|package| package.dependencies.iter().flat_map(|name| resolve(name)).collect())
+        .collect()
+}
+
+/// An order in which dependencies come first.
+fn dependencies_first(uses: &[Vec<usize>]) -> Vec<usize> {
+    let mut ordered = Vec::with_capacity(uses.len());
+    let mut seen = vec![false; uses.len()];
+    for start in 0..uses.len() {
         // Without recursion: a chain of dependencies may be long. An index comes up before and after what it needs.
         let mut stack = vec![(start, Visit::Before)];
         while let Some((i, visit)) = stack.pop() {
@@ -104,8 +143,8 @@ fn dependencies_first(packages: &[Package]) -> Vec<usize> {
                 Visit::Before => {
                     seen[i] = true;
                     stack.push((i, Visit::After));
-                    let next = packages[i].dependencies.iter().flat_map(|name| resolve(name));
-                    stack.extend(next.filter(|next| !seen[*next]).map(|next| (next, Visit::Before)));
+                    let next = uses[i].iter().filter(|next| !seen[**next]);
+                    stack.extend(next.map(|next| (*next, Visit::Before)));
                 }
             }
         }

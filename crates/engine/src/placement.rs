@@ -78,7 +78,7 @@ impl Standing {
         Self {
             known_from_birth: ledger.known_from_birth(),
             marked: marked.is_some(),
-            package_dir: crate::world::is_foreign(call).then(|| call.cwd.clone()),
+            package_dir: crate::world::foreign_package(call).map(str::to_owned),
             canonical_s: plan::canonical_time(depths),
             ledger,
             unit_id,

@@ -132,10 +132,17 @@ pub fn cargo_home(env: &Env) -> Option<String> {
     home.or_else(|| env.text("HOME").map(|home| format!("{home}/.cargo")))
 }
 
-/// Whether the unit comes from a registry or a git checkout: Cargo compiles those in their own directory.
+/// Whether the unit comes from a registry or a git checkout.
 pub fn is_foreign(call: &Invocation) -> bool {
-    let sources = cargo_home(&call.env).map(|home| [format!("{home}/registry/"), format!("{home}/git/")]);
-    sources.is_some_and(|dirs| dirs.iter().any(|dir| call.cwd.starts_with(dir.as_str())))
+    foreign_package(call).is_some()
+}
+
+/// The directory of its package, if the unit comes from a registry or a git checkout. As Cargo writes it: the working
+/// directory, which is the same, has its symbolic links resolved.
+pub fn foreign_package(call: &Invocation) -> Option<&str> {
+    let home = cargo_home(&call.env)?;
+    let dir = call.env.text("CARGO_MANIFEST_DIR").unwrap_or(&call.cwd);
+    ["registry", "git"].iter().any(|name| Path::new(dir).starts_with(format!("{home}/{name}"))).then_some(dir)
 }
 
 /// The local roots. Members and path dependencies are compiled in their workspace's directory; for others the

@@ -203,8 +203,6 @@ fn a_second_checkout_starts_with_its_dependencies_in_place() {
     assert_idle(&two.cargo("run"));
 }
 
-/// A Cargo that rustup didn't start calls the compiler `rustc`.
-/// What another profile may want one day is no service to this build.
 #[test]
 fn the_headline_counts_what_this_build_asked_for() {
     let lab = lean_lab();
@@ -214,7 +212,7 @@ fn the_headline_counts_what_this_build_asked_for() {
     let output = lab.cli(&["stats", "--last-build", "--json"]);
     let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let (served, asked) = (&stats["served"], &stats["tally"]["seeding"]["asked"]);
-    assert!(seeded(&run).0 > 4, "the other profile's are there, too: {run}");
+    assert_eq!(seeded(&run), (4, 1), "{run}");
     assert_eq!((&asked["units"], &asked["runs"]), (&4.into(), &1.into()), "{stats:#}");
     let expected = serde_json::Value::from(4 + run.number_of_hits());
     assert_eq!((&served["compiles"], &served["compiles_of"]), (&expected, &expected), "{stats:#}");
@@ -224,6 +222,7 @@ fn the_headline_counts_what_this_build_asked_for() {
     );
 }
 
+/// A Cargo that rustup didn't start calls the compiler `rustc`.
 #[test]
 fn a_compiler_with_a_bare_name() {
     let lab = lean_lab();
@@ -278,10 +277,12 @@ fn every_command_and_profile_finds_what_it_needs() {
     for args in &commands {
         let two = one.checkout("two");
         let run = two.cargo(args).same();
-        assert!(seeded(&run).0 >= 10, "all profiles are placed: {run}");
+        assert_eq!(seeded(&run), (4, 1), "what this one needs: {run}");
         assert_fresh(&run);
         for again in &commands {
-            assert_fresh(&two.cargo(again).same());
+            let run = two.cargo(again).same();
+            let others = ["low", "mac", "top"].into_iter().flat_map(|name| run.of(name));
+            assert!(others.into_iter().all(|event| event.outcome == "hit"), "{run}");
         }
         for again in &commands {
             assert_idle(&two.cargo(again));

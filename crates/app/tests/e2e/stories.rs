@@ -36,6 +36,7 @@ pub mod seeding_doubts;
 pub mod seeding_hidden;
 pub mod seeding_recording;
 pub mod seeding_remote;
+pub mod seeding_scope;
 pub mod seeding_stories;
 pub mod serve;
 pub mod support;

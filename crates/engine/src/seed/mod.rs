@@ -8,6 +8,7 @@
 //! Everything that isn't certain is a reason not to seed; the build then goes on as it would have.
 
 mod abroad;
+mod configuration;
 mod fingerprints;
 mod judge;
 mod local;
@@ -35,6 +36,7 @@ use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::event::{Event, Outcome, Seeding};
 use kache_core::invocation::{Env, Invocation, is_rustc};
+use kache_core::seed_selection::Selection;
 use kache_core::seeding::locked_packages;
 use kache_core::snapshot::{Snapshot, Unfit};
 use kache_store::Store;
@@ -179,12 +181,16 @@ fn seed(
         Err(why) => return Outcomes::Declined(why),
     };
     let ahead = ahead.filter(|ahead| ahead.lockfile == around.lockfile);
-    let Some(ahead) = ahead.or_else(|| Ahead::new(store, &context, parent, around.lockfile.clone())) else {
+    let Some(mut ahead) = ahead.or_else(|| Ahead::new(store, &context, parent, around.lockfile.clone()))
+    else {
         return Outcomes::NothingToDo;
     };
+    let targets = configuration::targets(parent, &call, &toolchain.host);
+    let selection = Selection::new(&call, &parent.cwd, targets, &around.dirs.metadata, &around.lockfile);
+    ahead.snapshot.units.retain(|unit| selection.has(unit));
     let mut judge = Judge::new(store, &around, (settings, &parent.seen), &session.id, &ahead.snapshot);
     judge.sources = ahead.sources;
-    let placed = place::place(store, &around, judge, (&session.id, &call.profile), &ahead.snapshot);
+    let placed = place::place(store, &around, judge, (&session.id, &selection), &ahead.snapshot);
     let workspace = around.dirs.workspace.as_os_str().as_encoded_bytes();
     match placed {
         Ok(placed) => {

@@ -14,7 +14,7 @@ use kache_core::cargo_call::{self, CargoCall};
 use kache_core::config::env;
 use kache_core::invocation::Env;
 use kache_core::process_stat::ProcessStat;
-use serde::Deserialize;
+use kache_core::seed_selection::Metadata;
 
 use crate::world::Session;
 
@@ -75,19 +75,14 @@ pub struct Directories {
     pub workspace: PathBuf,
     /// The build directory: profile directories lie in it.
     pub build: PathBuf,
+    /// All that Cargo says about the workspace.
+    pub metadata: Metadata,
 }
 
 /// Questions to Cargo that are under way.
 pub struct Asked {
     list: Option<io::Result<Child>>,
     metadata: io::Result<Child>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    workspace_root: PathBuf,
-    target_directory: PathBuf,
-    build_directory: Option<PathBuf>,
 }
 
 impl Parent {
@@ -191,17 +186,18 @@ impl Parent {
         let output = answer(metadata)?;
         let found: Metadata = serde_json::from_slice(&output)
             .map_err(|error| format!("Cargo's answer is not understood: {error}"))?;
-        let own_build_dir = found.build_directory.filter(|dir| *dir != found.target_directory);
+        let own_build_dir =
+            found.build_directory.as_ref().filter(|dir| **dir != found.target_directory).cloned();
         let target = match &call.target_dir {
             // Relative to where it was started (`src/cargo/util/context/mod.rs`, 1.95).
             Some(dir) => self.cwd.join(dir),
-            None => found.target_directory,
+            None => found.target_directory.clone(),
         };
         let build = own_build_dir.unwrap_or(target);
         if !build.is_absolute() || build.components().any(|part| part.as_os_str() == "..") {
             return Err(format!("{} is no plain path", build.display()));
         }
-        Ok(Directories { workspace: found.workspace_root, build })
+        Ok(Directories { workspace: found.workspace_root.clone(), build, metadata: found })
     }
 
     /// Starts a Cargo of the same program, directory and environment.

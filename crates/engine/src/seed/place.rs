@@ -20,6 +20,7 @@ use kache_core::cargo::layout::Layout;
 use kache_core::entry::{Entry, OutputKind};
 use kache_core::event::{Moved, Seeding};
 use kache_core::plan::{is_canonical, may_share};
+use kache_core::seed_selection::Selection;
 use kache_core::seed_unit::{Content, Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::{Snapshot, Unfit};
@@ -36,9 +37,6 @@ use super::surroundings::Surroundings;
 use super::target_dir;
 use super::times::{mtime_ns, set_mtime_ns};
 use crate::restore;
-
-/// Most that is copied into profile directories that this Cargo isn't about to use, in bytes: links cost nothing there.
-const COPIED_ELSEWHERE_BYTES_MAX: u64 = 16 << 20;
 
 /// What placing came to.
 #[derive(Debug, Default)]
@@ -69,41 +67,33 @@ pub fn place(
     store: &Store,
     around: &Surroundings,
     mut judge: Judge<'_>,
-    (session, profile): (&str, &str),
+    (session, selection): (&str, &Selection),
     snapshot: &Snapshot,
 ) -> Result<Placed, Declined> {
     let mut choice = choose(&snapshot.units, |unit| judge.judge(unit));
-    // What this Cargo is about to use comes first. Units rest on units of their own profile only; one that doesn't would
-    // be left out below.
-    choice.placed.sort_by_key(|i| !is_in(&snapshot.units[*i], profile));
     let entries = judge.entries;
     let mut placed = Placed { left_out: snapshot.header.unfit.clone(), ..Placed::default() };
+    choice.placed = selection.used(&snapshot.units, choice.placed, |unit, kind| {
+        entries.get(&unit.place()).is_some_and(|entry| entry.outputs.iter().any(|output| output.kind == kind))
+    });
     let mut left_out = choice.left_out;
     if !choice.placed.is_empty() {
         let profiles: BTreeSet<&str> =
             choice.placed.iter().map(|i| snapshot.units[*i].profile.as_str()).collect();
         let ground = Ground::take(&around.dirs.build, &profiles, session)?;
-        let mut hand = Hand {
-            store,
-            around,
-            ground: &ground,
-            entries: &entries,
-            newest: HashMap::new(),
-            profile,
-            spare_bytes: COPIED_ELSEWHERE_BYTES_MAX,
-        };
+        let mut hand = Hand { store, around, ground: &ground, entries: &entries, newest: HashMap::new() };
         let mut is_placed: BTreeMap<&str, bool> = BTreeMap::new();
         for i in choice.placed {
             let unit = &snapshot.units[i];
             let lacking = unit.deps.iter().find(|dep| is_placed.get(dep.hash.as_str()) != Some(&true));
             let outcome = match lacking {
                 Some(dep) => Err(Unseeded::Dependency(dep.hash.clone())),
-                None => hand.place_if_cheap(unit, &mut placed.moved).inspect_err(|_| hand.take_back(unit)),
+                None => hand.place(unit, &mut placed.moved).inspect_err(|_| hand.take_back(unit)),
             };
             let fine = is_placed.get(unit.hash.as_str()).copied().unwrap_or(true) && outcome.is_ok();
             is_placed.insert(&unit.hash, fine);
             match outcome {
-                Ok(()) => count(&mut placed.seeding, unit, profile),
+                Ok(()) => count(&mut placed.seeding, unit),
                 Err(why) => drop(left_out.insert(i, why)),
             }
             if fine {
@@ -112,15 +102,14 @@ pub fn place(
         }
     }
     fault::point(Point::Seeded);
-    let is_wanted = |i: &usize| is_in(&snapshot.units[*i], profile);
-    let scripts = left_out.keys().filter(|i| snapshot.units[**i].is_run() && is_wanted(i));
+    let scripts = left_out.keys().filter(|i| snapshot.units[**i].is_run());
     placed.seeding.asked.runs_left =
         scripts.filter(|i| !lacks_script(&snapshot.units, **i, &left_out)).count() as u64;
-    let unfit = placed.left_out.iter().filter(|unfit| unfit.unit.split('/').any(|part| part == profile));
+    let unfit =
+        placed.left_out.iter().filter(|unfit| unfit.unit.split('/').any(|part| part == selection.profile));
     let codes = unfit.map(|unfit| unfit.code.clone());
     // What the lockfile doesn't name, no build asks for.
-    let is_asked = |(i, why): &(&usize, &Unseeded)| is_wanted(i) && **why != Unseeded::Package;
-    let left = left_out.iter().filter(is_asked).map(|(_, why)| why.code().to_owned());
+    let left = left_out.values().filter(|why| **why != Unseeded::Package).map(|why| why.code().to_owned());
     for code in codes.chain(left).collect::<Vec<_>>() {
         placed.seeding.left_out += 1;
         *placed.seeding.reasons.entry(code).or_default() += 1;
@@ -131,16 +120,15 @@ pub fn place(
     Ok(placed)
 }
 
-/// Counts a placed unit; what another profile may want one day is no service to this build.
-fn count(seeding: &mut Seeding, unit: &SeedUnit, profile: &str) {
-    let is_asked = u64::from(is_in(unit, profile));
+/// Counts a placed unit.
+fn count(seeding: &mut Seeding, unit: &SeedUnit) {
     let (all, asked) = match unit.is_run() {
         true => (&mut seeding.runs, &mut seeding.asked.runs),
         false => (&mut seeding.units, &mut seeding.asked.units),
     };
     *all += 1;
-    *asked += is_asked;
-    seeding.asked.saved_ms += is_asked * unit.took_ms;
+    *asked += 1;
+    seeding.asked.saved_ms += unit.took_ms;
 }
 
 /// Whether the script of a run is left to Cargo too: then a compiler call tells of it.
@@ -180,37 +168,9 @@ struct Hand<'a> {
     entries: &'a HashMap<String, Entry>,
     /// The newest time of each unit that is in place, by fingerprint hash.
     newest: HashMap<&'a str, i64>,
-    /// The profile directory that is wanted now.
-    profile: &'a str,
-    /// What may still be copied for others, in bytes.
-    spare_bytes: u64,
-}
-
-/// Whether a unit lies in a profile directory of this name.
-fn is_in(unit: &SeedUnit, profile: &str) -> bool {
-    unit.profile.rsplit('/').next() == Some(profile)
 }
 
 impl<'a> Hand<'a> {
-    /// Places a unit of the wanted profile; others as long as that costs next to nothing: they may never be used.
-    fn place_if_cheap(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
-        if is_in(unit, self.profile) {
-            return self.place(unit, moved);
-        }
-        let too_much = || Unseeded::Refused("it would be copied, and another profile is built".to_owned());
-        let outputs =
-            self.entries.get(&unit.place()).map(|entry| entry.outputs.as_slice()).unwrap_or_default();
-        // Of compiles most are linked, and what isn't shows afterwards.
-        let copied: u64 = outputs.iter().filter(|_| unit.is_run()).map(|output| output.size).sum();
-        if self.spare_bytes == 0 || copied > self.spare_bytes {
-            return Err(too_much());
-        }
-        let before = moved.copied_bytes;
-        let placed = self.place(unit, moved);
-        self.spare_bytes = self.spare_bytes.saturating_sub(moved.copied_bytes - before);
-        placed
-    }
-
     fn place(&mut self, unit: &'a SeedUnit, moved: &mut Moved) -> Result<(), Unseeded> {
         let refused = |error: std::io::Error| Unseeded::Refused(error.to_string());
         let profile_dir = self.around.dirs.build.join(&unit.profile);

@@ -11,6 +11,7 @@ use kache_core::paths::{Root, Roots};
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
 
+use super::configuration;
 use super::parent::{Directories, Parent};
 use crate::link_inputs::LINKER_ENV;
 use crate::toolchain::{self, Toolchain};
@@ -20,7 +21,7 @@ const LOCK_BYTES_MAX: u64 = 32 << 20;
 
 /// Everything around one Cargo invocation.
 pub struct Surroundings {
-    /// Compiler, Cargo, `CARGO_HOME`, key salt.
+    /// Compiler, Cargo with what decides about its units, `CARGO_HOME`, key salt.
     pub context: Digest,
     /// The compiler, as Cargo names it.
     pub compiler: String,
@@ -54,6 +55,7 @@ pub fn context(
     };
     let toolchain = toolchain::identify(&call, store, None).ok()?;
     let cargo = DigestMemo::new(store).digest(&parent.exe).ok()??;
+    let configuration = configuration::of(parent);
     let portable = if settings.portable_paths.value { "portable" } else { "real" };
     let mut key = KeyWriter::new("snapshot");
     key.digest("compiler", toolchain.id);
@@ -64,6 +66,7 @@ pub fn context(
     key.text("cargo path", parent.exe.to_str()?);
     key.text("key salt", settings.key_salt.as_ref().map_or("", |salt| salt.value.as_str()));
     key.text("paths", portable);
+    key.text("configuration", &configuration.decisive);
     for feature in parent.features() {
         key.text("feature", feature);
     }
