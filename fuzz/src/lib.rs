@@ -74,7 +74,7 @@ pub fn argv(data: &[u8]) {
     let roots = Roots::new([(Root::Workspace, "/w".to_owned()), (Root::Target, "/w/target".to_owned())]);
     if let Ok(unit) = Unit::parse(&call) {
         let adjustments =
-            Adjustments { remapped: remap::remapped_roots(&unit, &roots), ..Adjustments::default() };
+            Adjustments { remapped: remap::remapped_roots(&unit, &roots, "/w"), ..Adjustments::default() };
         let args = remap::adjust(&call.args, &roots, &adjustments);
         assert!(
             args.iter().filter(|arg| call.args.contains(arg)).count()

@@ -17,12 +17,14 @@ pub struct Adjustments {
 }
 
 /// The roots that a compile of `unit` remaps. Coverage tools need real paths.
-pub fn remapped_roots(unit: &Unit, roots: &Roots) -> Vec<Root> {
+pub fn remapped_roots(unit: &Unit, roots: &Roots, cwd: &str) -> Vec<Root> {
     if unit.coverage {
         return Vec::new();
     }
-    // Of a package outside the workspace Cargo names the source by its absolute path, which `file!()` then yields.
+    // Of a package outside the workspace, which is compiled in its own directory, Cargo names the source by its absolute
+    // path, and `file!()` yields that.
     let is_outside = unit.source.starts_with('/')
+        && roots.get(Root::Workspace) == Some(cwd)
         && roots.name_of(&unit.source).starts_with(Root::Workspace.name_prefix());
     let keeps = |root: Root| root == Root::Sysroot || (root == Root::Workspace && is_outside);
     Root::ALL.into_iter().filter(|root| roots.get(*root).is_some() && !keeps(*root)).collect()

@@ -1,7 +1,10 @@
 //! Second stage of parsing: what a command line means as a unit of work. A `Unit` is a compile whose effects can be
 //! captured exactly; everything else is a named [`Bypass`]. Knows nothing about the contents of files.
 
+use std::path::Path;
+
 use crate::args::{self, Arg};
+use crate::cargo::layout::OutputDir;
 use crate::entry_key::Rendering;
 use crate::flags::Role;
 use crate::invocation::{Invocation, is_clippy, is_rustc};
@@ -372,11 +375,18 @@ impl Draft {
     }
 }
 
-/// A build script that tries out the compiler: it compiles into, or from, its `OUT_DIR`.
+/// A build script that tries out the compiler: it compiles into, or from, its `OUT_DIR`. What a Cargo that it starts
+/// compiles in a build directory below is an ordinary unit.
 fn is_probe(unit: &Unit, call: &Invocation) -> bool {
-    let Some(scratch) = call.env.text("OUT_DIR") else { return false };
+    let Some(scratch) = call.env.text("OUT_DIR").map(Path::new) else { return false };
+    let outputs = OutputDir::of(Path::new(&unit.out_dir));
+    if outputs
+        .is_some_and(|outputs| outputs.profile_dir != scratch && outputs.profile_dir.starts_with(scratch))
+    {
+        return false;
+    }
     let source = crate::paths::absolute(&call.cwd, &unit.source);
-    [unit.out_dir.as_str(), source.as_str()].iter().any(|path| path.starts_with(scratch))
+    [unit.out_dir.as_str(), source.as_str()].iter().any(|path| Path::new(path).starts_with(scratch))
 }
 
 #[cfg(test)]
@@ -473,9 +483,14 @@ mod tests {
         let mut logged = call(LIB);
         logged.env = Env::new([("RUSTC_LOG".into(), "info".into())]);
         assert_eq!(Unit::parse(&logged).err().map(|b| b.code()), Some("environment"));
-        let mut probe = call(LIB);
-        probe.env = Env::new([("OUT_DIR".into(), "/t/debug".into())]);
-        assert_eq!(Unit::parse(&probe).err().map(|b| b.code()), Some("probe"));
+        for (out_dir, is_probe) in
+            [("/t/debug", true), ("/t/debug/deps", true), ("/w/src", true), ("/t", false), ("/t/deb", false)]
+        {
+            let mut probe = call(LIB);
+            probe.env = Env::new([("OUT_DIR".into(), out_dir.into())]);
+            let found = Unit::parse(&probe).err().map(|b| b.code());
+            assert_eq!(found, is_probe.then_some("probe"), "{out_dir}");
+        }
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl<'a> Case<'a> {
             call: self.call,
             out_dir: Path::new(&self.unit.out_dir),
             roots: &self.roots,
-            remapped: remap::remapped_roots(self.unit, &self.roots),
+            remapped: remap::remapped_roots(self.unit, &self.roots, &self.call.cwd),
             keeps_incremental: effort.keeps_incremental(),
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),

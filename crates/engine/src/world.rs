@@ -145,13 +145,22 @@ pub fn foreign_package(call: &Invocation) -> Option<&str> {
     ["registry", "git"].iter().any(|name| Path::new(dir).starts_with(format!("{home}/{name}"))).then_some(dir)
 }
 
+/// The workspace that a package's directory lies in as a vendored copy: Cargo compiles it there.
+fn vendored_in(package_dir: &Path) -> Option<&Path> {
+    let is_vendored = package_dir.join(".cargo-checksum.json").is_file();
+    let mut above = package_dir.ancestors().skip(1).filter(|_| is_vendored);
+    above.find(|dir| dir.join("Cargo.lock").is_file())
+}
+
 /// The local roots. Members and path dependencies are compiled in their workspace's directory; for others the
 /// workspace is taken to be where the target directory lies.
 pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) -> Result<Roots, Bypass> {
     let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(Bypass::NotUtf8);
     let target = text(&layout.target_dir)?;
     let mut list = vec![(Root::Target, target)];
-    if !is_foreign(call) {
+    if let Some(workspace) = vendored_in(Path::new(&call.cwd)) {
+        list.push((Root::Workspace, text(workspace)?));
+    } else if !is_foreign(call) {
         list.push((Root::Workspace, call.cwd.clone()));
     } else if let Some(parent) = layout.target_dir.parent()
         && parent.join("Cargo.toml").is_file()

@@ -34,6 +34,7 @@ pub mod seeding;
 pub mod seeding_daemon;
 pub mod seeding_doubts;
 pub mod seeding_hidden;
+pub mod seeding_places;
 pub mod seeding_recording;
 pub mod seeding_remote;
 pub mod seeding_scope;
