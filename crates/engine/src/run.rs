@@ -32,6 +32,7 @@ pub use crate::pass::{End, refuse, without_settings};
 use crate::placement::Standing;
 use crate::restore::{self, RestoreError};
 use crate::toolchain::{self, Toolchain};
+pub use crate::world::session;
 use crate::world::{self, Session, TargetLayout};
 use crate::{
     census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, seed, sight, verify,
@@ -394,9 +395,4 @@ pub(crate) fn open_store(settings: &Settings) -> Result<Store, Bypass> {
     let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
     let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
     Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))
-}
-
-/// The calling Cargo, looked at once for a whole process: settings are searched from its directory.
-pub fn session() -> Session {
-    world::session()
 }
