@@ -18,6 +18,7 @@ use crate::key::{Field, UnitKey};
 use crate::paths::Root;
 use crate::provenance::Provenance;
 use crate::record::InputRecord;
+pub use crate::tree::is_safe_name;
 use crate::tree::{self, Node};
 
 /// Version of the JSON form.
@@ -249,11 +250,6 @@ impl Entry {
 /// What follows the JSON form of an entry.
 fn checksum(json: &[u8]) -> String {
     format!("\n{:08x}\n", crc32fast::hash(json))
-}
-
-/// Whether `name` is one plain path component that can't leave the directory it is joined to.
-pub fn is_safe_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
 }
 
 /// What made an entry's key, kept beside the entry for `why-miss`; never read on a hit.

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::entry::is_safe_name;
 
 /// One thing in an `OUT_DIR`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,4 +62,9 @@ pub fn astray(tree: &[Node]) -> Option<&str> {
 /// Whether a relative path stays below what it is joined to.
 pub(crate) fn is_safe_path(path: &str) -> bool {
     path.len() <= 4096 && path.split('/').all(is_safe_name)
+}
+
+/// Whether `name` is one plain path component that can't leave the directory it is joined to.
+pub fn is_safe_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
 }

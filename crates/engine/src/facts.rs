@@ -17,7 +17,7 @@ use kache_store::layout::Store;
 
 use crate::toolchain::Toolchain;
 use crate::world::{self, TargetLayout};
-use crate::{link_inputs, native, script};
+use crate::{link_inputs, native, script_hook};
 
 /// Everything that goes into the unit key beside the command line.
 pub fn gather(
@@ -41,7 +41,7 @@ pub fn gather(
     if !world::is_foreign(call) {
         facts.extra_inputs()?;
     }
-    facts.fields.extend(script::hook_field(unit, toolchain));
+    facts.fields.extend(script_hook::field(unit, toolchain));
     if unit.runs_linker() {
         let linker = link_inputs::identify(call, unit, &toolchain.host, store)?;
         facts.fields.extend(linker);

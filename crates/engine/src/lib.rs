@@ -39,6 +39,8 @@ mod restore;
 mod room;
 mod rustup;
 mod script;
+mod script_hook;
+mod times;
 mod variables;
 mod verify;
 mod world;

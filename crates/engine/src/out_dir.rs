@@ -24,7 +24,7 @@ use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
 
 use crate::mentions;
-use crate::seed::times::{mtime_ns, set_mtime_ns};
+use crate::times::{mtime_ns, set_mtime_ns};
 
 /// Most things in an `OUT_DIR` that is kept.
 const NODES_MAX: usize = 20_000;

@@ -35,7 +35,8 @@ use crate::toolchain::{self, Toolchain};
 pub use crate::world::session;
 use crate::world::{self, Session, TargetLayout};
 use crate::{
-    census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, seed, sight, verify,
+    census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, script_hook, seed,
+    sight, verify,
 };
 
 /// Longest wait for another process that compiles the same unit; then both compile.
@@ -286,7 +287,7 @@ impl<'a> Case<'a> {
             wants_link_report: self.unit.runs_linker() && !editing,
             observed_scope: (!editing).then(|| reads::unobserved_dirs(&self.toolchain.sysroot)),
             preloaded: if editing { None } else { sight::preloaded(&self.store, &self.call.compiler) },
-            script_hook: script::hook(&self.store, self.unit, &self.toolchain),
+            script_hook: script_hook::path(&self.store, self.unit, &self.toolchain),
             announced: Vec::new(),
         };
         let (store, standing) = (&self.store, &self.standing);

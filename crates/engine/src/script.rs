@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use kache_core::cargo::layout::{OutputDir, UnitDir};
 use kache_core::config::{Settings, env};
@@ -29,44 +29,24 @@ use kache_core::protocol::Build;
 use kache_core::provenance::Provenance;
 use kache_core::reason::{Miss, NotStored};
 use kache_core::record::{InputRecord, Sight};
-use kache_core::unit::Unit;
 use kache_store::Store;
 use kache_store::clock::{FileTime, boot_id};
 use kache_store::ledger::{Ledger, Origin};
 use kache_store::lock::Locking;
-use kache_store::sys::{self, Observation, Probes, Scope, Writes, script};
+use kache_store::sys::{self, Observation, Probes, Scope, Writes};
 
 use crate::daemon_client::{Answer, Daemon, Names};
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 use crate::out_dir::{self, Dated, Texts};
 use crate::pass::End;
+use crate::times::now_s;
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
 use crate::{compile, daemon_client, reads, report, restore, room, run, seed, sight, variables};
 
 /// Longest wait for another process that runs the same script for the same result; then both run it.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
-
-/// The object that a build script is linked with; `None` for other units, and where the linker wouldn't take it.
-pub fn hook(store: &Store, unit: &Unit, toolchain: &Toolchain) -> Option<PathBuf> {
-    takes_hook(unit, toolchain).then(|| store.memo_file("script", script::HOOK).ok())?
-}
-
-/// The field of the unit key for it.
-pub fn hook_field(unit: &Unit, toolchain: &Toolchain) -> Option<Field> {
-    let field = || Field {
-        name: "object in the build script".to_owned(),
-        value: Digest::of(script::HOOK).to_string(),
-    };
-    takes_hook(unit, toolchain).then(field)
-}
-
-fn takes_hook(unit: &Unit, toolchain: &Toolchain) -> bool {
-    unit.is_build_script()
-        && unit.emits_link
-        && script::is_for(unit.target.as_deref().unwrap_or(&toolchain.host))
-}
 
 /// The build script that asks to be run, where `argv` is such a call.
 pub fn asked(argv: &[OsString]) -> Option<&OsStr> {
@@ -310,7 +290,7 @@ impl<'a> Run<'a> {
         let above = self.out_dir.parent().unwrap_or(&self.out_dir);
         let coarse = FileTime::now_coarse();
         let started = (coarse, compile::stamp_now(above).unwrap_or(coarse));
-        let started_s = seconds_now();
+        let started_s = now_s();
         let clock = Instant::now();
         let scope = Scope { ignored, probes: Probes::Existence, writes: Writes::Observe };
         let (mut child, observer) = sys::spawn_observed(command, scope)?;
@@ -361,7 +341,7 @@ impl<'a> Run<'a> {
             .entry_key(&self.key, &record, &Rendering::default())
             .map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
         inputs::check_unchanged(self, &record, ran.started)?;
-        let moment = Moment::new(ran.started_s, seconds_now());
+        let moment = Moment::new(ran.started_s, now_s());
         let home = world::cargo_home(&self.call.env).unwrap_or_default();
         let (roots, moment, dated) = (&self.roots, &moment, RefCell::default());
         let texts = Texts { roots, cargo_home: &home, moment, dated };
@@ -384,7 +364,7 @@ impl<'a> Run<'a> {
         entry.package_version.clone_from(&self.event.package_version);
         "output".clone_into(&mut entry.dep_info_name);
         entry.compile_ms = u64::try_from(ran.elapsed.as_millis()).unwrap_or(u64::MAX);
-        entry.created_s = u64::try_from(seconds_now()).unwrap_or_default();
+        entry.created_s = u64::try_from(now_s()).unwrap_or_default();
         entry.boot = boot_id();
         let evidence = Evidence {
             crate_name: entry.crate_name.clone(),
@@ -415,9 +395,4 @@ impl<'a> Run<'a> {
         let origin = Origin { entry: *key, package_dir, provenance: Provenance::Here };
         let _ = self.ledger.mark_with(&self.mark, 0, &origin);
     }
-}
-
-fn seconds_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

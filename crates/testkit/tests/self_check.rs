@@ -87,7 +87,7 @@ fn the_sandbox_is_sealed() {
     let mut names: Vec<&str> =
         text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["CARGO_HOME", "HOME", "KACHE_CACHE_DIR", "LANG", "PATH", "TMPDIR"]);
+    assert_eq!(names, ["CARGO_HOME", "HOME", "KACHE_CACHE_DIR", "KACHE_PROVE", "LANG", "PATH", "TMPDIR"]);
 }
 
 /// Every step of a script, and what the compiler answers to questions.

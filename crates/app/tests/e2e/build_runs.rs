@@ -77,68 +77,68 @@ fn the_script_of_a_member_runs_once_for_all_checkouts() {
 /// Changes what a script reads to a state that the text stands for.
 type Set = fn(&Project<'_>, &str);
 
+const CASES: &[(&str, &str, Set)] = &[
+    ("a file", READ_DATA, |p, text| p.write("data.txt", text)),
+    ("a file that may be there", r#"format!("{}", Path::new("../flag").exists())"#, |p, text| match text {
+        "one" => fs::remove_file(p.path("flag")).unwrap_or_default(),
+        _ => p.write("flag", ""),
+    }),
+    (
+        "a listing",
+        r#"let mut n: Vec<_> = fs::read_dir("../list").unwrap().map(|e| e.unwrap().file_name()).collect(); n.sort(); format!("{n:?}")"#,
+        |p, text| {
+            p.write("list/a", "");
+            match text {
+                "one" => fs::remove_file(p.path("list/b")).unwrap_or_default(),
+                _ => p.write("list/b", ""),
+            }
+        },
+    ),
+    ("a variable", r#"env::var("FLAVOUR").unwrap_or_default()"#, |p, text| {
+        p.sandbox().set_env("FLAVOUR", text)
+    }),
+    (
+        "a variable of a shell's",
+        r#"String::from_utf8(Command::new("sh").args(["-c", "echo $flavour"]).output().unwrap().stdout).unwrap().trim().into()"#,
+        |p, text| p.sandbox().set_env("flavour", text),
+    ),
+    (
+        "an enumeration of variables",
+        r#"env::vars().filter(|(n, _)| n.starts_with("my_")).map(|(n, v)| n + &v).collect()"#,
+        |p, text| p.sandbox().set_env("my_flavour", text),
+    ),
+    (
+        "a program",
+        r#"String::from_utf8(Command::new("../tool").output().unwrap().stdout).unwrap().trim().into()"#,
+        |p, text| {
+            p.write("tool", format!("#!/bin/sh\necho {text}\n"));
+            fs::set_permissions(p.path("tool"), PermissionsExt::from_mode(0o755))
+                .expect("make it executable");
+        },
+    ),
+    (
+        "what a program reads",
+        r#"String::from_utf8(Command::new("cat").arg("../data.txt").output().unwrap().stdout).unwrap()"#,
+        |p, text| p.write("data.txt", text),
+    ),
+    (
+        "a header of a C source",
+        r#"let o = out.join("x"); assert!(Command::new("cc").args(["-I..", "-o"]).arg(&o).arg("../x.c").status().unwrap().success());
+               String::from_utf8(Command::new(o).output().unwrap().stdout).unwrap()"#,
+        |p, text| {
+            p.write(
+                "x.c",
+                "#include <stdio.h>\n#include \"x.h\"\nint main(void) { printf(\"%s\", TEXT); return 0; }\n",
+            );
+            p.write("x.h", format!("#define TEXT \"{text}\"\n"));
+        },
+    ),
+];
+
 /// Nothing is declared; every case changes one thing that the script has read, and brings it back.
 #[test]
 fn everything_that_a_script_reads_counts() {
-    let cases: &[(&str, &str, Set)] = &[
-        ("a file", READ_DATA, |p, text| p.write("data.txt", text)),
-        (
-            "a file that may be there",
-            r#"format!("{}", Path::new("../flag").exists())"#,
-            |p, text| match text {
-                "one" => fs::remove_file(p.path("flag")).unwrap_or_default(),
-                _ => p.write("flag", ""),
-            },
-        ),
-        (
-            "a listing",
-            r#"let mut n: Vec<_> = fs::read_dir("../list").unwrap().map(|e| e.unwrap().file_name()).collect(); n.sort(); format!("{n:?}")"#,
-            |p, text| {
-                p.write("list/a", "");
-                match text {
-                    "one" => fs::remove_file(p.path("list/b")).unwrap_or_default(),
-                    _ => p.write("list/b", ""),
-                }
-            },
-        ),
-        ("a variable", r#"env::var("FLAVOUR").unwrap_or_default()"#, |p, text| {
-            p.sandbox().set_env("FLAVOUR", text)
-        }),
-        (
-            "a variable of a shell's",
-            r#"String::from_utf8(Command::new("sh").args(["-c", "echo $flavour"]).output().unwrap().stdout).unwrap().trim().into()"#,
-            |p, text| p.sandbox().set_env("flavour", text),
-        ),
-        (
-            "an enumeration of variables",
-            r#"env::vars().filter(|(n, _)| n.starts_with("my_")).map(|(n, v)| n + &v).collect()"#,
-            |p, text| p.sandbox().set_env("my_flavour", text),
-        ),
-        (
-            "a program",
-            r#"String::from_utf8(Command::new("../tool").output().unwrap().stdout).unwrap().trim().into()"#,
-            |p, text| {
-                p.write("tool", format!("#!/bin/sh\necho {text}\n"));
-                fs::set_permissions(p.path("tool"), PermissionsExt::from_mode(0o755))
-                    .expect("make it executable");
-            },
-        ),
-        (
-            "what a program reads",
-            r#"String::from_utf8(Command::new("cat").arg("../data.txt").output().unwrap().stdout).unwrap()"#,
-            |p, text| p.write("data.txt", text),
-        ),
-        (
-            "a header of a C source",
-            r#"let o = out.join("x"); assert!(Command::new("cc").args(["-I..", "-o"]).arg(&o).arg("../x.c").status().unwrap().success());
-               String::from_utf8(Command::new(o).output().unwrap().stdout).unwrap()"#,
-            |p, text| {
-                p.write("x.c", "#include <stdio.h>\n#include \"x.h\"\nint main(void) { printf(\"%s\", TEXT); return 0; }\n");
-                p.write("x.h", format!("#define TEXT \"{text}\"\n"));
-            },
-        ),
-    ];
-    for (what, body, set) in cases {
+    for (what, body, set) in CASES {
         let lab = lean_lab();
         let p = world(&lab, "w", body);
         for (text, outcome) in [("one", "miss"), ("two", "miss"), ("one", "hit"), ("two", "hit")] {

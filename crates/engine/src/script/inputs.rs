@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use kache_core::config::env;
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_store::clock::FileTime;
@@ -18,7 +19,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("MAKEFLAGS", "the same"),
     ("MFLAGS", "the same"),
     ("NUM_JOBS", "the same"),
-    ("KACHE_IN_SCRIPT", "kache sets it"),
+    (env::KACHE_IN_SCRIPT, "kache sets it"),
     ("RUSTC_WRAPPER", "kache, which changes no result"),
     ("RUSTC_WORKSPACE_WRAPPER", "the same"),
     ("RUST_BACKTRACE", "what a crash prints"),

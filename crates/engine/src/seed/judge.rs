@@ -17,9 +17,9 @@ use kache_store::entries::Settled;
 
 use super::stamps::Tree;
 use super::surroundings::Surroundings;
-use super::times::now_ns;
 use crate::facts::cpu_identity;
 use crate::inputs::Observer;
+use crate::times::now_ns;
 use crate::{macro_env, toolchain};
 
 /// Judges units by what Cargo doesn't look at.

@@ -11,8 +11,8 @@ use kache_core::seed_unit::{Content, SeedUnit, SmallFile};
 use kache_core::seeding::Unseeded;
 
 use super::surroundings::Surroundings;
-use super::times::mtime_ns;
 use crate::mentions;
+use crate::times::mtime_ns;
 
 /// Largest file of a fingerprint directory that is kept, in bytes.
 const SMALL_BYTES_MAX: u64 = 4 << 20;

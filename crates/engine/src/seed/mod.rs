@@ -23,7 +23,6 @@ mod since;
 mod stamps;
 mod surroundings;
 pub mod target_dir;
-pub(crate) mod times;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -144,7 +144,7 @@ impl Parent {
     /// How much longer it will be younger than `age`.
     pub fn younger_than(&self, age: Duration) -> Duration {
         let lived =
-            Duration::from_nanos(u64::try_from(super::times::now_ns() - self.started_ns).unwrap_or(0));
+            Duration::from_nanos(u64::try_from(crate::times::now_ns() - self.started_ns).unwrap_or(0));
         age.saturating_sub(lived)
     }
 
@@ -267,9 +267,9 @@ fn started_ns(session: &Session) -> Option<i64> {
     let ticks: f64 = start.parse().ok()?;
     let mut tries = 0..CLOCK_TRIES;
     let (uptime, now_ns) = loop {
-        let before_ns = super::times::now_ns();
+        let before_ns = crate::times::now_ns();
         let uptime = fs::read_to_string("/proc/uptime").ok()?;
-        let now_ns = super::times::now_ns();
+        let now_ns = crate::times::now_ns();
         // On a busy machine others may have had the processor in between. After the last try the process looks younger
         // than it is, and what it has made in that time like an earlier one's.
         if now_ns - before_ns < CLOCK_APART_NS || tries.next().is_none() {

@@ -35,8 +35,8 @@ use super::run_files::RunFiles;
 use super::runs::Site;
 use super::surroundings::Surroundings;
 use super::target_dir;
-use super::times::{mtime_ns, set_mtime_ns};
 use crate::restore;
+use crate::times::{mtime_ns, set_mtime_ns};
 
 /// What placing came to.
 #[derive(Debug, Default)]

@@ -25,9 +25,9 @@ use super::fingerprints::{self, Kind};
 use super::parent::Parent;
 use super::surroundings::Surroundings;
 use super::target_dir;
-use super::times::newest_ns;
 use super::unit::{Case, Found, Reader, Script};
 use crate::inputs::Observer;
+use crate::times::newest_ns;
 
 /// A snapshot is written again, although nothing in it is new, when it is this old, in seconds: its age keeps it.
 const RENEW_S: u64 = 86_400;

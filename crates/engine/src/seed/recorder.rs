@@ -19,7 +19,7 @@ use super::parent::{self, Parent};
 use super::pending::{self, Doing};
 use super::record::{self, Recorded, When};
 use super::surroundings::{self, Surroundings};
-use super::times;
+use crate::times;
 use crate::toolchain;
 use crate::world::{Session, TargetLayout};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kache_core::cargo::layout::{INVOKED, ROOT_OUTPUT, UnitDir};
 
-use super::times::mtime_ns;
+use crate::times::mtime_ns;
 
 /// Where a run's files lie.
 pub struct RunFiles {

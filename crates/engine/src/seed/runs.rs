@@ -14,9 +14,9 @@ use kache_core::seeding::Unseeded;
 use kache_store::Store;
 
 use super::run_files::RunFiles;
-use super::times::{mtime_ns, set_mtime_ns};
 use crate::out_dir::{self, Dated};
 use crate::restore;
+use crate::times::{mtime_ns, set_mtime_ns};
 
 /// The crate name of runs' entries, beside `build_script_build`.
 pub const CRATE_NAME: &str = "build_script_run";

@@ -13,8 +13,8 @@ use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::Unseeded;
 
 use super::fingerprints::Fingerprint;
-use super::times::mtime_ns;
 use crate::inputs::Observer;
+use crate::times::mtime_ns;
 use crate::toolchain::find_program;
 
 /// Each file, folder and link that the compile read must be what its key says.

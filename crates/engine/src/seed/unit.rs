@@ -24,10 +24,10 @@ use super::run_files::RunFiles;
 use super::runs;
 use super::stamps::{self, Tree};
 use super::surroundings::Surroundings;
-use super::times::{mtime_ns, output_times};
 use super::{local, since};
 use crate::inputs::Observer;
 use crate::macro_env;
+use crate::times::{mtime_ns, output_times};
 
 /// The mark of a run in the ledger of its profile directory.
 pub fn run_mark(dir: &UnitDir) -> String {

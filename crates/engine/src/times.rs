@@ -12,6 +12,11 @@ pub fn mtime_ns(path: &Path) -> Option<i64> {
     meta.mtime().checked_mul(1_000_000_000)?.checked_add(meta.mtime_nsec())
 }
 
+/// Now, in whole seconds since 1970.
+pub fn now_s() -> i64 {
+    now_ns().div_euclid(1_000_000_000)
+}
+
 /// Now, by the clock that files are dated with.
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
