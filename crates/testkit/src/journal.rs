@@ -156,7 +156,17 @@ impl Tally {
         self.misses + self.dups + self.passthrough + self.errors
     }
 
-    /// All events.
+    /// All compiles, and runs of build scripts.
+    pub fn results(&self) -> usize {
+        self.total() + self.runs.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// What was served of them.
+    pub fn served(&self) -> usize {
+        self.hits + self.runs.values().flatten().filter(|outcome| *outcome == "hit").count()
+    }
+
+    /// All compiles.
     pub fn total(&self) -> usize {
         self.hits + self.compiles()
     }

@@ -56,7 +56,7 @@ fn a_daemon_takes_keys_with_line_feeds() {
     let pid = machine.pid();
     within("the uploads", || machine.queue().is_empty());
     assert_eq!(machine.pid(), pid, "it was not started anew");
-    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
+    assert_eq!(of_kind(&server, "/manifests/"), built.tally().results());
 }
 
 #[test]

@@ -122,8 +122,8 @@ fn serves_another(server: &S3) {
     let built = one.cargo("build").ok();
     assert_eq!(built.tally().hits, 0, "{built}");
     here.finish_uploads();
-    assert_eq!(of_kind(server, "/manifests/"), built.tally().total());
-    assert_eq!(of_kind(server, "/packs/"), built.tally().total());
+    assert_eq!(of_kind(server, "/manifests/"), built.tally().results());
+    assert_eq!(of_kind(server, "/packs/"), built.tally().results());
 
     let there = Machine::new(server);
     there.set_env("CARGO_HOME", there.make_cargo_home("somewhere/else"));
@@ -135,7 +135,7 @@ fn serves_another(server: &S3) {
         .events
         .iter()
         .filter(|event| event.json["source"] == "remote" || event.json["source"] == "prefetch");
-    assert_eq!(far.count(), tally.hits, "{served}");
+    assert_eq!(far.count(), tally.served(), "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");
     let stats = String::from_utf8_lossy(&there.cli(&["stats"]).stdout).into_owned();
@@ -241,7 +241,7 @@ fn what_looks_like_a_credential_is_one_where_it_is_set() {
     let here = machine();
     let built = here.project("one", &files).cargo("build").ok();
     here.finish_uploads();
-    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
+    assert_eq!(of_kind(&server, "/manifests/"), built.tally().results());
     let there = machine();
     there.project("quite/another/place", &files).cargo("build").ok().all_hit();
     for (variable, value) in [("DEPLOY_PIN", "1234"), ("API_TOKEN", "swordfish")] {
@@ -337,7 +337,7 @@ fn uploads_survive_a_daemon_that_is_killed_at_any_moment() {
     let project = machine.project("one", ALL_KINDS);
     server.arrange("PUT", "", u32::MAX, Mischief::Status(403, "AccessDenied"));
     let built = project.cargo("build").ok();
-    let all = built.tally().total();
+    let all = built.tally().results();
     assert_eq!(machine.queue().len(), all, "{built}");
     machine.daemon("stop");
     server.recover();
@@ -385,7 +385,7 @@ fn uploads_survive_a_daemon_that_is_killed_at_any_moment() {
     server.recover();
     let there = Machine::new(&server);
     let served = moved(&there, &project).cargo("build").ok();
-    assert!(served.tally().hits * 100 >= all * 95, "{served}");
+    assert!(served.tally().served() * 100 >= all * 95, "{served}");
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", there.pid())).expect("descriptors").count();
     let before = descriptors();
     for _ in 0..50 {
@@ -403,19 +403,19 @@ fn uploads_survive_a_daemon_that_is_killed() {
     let project = machine.project("one", ALL_KINDS);
     server.arrange("PUT", "", 1000, Mischief::Status(503, "SlowDown"));
     let built = project.cargo("build").ok();
-    assert_eq!(machine.queue().len(), built.tally().total(), "{built}");
+    assert_eq!(machine.queue().len(), built.tally().results(), "{built}");
     let pid = machine.pid();
     Command::new("kill").args(["-9", &pid.to_string()]).status().expect("killed");
     machine.until_ended();
     assert!(machine.cache_dir().join("daemon/sock").exists(), "nobody took it away");
-    assert_eq!(machine.queue().len(), built.tally().total());
+    assert_eq!(machine.queue().len(), built.tally().results());
     server.recover();
     machine.daemon("start");
     assert_ne!(machine.pid(), pid);
     machine.daemon("stop");
     assert!(machine.queue().is_empty());
-    assert_eq!(of_kind(&server, "/packs/"), built.tally().total());
-    assert_eq!(of_kind(&server, "/manifests/"), built.tally().total());
+    assert_eq!(of_kind(&server, "/packs/"), built.tally().results());
+    assert_eq!(of_kind(&server, "/manifests/"), built.tally().results());
 }
 
 /// A server that isn't there, and a daemon that is stopped: the build goes on without.
@@ -426,7 +426,7 @@ fn a_build_does_without_a_daemon_or_a_server_that_is_away() {
     machine.set_env("KACHE_S3_ENDPOINT", "http://127.0.0.1:9");
     let project = machine.project("one", ALL_KINDS);
     let built = project.cargo("build").same();
-    assert_eq!(machine.queue().len(), built.tally().total());
+    assert_eq!(machine.queue().len(), built.tally().results());
     let pid = machine.pid().to_string();
     Command::new("kill").args(["-STOP", &pid]).status().expect("stopped");
     project.wipe();

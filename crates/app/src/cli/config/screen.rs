@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(*written.borrow(), expected);
         press(&mut editor, "dw");
         assert_eq!(*written.borrow(), FILE.replace("20GiB", "30GiB"));
-        press(&mut editor, "j\n");
+        press(&mut editor, "jj\n");
         assert!(editor.message.contains("KACHE_KEY_SALT") && editor.mode == Mode::Browse);
         assert_eq!(press(&mut editor, "q"), Next::Quit);
     }
