@@ -91,9 +91,9 @@ impl Screen for Monitor<'_> {
 
     fn press(&mut self, key: KeyCode) -> Next {
         match self.model.press(key) {
-            model::Wish::Go => Next::Go,
-            model::Wish::Quit => Next::Quit,
-            model::Wish::Reload => {
+            model::Candidate::Go => Next::Go,
+            model::Candidate::Quit => Next::Quit,
+            model::Candidate::Reload => {
                 if let Err(error) = self.reload() {
                     self.model.complain(error.to_string());
                 }

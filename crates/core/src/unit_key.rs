@@ -1,5 +1,26 @@
 //! Derives the unit key: everything about a compile that is known before its sources are looked at. The contents
 //! (dependencies, compiler, linker) arrive as digests; where they come from is the engine's business.
+//!
+//! What is in which key, who finds it out, and a test that shows it:
+//!
+//! | what | key | found out by | shown by |
+//! |---|---|---|---|
+//! | crate name, types, edition, target, flags | unit | `core::args`, `core::flags` | `every_field_flips_the_key` below |
+//! | `--extern` files | unit | content (`engine::facts`) | `e2e::keys` |
+//! | compiler: version, libraries, standard library | unit | content (`engine::toolchain`) | `e2e::toolchains` |
+//! | linker, its variables, target specification, CPU, Clippy's configuration | unit | `engine::facts`, `engine::link_inputs` | `e2e::linked`, `e2e::check_clippy` |
+//! | `cache.key_salt`, `cache.portable_paths`, `extra_inputs` | unit | settings, `kache.toml` | `e2e::keys` |
+//! | the object in a build script | unit | `engine::script_hook` | `e2e::build_runs` |
+//! | sources, `include!`, `env!` | entry | the compiler's dep-info | `e2e::freshness`, `e2e::depinfo` |
+//! | the other spelling of a module, which must not be there | entry | `engine::reads` | `e2e::freshness` |
+//! | what macros, the linker and their programs read, list, look for, execute | entry | observed (`engine::accesses`) | `e2e::observed` |
+//! | variables that they ask for | entry | observed (`engine::variables`) | `e2e::observed` |
+//! | the workspace's or target directory's path, where an output names it | entry | `core::scan` | `e2e::paths` |
+//! | the same, where a macro or `env!` may have made something of it | entry | `engine::reads::named_roots`, until `engine::proof` shows that it didn't | `e2e::proofs` |
+//! | for a script's run: program, compiler, what Cargo tells it | unit | `engine::script::key` | `e2e::build_runs` |
+//! | for a script's run: what it and its programs read | entry | observed (`engine::script::inputs`) | `e2e::build_runs` |
+//!
+//! In no key: the target directory, incremental state, colours and widths, the remote, the daemon.
 
 use std::path::Path;
 

@@ -179,7 +179,7 @@ fn take_over(
     // Only a memo: dependents that look at the file don't have to read it.
     let _ = match output.kind {
         OutputKind::CheckMetadata => memo.note_redated(&output.path, digest, stored.stat().size),
-        _ => memo.bless(&output.path, digest),
+        _ => memo.remember(&output.path, digest),
     };
     Ok(stored)
 }

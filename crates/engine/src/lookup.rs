@@ -67,7 +67,7 @@ pub fn lookup(
                 // Others may have suffered too; what stays is taken for good by the next compile.
                 for digest in entry.blobs() {
                     if !store.verify_blob(&digest)? {
-                        store.heal(&digest)?;
+                        store.drop_damaged(&digest)?;
                     }
                 }
                 store.drop_entry(&entry_key)?;

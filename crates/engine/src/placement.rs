@@ -139,7 +139,7 @@ impl Standing {
             && kache_store::link::set_mtime_of(metadata, self.canonical_s).is_ok()
             && let Ok(hashed) = kache_store::hashing::hash_file(metadata)
         {
-            let _ = DigestMemo::new(store).bless(metadata, &hashed.digest);
+            let _ = DigestMemo::new(store).remember(metadata, &hashed.digest);
         }
     }
 

@@ -72,7 +72,7 @@ pub fn check_outputs(store: &Store, entry: &Entry) -> Result<(), RestoreError> {
             BlobState::OtherMode => store.put_mode_back(output)?,
             BlobState::Redated if store.acquit(output)? => {}
             BlobState::Redated | BlobState::Altered => {
-                store.heal(&output.digest)?;
+                store.drop_damaged(&output.digest)?;
                 return Err(RestoreError::Broken(format!(
                     "the content of {} was changed in place",
                     output.name

@@ -3,18 +3,17 @@
 //! upload; the parts know nothing of each other beyond what is passed here.
 //!
 //! ```text
-//! wrapper ──socket──► server ──► Desk ─┬─ find ──► dispatcher ──► depot (bucket) ──► store
+//! wrapper ──socket──► server ──► Handler ─┬─ find ──► dispatcher ──► backend (bucket) ──► store
 //!                                      ├─ first question of a build ──► prefetch ──► dispatcher
 //!                                      └─ fresh target directory ──► snapshots ──► dispatcher
-//! store::queue ──► uploads ──► depot
+//! store::queue ──► uploads ──► backend
 //! every few seconds: idle? replaced? journal read? upkeep due?
 //! ```
 //! Everything it does can be lost at any moment: the queue is on disk, and whatever comes in becomes visible complete.
 
+pub mod backend;
 pub mod bucket;
-pub mod depot;
 pub mod dispatcher;
-mod flights;
 mod health;
 mod levels;
 mod lifecycle;
@@ -24,6 +23,7 @@ mod scripted;
 mod serve;
 mod server;
 mod sessions;
+mod single_flight;
 mod snapshots;
 mod traffic;
 mod trouble;
@@ -47,9 +47,9 @@ pub use serve::{ServeError, serve};
 use server::Socket;
 pub use server::{BindError, Endpoint};
 
-use depot::{Depot, Names, Wish};
+use backend::{Candidate, DaemonBackend, Names};
 use dispatcher::{Dispatcher, How, Landing, Subject};
-use lifecycle::{Caretaker, Counted};
+use lifecycle::{Counted, Supervisor};
 use prefetch::Prefetch;
 use sessions::Builds;
 use snapshots::Snapshots;
@@ -83,7 +83,7 @@ pub struct Config {
 }
 
 /// Answers questions, whoever asks.
-struct Desk<D> {
+struct Handler<D> {
     config: Config,
     started_ms: u64,
     service: Option<Service<D>>,
@@ -107,7 +107,7 @@ struct Service<D> {
     uploads: Arc<Uploads<D>>,
 }
 
-impl<D: Depot> Service<D> {
+impl<D: DaemonBackend> Service<D> {
     fn lacks_credentials(&self) -> bool {
         self.dispatcher.traffic().lacks_credentials() || self.uploads.lacks_credentials()
     }
@@ -125,19 +125,19 @@ impl<D: Depot> Service<D> {
 }
 
 /// Serves until there is a reason to end, and finishes what is in flight. The socket is gone when this returns.
-pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc<D>>) -> End {
-    let service = config.remote.as_ref().zip(depot).map(|((_, id), depot)| {
-        let dispatcher = Dispatcher::new(Arc::clone(&depot), config.slots);
+pub async fn run<D: DaemonBackend>(config: Config, endpoint: Endpoint, backend: Option<Arc<D>>) -> End {
+    let service = config.remote.as_ref().zip(backend).map(|((_, id), backend)| {
+        let dispatcher = Dispatcher::new(Arc::clone(&backend), config.slots);
         let store = || Arc::clone(&config.store);
-        let prefetch = Prefetch::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
-        let snapshots = Snapshots::new(store(), Arc::clone(&depot), Arc::clone(&dispatcher));
+        let prefetch = Prefetch::new(store(), Arc::clone(&backend), Arc::clone(&dispatcher));
+        let snapshots = Snapshots::new(store(), Arc::clone(&backend), Arc::clone(&dispatcher));
         let slots = config.slots.div_ceil(2);
-        let uploads = Uploads::new(store(), depot, *id, if config.read_only { 0 } else { slots });
+        let uploads = Uploads::new(store(), backend, *id, if config.read_only { 0 } else { slots });
         Service { id: *id, dispatcher, prefetch, snapshots, uploads }
     });
     let uploading = service.as_ref().map(|service| tokio::spawn(Arc::clone(&service.uploads).run()));
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let desk = Arc::new(Desk {
+    let handler = Arc::new(Handler {
         config,
         started_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
         service,
@@ -148,10 +148,10 @@ pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc
         is_ending: AtomicBool::new(false),
         stop: watch::Sender::new(None),
     });
-    tracing::info!(version = desk.config.version, remote = ?desk.config.remote, "serving");
+    tracing::info!(version = handler.config.version, remote = ?handler.config.remote, "serving");
     let end = tokio::select! {
-        () = endpoint.serve(Arc::clone(&desk)) => End::Stopped,
-        end = desk.finish(endpoint.socket()) => end,
+        () = endpoint.serve(Arc::clone(&handler)) => End::Stopped,
+        end = handler.finish(endpoint.socket()) => end,
     };
     if let Some(uploading) = uploading {
         uploading.abort();
@@ -161,7 +161,7 @@ pub async fn run<D: Depot>(config: Config, endpoint: Endpoint, depot: Option<Arc
     end
 }
 
-impl<D: Depot> Desk<D> {
+impl<D: DaemonBackend> Handler<D> {
     /// Waits for a reason to end, then for what is in flight. Whoever asks meanwhile is told so.
     async fn finish(&self, socket: &Socket) -> End {
         let (end, drain) = self.reason(socket).await;
@@ -189,7 +189,7 @@ impl<D: Depot> Desk<D> {
 
     async fn reason(&self, socket: &Socket) -> (End, Duration) {
         let mut stop = self.stop.subscribe();
-        let mut caretaker = Caretaker::new(&self.config, socket);
+        let mut supervisor = Supervisor::new(&self.config, socket);
         let told = async {
             let told = stop.wait_for(Option::is_some).await;
             told.ok().and_then(|told| *told).unwrap_or((End::Stopped, Duration::ZERO))
@@ -197,11 +197,11 @@ impl<D: Depot> Desk<D> {
         tokio::select! {
             told = told => told,
             () = signalled() => (End::Stopped, lifecycle::DRAIN),
-            end = caretaker.watch(|| self.pulse()) => (end, lifecycle::DRAIN),
+            end = supervisor.watch(|| self.pulse()) => (end, lifecycle::DRAIN),
         }
     }
 
-    /// What the caretaker goes by.
+    /// What the supervisor goes by.
     fn pulse(&self) -> lifecycle::Pulse<'_, D> {
         let is_busy = self.service.as_ref().is_some_and(|service| {
             // Uploads to a remote that is away are no reason to stay: they are in the queue.
@@ -321,9 +321,9 @@ impl<D: Depot> Desk<D> {
         let newest: Vec<EntryKey> =
             set.records.iter().filter_map(|record| record.last).take(AHEAD_MAX).collect();
         for entry in newest {
-            let wish = Wish { names: names.clone(), unit: find.unit, entry, kind: None, bytes: 0 };
+            let candidate = Candidate { names: names.clone(), unit: find.unit, entry, kind: None, bytes: 0 };
             let prefetch = Arc::clone(&service.prefetch);
-            tokio::spawn(async move { prefetch.bring_entry(&wish, "", Urgency::Demand).await });
+            tokio::spawn(async move { prefetch.bring_entry(&candidate, "", Urgency::Demand).await });
         }
     }
 
@@ -357,7 +357,7 @@ impl<D: Depot> Desk<D> {
     }
 }
 
-impl<D: Depot> server::Answers for Desk<D> {
+impl<D: DaemonBackend> server::Answers for Handler<D> {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Find(find) => self.find(&find).await,

@@ -162,7 +162,7 @@ impl Store {
     ///
     /// # Errors
     /// When it is there and can't be removed.
-    pub fn heal(&self, digest: &Digest) -> Result<(), Error> {
+    pub fn drop_damaged(&self, digest: &Digest) -> Result<(), Error> {
         remove(&self.blob_path(digest))?;
         fault::point(Point::BlobRemoved);
         Ok(())
@@ -181,7 +181,7 @@ impl Store {
                 || self.verify_anew(digest, &meta)?
         };
         if !right {
-            self.heal(digest)?;
+            self.drop_damaged(digest)?;
             return Ok(None);
         }
         // Setting the permissions that it has moves its ctime, the clock of the period of grace.

@@ -137,8 +137,8 @@ fn an_altered_blob_is_noticed_and_replaced() {
         assert_eq!(again, Stored::New(stat), "{what}");
         assert_eq!(state(&bench, &recorded), BlobState::Present, "{what}");
         assert!(bench.store.verify_blob(&digest).expect("readable"), "{what}");
-        bench.store.heal(&digest).expect("removed");
-        bench.store.heal(&digest).expect("gone is fine");
+        bench.store.drop_damaged(&digest).expect("removed");
+        bench.store.drop_damaged(&digest).expect("gone is fine");
         assert_eq!(state(&bench, &recorded), BlobState::Missing, "{what}");
         assert!(!bench.store.verify_blob(&digest).expect("absent is not an error"), "{what}");
     }

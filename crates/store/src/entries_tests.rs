@@ -116,7 +116,7 @@ fn an_entry_of_another_boot_is_checked_once() {
             Settled::Broken(broken)
         );
         assert_eq!(boot_of(), "another");
-        bench.store.heal(&broken).expect("removed");
+        bench.store.drop_damaged(&broken).expect("removed");
         assert_eq!(
             bench.store.settle(&key, &with_boot("another")).expect("checked"),
             Settled::Broken(broken)

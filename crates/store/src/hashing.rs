@@ -6,7 +6,7 @@
 //! | file | memo | trusted while |
 //! | --- | --- | --- |
 //! | shorter than [`MEMO_BYTES_MIN`] | none | – |
-//! | put there by kache: a blob, its hard links, a blessed copy | on the inode, see `inode_memo` | size, mtime, inode and boot match |
+//! | put there by kache: a blob, its hard links, a remembered copy | on the inode, see `inode_memo` | size, mtime, inode and boot match |
 //! | any other, and all where attributes are missing | `memo/digests/`, by device, inode, size, mtime, ctime | that names the file |
 //!
 //! A file whose mtime or ctime is less than [`SETTLED_S`] seconds old isn't remembered: it could change again without
@@ -175,7 +175,7 @@ impl<'a> DigestMemo<'a> {
     ///
     /// # Errors
     /// When the file can't be opened.
-    pub fn bless(&self, path: &Path, digest: &Digest) -> Result<Blessing, Error> {
+    pub fn remember(&self, path: &Path, digest: &Digest) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let settled = FileTime::modified(&meta).age_s(FileTime::now_coarse()) >= SETTLED_S;
         let remembered = settled && inode_memo::remember(&file, &meta, digest, Redating::Never);

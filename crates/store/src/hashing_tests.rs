@@ -80,9 +80,9 @@ fn a_young_file_is_not_blessed() {
     let file = bench.write("f", big(1));
     let content = Digest::of(&big(1));
     let memo = DigestMemo::new(&bench.store);
-    assert_eq!(memo.bless(&file, &content).expect("open"), Blessing::Refused);
+    assert_eq!(memo.remember(&file, &content).expect("open"), Blessing::Refused);
     set_mtime_of(&file, BLOB_S).expect("utimes");
-    assert_eq!(memo.bless(&file, &content).expect("open"), Blessing::Remembered);
+    assert_eq!(memo.remember(&file, &content).expect("open"), Blessing::Remembered);
     assert_eq!(recall(&file), Remembered::Trusted(content));
 }
 
@@ -177,7 +177,7 @@ mod properties {
             Act::Digest => drop(digest(bench, path)),
             Act::Bless => {
                 let content = Digest::of(&fs::read(path).expect("read"));
-                DigestMemo::new(&bench.store).bless(path, &content).expect("open");
+                DigestMemo::new(&bench.store).remember(path, &content).expect("open");
             }
             Act::Ingest => drop(bench.ingest(path, IngestHow::Link)),
             Act::WriteInPlace(fill) => open().write_all_at(&big(*fill), 0).expect("write"),

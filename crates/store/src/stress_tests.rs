@@ -100,7 +100,7 @@ fn putters_droppers_and_sweepers_never_make_a_wrong_hit() {
                     while !done.load(Ordering::Relaxed) {
                         i = (i * 5 + 3) % (KEYS * 4);
                         if i % 4 == 0 {
-                            store.heal(&Digest::of(&contents(i % KEYS)[0])).expect("removed");
+                            store.drop_damaged(&Digest::of(&contents(i % KEYS)[0])).expect("removed");
                         } else {
                             store.drop_entry(&key(i % KEYS)).expect("dropped");
                         }

@@ -41,7 +41,7 @@ pub struct SweepReport {
     pub errors: Vec<Error>,
 }
 
-/// What came of a wish to sweep.
+/// What came of a candidate to sweep.
 #[derive(Debug)]
 pub enum Sweeping {
     /// It was done.

@@ -122,7 +122,7 @@ fn leftovers_of_killed_processes_go_once_they_are_old() {
     bench.store.new_tmp().map(|(tmp, _)| std::mem::forget(tmp)).expect("created");
     bench.store.ingest_bytes(b"orphan").expect("ingest");
     let entry = bench.store.peek_entry(&keys[2]).expect("readable").expect("there");
-    bench.store.heal(&entry.outputs[0].digest).expect("a hole");
+    bench.store.drop_damaged(&entry.outputs[0].digest).expect("a hole");
     let report = sweep(&bench, &SweepOptions::default());
     assert_eq!(there(&bench, &keys), [true, true, false], "a hole goes at once");
     assert_eq!((report.entries, report.blobs, bench.leftovers()), (1, 0, 1), "the young stay");

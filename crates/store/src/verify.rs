@@ -216,7 +216,7 @@ impl Store {
                 for key in keys {
                     self.drop_entry(key)?;
                 }
-                self.heal(digest)?;
+                self.drop_damaged(digest)?;
             }
             Problem::OrphanBlob(..) | Problem::Unreadable(_) => return Ok(Repair::Intact),
         }
@@ -227,7 +227,7 @@ impl Store {
         self.drop_entry(key)?;
         fault::point(Point::RepairBegun);
         // Another entry may have recorded the blob as it is now; only wrong content is of no use to anyone.
-        if self.verify_blob(digest)? { Ok(()) } else { self.heal(digest) }
+        if self.verify_blob(digest)? { Ok(()) } else { self.drop_damaged(digest) }
     }
 }
 

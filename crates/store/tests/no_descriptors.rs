@@ -66,7 +66,7 @@ fn without_descriptors_everything_is_an_error_and_nothing_is_lost() {
         ("verify_blob", store.verify_blob(&digest).err()),
         ("read_blob", store.read_blob(&digest, 1 << 20).err()),
         ("digest", DigestMemo::new(&store).digest(&dir.path().join("other")).err()),
-        ("bless", DigestMemo::new(&store).bless(&file, &digest).err()),
+        ("remember", DigestMemo::new(&store).remember(&file, &digest).err()),
         ("place", place(&blob, &dest, Sharing::Private(Stamp::Now), Permission::Plain, Note::None).err()),
         ("place_bytes", place_bytes(b"x", &dest).err()),
         ("lock_unit", store.lock_unit(&unit, Duration::ZERO).err()),

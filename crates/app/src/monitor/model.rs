@@ -75,7 +75,7 @@ impl Tab {
 
 /// What a key asks of whoever runs the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Candidate {
     /// Nothing.
     Go,
     /// To end.
@@ -186,7 +186,7 @@ impl Model {
     }
 
     /// A key was pressed.
-    pub fn press(&mut self, key: KeyCode) -> Wish {
+    pub fn press(&mut self, key: KeyCode) -> Candidate {
         if self.typing == Typing::Filter {
             match key {
                 KeyCode::Esc => {
@@ -199,12 +199,12 @@ impl Model {
                 _ => {}
             }
             self.selected = [0; 5];
-            return Wish::Go;
+            return Candidate::Go;
         }
         let page = self.tab.position();
         match key {
-            KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
-            KeyCode::Char('r') => return Wish::Reload,
+            KeyCode::Char('q') | KeyCode::Esc => return Candidate::Quit,
+            KeyCode::Char('r') => return Candidate::Reload,
             KeyCode::Tab | KeyCode::Right => self.tab = self.tab.step(1),
             KeyCode::BackTab | KeyCode::Left => self.tab = self.tab.step(Tab::ALL.len() - 1),
             KeyCode::Char(c @ '1'..='5') => self.tab = Tab::ALL[c as usize - '1' as usize],
@@ -218,7 +218,7 @@ impl Model {
             KeyCode::Char('c') => self.load(Vec::new(), self.now_ms),
             _ => {}
         }
-        Wish::Go
+        Candidate::Go
     }
 
     /// The marked line of the page, which has `lines`.

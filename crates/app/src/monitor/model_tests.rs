@@ -98,7 +98,7 @@ fn keys_do_what_is_listed() {
         (KeyCode::BackTab, Tab::Passthrough),
         (KeyCode::Char('1'), Tab::Build),
     ] {
-        assert_eq!((model.press(key), model.tab), (Wish::Go, tab));
+        assert_eq!((model.press(key), model.tab), (Candidate::Go, tab));
     }
     let names = |model: &Model| model.calls().iter().map(|e| e.crate_name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&model), ["app", "odd", "syn", "serde"]);
@@ -107,16 +107,16 @@ fn keys_do_what_is_listed() {
     model.press(KeyCode::Char('s'));
     assert_eq!(names(&model), ["app", "odd", "serde", "syn"]);
     for key in ['f', 'S', 'e', 'q'] {
-        assert_eq!(model.press(KeyCode::Char(key)), Wish::Go);
+        assert_eq!(model.press(KeyCode::Char(key)), Candidate::Go);
     }
     assert_eq!((model.filter.as_str(), names(&model).len()), ("Seq", 0));
     model.press(KeyCode::Backspace);
     model.press(KeyCode::Enter);
     assert_eq!(names(&model), ["serde"]);
-    assert_eq!(model.press(KeyCode::Char('r')), Wish::Reload);
+    assert_eq!(model.press(KeyCode::Char('r')), Candidate::Reload);
     model.press(KeyCode::Char('c'));
     assert_eq!((names(&model).len(), model.tally.all.outcomes.total()), (0, 0));
-    assert_eq!(model.press(KeyCode::Char('q')), Wish::Quit);
+    assert_eq!(model.press(KeyCode::Char('q')), Candidate::Quit);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The real depot: a bucket, by way of `transfer`. What a build will need is read from the build manifest of its
+//! The real backend: a bucket, by way of `transfer`. What a build will need is read from the build manifest of its
 //! lockfile, and, as far as that doesn't cover it, crate by crate from what the bucket has for that version.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,7 +18,7 @@ use kache_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
+use super::backend::{Asked, Blame, Candidate, DaemonBackend, Fetched, Names, Promise, Pushed, Trouble};
 use super::lock;
 use super::traffic::Traffic;
 use crate::pack::PackError;
@@ -33,7 +33,7 @@ const MANIFESTS_MAX: usize = 64;
 /// Manifests that are kept until their entries are fetched.
 const READ_MAX: usize = 4096;
 
-/// A bucket as a depot.
+/// A bucket as a backend.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     transfer: Transfer,
@@ -95,7 +95,7 @@ impl Bucket {
     async fn listed(
         &self,
         lockfile: &Lockfile,
-        wishes: &mpsc::Sender<Wish>,
+        candidates: &mpsc::Sender<Candidate>,
         traffic: &Arc<Traffic>,
     ) -> Result<(), Trouble> {
         if !self.transfer.can_list() {
@@ -124,8 +124,8 @@ impl Bucket {
             let Some(mut look) = looks.pop_front() else { break };
             match look.join_next().await {
                 Some(Ok(Ok(found))) => {
-                    for wish in found {
-                        if wishes.send(wish).await.is_err() {
+                    for candidate in found {
+                        if candidates.send(candidate).await.is_err() {
                             return Ok(());
                         }
                     }
@@ -148,7 +148,7 @@ impl Bucket {
         name: &str,
         versions: &[String],
         traffic: &Arc<Traffic>,
-    ) -> Result<Vec<Wish>, Trouble> {
+    ) -> Result<Vec<Candidate>, Trouble> {
         let Some(dir) = CrateDir::of(name, "") else { return Ok(Vec::new()) };
         let count = MANIFESTS_MAX * versions.len();
         let newest = || async { self.transfer.newest_manifests(&dir, count).await.map_err(trouble) };
@@ -166,33 +166,33 @@ impl Bucket {
         Ok(self.fitting(name, versions, manifests.into_iter().map(|(_, manifest)| manifest)))
     }
 
-    /// Wishes for what is of these versions of a package, whose manifests are kept. Which compilers and shapes the build
-    /// has shows by and by: a wish that fits none so far waits.
+    /// Candidates for what is of these versions of a package, whose manifests are kept. Which compilers and shapes the build
+    /// has shows by and by: a candidate that fits none so far waits.
     fn fitting(
         &self,
         name: &str,
         versions: &[String],
         manifests: impl Iterator<Item = Manifest>,
-    ) -> Vec<Wish> {
+    ) -> Vec<Candidate> {
         let wanted = Wanted {
             has_package: &|package, version| package == name && versions.iter().any(|one| one == version),
             uses_compiler: &|_, _| true,
         };
         let mut read = self.read();
-        let mut wishes = Vec::new();
+        let mut candidates = Vec::new();
         for manifest in manifests.filter(|manifest| wanted.takes(manifest)) {
             if read.len() >= READ_MAX {
                 read.clear();
             }
-            wishes.push(wish(&manifest));
+            candidates.push(candidate(&manifest));
             read.insert(manifest.key, manifest);
         }
-        wishes
+        candidates
     }
 
     /// A manifest that was listed; `None` where it is of no use.
     async fn manifest(&self, listed: &Listed, traffic: &Traffic) -> Result<Option<Manifest>, Trouble> {
-        // What is here already needs no wish.
+        // What is here already needs no candidate.
         if self.transfer.store().has_entry(&listed.key) {
             return Ok(None);
         }
@@ -207,7 +207,7 @@ impl Bucket {
     }
 }
 
-impl Depot for Bucket {
+impl DaemonBackend for Bucket {
     fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names, session: &'a str) -> Promise<'a, Fetched> {
         Box::pin(async move {
             let transfer = self.transfer.ahead_of(session);
@@ -247,14 +247,14 @@ impl Depot for Bucket {
         &'a self,
         build: &'a Build,
         mut asked: Asked,
-        wishes: mpsc::Sender<Wish>,
+        candidates: mpsc::Sender<Candidate>,
         traffic: Arc<Traffic>,
     ) -> Promise<'a, ()> {
         Box::pin(async move {
             let Some(lockfile) = lockfile_above(Path::new(&build.dir)).await else { return Ok(()) };
             if let Some(saved) = self.saved(build, &lockfile, &traffic).await? {
                 for unit in &saved.units {
-                    if wishes.send(wish_of(unit.clone())).await.is_err() {
+                    if candidates.send(wish_of(unit.clone())).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -262,11 +262,11 @@ impl Depot for Bucket {
                 while asked.borrow_and_update().iter().all(|kind| saved.has_shape(&kind.shape)) {
                     tokio::select! {
                         changed = asked.changed() => if changed.is_err() { return Ok(()) },
-                        () = wishes.closed() => return Ok(()),
+                        () = candidates.closed() => return Ok(()),
                     }
                 }
             }
-            self.listed(&lockfile, &wishes, &traffic).await
+            self.listed(&lockfile, &candidates, &traffic).await
         })
     }
 
@@ -328,8 +328,8 @@ fn in_order(mut build: SavedBuild, lockfile: &Lockfile) -> SavedBuild {
     build
 }
 
-fn wish_of(unit: BuildUnit) -> Wish {
-    Wish {
+fn wish_of(unit: BuildUnit) -> Candidate {
+    Candidate {
         names: Names { crate_name: unit.crate_name, package: unit.package },
         unit: unit.unit_key,
         entry: unit.entry_key,
@@ -338,8 +338,8 @@ fn wish_of(unit: BuildUnit) -> Wish {
     }
 }
 
-fn wish(manifest: &Manifest) -> Wish {
-    Wish {
+fn candidate(manifest: &Manifest) -> Candidate {
+    Candidate {
         names: Names { crate_name: manifest.crate_name.clone(), package: manifest.package.clone() },
         unit: manifest.unit_key,
         entry: manifest.key,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use kache_core::key::{EntryKey, UnitKey};
 use tokio::time::Instant;
 
-use super::depot::{Blame, Depot, Fetched, Names, Trouble};
-use super::flights::{Flight, Flights};
-pub use super::flights::{How, Landing};
+use super::backend::{Blame, DaemonBackend, Fetched, Names, Trouble};
+use super::single_flight::{Flight, SingleFlight};
+pub use super::single_flight::{How, Landing};
 use super::traffic::{SMALL_MAX, Traffic, Urgency};
 
 /// Longest time for one transfer, should it ever fail to end by itself. The largest pack on a slow line takes hours.
@@ -52,15 +52,15 @@ impl Subject {
 
 /// Brings things, see the module.
 pub struct Dispatcher<D> {
-    depot: Arc<D>,
+    backend: Arc<D>,
     traffic: Arc<Traffic>,
-    flights: Arc<Flights<Subject>>,
+    single_flight: Arc<SingleFlight<Subject>>,
 }
 
-impl<D: Depot> Dispatcher<D> {
+impl<D: DaemonBackend> Dispatcher<D> {
     /// A dispatcher that makes at most `slots` transfers at a time.
-    pub fn new(depot: Arc<D>, slots: usize) -> Arc<Self> {
-        Arc::new(Self { depot, traffic: Arc::new(Traffic::new(slots)), flights: Flights::new() })
+    pub fn new(backend: Arc<D>, slots: usize) -> Arc<Self> {
+        Arc::new(Self { backend, traffic: Arc::new(Traffic::new(slots)), single_flight: SingleFlight::new() })
     }
 
     /// All requests to the remote, for whoever makes some of them without bringing anything.
@@ -70,12 +70,12 @@ impl<D: Depot> Dispatcher<D> {
 
     /// Whether something is being brought, or looked for.
     pub fn is_busy(&self) -> bool {
-        self.traffic.is_busy() || !self.flights.is_empty()
+        self.traffic.is_busy() || !self.single_flight.is_empty()
     }
 
     /// What the remote was found not to have, and records that came, are asked for anew.
     pub fn forget(&self) {
-        self.flights.forget_absent();
+        self.single_flight.forget_absent();
     }
 
     /// Brings something; an entry for the build `session` before that asks for it, where one is given. Dropping the
@@ -105,7 +105,7 @@ impl<D: Depot> Dispatcher<D> {
     ) -> Result<(Flight, How), (Landing, How)> {
         let (me, names, session) = (Arc::clone(self), names.clone(), session.to_owned());
         let transfer = || async move { me.transfer(subject, &names, urgency, &session).await };
-        self.flights.join_or_depart(subject, || self.traffic.permits(), transfer)
+        self.single_flight.join_or_depart(subject, || self.traffic.permits(), transfer)
     }
 
     async fn transfer(&self, subject: Subject, names: &Names, urgency: Urgency, session: &str) -> Landing {
@@ -121,7 +121,7 @@ impl<D: Depot> Dispatcher<D> {
                 }
                 // Records that have just come bring nothing new a moment later.
                 if fetched == Fetched::Absent || matches!(subject, Subject::Records(_)) {
-                    self.flights.remember_absent(subject);
+                    self.single_flight.remember_absent(subject);
                 }
                 match fetched {
                     Fetched::New { .. } => Landing::Arrived,
@@ -133,7 +133,7 @@ impl<D: Depot> Dispatcher<D> {
                 tracing::warn!(?subject, crate_name = names.crate_name, %trouble, "a transfer failed");
                 self.traffic.failed(&trouble);
                 if trouble.blame == Blame::Object {
-                    self.flights.remember_absent(subject);
+                    self.single_flight.remember_absent(subject);
                     return Landing::Absent;
                 }
                 Landing::Failed
@@ -152,8 +152,8 @@ impl<D: Depot> Dispatcher<D> {
     ) -> (Result<Fetched, Trouble>, bool) {
         let work = async {
             match subject {
-                Subject::Entry(key) => self.depot.fetch_entry(key, names, session).await,
-                Subject::Records(unit) => self.depot.fetch_records(unit, names).await,
+                Subject::Entry(key) => self.backend.fetch_entry(key, names, session).await,
+                Subject::Records(unit) => self.backend.fetch_records(unit, names).await,
             }
         };
         let work = tokio::time::timeout(TRANSFER_MAX, work);

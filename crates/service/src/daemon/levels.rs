@@ -1,4 +1,4 @@
-//! Several remotes as one depot, nearest first. What a nearer level doesn't have, the next is asked for; what comes from a
+//! Several remotes as one backend, nearest first. What a nearer level doesn't have, the next is asked for; what comes from a
 //! farther one is put into those in front of it. Each level has a health of its own, so that one that is down or silent
 //! keeps nobody from the others.
 //!
@@ -21,8 +21,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::backend::{Asked, Blame, Candidate, DaemonBackend, Fetched, Names, Promise, Pushed, Trouble};
 use super::bucket::Bucket;
-use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
 use super::health::Health;
 use super::traffic::{SMALL_MAX, Traffic};
 use crate::setup;
@@ -174,7 +174,7 @@ impl Level {
     }
 }
 
-impl Depot for Levels {
+impl DaemonBackend for Levels {
     fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names, session: &'a str) -> Promise<'a, Fetched> {
         if let Some(only) = self.alone() {
             return only.fetch_entry(key, names, session);
@@ -220,22 +220,22 @@ impl Depot for Levels {
         &'a self,
         build: &'a Build,
         asked: Asked,
-        wishes: mpsc::Sender<Wish>,
+        candidates: mpsc::Sender<Candidate>,
         traffic: Arc<Traffic>,
     ) -> Promise<'a, ()> {
         if let Some(only) = self.alone() {
-            return only.foresee(build, asked, wishes, traffic);
+            return only.foresee(build, asked, candidates, traffic);
         }
         Box::pin(async move {
             let mut looks = JoinSet::new();
             for (_, level) in self.read() {
                 let (level, build) = (Arc::clone(level), build.clone());
-                let (asked, wishes) = (asked.clone(), wishes.clone());
+                let (asked, candidates) = (asked.clone(), candidates.clone());
                 // A level that is down is waited for here, and nowhere else.
                 let traffic = Arc::clone(&level.traffic);
-                looks.spawn(async move { level.bucket.foresee(&build, asked, wishes, traffic).await });
+                looks.spawn(async move { level.bucket.foresee(&build, asked, candidates, traffic).await });
             }
-            drop(wishes);
+            drop(candidates);
             let mut result = Ok(());
             let mut is_any_well = looks.is_empty();
             while let Some(look) = looks.join_next().await {

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::Config;
-use super::depot::Depot;
+use super::backend::DaemonBackend;
 use super::prefetch::Prefetch;
 use super::server::Socket;
 use super::upkeep;
@@ -79,7 +79,7 @@ pub struct Pulse<'a, D> {
 }
 
 /// Looks around.
-pub struct Caretaker {
+pub struct Supervisor {
     store: Arc<Store>,
     socket: Socket,
     idle: Option<Duration>,
@@ -94,8 +94,8 @@ pub struct Caretaker {
     upkeep: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Caretaker {
-    /// The caretaker of a daemon.
+impl Supervisor {
+    /// The supervisor of a daemon.
     pub fn new(config: &Config, socket: &Socket) -> Self {
         Self {
             store: Arc::clone(&config.store),
@@ -112,7 +112,7 @@ impl Caretaker {
     }
 
     /// Looks around until there is a reason to end.
-    pub async fn watch<'a, D: Depot>(&mut self, pulse: impl Fn() -> Pulse<'a, D>) -> End {
+    pub async fn watch<'a, D: DaemonBackend>(&mut self, pulse: impl Fn() -> Pulse<'a, D>) -> End {
         let pause = self.idle.map_or(LOOK_MAX, |idle| (idle / 8).clamp(LOOK_MIN, LOOK_MAX));
         loop {
             tokio::time::sleep(pause).await;
@@ -167,7 +167,7 @@ impl Caretaker {
     }
 }
 
-impl Drop for Caretaker {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         self.stop_upkeep.store(true, Ordering::Relaxed);
     }
@@ -225,16 +225,16 @@ mod tests {
             version: String::new(),
         };
         let endpoint = Endpoint::bind(&config.store).expect("bound");
-        let mut caretaker = Caretaker::new(&config, endpoint.socket());
-        assert!(!caretaker.is_replaced());
+        let mut supervisor = Supervisor::new(&config, endpoint.socket());
+        assert!(!supervisor.is_replaced());
         fs::remove_file(&path).expect("remove");
-        assert!(!caretaker.is_replaced(), "a program that is gone has no successor yet");
+        assert!(!supervisor.is_replaced(), "a program that is gone has no successor yet");
         fs::write(&path, "").expect("write");
-        assert!(!caretaker.is_replaced() && !caretaker.is_replaced(), "nor has an empty one");
+        assert!(!supervisor.is_replaced() && !supervisor.is_replaced(), "nor has an empty one");
         fs::write(&path, "tw").expect("write");
-        assert!(!caretaker.is_replaced());
+        assert!(!supervisor.is_replaced());
         fs::write(&path, "two").expect("write");
-        assert!(!caretaker.is_replaced(), "still being written");
-        assert!(caretaker.is_replaced());
+        assert!(!supervisor.is_replaced(), "still being written");
+        assert!(supervisor.is_replaced());
     }
 }

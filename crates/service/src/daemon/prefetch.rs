@@ -14,22 +14,22 @@ use kache_store::journal::Follower;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::depot::{Asked, Depot, Kind, Shape, Wish};
+use super::backend::{Asked, Candidate, DaemonBackend, Kind, Shape};
 use super::dispatcher::{Dispatcher, How, Landing, Subject};
 use super::sessions;
 use super::traffic::Urgency;
 
 /// Builds that are remembered as begun.
 const BUILDS_MAX: usize = 1000;
-/// Wishes that are worked on at a time; the dispatcher has its own limit of transfers.
+/// Candidates that are worked on at a time; the dispatcher has its own limit of transfers.
 const AT_ONCE: usize = 64;
-/// Most wishes that wait for their kind to be asked for; more are not granted.
+/// Most candidates that wait for their kind to be asked for; more are not taken.
 const ASIDE_MAX: usize = 20_000;
 /// Most that is fetched for one build before it asks, in bytes of packs, as far as their sizes are known.
 const BYTES_MAX: u64 = 2 << 30;
 /// How often it is looked whether the build is still running.
 const LOOK: Duration = Duration::from_secs(1);
-/// Attempts at one wish that fail. While the remote is sick, none is made.
+/// Attempts at one candidate that fail. While the remote is sick, none is made.
 const ATTEMPTS_MAX: u32 = 3;
 /// How long after a failure it is tried again to learn what a build needs, or to fetch it.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Prefetches for all builds.
 pub struct Prefetch<D> {
     store: Arc<Store>,
-    depot: Arc<D>,
+    backend: Arc<D>,
     dispatcher: Arc<Dispatcher<D>>,
     state: Mutex<State>,
     /// Set once nothing is to be fetched ahead of need any more.
@@ -58,10 +58,16 @@ struct State {
     numbers: Numbers,
 }
 
-impl<D: Depot> Prefetch<D> {
+impl<D: DaemonBackend> Prefetch<D> {
     /// No prefetch yet.
-    pub fn new(store: Arc<Store>, depot: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
-        Arc::new(Self { store, depot, dispatcher, state: Mutex::default(), ended: watch::Sender::new(false) })
+    pub fn new(store: Arc<Store>, backend: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            backend,
+            dispatcher,
+            state: Mutex::default(),
+            ended: watch::Sender::new(false),
+        })
     }
 
     /// A build has asked something. Its first question begins the prefetch; each tells what kind of units it needs.
@@ -92,8 +98,8 @@ impl<D: Depot> Prefetch<D> {
         let (me, build) = (Arc::clone(self), build.clone());
         tokio::spawn(async move {
             let _over = Over { state: &me.state, session: &build.session };
-            let (sender, wishes) = mpsc::channel(AT_ONCE);
-            let granted = me.grant_all(&build, wishes, asked.clone());
+            let (sender, candidates) = mpsc::channel(AT_ONCE);
+            let granted = me.grant_all(&build, candidates, asked.clone());
             tokio::pin!(granted);
             let mut ended = me.ended.subscribe();
             tokio::select! {
@@ -111,10 +117,10 @@ impl<D: Depot> Prefetch<D> {
     }
 
     /// Learns what the build needs. Should the remote fail, again: the build goes on for as long as this is polled.
-    async fn foresee(&self, build: &Build, asked: Asked, wishes: mpsc::Sender<Wish>) {
+    async fn foresee(&self, build: &Build, asked: Asked, candidates: mpsc::Sender<Candidate>) {
         loop {
             let traffic = Arc::clone(self.dispatcher.traffic());
-            match self.depot.foresee(build, asked.clone(), wishes.clone(), traffic).await {
+            match self.backend.foresee(build, asked.clone(), candidates.clone(), traffic).await {
                 Err(trouble) if trouble.blame.is_remote() => {
                     tracing::warn!(%trouble, dir = build.dir, "what the build needs is looked for again");
                 }
@@ -128,39 +134,44 @@ impl<D: Depot> Prefetch<D> {
         }
     }
 
-    /// Grants wishes as they come. Those for other units than the build has asked for so far wait until it does.
-    async fn grant_all(self: &Arc<Self>, build: &Build, mut wishes: mpsc::Receiver<Wish>, mut asked: Asked) {
-        let mut flights = JoinSet::new();
-        let (mut ready, mut aside) = (VecDeque::<Wish>::new(), Vec::<Wish>::new());
+    /// Takes candidates as they come. Those for other units than the build has asked for so far wait until it does.
+    async fn grant_all(
+        self: &Arc<Self>,
+        build: &Build,
+        mut candidates: mpsc::Receiver<Candidate>,
+        mut asked: Asked,
+    ) {
+        let mut single_flight = JoinSet::new();
+        let (mut ready, mut aside) = (VecDeque::<Candidate>::new(), Vec::<Candidate>::new());
         let mut look = tokio::time::interval(LOOK);
         let mut all_known = false;
         let mut bytes = 0;
-        while !(all_known && aside.is_empty() && ready.is_empty() && flights.is_empty()) {
-            while flights.len() < AT_ONCE
-                && let Some(wish) = ready.pop_front()
+        while !(all_known && aside.is_empty() && ready.is_empty() && single_flight.is_empty()) {
+            while single_flight.len() < AT_ONCE
+                && let Some(candidate) = ready.pop_front()
             {
-                if self.store.has_entry(&wish.entry) || bytes + wish.bytes > BYTES_MAX {
+                if self.store.has_entry(&candidate.entry) || bytes + candidate.bytes > BYTES_MAX {
                     continue;
                 }
-                bytes += wish.bytes;
+                bytes += candidate.bytes;
                 let (me, session) = (Arc::clone(self), build.session.clone());
-                flights.spawn(async move { me.grant(&wish, &session).await });
+                single_flight.spawn(async move { me.grant(&candidate, &session).await });
             }
             tokio::select! {
-                wish = wishes.recv(), if !all_known && flights.len() < AT_ONCE => match wish {
-                    Some(wish) if wish.kind.as_ref().is_none_or(|kind| asked.borrow().contains(kind)) => {
-                        ready.push_back(wish);
+                candidate = candidates.recv(), if !all_known && single_flight.len() < AT_ONCE => match candidate {
+                    Some(candidate) if candidate.kind.as_ref().is_none_or(|kind| asked.borrow().contains(kind)) => {
+                        ready.push_back(candidate);
                     }
-                    Some(wish) if aside.len() < ASIDE_MAX => aside.push(wish),
+                    Some(candidate) if aside.len() < ASIDE_MAX => aside.push(candidate),
                     Some(_) => {}
                     None => all_known = true,
                 },
                 _ = asked.changed() => {
                     let kinds = asked.borrow_and_update();
-                    let is_ripe = |wish: &mut Wish| wish.kind.as_ref().is_none_or(|kind| kinds.contains(kind));
+                    let is_ripe = |candidate: &mut Candidate| candidate.kind.as_ref().is_none_or(|kind| kinds.contains(kind));
                     ready.extend(aside.extract_if(.., is_ripe));
                 }
-                _ = flights.join_next(), if !flights.is_empty() => {}
+                _ = single_flight.join_next(), if !single_flight.is_empty() => {}
                 _ = look.tick() => if !sessions::is_running(&build.session) {
                     // Transfers that have begun go on; whatever waits is no longer wanted.
                     return;
@@ -169,11 +180,11 @@ impl<D: Depot> Prefetch<D> {
         }
     }
 
-    /// Brings what a wish names, as soon as the remote is well; tries again what fails.
-    async fn grant(&self, wish: &Wish, session: &str) {
+    /// Brings what a candidate names, as soon as the remote is well; tries again what fails.
+    async fn grant(&self, candidate: &Candidate, session: &str) {
         let mut attempts = 0;
         while attempts < ATTEMPTS_MAX {
-            match self.bring_entry(wish, session, Urgency::Ahead).await {
+            match self.bring_entry(candidate, session, Urgency::Ahead).await {
                 Landing::Sick => {}
                 Landing::Failed => attempts += 1,
                 Landing::Arrived | Landing::Known | Landing::Absent => return,
@@ -183,22 +194,22 @@ impl<D: Depot> Prefetch<D> {
     }
 
     /// Brings an entry that nobody has asked for yet.
-    pub async fn bring_entry(&self, wish: &Wish, session: &str, urgency: Urgency) -> Landing {
-        if self.store.has_entry(&wish.entry) {
+    pub async fn bring_entry(&self, candidate: &Candidate, session: &str, urgency: Urgency) -> Landing {
+        if self.store.has_entry(&candidate.entry) {
             return Landing::Known;
         }
-        let subject = Subject::Entry(wish.entry);
-        let (landing, how) = self.dispatcher.bring(subject, &wish.names, urgency, session).await;
+        let subject = Subject::Entry(candidate.entry);
+        let (landing, how) = self.dispatcher.bring(subject, &candidate.names, urgency, session).await;
         // What somebody else had brought is no merit of this.
         if landing == Landing::Arrived
             && how == How::Asked
-            && let Ok(Some(entry)) = self.store.peek_entry(&wish.entry)
+            && let Ok(Some(entry)) = self.store.peek_entry(&candidate.entry)
         {
             let bytes = entry.size_bytes();
             let mut state = self.lock();
             state.numbers.entries += 1;
             state.numbers.bytes += bytes;
-            state.unused.insert(wish.entry, bytes);
+            state.unused.insert(candidate.entry, bytes);
         }
         landing
     }

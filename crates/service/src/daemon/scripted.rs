@@ -1,4 +1,4 @@
-//! A depot for tests: does what it is told, counts, and can be held up.
+//! A backend for tests: does what it is told, counts, and can be held up.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use kache_core::protocol::{Build, Seed};
 use kache_core::snapshot::Snapshot;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::depot::{Asked, Blame, Depot, Fetched, Names, Promise, Pushed, Trouble, Wish};
+use super::backend::{Asked, Blame, Candidate, DaemonBackend, Fetched, Names, Promise, Pushed, Trouble};
 use super::dispatcher::Subject;
 use super::traffic::Traffic;
 
@@ -29,7 +29,7 @@ pub struct Scripted {
     pub pushes: Mutex<HashMap<EntryKey, Result<Pushed, Blame>>>,
     /// What becomes of all pushes for which nothing else was arranged.
     pub all_pushes: Mutex<Result<Pushed, Blame>>,
-    pub wishes: Mutex<Vec<Wish>>,
+    pub candidates: Mutex<Vec<Candidate>>,
     /// Failures of the next attempts to foresee anything.
     pub foresight: Mutex<Vec<Blame>>,
     /// What the remote has for every fresh directory.
@@ -69,7 +69,7 @@ impl Scripted {
             fates: Mutex::default(),
             pushes: Mutex::default(),
             all_pushes: Mutex::new(Ok(Pushed::Done)),
-            wishes: Mutex::default(),
+            candidates: Mutex::default(),
             foresight: Mutex::default(),
             snapshot: Mutex::default(),
             taken: Mutex::default(),
@@ -113,7 +113,7 @@ impl Scripted {
     }
 }
 
-impl Depot for Scripted {
+impl DaemonBackend for Scripted {
     fn fetch_entry<'a>(&'a self, key: EntryKey, _: &'a Names, _: &'a str) -> Promise<'a, Fetched> {
         Box::pin(self.fetch(Subject::Entry(key)))
     }
@@ -126,16 +126,16 @@ impl Depot for Scripted {
         &'a self,
         _: &'a Build,
         _: Asked,
-        wishes: mpsc::Sender<Wish>,
+        candidates: mpsc::Sender<Candidate>,
         _: Arc<Traffic>,
     ) -> Promise<'a, ()> {
         Box::pin(async move {
             if let Some(blame) = self.foresight.lock().expect("lock").pop() {
                 return Err(Trouble { blame, why: "arranged".to_owned() });
             }
-            let all = self.wishes.lock().expect("lock").clone();
-            for wish in all {
-                if wishes.send(wish).await.is_err() {
+            let all = self.candidates.lock().expect("lock").clone();
+            for candidate in all {
+                if candidates.send(candidate).await.is_err() {
                     break;
                 }
             }

@@ -66,9 +66,9 @@ pub fn serve(
         let endpoint = Endpoint::bind(&store)?;
         fault::point(Point::DaemonBound);
         let levels = setup::connect(settings, &store).await?;
-        let depot = (!levels.is_empty()).then(|| Arc::new(Levels::new(levels, slots)));
+        let backend = (!levels.is_empty()).then(|| Arc::new(Levels::new(levels, slots)));
         ready();
-        Ok::<_, ServeError>(super::run(config, endpoint, depot).await)
+        Ok::<_, ServeError>(super::run(config, endpoint, backend).await)
     });
     // A thread that waits for the disk would otherwise be waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));

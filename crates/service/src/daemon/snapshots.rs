@@ -13,10 +13,10 @@ use kache_store::Store;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::depot::{Blame, Depot, Names};
+use super::backend::{Blame, DaemonBackend, Names};
 use super::dispatcher::{Dispatcher, Subject};
-use super::flights::{Flight, Flights, How, Landing};
 use super::lock;
+use super::single_flight::{Flight, How, Landing, SingleFlight};
 use super::traffic::{SMALL_MAX, Urgency};
 use crate::transfer::missing_entries;
 
@@ -31,9 +31,9 @@ type Id = (Digest, Digest);
 /// Brings snapshots, see the module.
 pub struct Snapshots<D> {
     store: Arc<Store>,
-    depot: Arc<D>,
+    backend: Arc<D>,
     dispatcher: Arc<Dispatcher<D>>,
-    flights: Arc<Flights<Id>>,
+    single_flight: Arc<SingleFlight<Id>>,
     /// One is brought at a time, and no more are held in memory.
     turn: tokio::sync::Mutex<()>,
     /// The one that the remote has, while its entries are on their way.
@@ -43,14 +43,14 @@ pub struct Snapshots<D> {
     numbers: Mutex<Numbers>,
 }
 
-impl<D: Depot> Snapshots<D> {
+impl<D: DaemonBackend> Snapshots<D> {
     /// None yet.
-    pub fn new(store: Arc<Store>, depot: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
+    pub fn new(store: Arc<Store>, backend: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            depot,
+            backend,
             dispatcher,
-            flights: Flights::new(),
+            single_flight: SingleFlight::new(),
             turn: tokio::sync::Mutex::default(),
             found: Mutex::default(),
             disappointed: Mutex::default(),
@@ -69,7 +69,8 @@ impl<D: Depot> Snapshots<D> {
         let id = (wanted.about.hash(), wanted.context);
         let is_well = || self.dispatcher.traffic().sickness().is_none();
         let (me, seed) = (Arc::clone(self), wanted.clone());
-        let joined = self.flights.join_or_depart(id, is_well, || async move { me.transfer(id, &seed).await });
+        let joined =
+            self.single_flight.join_or_depart(id, is_well, || async move { me.transfer(id, &seed).await });
         let landing = match joined {
             Err((landing, _)) => Some(landing),
             Ok((_, How::Asked)) => None,
@@ -110,10 +111,10 @@ impl<D: Depot> Snapshots<D> {
     async fn transfer(&self, id: Id, wanted: &Seed) -> Landing {
         let _turn = self.turn.lock().await;
         let traffic = self.dispatcher.traffic();
-        let snapshot = match traffic.guess(|| self.depot.find_snapshot(wanted)).await {
+        let snapshot = match traffic.guess(|| self.backend.find_snapshot(wanted)).await {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
-                self.flights.remember_absent(id);
+                self.single_flight.remember_absent(id);
                 return Landing::Absent;
             }
             Err(trouble) => {
@@ -121,7 +122,7 @@ impl<D: Depot> Snapshots<D> {
                 if trouble.blame != Blame::Object {
                     return Landing::Failed;
                 }
-                self.flights.remember_absent(id);
+                self.single_flight.remember_absent(id);
                 return Landing::Absent;
             }
         };
@@ -130,7 +131,7 @@ impl<D: Depot> Snapshots<D> {
         if !self.bring_entries(&snapshot, &wanted.session).await {
             return Landing::Failed;
         }
-        match self.depot.take_snapshot(snapshot).await {
+        match self.backend.take_snapshot(snapshot).await {
             Ok(units) => {
                 tracing::info!(units, dir = wanted.dir, "a snapshot is taken over");
                 lock(&self.numbers).taken += 1;
@@ -146,20 +147,20 @@ impl<D: Depot> Snapshots<D> {
     /// Brings all entries that the remote has; `false` when it didn't say of one whether it has it.
     async fn bring_entries(&self, snapshot: &Snapshot, session: &str) -> bool {
         let mut missing = missing_entries(&self.store, std::slice::from_ref(snapshot)).into_iter();
-        let mut flights = JoinSet::new();
+        let mut single_flight = JoinSet::new();
         let mut is_whole = true;
         loop {
-            while flights.len() < AT_ONCE
+            while single_flight.len() < AT_ONCE
                 && let Some((package, key)) = missing.next()
             {
                 let (dispatcher, session) = (Arc::clone(&self.dispatcher), session.to_owned());
                 let names = Names { crate_name: package.to_owned(), package: package.to_owned() };
-                flights.spawn(async move {
+                single_flight.spawn(async move {
                     let subject = Subject::Entry(key);
                     dispatcher.bring(subject, &names, Urgency::Ahead, &session).await.0
                 });
             }
-            match flights.join_next().await {
+            match single_flight.join_next().await {
                 None => return is_whole,
                 Some(Ok(Landing::Arrived)) => lock(&self.numbers).entries += 1,
                 Some(Ok(Landing::Known | Landing::Absent)) => {}

@@ -5,24 +5,24 @@ use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::snapshot::Header;
 use tokio::sync::Semaphore;
 
-use super::super::depot::Fetched;
+use super::super::backend::Fetched;
 use super::super::scripted::{Fate, Scripted, key};
 use super::*;
 
-/// Snapshots of a daemon whose depot is scripted, and its store.
+/// Snapshots of a daemon whose backend is scripted, and its store.
 struct World {
     _dir: tempfile::TempDir,
-    depot: Arc<Scripted>,
+    backend: Arc<Scripted>,
     snapshots: Arc<Snapshots<Scripted>>,
 }
 
 impl World {
-    fn new(depot: Arc<Scripted>) -> Self {
+    fn new(backend: Arc<Scripted>) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = Arc::new(Store::open(dir.path()).expect("open"));
-        let dispatcher = Dispatcher::new(Arc::clone(&depot), 8);
-        let snapshots = Snapshots::new(store, Arc::clone(&depot), dispatcher);
-        Self { _dir: dir, depot, snapshots }
+        let dispatcher = Dispatcher::new(Arc::clone(&backend), 8);
+        let snapshots = Snapshots::new(store, Arc::clone(&backend), dispatcher);
+        Self { _dir: dir, backend, snapshots }
     }
 
     /// Has the remote a snapshot with a unit of each name, and entries for them.
@@ -37,9 +37,9 @@ impl World {
                 made,
             );
             snapshot.units.push(SeedUnit { package: format!("{name} 1.0.0"), ..unit });
-            self.depot.arrange(entry(name), Fate::Fetched(Fetched::New { bytes: 1 }));
+            self.backend.arrange(entry(name), Fate::Fetched(Fetched::New { bytes: 1 }));
         }
-        *self.depot.snapshot.lock().expect("lock") = Some(snapshot);
+        *self.backend.snapshot.lock().expect("lock") = Some(snapshot);
     }
 
     async fn ask(&self) -> Reply {
@@ -62,11 +62,11 @@ impl World {
     }
 
     fn looked_for(&self) -> usize {
-        self.depot.snapshots_looked_for.load(std::sync::atomic::Ordering::SeqCst)
+        self.backend.snapshots_looked_for.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     fn taken(&self) -> usize {
-        self.depot.taken.lock().expect("lock").len()
+        self.backend.taken.lock().expect("lock").len()
     }
 }
 
@@ -125,7 +125,7 @@ async fn what_nobody_saved_is_asked_for_once_in_a_while() {
     for _ in 0..5 {
         assert_eq!((world.outcome().await, world.looked_for()), (Reply::Absent, 1));
     }
-    tokio::time::advance(super::super::flights::ABSENT).await;
+    tokio::time::advance(super::super::single_flight::ABSENT).await;
     assert_eq!(world.ask().await, LATE);
     assert_eq!((world.outcome().await, world.looked_for()), (Reply::Absent, 2));
 }
@@ -144,7 +144,7 @@ async fn nobody_waits_for_long() {
         let hasty = Seed { patience_ms: 0, session: "0-0".to_owned(), ..wanted() };
         assert_eq!(world.snapshots.bring(&hasty).await, LATE);
         assert_eq!(begun.elapsed().as_secs(), waited.as_secs(), "not at all");
-        world.depot.gate.add_permits(Semaphore::MAX_PERMITS >> 1);
+        world.backend.gate.add_permits(Semaphore::MAX_PERMITS >> 1);
         assert_eq!(world.outcome().await, Reply::Arrived, "it goes on nevertheless");
     }
 }
@@ -161,11 +161,11 @@ async fn it_is_taken_over_when_all_that_there_is_has_come() {
     ] {
         let world = World::new(Scripted::slow(Duration::from_millis(10)));
         world.saved(&["a", "b", "c"]);
-        world.depot.arrange(entry("b"), fate.clone());
+        world.backend.arrange(entry("b"), fate.clone());
         assert_eq!(world.ask().await, LATE);
         assert_eq!(world.outcome().await, reply, "{fate:?}");
         assert_eq!(world.taken(), usize::from(reply == Reply::Arrived), "{fate:?}");
-        world.depot.arrange(entry("b"), Fate::Fetched(Fetched::New { bytes: 1 }));
+        world.backend.arrange(entry("b"), Fate::Fetched(Fetched::New { bytes: 1 }));
         assert_eq!(world.ask().await, LATE);
         assert_eq!(world.outcome().await, Reply::Arrived, "{fate:?}");
     }
@@ -176,7 +176,7 @@ async fn a_sick_remote_is_left_alone() {
     let world = World::new(Scripted::new());
     world.saved(&["a"]);
     for name in ["x", "y", "z"] {
-        world.depot.arrange(entry(name), Fate::Trouble(Blame::Remote));
+        world.backend.arrange(entry(name), Fate::Trouble(Blame::Remote));
         let names = super::super::scripted::names();
         world.snapshots.dispatcher.bring(entry(name), &names, Urgency::Demand, "").await;
     }

@@ -48,8 +48,8 @@ pub fn daemon(machine: &Machine) -> JoinHandle<End> {
 
 fn daemon_with(machine: &Machine, config: Config) -> JoinHandle<End> {
     let endpoint = Endpoint::bind(&config.store).expect("bound");
-    let depot = Arc::new(Bucket::new(machine.transfer.clone()));
-    tokio::spawn(run(config, endpoint, Some(depot)))
+    let backend = Arc::new(Bucket::new(machine.transfer.clone()));
+    tokio::spawn(run(config, endpoint, Some(backend)))
 }
 
 pub async fn connect(machine: &Machine) -> UnixStream {

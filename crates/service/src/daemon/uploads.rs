@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::depot::{Blame, Depot, Pushed, Trouble};
+use super::backend::{Blame, DaemonBackend, Pushed, Trouble};
 use super::dispatcher::TRANSFER_MAX;
 use super::health::Health;
 use super::lock;
@@ -35,7 +35,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Uploads to one remote.
 pub struct Uploads<D> {
     store: Arc<Store>,
-    depot: Arc<D>,
+    backend: Arc<D>,
     remote: Digest,
     slots: usize,
     /// Of the remote, and of this machine as far as it gets in the way of every upload.
@@ -58,7 +58,7 @@ pub struct Uploads<D> {
 struct Work {
     /// What is owed and due, the oldest first.
     due: VecDeque<Owed>,
-    flights: JoinSet<Result<Pushed, Trouble>>,
+    single_flight: JoinSet<Result<Pushed, Trouble>>,
     in_flight: HashMap<Id, Owed>,
     failures: HashMap<EntryKey, Failure>,
     /// When the queue had last changed when it was listed.
@@ -85,12 +85,12 @@ enum Looked {
     TooEarly,
 }
 
-impl<D: Depot> Uploads<D> {
+impl<D: DaemonBackend> Uploads<D> {
     /// Uploads what `store` owes to `remote`, `slots` at a time; none where that is zero.
-    pub fn new(store: Arc<Store>, depot: Arc<D>, remote: Digest, slots: usize) -> Arc<Self> {
+    pub fn new(store: Arc<Store>, backend: Arc<D>, remote: Digest, slots: usize) -> Arc<Self> {
         Arc::new(Self {
             store,
-            depot,
+            backend,
             remote,
             slots,
             health: Health::default(),
@@ -109,13 +109,13 @@ impl<D: Depot> Uploads<D> {
         loop {
             let looked = self.look(&mut work).await;
             self.begin(&mut work);
-            let is_resting = work.flights.is_empty();
+            let is_resting = work.single_flight.is_empty();
             self.busy.store(!is_resting, Ordering::Relaxed);
             if is_resting && looked == Looked::UpToDate {
                 self.rests.send_modify(|rests| *rests += 1);
             }
             tokio::select! {
-                Some(ended) = work.flights.join_next_with_id() => self.land(&mut work, ended),
+                Some(ended) = work.single_flight.join_next_with_id() => self.land(&mut work, ended),
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.hurry.notified() => work.listed = None,
             }
@@ -151,7 +151,7 @@ impl<D: Depot> Uploads<D> {
 
     /// Begins what there is room for.
     fn begin(&self, work: &mut Work) {
-        while work.flights.len() < self.slots
+        while work.single_flight.len() < self.slots
             && let Some(item) = work.due.front().copied()
         {
             let now = Instant::now();
@@ -159,13 +159,13 @@ impl<D: Depot> Uploads<D> {
                 return;
             }
             work.due.pop_front();
-            let depot = Arc::clone(&self.depot);
+            let backend = Arc::clone(&self.backend);
             let push = async move {
                 let late =
                     |_| Err(Trouble { blame: Blame::Remote, why: "an upload took too long".to_owned() });
-                tokio::time::timeout(TRANSFER_MAX, depot.push(item.key)).await.unwrap_or_else(late)
+                tokio::time::timeout(TRANSFER_MAX, backend.push(item.key)).await.unwrap_or_else(late)
             };
-            work.in_flight.insert(work.flights.spawn(push).id(), item);
+            work.in_flight.insert(work.single_flight.spawn(push).id(), item);
         }
     }
 

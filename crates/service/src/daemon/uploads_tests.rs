@@ -6,15 +6,15 @@ use super::*;
 struct World {
     _dir: tempfile::TempDir,
     store: Arc<Store>,
-    depot: Arc<Scripted>,
+    backend: Arc<Scripted>,
     remote: Digest,
 }
 
 impl World {
-    fn new(depot: Arc<Scripted>) -> Self {
+    fn new(backend: Arc<Scripted>) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = Arc::new(Store::open(dir.path()).expect("open"));
-        Self { _dir: dir, store, depot, remote: Digest::of(b"r") }
+        Self { _dir: dir, store, backend, remote: Digest::of(b"r") }
     }
 
     fn owe(&self, names: &[&str]) {
@@ -29,11 +29,11 @@ impl World {
 
     /// How often an upload was begun.
     fn attempts(&self, name: &str) -> usize {
-        self.depot.pushed.lock().expect("lock").iter().filter(|pushed| **pushed == key(name)).count()
+        self.backend.pushed.lock().expect("lock").iter().filter(|pushed| **pushed == key(name)).count()
     }
 
     fn uploads(&self) -> Arc<Uploads<Scripted>> {
-        Uploads::new(Arc::clone(&self.store), Arc::clone(&self.depot), self.remote, 4)
+        Uploads::new(Arc::clone(&self.store), Arc::clone(&self.backend), self.remote, 4)
     }
 }
 
@@ -62,8 +62,8 @@ async fn everything_owed_is_uploaded_once_a_few_at_a_time() {
     let uploads = world.uploads();
     work(&uploads, Duration::from_secs(60)).await;
     assert_eq!(world.owed(), 1, "what another remote is owed stays");
-    assert_eq!(world.depot.pushed.lock().expect("lock").len(), 50);
-    assert!(world.depot.under_way_max.load(std::sync::atomic::Ordering::SeqCst) <= 4);
+    assert_eq!(world.backend.pushed.lock().expect("lock").len(), 50);
+    assert!(world.backend.under_way_max.load(std::sync::atomic::Ordering::SeqCst) <= 4);
     let numbers = uploads.numbers().await;
     assert_eq!((numbers.done, numbers.failed, numbers.owed), (50, 0, 0));
 }
@@ -73,15 +73,15 @@ async fn a_remote_that_is_away_costs_nothing_and_gets_everything_later() {
     let world = World::new(Scripted::new());
     world.owe(&["a", "b", "c", "d", "e", "f"]);
     for name in ["a", "b", "c", "d", "e", "f"] {
-        world.depot.pushes.lock().expect("lock").insert(key(name), Err(Blame::Remote));
+        world.backend.pushes.lock().expect("lock").insert(key(name), Err(Blame::Remote));
     }
     let uploads = world.uploads();
     work(&uploads, Duration::from_secs(3 * 3600)).await;
     assert_eq!(world.owed(), 6, "nothing is given up in three hours");
-    let attempts = world.depot.pushed.lock().expect("lock").len();
+    let attempts = world.backend.pushed.lock().expect("lock").len();
     assert!((10..60).contains(&attempts), "{attempts} attempts in three hours");
     assert!(uploads.sickness().is_some() && uploads.numbers().await.failed as usize == attempts);
-    world.depot.pushes.lock().expect("lock").clear();
+    world.backend.pushes.lock().expect("lock").clear();
     work(&uploads, Duration::from_secs(3600)).await;
     assert_eq!(world.owed(), 0);
     assert!(uploads.sickness().is_none());
@@ -92,7 +92,7 @@ async fn what_stays_local_is_struck_and_so_is_what_stands_in_the_way_in_the_end(
     let world = World::new(Scripted::new());
     world.owe(&["secret", "blocked", "fine", "known"]);
     {
-        let mut pushes = world.depot.pushes.lock().expect("lock");
+        let mut pushes = world.backend.pushes.lock().expect("lock");
         pushes.insert(key("secret"), Ok(Pushed::Dropped("looks like a credential".to_owned())));
         pushes.insert(key("blocked"), Err(Blame::Object));
         pushes.insert(key("known"), Ok(Pushed::Known));
@@ -115,14 +115,14 @@ async fn trouble_of_this_machine_costs_no_upload() {
     world.owe(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let uploads = world.uploads();
     for blame in [Blame::Remote, Blame::Local] {
-        *world.depot.all_pushes.lock().expect("lock") = Err(blame);
+        *world.backend.all_pushes.lock().expect("lock") = Err(blame);
         work(&uploads, Duration::from_secs(3600)).await;
         assert_eq!(world.owed(), 40, "{blame:?}");
         assert!(uploads.sickness().is_some());
     }
-    let attempts = world.depot.pushed.lock().expect("lock").len();
+    let attempts = world.backend.pushed.lock().expect("lock").len();
     assert!(attempts < 60, "{attempts} attempts in two hours");
-    *world.depot.all_pushes.lock().expect("lock") = Ok(Pushed::Done);
+    *world.backend.all_pushes.lock().expect("lock") = Ok(Pushed::Done);
     work(&uploads, Duration::from_secs(3600)).await;
     let numbers = uploads.numbers().await;
     assert_eq!((world.owed(), numbers.done, numbers.dropped), (0, 40, 0));
@@ -135,15 +135,15 @@ async fn a_machine_that_may_only_read_stops_trying() {
     let world = World::new(Scripted::new());
     let names: Vec<String> = (0..40).map(|i| i.to_string()).collect();
     world.owe(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    *world.depot.all_pushes.lock().expect("lock") = Err(Blame::Denied);
+    *world.backend.all_pushes.lock().expect("lock") = Err(Blame::Denied);
     let uploads = world.uploads();
     work(&uploads, Duration::from_secs(6 * 3600)).await;
-    let attempts = world.depot.pushed.lock().expect("lock").len();
+    let attempts = world.backend.pushed.lock().expect("lock").len();
     assert!(attempts <= 8, "{attempts} attempts in six hours");
     assert_eq!(world.owed(), 40, "nothing is lost should the rights be given");
     assert!(uploads.sickness().is_none(), "the remote is well");
     assert!(uploads.numbers().await.refused.is_some_and(|why| why.contains("arranged")));
-    *world.depot.all_pushes.lock().expect("lock") = Ok(Pushed::Done);
+    *world.backend.all_pushes.lock().expect("lock") = Ok(Pushed::Done);
     work(&uploads, Duration::from_secs(6 * 3600)).await;
     assert_eq!((world.owed(), uploads.numbers().await.refused), (0, None));
 }
@@ -175,7 +175,7 @@ async fn what_another_daemon_has_to_upload_stays_in_the_queue() {
     let world = World::new(Scripted::new());
     world.owe(&["newer", "fine"]);
     let left = Ok(Pushed::Left("newer".to_owned()));
-    world.depot.pushes.lock().expect("lock").insert(key("newer"), left);
+    world.backend.pushes.lock().expect("lock").insert(key("newer"), left);
     let uploads = world.uploads();
     work(&uploads, Duration::from_secs(3600)).await;
     let numbers = uploads.numbers().await;
@@ -192,13 +192,13 @@ async fn killed_at_any_moment_nothing_is_lost() {
     world.owe(&names);
     for permits in 0..names.len() {
         let work = tokio::spawn(world.uploads().run());
-        world.depot.gate.add_permits(1);
+        world.backend.gate.add_permits(1);
         tokio::time::sleep(Duration::from_secs(3)).await;
         work.abort();
         let _ = work.await;
         assert!(world.owed() >= names.len() - permits - 1, "one more is done at most");
     }
-    world.depot.gate.add_permits(100);
+    world.backend.gate.add_permits(100);
     work(&world.uploads(), Duration::from_secs(60)).await;
     assert_eq!(world.owed(), 0);
     for name in names {
@@ -206,9 +206,9 @@ async fn killed_at_any_moment_nothing_is_lost() {
         assert!((1..=names.len() + 1).contains(&world.attempts(name)), "{name}: {}", world.attempts(name));
     }
     // Another life finds nothing to do.
-    let attempts = world.depot.pushed.lock().expect("lock").len();
+    let attempts = world.backend.pushed.lock().expect("lock").len();
     work(&world.uploads(), Duration::from_secs(60)).await;
-    assert_eq!(world.depot.pushed.lock().expect("lock").len(), attempts);
+    assert_eq!(world.backend.pushed.lock().expect("lock").len(), attempts);
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,7 +218,7 @@ fn an_incomplete_entry_is_not_packed() {
     let here = machine();
     let stored = here.compile("demo", b"object code", b"warning", &[]);
     let evidence = here.store().evidence(&stored.key).expect("readable").expect("kept");
-    here.store().heal(&stored.entry.outputs[0].digest).expect("removed");
+    here.store().drop_damaged(&stored.entry.outputs[0].digest).expect("removed");
     let result = pack(here.store(), &stored.key, &stored.entry, &evidence, 3);
     assert!(matches!(result, Err(PackError::Incomplete(..))));
 }

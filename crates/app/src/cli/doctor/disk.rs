@@ -171,7 +171,7 @@ fn keeps_attributes(store: &Store, path: &Path) -> bool {
     // Only a file that hasn't changed for a while is trusted with one.
     const LONG_AGO_S: i64 = 1_000_000_000;
     set_mtime_of(path, LONG_AGO_S).is_ok()
-        && matches!(DigestMemo::new(store).bless(path, &Digest::of(CONTENT)), Ok(Blessing::Remembered))
+        && matches!(DigestMemo::new(store).remember(path, &Digest::of(CONTENT)), Ok(Blessing::Remembered))
 }
 
 /// Compares entries with what is there, and drops what is broken if asked to.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kache_core::key::EntryKey;
 use kache_core::remote::build::Build;
-use kache_core::remote::fit::{Offer, Wanted as Wish};
+use kache_core::remote::fit::{Offer, Wanted as Candidate};
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::Manifest;
 use kache_core::snapshot::Snapshot;
@@ -193,11 +193,11 @@ async fn describe(
 /// nobody knows yet.
 fn is_wanted<'o>(sync: &Sync<'_>, offer: impl Into<Offer<'o>>) -> bool {
     sync.scope.as_ref().is_none_or(|(workspace, compilers)| {
-        let wish = Wish {
+        let candidate = Candidate {
             has_package: &|package, version| workspace.has_package(package, version),
             uses_compiler: &|target, compiler| compilers.accept(target, compiler),
         };
-        wish.takes(offer)
+        candidate.takes(offer)
     })
 }
 

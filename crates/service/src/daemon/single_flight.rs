@@ -57,14 +57,14 @@ impl Flight {
     }
 }
 
-/// All flights to things of one sort.
+/// All transfers of one sort that are under way.
 #[derive(Debug)]
-pub struct Flights<K> {
+pub struct SingleFlight<K> {
     under_way: Mutex<HashMap<K, Flight>>,
     absent: Mutex<HashMap<K, Instant>>,
 }
 
-impl<K: Copy + Eq + Hash + Send + 'static> Flights<K> {
+impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
     /// No flight.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { under_way: Mutex::default(), absent: Mutex::default() })
@@ -104,7 +104,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> Flights<K> {
         let (me, transfer) = (Arc::clone(self), transfer());
         tokio::spawn(async move {
             // However the transfer ends, even by a panic, the flight ends with it.
-            let _gone = Gone { flights: &me, thing };
+            let _gone = Gone { single_flight: &me, thing };
             let landing = transfer.await;
             land.send_replace(Some(landing));
         });
@@ -128,12 +128,12 @@ impl<K: Copy + Eq + Hash + Send + 'static> Flights<K> {
 
 /// Takes a flight off the board when it goes out of scope.
 struct Gone<'a, K: Eq + Hash> {
-    flights: &'a Flights<K>,
+    single_flight: &'a SingleFlight<K>,
     thing: K,
 }
 
 impl<K: Eq + Hash> Drop for Gone<'_, K> {
     fn drop(&mut self) {
-        lock(&self.flights.under_way).remove(&self.thing);
+        lock(&self.single_flight.under_way).remove(&self.thing);
     }
 }

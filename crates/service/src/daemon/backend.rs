@@ -28,7 +28,7 @@ pub struct Names {
 
 /// A result that a build is likely to need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct Candidate {
     /// How its unit is called.
     pub names: Names,
     /// Its unit.
@@ -72,7 +72,7 @@ pub enum Pushed {
 }
 
 /// What a daemon does with a remote. Every one of these ends by itself, however the remote behaves.
-pub trait Depot: Send + Sync + 'static {
+pub trait DaemonBackend: Send + Sync + 'static {
     /// Brings an entry with everything it needs into the store; for the build `session` before that asks for it, where
     /// one is given.
     fn fetch_entry<'a>(&'a self, key: EntryKey, names: &'a Names, session: &'a str) -> Promise<'a, Fetched>;
@@ -86,7 +86,7 @@ pub trait Depot: Send + Sync + 'static {
         &'a self,
         build: &'a Build,
         asked: Asked,
-        wishes: mpsc::Sender<Wish>,
+        candidates: mpsc::Sender<Candidate>,
         traffic: Arc<Traffic>,
     ) -> Promise<'a, ()>;
 
