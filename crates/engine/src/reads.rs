@@ -83,7 +83,8 @@ pub fn inputs(
             if compiled.preloaded.is_some() {
                 inputs.extend(variables::reads(seen).filter_map(|read| variables::input(done.call, read)));
                 // A macro that asked by name, the observation has shown.
-                let ran_programs = variables::ran_programs(seen, Path::new(&done.call.compiler));
+                let ran_programs =
+                    variables::ran_programs(seen, |path| path == Path::new(&done.call.compiler));
                 if ran_programs {
                     inputs.extend(variables::inputs_of_scripts(done.toolchain, seen));
                 }

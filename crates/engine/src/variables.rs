@@ -122,16 +122,16 @@ fn is_linker(program: &str) -> bool {
     PARTS_OF_LINKERS.iter().any(is_part) || is_compiler_driver(program)
 }
 
-/// Whether a program other than the linker and `own` ran: a shell or an interpreter takes its variables from the table that every
+/// Whether a program other than the linker, and not `is_own`, ran: a shell or an interpreter takes its variables from the table that every
 /// program gets, unseen.
-pub(crate) fn ran_programs(seen: &Observation, own: &Path) -> bool {
+pub(crate) fn ran_programs(seen: &Observation, is_own: impl Fn(&Path) -> bool) -> bool {
     let mut programs = seen.accesses.iter().filter(|access| access.kind == AccessKind::Exec);
     programs.any(|access| {
         let name = access.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         !is_linker(name)
             && !name.starts_with("rustc")
             && !name.ends_with("-driver")
-            && access.path != own
+            && !is_own(&access.path)
             && access.path.is_file()
     })
 }

@@ -284,6 +284,27 @@ fn the_program_works_without_kache() {
     assert_eq!(run(&old, &["a", "b"], &[]), (Some(7), "with [\"a\", \"b\"]\n".to_owned(), String::new()));
 }
 
+/// The `cc` crate calls kache in front of the C compiler: kache, its settings and its variables are no inputs.
+#[test]
+fn kache_itself_is_no_input() {
+    let lab = lean_lab();
+    let body = r#"let o = out.join("x"); let kache = env::var("RUSTC_WRAPPER").unwrap();
+        assert!(Command::new(kache).args(["cc", "-o"]).arg(&o).arg("../x.c").status().unwrap().success());
+        String::from_utf8(Command::new(o).output().unwrap().stdout).unwrap()"#;
+    let p = world(&lab, "w", body);
+    p.write("x.c", "#include <stdio.h>\nint main(void) { puts(\"one\"); return 0; }\n");
+    p.cargo("build").ok().script("app", &["miss"]);
+    p.write(".kache.toml", "[cache]\nlocal_max_size = \"20GiB\"\n");
+    lab.set_env("KACHE_COMPRESSION_LEVEL", "5");
+    p.wipe();
+    p.cargo("build").ok().script("app", &["hit"]);
+    p.write("x.c", "#include <stdio.h>\nint main(void) { puts(\"two\"); return 0; }\n");
+    p.wipe();
+    let run = p.cargo("run").ok();
+    run.script("app", &["miss"]);
+    assert!(run.stdout.starts_with("two"), "{run}");
+}
+
 #[test]
 fn the_switch_has_scripts_run() {
     let lab = lean_lab();

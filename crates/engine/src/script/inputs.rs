@@ -1,13 +1,14 @@
 //! What a build script's run read, by what was observed, and whether it had other effects than its output and `OUT_DIR`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kache_core::config::env;
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_store::clock::FileTime;
-use kache_store::sys::{AccessKind, Observation, ObservedAccess, VariableRead};
+use kache_store::sys::{AccessKind, Observation, VariableRead};
 
 use super::{Run, key};
 use crate::accesses::{changed_since, inputs_of_use, is_profile, stays};
@@ -40,13 +41,12 @@ pub fn of(
     if seen.accesses.iter().any(|access| access.kind == AccessKind::Network) {
         return Err(NotStored::Network);
     }
-    let own = [library, run.program, run.out_dir.as_path()];
+    let kache = Kache::new(run);
     let real_out_dir = std::fs::canonicalize(&run.out_dir).unwrap_or_default();
-    let is_own = |access: &&ObservedAccess| {
-        own.iter().any(|own| access.path.starts_with(own)) || access.path.starts_with(&real_out_dir)
-    };
+    let own = [library, run.program, run.out_dir.as_path(), &real_out_dir];
+    let is_own = |path: &Path| own.iter().any(|own| path.starts_with(own)) || kache.owns(path);
     let mut inputs = BTreeSet::new();
-    for access in seen.accesses.iter().filter(|access| !is_own(access)) {
+    for access in seen.accesses.iter().filter(|access| !is_own(&access.path)) {
         let Some(path) = access.path.to_str() else {
             return Err(NotStored::Run(format!("it used {}", access.path.display())));
         };
@@ -61,9 +61,10 @@ pub fn of(
             inputs.extend(inputs_of_use(&run.call, &run.roots, access, run.roots.name_of(path)));
         }
     }
-    inputs.extend(variables::reads(seen).filter_map(|read| variable(run, read)));
+    let reads = variables::reads(seen).filter(|read| !kache.is_named(read.program));
+    inputs.extend(reads.filter_map(|read| variable(run, read)));
     let program = run.program.to_str().map(|path| run.roots.name_of(path)).unwrap_or_default();
-    let ran_programs = variables::ran_programs(seen, run.program);
+    let ran_programs = variables::ran_programs(seen, is_own);
     if ran_programs {
         inputs.extend(variables::inputs_of_scripts(&run.toolchain, seen));
     }
@@ -72,7 +73,8 @@ pub fn of(
     }
     // What has no loader doesn't load what is preloaded.
     let executed = seen.accesses.iter().filter(|access| access.kind == AccessKind::Exec);
-    for path in executed.map(|access| access.path.as_path()).filter(|path| elf::is_static(path)) {
+    let executed = executed.map(|access| access.path.as_path()).filter(|path| !kache.owns(path));
+    for path in executed.filter(|path| elf::is_static(path)) {
         if path == run.program {
             return Err(NotStored::Run(
                 "which variables it reads can't be observed: it is linked statically".to_owned(),
@@ -81,6 +83,32 @@ pub fn of(
         inputs.extend(path.to_str().map(|path| Input::PortableMacroEnv(run.roots.name_of(path))));
     }
     Ok(inputs.into_iter().collect())
+}
+
+/// kache itself, which the `cc` crate and nested Cargos call as they call every wrapper of rustc: it changes no result.
+struct Kache {
+    names: Vec<OsString>,
+}
+
+impl Kache {
+    fn new(run: &Run<'_>) -> Self {
+        let wrapper = ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].map(|name| run.call.env.get(name));
+        let wrapper = wrapper.into_iter().flatten().map(PathBuf::from);
+        let programs = wrapper.chain(std::env::current_exe().ok());
+        Self { names: programs.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect() }
+    }
+
+    fn is_named(&self, program: &str) -> bool {
+        self.names.iter().any(|name| name == program)
+    }
+
+    /// Its program, wherever that was looked for, and its settings.
+    fn owns(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        name == ".kache.toml"
+            || path.ends_with("kache/config.toml")
+            || self.names.iter().any(|own| own == name)
+    }
 }
 
 /// What a run left alone of what lay in `OUT_DIR` before it; the reason where it used any of that. A file that was
