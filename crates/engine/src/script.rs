@@ -4,6 +4,7 @@
 
 mod inputs;
 mod key;
+mod remote;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,18 +25,18 @@ use kache_core::event::{Event, Moved, Outcome, SCRIPT_RUN, Source};
 use kache_core::invocation::{Env, Invocation};
 use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::moment::Moment;
-use kache_core::paths::{Root, Roots};
-use kache_core::protocol::Build;
+use kache_core::paths::Roots;
 use kache_core::provenance::Provenance;
 use kache_core::reason::{Miss, NotStored};
 use kache_core::record::{InputRecord, Sight};
 use kache_store::Store;
 use kache_store::clock::{FileTime, boot_id};
+use kache_store::hashing::DigestMemo;
 use kache_store::ledger::{Ledger, Origin};
 use kache_store::lock::Locking;
-use kache_store::sys::{self, Observation, Probes, Scope, Writes};
 
-use crate::daemon_client::{Answer, Daemon, Names};
+use kache_store::sys::{self, AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
+
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 use crate::out_dir::{self, Dated, Texts};
@@ -47,6 +48,9 @@ use crate::{compile, daemon_client, reads, report, restore, room, run, seed, sig
 
 /// Longest wait for another process that runs the same script for the same result; then both run it.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
+/// Kind of the memo that says that a program starts a Cargo. The kernel lets one process observe a tree: what is compiled below an
+/// observed script isn't observed itself, so such a script is left alone from its second run on.
+const STARTS_CARGO_MEMO: &str = "starts-cargo";
 
 /// The build script that asks to be run, where `argv` is such a call.
 pub fn asked(argv: &[OsString]) -> Option<&OsStr> {
@@ -80,6 +84,7 @@ fn is_traced() -> bool {
 /// A run at hand.
 struct Run<'a> {
     program: &'a Path,
+    content: Digest,
     settings: &'a Settings,
     store: Store,
     /// With rustc in place of the program: what a script asks about compiling depends on it.
@@ -134,13 +139,15 @@ impl<'a> Run<'a> {
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
         let roots = key::roots(&call, &build_dir, portable);
         let salt = settings.key_salt.as_ref().map(|salt| salt.value.as_str());
-        let (key, fields) = key::derive(&call, program, &store, (&roots, &toolchain, salt))?;
+        let content = DigestMemo::new(&store).digest(program).ok()??;
+        let (key, fields) = key::derive(&call, content, (&roots, &toolchain, salt))?;
         let mut event = Event::new(seed::RUN_CRATE_NAME, Outcome::Miss);
         SCRIPT_RUN.clone_into(&mut event.kind);
         report::fill(&mut event, &call, session);
         event.unit_key = Some(key);
         Some(Self {
             program,
+            content,
             settings,
             store,
             call,
@@ -158,6 +165,13 @@ impl<'a> Run<'a> {
 
     fn serve(mut self, started: Instant) -> End {
         self.event.times.key_us = report::micros(started.elapsed());
+        if self.store.memo_get(STARTS_CARGO_MEMO, &self.content).is_some() {
+            self.event.outcome = Outcome::Passthrough;
+            self.event.reason = Some("starts-cargo".to_owned());
+            self.event.detail = Some("it starts a Cargo, whose compiles are observed".to_owned());
+            report::emit(self.event, started, Some(&self.store), self.settings);
+            return plain(self.program.as_os_str());
+        }
         let end = match self.try_cache() {
             Ok(()) => End::Code(0),
             Err(why) => self.run_or_wait(why),
@@ -223,38 +237,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Has the daemon look at the remote, for records first and then for the entry that they lead to; whether that led to
-    /// a result.
-    fn try_remote(&mut self) -> bool {
-        for _ in 0..run::REMOTE_ROUNDS_MAX {
-            let Some(daemon) = Daemon::of(&self.store, self.settings) else { return false };
-            let text = |name: &str| self.call.env.text(name).unwrap_or_default().to_owned();
-            let build = Build {
-                session: self.event.session.clone(),
-                dir: self.roots.get(Root::Workspace).unwrap_or(&self.event.project).to_owned(),
-                host: self.toolchain.host.clone(),
-                host_toolchain: self.toolchain.id.to_string(),
-                toolchain: self.toolchain.id.to_string(),
-                target: String::new(),
-                mode: "build".to_owned(),
-                profile: text("PROFILE"),
-            };
-            let clock = Instant::now();
-            let names = Names { crate_name: seed::RUN_CRATE_NAME, package: &self.event.package };
-            let answer = daemon.find(self.key, names, &self.wanted, &build);
-            self.event.times.remote_us += report::micros(clock.elapsed());
-            let asked = self.wanted.clone();
-            if self.try_cache().is_ok() {
-                self.event.source = Some(Source::Remote);
-                return true;
-            }
-            if answer == Answer::Nothing && self.wanted == asked {
-                return false;
-            }
-        }
-        false
-    }
-
     fn restore(&self, entry: &Entry) -> Result<Moved, String> {
         let text = |text: &Text| restore::local_text(&self.store, text, &self.roots);
         restore::check_outputs(&self.store, entry).map_err(|error| error.to_string())?;
@@ -312,6 +294,13 @@ impl<'a> Run<'a> {
         self.event.exit_code = ran.status.code();
         self.event.unobserved = ran.observation.is_none();
         let clock = Instant::now();
+        let is_cargo = |access: &ObservedAccess| {
+            access.kind == AccessKind::Exec && access.path.file_name().is_some_and(|name| name == "cargo")
+        };
+        if ran.observation.as_ref().is_some_and(|seen| seen.accesses.iter().any(is_cargo)) {
+            // Without it, the compiles of that Cargo stay unobserved once more.
+            let _ = self.store.memo_put(STARTS_CARGO_MEMO, &self.content, b"");
+        }
         let stored = if ran.status.success() {
             self.store_run(ran)
         } else {

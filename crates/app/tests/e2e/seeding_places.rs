@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use kache_testkit::{Project, Run, toolchain};
 
 use crate::seeding::{LIB, SCRIPT, Upstream, assert_fresh, assert_idle, recorded, seeded, wait_for_recorder};
-use crate::support::{Lab, lean_lab};
+use crate::support::{Lab, Outcomes, lean_lab};
 
 fn hits(run: &Run, names: &[&str]) {
     for name in names {
@@ -145,7 +145,10 @@ fn a_cargo_that_a_build_script_starts() {
         ],
     );
     let two = one.checkout("elsewhere/two");
+    // The first run of the script is observed, and what is compiled below it can't be. From then on it is the other way round.
     one.cargo("run").same();
-    let run = two.cargo("run").same();
+    two.cargo("run").same().script("app", &["passthrough"]);
+    let run = one.checkout("three").cargo("run").same();
+    run.script("app", &["passthrough"]);
     hits(&run, &["inner", "nested", "app"]);
 }

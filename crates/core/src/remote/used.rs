@@ -121,6 +121,10 @@ fn slot(unit: &BuildUnit, fields: &[Field]) -> String {
     for name in IDENTITY {
         key.text(*name, value(fields, name));
     }
+    // The run of a build script has none of these: its directory carries Cargo's hash.
+    if let Some(dir) = fields.iter().find(|field| field.name == "env OUT_DIR") {
+        key.text(dir.name.as_str(), dir.value.as_str());
+    }
     key.finish().0.to_string()[..32].to_owned()
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
+use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
 use kache_core::key::{Field, KeyWriter, UnitKey};
 use kache_core::paths::{Root, Roots};
-use kache_store::Store;
-use kache_store::hashing::DigestMemo;
 
 use crate::seed;
 use crate::toolchain::Toolchain;
@@ -55,16 +54,15 @@ pub fn roots(call: &Invocation, build_dir: &str, portable: Option<&Path>) -> Roo
     Roots::new(list)
 }
 
-/// The key and the fields that made it; `None` where the program can't be read.
+/// The key and the fields that made it; `None` where a variable of Cargo's isn't text.
 pub fn derive(
     call: &Invocation,
-    program: &Path,
-    store: &Store,
+    program: Digest,
     (roots, toolchain, salt): (&Roots, &Toolchain, Option<&str>),
 ) -> Option<(UnitKey, Vec<Field>)> {
     let mut key = KeyWriter::new("unit");
     key.text("crate name", seed::RUN_CRATE_NAME);
-    key.digest("program", DigestMemo::new(store).digest(program).ok()??);
+    key.digest("program", program);
     key.text("working directory", roots.name_of(&call.cwd));
     key.text("compiler", toolchain.id.to_string());
     if let Some(salt) = salt {

@@ -152,7 +152,7 @@ pub fn units_used(
     // What is in place before Cargo looks, no build asks for.
     let snapshots = lockfile.map(|lockfile| store.snapshots_of(&lockfile.digest)).unwrap_or_default();
     for unit in snapshots.iter().flat_map(|snapshot| &snapshot.units) {
-        if let Some(entry) = store.peek_entry(&unit.entry()).ok().flatten().filter(|_| !unit.is_run()) {
+        if let Some(entry) = store.peek_entry(&unit.entry()).ok().flatten() {
             used.add_seeded(unit.entry(), &entry, unit.seen_s.saturating_mul(1000));
         }
     }
