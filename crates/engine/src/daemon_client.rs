@@ -336,6 +336,10 @@ fn left(deadline: Instant) -> Result<Duration, Trouble> {
     if left.is_zero() { Err(Trouble::Silent) } else { Ok(left) }
 }
 
+/// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
+/// have published meanwhile.
+pub const REMOTE_ROUNDS_MAX: usize = 3;
+
 /// Notes that the remote should get a new entry, where one is in use. The daemon finds the note.
 pub fn queue_upload(store: &Store, settings: &Settings, key: &EntryKey) {
     if let Some(daemon) = Daemon::of(store, settings)

@@ -18,7 +18,7 @@ use kache_core::scan;
 use kache_core::unit::{CrateType, Lto};
 use kache_store::Store;
 use kache_store::hashing::DigestMemo;
-use kache_store::sys::{AccessKind, ObservedAccess};
+use kache_store::sys::{AccessKind, Observation, ObservedAccess};
 
 use crate::accesses::{
     as_asked, changed_since, is_cargos_own, is_left_behind, is_temporary, observed_inputs,
@@ -70,13 +70,7 @@ pub fn inputs(
             return Err(NotStored::LinkInputs("not every file access could be observed".to_owned()));
         }
         Some(seen) => {
-            if seen.accesses.iter().any(|access| access.kind == AccessKind::Network) {
-                return Err(NotStored::Network);
-            }
-            if let Some(left) = seen.accesses.iter().find(|access| is_left_behind(done, access, compiled)) {
-                let did = if left.kind == AccessKind::Remove { "removed" } else { "wrote" };
-                return Err(NotStored::Outputs(format!("it also {did} {}", left.path.display())));
-            }
+            check_effects(done, seen, compiled)?;
             for access in seen.accesses.iter().filter(|access| !compiled.brought(&access.path)) {
                 inputs.extend(observed_inputs(done, access));
             }
@@ -179,6 +173,20 @@ fn sources_only_locate(call: &Invocation, library: &Path, name: &str) -> Option<
         let source = fs::read_to_string(compiler_path(call, path)).ok()?;
         Some(only && scan::only_locates(&source, name).unwrap_or(true))
     })
+}
+
+/// A hit could not have another effect than the outputs.
+fn check_effects(done: &Finished<'_>, seen: &Observation, compiled: &Compiled) -> Result<(), NotStored> {
+    if seen.accesses.iter().any(|access| access.kind == AccessKind::Network) {
+        return Err(NotStored::Network);
+    }
+    match seen.accesses.iter().find(|access| is_left_behind(done, access, compiled)) {
+        Some(left) => {
+            let did = if left.kind == AccessKind::Remove { "removed" } else { "wrote" };
+            Err(NotStored::Outputs(format!("it also {did} {}", left.path.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// `foo/mod.rs` for `foo.rs`, and the reverse: if both exist, rustc refuses to choose. The crate root has none.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kache_core::config::{Settings, env};
+use kache_core::reason::Bypass;
 use kache_store::Store;
 use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
@@ -75,4 +76,11 @@ pub fn make(store: &Store, out_dir: &Path) -> bool {
         }
     }
     false
+}
+
+/// The store as the settings have it.
+pub fn open_store(settings: &Settings) -> Result<Store, Bypass> {
+    let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
+    let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
+    Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))
 }

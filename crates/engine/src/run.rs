@@ -41,9 +41,6 @@ use crate::{
 
 /// Longest wait for another process that compiles the same unit; then both compile.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
-/// How often the daemon is asked for one unit: records come first, then the entry; once more for records that others
-/// have published meanwhile.
-pub(crate) const REMOTE_ROUNDS_MAX: usize = 3;
 
 /// The remote has nothing that serves the unit.
 struct NotThere;
@@ -133,7 +130,7 @@ impl<'a> Case<'a> {
         }
         world::check_excluded(call, unit, settings)?;
         let layout = world::target_layout(unit)?;
-        let store = open_store(settings)?;
+        let store = room::open_store(settings)?;
         let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
         let roots = world::roots(call, &layout, portable)?;
@@ -236,7 +233,7 @@ impl<'a> Case<'a> {
     /// serves the unit from what has arrived.
     fn try_remote(&mut self) -> Result<(), NotThere> {
         let mut build = None;
-        for _ in 0..REMOTE_ROUNDS_MAX {
+        for _ in 0..daemon_client::REMOTE_ROUNDS_MAX {
             let Some(daemon) = Daemon::of(&self.store, self.settings) else { break };
             let build = build.get_or_insert_with(|| {
                 let target = self.unit.target.as_deref();
@@ -390,10 +387,4 @@ impl<'a> Case<'a> {
         report::emit(self.event, started, Some(&self.store), self.settings);
         end
     }
-}
-
-pub(crate) fn open_store(settings: &Settings) -> Result<Store, Bypass> {
-    let dir = settings.cache_dir().map_err(|error| Bypass::Store(error.to_string()))?;
-    let store = Store::open(dir).map_err(|error| Bypass::Store(error.to_string()))?;
-    Ok(store.leaving_free(settings.free_bytes_min.as_ref().map(|free| free.value)))
 }

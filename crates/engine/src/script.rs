@@ -44,7 +44,7 @@ use crate::pass::End;
 use crate::times::now_s;
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, daemon_client, reads, report, restore, room, run, seed, sight, variables};
+use crate::{compile, daemon_client, reads, report, restore, room, seed, sight, variables};
 
 /// Longest wait for another process that runs the same script for the same result; then both run it.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -134,7 +134,7 @@ impl<'a> Run<'a> {
             artifact: None,
         };
         let build_dir = place.build_dir(call.env.text("TARGET"))?.to_str()?.to_owned();
-        let store = run::open_store(settings).ok()?;
+        let store = room::open_store(settings).ok()?;
         let toolchain = toolchain::identify(&call, &store, None).ok()?;
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
         let roots = key::roots(&call, &build_dir, portable);

@@ -7,8 +7,7 @@ use kache_core::paths::Root;
 use kache_core::protocol::Build;
 
 use super::Run;
-use crate::daemon_client::{Answer, Daemon, Names};
-use crate::run::REMOTE_ROUNDS_MAX;
+use crate::daemon_client::{Answer, Daemon, Names, REMOTE_ROUNDS_MAX};
 use crate::{report, seed};
 
 impl Run<'_> {
