@@ -143,7 +143,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         if let Some(store) = disk::store(settings, &mut findings) {
             seeding::check(settings, &store, cargo_version.as_deref(), &mut findings);
             proofs::check(settings, &store, &mut findings);
-            setup::observation(&store, &mut findings);
+            setup::observation(&store, settings, &mut findings);
             background::daemon(&store, settings, &mut findings);
             disk::abilities(&store, &dir, &mut findings);
             if args.verify || args.checksums || args.repair {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kache_testkit::{Mischief, S3};
+use kache_testkit::{Mischief, S3, Tally};
 
 use crate::fixtures::ALL_KINDS;
 use crate::remote::moved;
@@ -199,9 +199,10 @@ fn crates_of_a_registry_serve_machines_with_another_cargo_home() {
     two.write("Cargo.lock", fs::read(one.path("Cargo.lock")).expect("a lockfile"));
     let served = two.cargo("build").ok();
     let tally = served.tally();
-    assert_eq!(tally.total(), built.tally().total());
-    // Build scripts that try out the compiler are handed on, here as there.
-    let units = tally.hits + tally.misses + tally.dups;
+    // Build scripts that try out the compiler are handed on; those whose results came in time try nothing out.
+    let units_of = |tally: &Tally| tally.hits + tally.misses + tally.dups;
+    let units = units_of(&tally);
+    assert_eq!(units, units_of(&built.tally()));
     assert!(units > 10 && tally.hits * 20 >= units * 19, "{served}");
     two.cargo("run").same();
     two.nothing_to_do("build");

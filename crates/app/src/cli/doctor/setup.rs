@@ -10,6 +10,7 @@ use kache_core::record::Sight;
 use kache_engine::fallback;
 use kache_engine::sight;
 use kache_store::Store;
+use kache_store::sys::script;
 
 use super::{Findings, Verdict};
 use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me};
@@ -181,10 +182,18 @@ fn cargo_version(line: &str, findings: &mut Findings) {
 }
 
 /// How completely the inputs of compiles come to light here.
-pub fn observation(store: &Store, findings: &mut Findings) {
+pub fn observation(store: &Store, settings: &Settings, findings: &mut Findings) {
     findings.section = "Observation";
     let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-    match sight::here(store, &compiler) {
+    let sight = sight::here(store, &compiler);
+    if !*settings.build_scripts {
+        findings.add(Verdict::Note, "build scripts run each time: `cache.build_scripts` is off");
+    } else if sight == Sight::Variables && !script::HOOK.is_empty() {
+        findings.add(Verdict::Good, "runs of build scripts are observed, and their results put back");
+    } else {
+        findings.add(Verdict::Warning, "build scripts run each time: what they use can't be observed here");
+    }
+    match sight {
         Sight::Variables => {
             findings.add(Verdict::Good, "files, programs and variables that compiles use are observed");
         }
