@@ -13,7 +13,7 @@ use kache_store::Store;
 
 use crate::fallback::{self, Unusable};
 use crate::world::{self, Session};
-use crate::{placement, report};
+use crate::{placement, report, script_hook};
 
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub fn pass_through(
             report::emit(event, started, store.as_ref(), settings);
         }
     };
+    // Another wrapper would take it for a compiler.
+    if script_hook::asked(argv).is_some() {
+        return without_settings(argv);
+    }
     let skip = |why: Unusable| {
         fallback::answer_probe(&why);
         if !matches!(bypass, Bypass::Query | Bypass::Disabled) {

@@ -49,7 +49,7 @@ struct NotThere;
 /// process has to end by itself; what is not for the cache becomes the compiler.
 pub fn run(argv: &[OsString], settings: &Settings, session: &Session) -> End {
     let started = Instant::now();
-    if let Some(program) = script::asked(argv) {
+    if let Some(program) = script_hook::asked(argv) {
         return script::run(program, settings, session, started);
     }
     match serve(argv, settings, session, started) {

@@ -8,7 +8,7 @@ mod remote;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kache_core::cargo::layout::{OutputDir, UnitDir};
-use kache_core::config::{Settings, env};
+use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Text};
 use kache_core::entry_key::Rendering;
@@ -51,13 +51,6 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Kind of the memo that says that a program starts a Cargo. The kernel lets one process observe a tree: what is compiled below an
 /// observed script isn't observed itself, so such a script is left alone from its second run on.
 const STARTS_CARGO_MEMO: &str = "starts-cargo";
-
-/// The build script that asks to be run, where `argv` is such a call.
-pub fn asked(argv: &[OsString]) -> Option<&OsStr> {
-    let [program] = argv else { return None };
-    let out_dir = std::env::var_os("OUT_DIR")?;
-    (std::env::var_os(env::KACHE_IN_SCRIPT)? == out_dir).then_some(program)
-}
 
 /// Runs a build script, or puts back what it made in an earlier run. Returns only when this process has to end by itself.
 pub fn run(program: &OsStr, settings: &Settings, session: &Session, started: Instant) -> End {

@@ -1,8 +1,10 @@
-//! The object that kache links into build scripts (`store::sys::script`): for which units, and what it adds to their keys.
-//! Knows nothing of runs.
+//! The object that kache links into build scripts (`store::sys::script`): for which units, what it adds to their keys, and by
+//! which call it asks for a run. Knows nothing of runs.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use kache_core::config::env;
 use kache_core::digest::Digest;
 use kache_core::key::Field;
 use kache_core::unit::Unit;
@@ -29,4 +31,11 @@ fn takes_hook(unit: &Unit, toolchain: &Toolchain) -> bool {
     unit.is_build_script()
         && unit.emits_link
         && script::is_for(unit.target.as_deref().unwrap_or(&toolchain.host))
+}
+
+/// The build script that asks to be run, where `argv` is such a call.
+pub fn asked(argv: &[OsString]) -> Option<&OsStr> {
+    let [program] = argv else { return None };
+    let out_dir = std::env::var_os("OUT_DIR")?;
+    (std::env::var_os(env::KACHE_IN_SCRIPT)? == out_dir).then_some(program)
 }

@@ -275,6 +275,7 @@ fn the_program_works_without_kache() {
         (&kache, &[("KACHE_CACHE_DIR", "/proc/nowhere")]),
         (&kache, &[("KACHE_DISABLED", "1"), ("HOME", "/nowhere")]),
         (&kache, &[("KACHE_MAX_SIZE", "nonsense"), ("HOME", "/nowhere")]),
+        (&kache, &[("KACHE_MAX_SIZE", "nonsense"), ("HOME", "/nowhere"), ("KACHE_FALLBACK", "/bin/false")]),
     ] {
         assert_eq!(run(wrapper, &[], extra), (Some(0), said.clone(), String::new()), "{wrapper} {extra:?}");
     }
