@@ -1,11 +1,11 @@
-//! A store over HTTP, for reading: `kache serve`. What can be read is what [`objects`] makes of names; there is no way from
+//! A store over HTTP, for reading: `kache serve`. What can be read is what `objects` makes of names; there is no way from
 //! a path to a file. Another kache asks as it asks any web server ([`crate::remote::web`]).
 //!
 //! | what a client does | what happens |
 //! | --- | --- |
 //! | a method other than GET and HEAD | 405 |
 //! | a name that isn't of the layout, or of something that stays here | 404 |
-//! | a head longer than [`HEAD_BYTES_MAX`] | 431 |
+//! | a head longer than `HEAD_BYTES_MAX` | 431 |
 //! | more connections than are allowed | they wait to be taken until one ends |
 //! | it doesn't send a request, or doesn't read the answer | the connection ends |
 //!
