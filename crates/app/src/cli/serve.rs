@@ -28,7 +28,7 @@ Examples:
 Every request is answered from the store as it is then. Entries that depend on a credential, or came from elsewhere \
 unsigned where keys are in use, stay here. With a signing key (`cache.remote.signing_key`, or --signing-key) what is \
 served is signed: the other side names the public key in `cache.remote.trusted_keys` and need not trust the network. \
-Whoever reaches the address can read every entry. It runs until SIGINT or SIGTERM.")]
+Any program that reaches the address can read every entry. It runs until SIGINT or SIGTERM.")]
 pub struct Args {
     /// Address and port; port 0 lets the system choose
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8271")]
@@ -65,7 +65,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
             "only signed entries are trusted here, and there is no key to sign with",
         )
         .hint(
-            "name one with --signing-key or `cache.remote.signing_key`; nobody would use what isn't signed",
+            "name one with --signing-key or `cache.remote.signing_key`; clients that trust keys refuse what isn't signed",
         ));
     }
     let unusable =
@@ -74,7 +74,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let address = listener.local_addr().map_err(unusable)?;
     let url = format!("http://{address}");
     if !address.ip().is_loopback() {
-        ui.warn("whoever reaches this address can read every entry of the store");
+        ui.warn("any program that reaches this address can read every entry of the store");
     }
     let json = || format!("{}\n", json!({ "version": 1, "url": url }));
     ui.print_as(args.json, json, || format!("Serving {} at {url}\n", store.root().display()))?;

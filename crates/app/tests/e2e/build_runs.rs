@@ -182,7 +182,8 @@ fn a_script_that_does_more_runs_each_time() {
     }
 }
 
-/// In a directory that holds what an earlier run left: written anew is as in an empty one, used is not.
+/// `OUT_DIR` holds what an earlier run left. A run that writes its files without reading these is stored; one that reads them
+/// isn't.
 #[test]
 fn a_used_out_dir_is_as_an_empty_one_where_nothing_in_it_was_used() {
     let lab = lean_lab();

@@ -1,5 +1,5 @@
 //! Several remotes, nearest first: what comes from a farther one fills the nearer, by commands and by the daemon; a level
-//! that only reads isn't written, one that is down or silent keeps nobody from the next.
+//! that only reads isn't written, after one that is down or silent the next is asked.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Several remotes as one backend, nearest first. What a nearer level doesn't have, the next is asked for; what comes from a
 //! farther one is put into those in front of it. Each level has a health of its own, so that one that is down or silent
-//! keeps nobody from the others.
+//! doesn't hold up the others.
 //!
 //! | question | levels |
 //! | --- | --- |
