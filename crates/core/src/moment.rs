@@ -3,6 +3,8 @@
 
 use aho_corasick::AhoCorasick;
 
+use crate::quantity::civil;
+
 /// A day in seconds.
 const DAY_S: i64 = 24 * 60 * 60;
 /// How far a place's clock may be from UTC, in seconds.
@@ -20,7 +22,7 @@ impl Moment {
     pub fn new(from_s: i64, to_s: i64) -> Self {
         let mut patterns = Vec::new();
         for day in (from_s - ZONE_S).div_euclid(DAY_S)..=(to_s + ZONE_S).div_euclid(DAY_S) {
-            let (year, month, day) = date(day);
+            let (year, month, day) = civil(day);
             let name =
                 usize::try_from(month - 1).ok().and_then(|i| MONTHS.get(i)).copied().unwrap_or_default();
             for separator in ["-", "/", "."] {
@@ -40,19 +42,6 @@ impl Moment {
     }
 }
 
-/// Year, month and day of a number of days since 1970: the algorithm `civil_from_days` of Howard Hinnant's
-/// "chrono-Compatible Low-Level Date Algorithms".
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year + i64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,7 +51,7 @@ mod tests {
         for (days, expected) in
             [(0, (1970, 1, 1)), (-1, (1969, 12, 31)), (11_016, (2000, 2, 29)), (20_787, (2026, 11, 30))]
         {
-            assert_eq!(date(days), expected, "{days}");
+            assert_eq!(civil(days), expected, "{days}");
         }
     }
 

@@ -125,21 +125,21 @@ pub fn format_duration(duration: Duration) -> String {
 /// A moment for people, in UTC: `2026-11-30 08:29 UTC`.
 pub fn format_moment(ms_since_1970: u64) -> String {
     let minutes = ms_since_1970 / 60_000;
-    let (year, month, day) = civil(minutes / 1440);
+    let (year, month, day) = civil(i64::try_from(minutes / 1440).unwrap_or_default());
     format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60 % 24, minutes % 60)
 }
 
 /// Year, month and day of a number of days since 1970. Years are counted from March, so that a leap day is the last of
 /// its year.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let in_month = day - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, in_month)
+    (era * 400 + year + i64::from(month <= 2), month, in_month)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use crate::paths::Root;
 pub enum Bypass {
     /// `-vV`, `--print` and other questions; not a compile.
     Query,
+    /// A build script that was seen to start a Cargo.
+    StartsCargo,
     /// The source comes from standard input.
     Stdin,
     /// `KACHE_DISABLED`.
@@ -83,6 +85,7 @@ impl Bypass {
             Bypass::Store(_) => "store",
             Bypass::Config(_) => "config",
             Bypass::Fallback(_) => "fallback",
+            Bypass::StartsCargo => "starts-cargo",
         }
     }
 
@@ -96,6 +99,7 @@ impl fmt::Display for Bypass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Bypass::Query => f.write_str("a question to the compiler, not a compile"),
+            Bypass::StartsCargo => f.write_str("it starts a Cargo, whose compiles are observed"),
             Bypass::Stdin => f.write_str("the source comes from standard input"),
             Bypass::Disabled => f.write_str("KACHE_DISABLED is set"),
             Bypass::OtherLanguage => f.write_str("a compiler of another language"),

@@ -153,7 +153,8 @@ fn publish(
     store.add_record(&done.key.0, record).map_err(refused)
 }
 
-fn refused(error: kache_store::Error) -> NotStored {
+/// The store's refusal as a reason.
+pub fn refused(error: kache_store::Error) -> NotStored {
     let why = error.to_string();
     if error.is_full() { NotStored::Full(why) } else { NotStored::Store(why) }
 }
@@ -215,7 +216,8 @@ fn describe(
     Ok(entry)
 }
 
-fn text_of(store: &Store, text: String) -> Result<Text, NotStored> {
+/// A text of an entry: in it where it is short, else a blob.
+pub fn text_of(store: &Store, text: String) -> Result<Text, NotStored> {
     if text.len() <= INLINE_BYTES_MAX {
         return Ok(Text::Inline(text));
     }

@@ -41,6 +41,7 @@ mod rustup;
 mod script;
 mod script_hook;
 mod times;
+mod turn;
 mod variables;
 mod verify;
 mod world;

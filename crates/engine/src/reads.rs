@@ -11,12 +11,13 @@ use kache_core::depinfo::DepInfo;
 use kache_core::entry::OutputKind;
 use kache_core::invocation::Invocation;
 use kache_core::link_report;
-use kache_core::paths::{Root, absolute};
+use kache_core::paths::{Root, Roots, absolute};
 use kache_core::reason::NotStored;
 use kache_core::record::{Input, InputRecord};
 use kache_core::scan;
 use kache_core::unit::{CrateType, Lto};
 use kache_store::Store;
+use kache_store::clock::FileTime;
 use kache_store::hashing::DigestMemo;
 use kache_store::sys::{AccessKind, Observation, ObservedAccess};
 
@@ -258,6 +259,30 @@ pub fn check_bundled(done: &Finished<'_>, made: &[Made], compiled: &Compiled) ->
     Ok(())
 }
 
+/// None of the files that a record names may have changed since the start, by the clock and by the stamps of the target
+/// directory's file system, but for those that `is_exempt`.
+pub fn check_inputs(
+    roots: &Roots,
+    record: &InputRecord,
+    (started, started_in_target): (FileTime, FileTime),
+    is_exempt: impl Fn(&str) -> bool,
+) -> Result<(), NotStored> {
+    let target = roots.get(Root::Target).unwrap_or("\0");
+    for input in &record.inputs {
+        let (Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name)) = input else {
+            continue;
+        };
+        let Some(path) = roots.path_of(name) else { continue };
+        let since = if Path::new(&path).starts_with(target) { started_in_target } else { started };
+        // A directory of which only the existence counts is written to all the time.
+        let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
+        if !is_exempt(&path) && counts && changed_since(Path::new(&path), since) {
+            return Err(NotStored::InputChanged(path));
+        }
+    }
+    Ok(())
+}
+
 /// Nothing that went into the key may have changed while the compiler ran. Sources are judged by their times;
 /// dependencies, whose times and link counts the cache itself changes, by their content.
 pub fn check_unchanged(
@@ -266,21 +291,8 @@ pub fn check_unchanged(
     record: &InputRecord,
     compiled: &Compiled,
 ) -> Result<(), NotStored> {
-    let target = done.roots.get(Root::Target).unwrap_or("\0").to_owned();
-    for input in &record.inputs {
-        let (Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name)) = input else {
-            continue;
-        };
-        let Some(path) = done.roots.path_of(name) else { continue };
-        let is_artifact = is_cargos_own(done, &path);
-        let in_target = path.starts_with(&target);
-        let started = if in_target { compiled.started_in_target } else { compiled.started };
-        // A directory of which only the existence counts is written to all the time.
-        let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
-        if !is_artifact && counts && changed_since(Path::new(&path), started) {
-            return Err(NotStored::InputChanged(path));
-        }
-    }
+    let started = (compiled.started, compiled.started_in_target);
+    check_inputs(done.roots, record, started, |path| is_cargos_own(done, path))?;
     let memo = DigestMemo::new(store);
     for (dependency, before) in done.unit.externs.iter().zip(done.externs) {
         let Some(path) = &dependency.path else { continue };

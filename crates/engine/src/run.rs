@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kache_core::config::Settings;
 use kache_core::digest::Digest;
@@ -19,7 +19,7 @@ use kache_core::unit::Unit;
 use kache_core::unit_key;
 use kache_store::Store;
 use kache_store::fault::{self, Point};
-use kache_store::lock::{Lock, Locking};
+use kache_store::lock::Lock;
 
 use crate::compile::Compiled;
 use crate::daemon_client::{self, Answer, Daemon, Names};
@@ -36,11 +36,8 @@ pub use crate::world::session;
 use crate::world::{self, Session, TargetLayout};
 use crate::{
     census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, script_hook, seed,
-    sight, verify,
+    sight, turn, verify,
 };
-
-/// Longest wait for another process that compiles the same unit; then both compile.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// The remote has nothing that serves the unit.
 struct NotThere;
@@ -79,7 +76,7 @@ fn serve(argv: &[OsString], settings: &Settings, session: &Session, started: Ins
     let effort = case.effort();
     let _lock: Option<Lock>;
     if effort != Effort::Edit {
-        let (lock, waited) = case.wait_for_others();
+        let (lock, waited) = turn::take(&case.store, &case.key, &mut case.event);
         _lock = lock;
         if waited && case.try_cache().map_err(|again| why = again).is_ok() {
             return Ok(case.close(started, End::Code(0)));
@@ -133,7 +130,7 @@ impl<'a> Case<'a> {
         let store = room::open_store(settings)?;
         let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
-        let roots = world::roots(call, &layout, portable)?;
+        let roots = world::roots(call, (&layout.target_dir, &call.cwd), portable)?;
         let inputs = facts::gather(call, unit, settings, &store, (&layout, &roots, &toolchain))?;
         let standing = Standing::observe(call, unit, &layout, &session.id);
         let (key, fields) = unit_key::derive(unit, &inputs);
@@ -257,17 +254,6 @@ impl<'a> Case<'a> {
             }
         }
         Err(NotThere)
-    }
-
-    /// Takes the right to compile the unit; `true` when somebody else had it meanwhile, so that another look pays.
-    fn wait_for_others(&mut self) -> (Option<Lock>, bool) {
-        if let Ok(Locking::Locked(lock)) = self.store.lock_unit(&self.key, Duration::ZERO) {
-            return (Some(lock), false);
-        }
-        let clock = Instant::now();
-        let lock = self.store.lock_unit(&self.key, LOCK_WAIT_MAX);
-        self.event.times.wait_us = report::micros(clock.elapsed());
-        (if let Ok(Locking::Locked(lock)) = lock { Some(lock) } else { None }, true)
     }
 
     /// Runs the compiler; once more where it found no room and the store could make some.

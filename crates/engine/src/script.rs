@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use kache_core::cargo::layout::{OutputDir, UnitDir};
 use kache_core::config::Settings;
 use kache_core::digest::Digest;
-use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Text};
+use kache_core::entry::{Entry, Evidence, Text};
 use kache_core::entry_key::Rendering;
 use kache_core::event::{Event, Moved, Outcome, SCRIPT_RUN, Source};
 use kache_core::invocation::{Env, Invocation};
@@ -27,16 +27,15 @@ use kache_core::key::{EntryKey, Field, UnitKey};
 use kache_core::moment::Moment;
 use kache_core::paths::Roots;
 use kache_core::provenance::Provenance;
-use kache_core::reason::{Miss, NotStored};
+use kache_core::reason::{Bypass, Miss, NotStored};
 use kache_core::record::{InputRecord, Sight};
 use kache_store::Store;
 use kache_store::clock::{FileTime, boot_id};
 use kache_store::hashing::DigestMemo;
 use kache_store::ledger::{Ledger, Origin};
-use kache_store::lock::Locking;
-
 use kache_store::sys::{self, AccessKind, Observation, ObservedAccess, Probes, Scope, Writes};
 
+use crate::ingest::{refused, text_of};
 use crate::inputs::Observer;
 use crate::lookup::{Found, lookup};
 use crate::out_dir::{self, Dated, Texts};
@@ -44,10 +43,8 @@ use crate::pass::End;
 use crate::times::now_s;
 use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, daemon_client, reads, report, restore, room, seed, sight, variables};
+use crate::{compile, daemon_client, reads, report, restore, room, seed, sight, turn, variables};
 
-/// Longest wait for another process that runs the same script for the same result; then both run it.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Kind of the memo that says that a program starts a Cargo. The kernel lets one process observe a tree: what is compiled below an
 /// observed script isn't observed itself, so such a script is left alone from its second run on.
 const STARTS_CARGO_MEMO: &str = "starts-cargo";
@@ -130,7 +127,8 @@ impl<'a> Run<'a> {
         let store = room::open_store(settings).ok()?;
         let toolchain = toolchain::identify(&call, &store, None).ok()?;
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());
-        let roots = key::roots(&call, &build_dir, portable);
+        let workspace = key::workspace(&call.cwd);
+        let roots = world::roots(&call, (Path::new(&build_dir), workspace), portable).ok()?;
         let salt = settings.key_salt.as_ref().map(|salt| salt.value.as_str());
         let content = DigestMemo::new(&store).digest(program).ok()??;
         let (key, fields) = key::derive(&call, content, (&roots, &toolchain, salt))?;
@@ -160,8 +158,8 @@ impl<'a> Run<'a> {
         self.event.times.key_us = report::micros(started.elapsed());
         if self.store.memo_get(STARTS_CARGO_MEMO, &self.content).is_some() {
             self.event.outcome = Outcome::Passthrough;
-            self.event.reason = Some("starts-cargo".to_owned());
-            self.event.detail = Some("it starts a Cargo, whose compiles are observed".to_owned());
+            self.event.reason = Some(Bypass::StartsCargo.code().to_owned());
+            self.event.detail = Some(Bypass::StartsCargo.to_string());
             report::emit(self.event, started, Some(&self.store), self.settings);
             return plain(self.program.as_os_str());
         }
@@ -174,19 +172,10 @@ impl<'a> Run<'a> {
     }
 
     fn run_or_wait(&mut self, mut why: Miss) -> End {
-        let clock = Instant::now();
-        let at_once = self.store.lock_unit(&self.key, Duration::ZERO);
-        let _lock = match at_once {
-            Ok(Locking::Locked(lock)) => Some(lock),
-            _ => {
-                let lock = self.store.lock_unit(&self.key, LOCK_WAIT_MAX);
-                self.event.times.wait_us = report::micros(clock.elapsed());
-                if self.try_cache().map_err(|again| why = again).is_ok() {
-                    return End::Code(0);
-                }
-                if let Ok(Locking::Locked(lock)) = lock { Some(lock) } else { None }
-            }
-        };
+        let (_lock, waited) = turn::take(&self.store, &self.key, &mut self.event);
+        if waited && self.try_cache().map_err(|again| why = again).is_ok() {
+            return End::Code(0);
+        }
         if self.try_remote() {
             return End::Code(0);
         }
@@ -312,17 +301,17 @@ impl<'a> Run<'a> {
     }
 
     fn store_run(&mut self, ran: &Ran) -> Result<EntryKey, NotStored> {
-        let refused = |error: kache_store::Error| NotStored::Store(error.to_string());
         let seen = ran.observation.as_ref().zip(ran.preloaded.as_ref());
         let (seen, library) = seen.ok_or_else(|| NotStored::Run("it can't be observed here".to_owned()))?;
-        let inputs = inputs::of(self, seen, library, ran.started)?;
-        let leftovers = inputs::leftovers(self, seen, &ran.before)?;
+        let real_out_dir = fs::canonicalize(&self.out_dir).unwrap_or_default();
+        let inputs = inputs::of(self, seen, (library, &real_out_dir), ran.started)?;
+        let leftovers = inputs::leftovers(self, seen, &real_out_dir, &ran.before)?;
         let record = InputRecord { inputs, observed: Sight::Variables, ..InputRecord::default() };
         let observer = Observer::new(&self.store, &self.call.env, &self.roots);
         let (key, entry_fields) = observer
             .entry_key(&self.key, &record, &Rendering::default())
             .map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
-        inputs::check_unchanged(self, &record, ran.started)?;
+        reads::check_inputs(&self.roots, &record, ran.started, |_| false)?;
         let moment = Moment::new(ran.started_s, now_s());
         let home = world::cargo_home(&self.call.env).unwrap_or_default();
         let (roots, moment, dated) = (&self.roots, &moment, RefCell::default());
@@ -331,10 +320,7 @@ impl<'a> Run<'a> {
         let stream = |bytes: &Option<Vec<u8>>, name: &str| -> Result<Text, NotStored> {
             let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
             let text = texts.portable(text.ok_or(NotStored::Text)?, name).map_err(unkept)?;
-            if text.len() <= INLINE_BYTES_MAX {
-                return Ok(Text::Inline(text));
-            }
-            self.store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
+            text_of(&self.store, text)
         };
         let mut entry = Entry::new(self.key, seed::RUN_CRATE_NAME);
         entry.stdout = stream(&ran.stdout, "its output")?;

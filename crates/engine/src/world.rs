@@ -152,17 +152,20 @@ fn vendored_in(package_dir: &Path) -> Option<&Path> {
     above.find(|dir| dir.join("Cargo.lock").is_file())
 }
 
-/// The local roots. Members and path dependencies are compiled in their workspace's directory; for others the
-/// workspace is taken to be where the target directory lies.
-pub fn roots(call: &Invocation, layout: &TargetLayout, portable: Option<&Path>) -> Result<Roots, Bypass> {
+/// The local roots. Members and path dependencies belong to the workspace that is given; for others it is taken to be where
+/// the target directory lies.
+pub fn roots(
+    call: &Invocation,
+    (target_dir, workspace): (&Path, &str),
+    portable: Option<&Path>,
+) -> Result<Roots, Bypass> {
     let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(Bypass::NotUtf8);
-    let target = text(&layout.target_dir)?;
-    let mut list = vec![(Root::Target, target)];
+    let mut list = vec![(Root::Target, text(target_dir)?)];
     if let Some(workspace) = vendored_in(Path::new(&call.cwd)) {
         list.push((Root::Workspace, text(workspace)?));
     } else if !is_foreign(call) {
-        list.push((Root::Workspace, call.cwd.clone()));
-    } else if let Some(parent) = layout.target_dir.parent()
+        list.push((Root::Workspace, workspace.to_owned()));
+    } else if let Some(parent) = target_dir.parent()
         && parent.join("Cargo.toml").is_file()
     {
         list.push((Root::Workspace, text(parent)?));

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use kache_core::config::env;
 use kache_core::reason::NotStored;
-use kache_core::record::{Input, InputRecord};
+use kache_core::record::Input;
 use kache_store::clock::FileTime;
 use kache_store::sys::{AccessKind, Observation, VariableRead};
 
 use super::{Run, key};
-use crate::accesses::{changed_since, inputs_of_use, is_profile, stays};
+use crate::accesses::{inputs_of_use, is_profile, stays};
 use crate::{elf, macro_env, variables};
 
 /// What a script asks for without consequence for its result, and why.
@@ -32,7 +32,7 @@ const HARMLESS: &[(&str, &str)] = &[
 pub fn of(
     run: &Run<'_>,
     seen: &Observation,
-    library: &Path,
+    (library, real_out_dir): (&Path, &Path),
     started: (FileTime, FileTime),
 ) -> Result<Vec<Input>, NotStored> {
     if !seen.is_complete() {
@@ -42,8 +42,7 @@ pub fn of(
         return Err(NotStored::Network);
     }
     let kache = Kache::new(run);
-    let real_out_dir = std::fs::canonicalize(&run.out_dir).unwrap_or_default();
-    let own = [library, run.program, run.out_dir.as_path(), &real_out_dir];
+    let own = [library, run.program, run.out_dir.as_path(), real_out_dir];
     let is_own = |path: &Path| own.iter().any(|own| path.starts_with(own)) || kache.owns(path);
     let mut inputs = BTreeSet::new();
     for access in seen.accesses.iter().filter(|access| !is_own(&access.path)) {
@@ -116,14 +115,14 @@ impl Kache {
 pub fn leftovers<'b>(
     run: &Run<'_>,
     seen: &Observation,
+    real_out_dir: &Path,
     before: &'b BTreeSet<PathBuf>,
 ) -> Result<BTreeSet<&'b Path>, NotStored> {
     let mut leftovers: BTreeSet<&Path> = before.iter().map(PathBuf::as_path).collect();
     let mut probed = BTreeSet::new();
-    let real_out_dir = std::fs::canonicalize(&run.out_dir).unwrap_or_default();
     for access in &seen.accesses {
         let below =
-            access.path.strip_prefix(&run.out_dir).or_else(|_| access.path.strip_prefix(&real_out_dir));
+            access.path.strip_prefix(&run.out_dir).or_else(|_| access.path.strip_prefix(real_out_dir));
         let Some(path) = below.ok().and_then(|below| before.get(&run.out_dir.join(below))) else { continue };
         match access.kind {
             AccessKind::Write => {
@@ -156,27 +155,4 @@ fn used(path: &Path) -> NotStored {
 fn variable(run: &Run<'_>, read: VariableRead<'_>) -> Option<Input> {
     let is_harmless = key::has(read.name) || HARMLESS.iter().any(|(name, _)| *name == read.name);
     (!is_harmless).then(|| variables::input(&run.call, read))?
-}
-
-/// Nothing that counts may have changed while the script ran.
-pub fn check_unchanged(
-    run: &Run<'_>,
-    record: &InputRecord,
-    (started, started_in_target): (FileTime, FileTime),
-) -> Result<(), NotStored> {
-    for input in &record.inputs {
-        let (Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name)) = input else {
-            continue;
-        };
-        let Some(path) = run.roots.path_of(name) else { continue };
-        let in_target = run.roots.get(kache_core::paths::Root::Target);
-        let is_in_target = in_target.is_some_and(|target| Path::new(&path).starts_with(target));
-        let since = if is_in_target { started_in_target } else { started };
-        // A directory of which only the existence counts is written to all the time.
-        let counts = matches!(input, Input::Dir(_)) || !Path::new(&path).is_dir();
-        if counts && changed_since(Path::new(&path), since) {
-            return Err(NotStored::InputChanged(path));
-        }
-    }
-    Ok(())
 }

@@ -5,11 +5,10 @@ use std::path::Path;
 use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
 use kache_core::key::{Field, KeyWriter, UnitKey};
-use kache_core::paths::{Root, Roots};
+use kache_core::paths::Roots;
 
 use crate::seed;
 use crate::toolchain::Toolchain;
-use crate::world;
 
 /// What Cargo tells a script (`src/cargo/core/compiler/custom_build.rs`, 1.95), read or not: programs that the script
 /// starts may ask in ways that can't be seen. A name that ends with `_` stands for all that begin with it. Of the
@@ -36,22 +35,11 @@ pub fn has(variable: &str) -> bool {
     FROM_CARGO.iter().any(is)
 }
 
-/// The local roots. The workspace is the nearest directory above the package with a lockfile: Cargo writes it before
-/// any script runs.
-pub fn roots(call: &Invocation, build_dir: &str, portable: Option<&Path>) -> Roots {
-    let mut list = vec![(Root::Target, build_dir.to_owned())];
-    if !world::is_foreign(call) {
-        let above = Path::new(&call.cwd).ancestors().find(|dir| dir.join("Cargo.lock").is_file());
-        let workspace = above.and_then(Path::to_str).unwrap_or(&call.cwd);
-        list.push((Root::Workspace, workspace.to_owned()));
-    } else if let Some(above) = Path::new(build_dir).parent().filter(|dir| dir.join("Cargo.toml").is_file()) {
-        list.extend(above.to_str().map(|above| (Root::Workspace, above.to_owned())));
-    }
-    if let Some(sysroot) = portable {
-        list.extend(world::cargo_home(&call.env).map(|home| (Root::CargoHome, home)));
-        list.extend(sysroot.to_str().map(|sysroot| (Root::Sysroot, sysroot.to_owned())));
-    }
-    Roots::new(list)
+/// The workspace of a member: the nearest directory above the package with a lockfile, which Cargo writes before any script
+/// runs.
+pub fn workspace(package_dir: &str) -> &str {
+    let above = Path::new(package_dir).ancestors().find(|dir| dir.join("Cargo.lock").is_file());
+    above.and_then(Path::to_str).unwrap_or(package_dir)
 }
 
 /// The key and the fields that made it; `None` where a variable of Cargo's isn't text.
