@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -42,6 +43,10 @@ pub enum Mischief {
     StatusWith(u16, &'static str, &'static str, String),
     /// It is answered as ever, but only after so long.
     Delay(Duration),
+    /// A page for people, with status 200.
+    Page,
+    /// It is answered as ever, but called `text/html`, as servers written in Python do.
+    CalledPage,
 }
 
 struct Rule {
@@ -50,6 +55,8 @@ struct Rule {
     times: u32,
     mischief: Mischief,
 }
+
+const PAGE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 #[derive(Default)]
 struct Shared {
@@ -163,6 +170,17 @@ async fn serve<F>(
                         tokio::time::sleep(long).await;
                         answer(request).await
                     }
+                    Some(Mischief::Page) => {
+                        let mut page =
+                            Response::new(Body::from("\n<!DOCTYPE html><title>Sign in</title>".to_owned()));
+                        page.headers_mut().insert(CONTENT_TYPE, PAGE);
+                        page
+                    }
+                    Some(Mischief::CalledPage) => {
+                        let mut answer = answer(request).await;
+                        answer.headers_mut().insert(CONTENT_TYPE, PAGE);
+                        answer
+                    }
                     Some(Mischief::Status(status, code)) => failure(status, code, None),
                     Some(Mischief::StatusWith(status, code, name, value)) => {
                         failure(status, code, Some((name, &value)))
@@ -209,7 +227,7 @@ fn failure(status: u16, code: &str, header: Option<(&'static str, &str)>) -> Res
         response
             .headers_mut()
             .expect("no mistake")
-            .insert(hyper::header::HeaderName::from_static(name), value.parse().expect("a header's value"));
+            .insert(HeaderName::from_static(name), value.parse().expect("a header's value"));
     }
     response.body(Body::from(text)).expect("a response")
 }

@@ -191,11 +191,14 @@ fn doctor_tries_the_remote_step_by_step() {
     assert!(doctor(&[]).contains("pulls work, pushes don't"));
     server.arrange("PUT", "", 1, Mischief::Status(403, "QuotaExceeded"));
     assert!(doctor(&[]).contains("raise the bucket's quota"));
-    let page = || Mischief::StatusWith(200, "", "content-type", "text/html; charset=utf-8".to_owned());
     for method in ["GET", "PUT"] {
-        server.arrange(method, "", 1, page());
+        server.arrange(method, "", 1, Mischief::Page);
         let said = doctor(&[]);
         assert!(said.contains("the login page of a proxy") && said.contains("BAD"), "{said}");
+        server.arrange(method, "", u32::MAX, Mischief::CalledPage);
+        let said = doctor(&[]);
+        assert!(!said.contains("the login page of a proxy") && !said.contains("BAD"), "{said}");
+        server.recover();
     }
     let twice = format!("{}/{}", server.endpoint(), S3::BUCKET);
     let ran = home.kache_with(&["doctor"], &[&env[..], &[("KACHE_S3_ENDPOINT", &twice)]].concat());

@@ -54,16 +54,49 @@ impl HttpConnector for Watched<SharedHttpConnector> {
         let inner = std::mem::replace(request.body_mut(), SdkBody::taken());
         let pieces = Pieces { inner, left: Bytes::new(), progress: self.progress.clone() };
         *request.body_mut() = SdkBody::from_body_1_x(pieces);
+        let asks_for_head = request.method() == "HEAD";
         let answer = self.inner.call(request);
+        let progress = self.progress.clone();
         HttpConnectorFuture::new(async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
             let kind = answer.headers().get("content-type").unwrap_or_default();
-            if answer.status().as_u16() == 200 && kind.trim_start().starts_with("text/html") {
-                return Err(ConnectorError::other(Box::new(WebPage), None));
+            if answer.status().as_u16() != 200 || !kind.trim_start().starts_with("text/html") {
+                return Ok(answer);
             }
-            Ok(answer)
+            let page = if asks_for_head {
+                answer.headers().get("content-length").is_some_and(|length| length != "0")
+            } else {
+                let inner = std::mem::replace(answer.body_mut(), SdkBody::taken());
+                let (begins, body) = beginning(inner, progress).await?;
+                *answer.body_mut() = body;
+                is_page(&begins)
+            };
+            if page { Err(ConnectorError::other(Box::new(WebPage), None)) } else { Ok(answer) }
         })
     }
+}
+
+/// The first piece of a body, empty where it has none, and a body with all of it.
+async fn beginning(mut inner: SdkBody, progress: Progress) -> Result<(Bytes, SdkBody), ConnectorError> {
+    let mut begins = Bytes::new();
+    while begins.is_empty() {
+        match std::future::poll_fn(|context| Pin::new(&mut inner).poll_frame(context)).await {
+            Some(Ok(frame)) => begins = frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(ConnectorError::io(error)),
+            None => break,
+        }
+    }
+    let whole = Pieces { inner, left: begins.clone(), progress };
+    Ok((begins, SdkBody::from_body_1_x(whole)))
+}
+
+/// Whether a document of this beginning is one for people. Its type alone says nothing: servers written in Python call
+/// every answer `text/html`, XML and empty ones too.
+fn is_page(begins: &[u8]) -> bool {
+    let text = begins.trim_ascii_start();
+    [&b"<!doctype html"[..], b"<html", b"<head", b"<body", b"<script", b"<!--"]
+        .iter()
+        .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
 }
 
 /// A page for people in place of an answer, which neither buckets nor stores of files send with status 200.
@@ -114,6 +147,23 @@ impl Body for Pieces {
         match inner.exact() {
             Some(exact) => SizeHint::with_exact(exact + left),
             None => inner,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_page;
+
+    #[test]
+    fn pages_are_told_from_answers_by_their_beginning() {
+        for page in ["<!DOCTYPE html><p>", "\n  <html lang=\"en\">", "<HEAD>", "<!-- proxy --><html>"] {
+            assert!(is_page(page.as_bytes()), "{page}");
+        }
+        for answer in
+            ["", "<", "<?xml version=\"1.0\"?><ListBucketResult/>", "<ListBucketResult>", "{}", "htm"]
+        {
+            assert!(!is_page(answer.as_bytes()), "{answer}");
         }
     }
 }
