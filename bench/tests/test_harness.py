@@ -93,11 +93,14 @@ class Counting(WithFolder):
         events.append({"kind": "seeding", "outcome": "passthrough", "seeding": seeding, "moved": {"linked_bytes": 5}})
         events.append({"kind": "seeding", "outcome": "passthrough", "seeding": {"units": 2}})
         events.append({"kind": "seeding", "outcome": "passthrough"})
+        events.append({"kind": "build-script-run", "outcome": "hit"})
+        events.append({"kind": "build-script-run", "outcome": "miss"})
         text = "\n".join(json.dumps(event) for event in events) + '\n{"outc'
         (kache.cache / "journal/1.jsonl").write_text(text)
         tally = kache.tally()
         self.assertEqual((tally.seeded_units, tally.seeded_runs), (42, 9))
         self.assertEqual((tally.hits, tally.compiled, dict(tally.reasons)), (2, 1, {"miss: new": 1}))
+        self.assertEqual(tally.served_runs, 1)
         self.assertEqual((tally.moved["linked"], tally.moved["copied"], tally.moved["reflinked"]), (15, 2, 0))
 
 
