@@ -31,6 +31,7 @@ mod s3;
 mod sandbox;
 mod server;
 mod toolchain;
+mod tunnel;
 mod volume;
 mod web;
 
@@ -46,5 +47,6 @@ pub use s3::S3;
 pub use sandbox::Sandbox;
 pub use server::{Mischief, Seen, Server};
 pub use toolchain::{Toolchain, toolchain};
+pub use tunnel::{HOST as TUNNELLED_HOST, Proxy, authority};
 pub use volume::{FileSystem, Volume};
 pub use web::{Manners, Web};

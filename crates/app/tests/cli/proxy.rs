@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use kache_testkit::S3;
+use kache_testkit::{Proxy, S3, authority};
 
 use crate::Home;
 
@@ -62,4 +62,18 @@ fn requests_go_through_the_proxy_that_the_environment_names_unless_the_server_is
             assert!(ran.out.contains(&format!("go through the proxy {proxy}")), "{ran:?}");
         }
     }
+    // In the tunnel, requests look as without a proxy.
+    let proxy = Proxy::start(&server.endpoint());
+    server.forget();
+    let (address, authority) = (proxy.address(), authority());
+    let far = [
+        ("KACHE_S3_ENDPOINT", "https://s3.invalid"),
+        ("HTTPS_PROXY", address.as_str()),
+        ("SSL_CERT_FILE", authority.to_str().expect("UTF-8")),
+    ];
+    let ran = home.kache_with(&sync, &[&env[..], &far[..]].concat());
+    let lines = proxy.lines();
+    assert!(ran.code == 0 && server.count("GET", "list-type=2") == 1, "{ran:?} {lines:?}");
+    assert_eq!(lines[0], "CONNECT s3.invalid:443 HTTP/1.1");
+    assert!(lines[1].starts_with("GET /build.cache/?list-type=2&"), "{lines:?}");
 }

@@ -4,6 +4,7 @@ pub(super) mod body;
 pub(super) mod fault;
 pub(crate) mod route;
 pub(super) mod sink;
+mod tunnel;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -44,7 +44,7 @@ pub(super) struct Connected {
 
 /// Builds the client. Asks nobody yet, apart from profile files.
 pub(super) async fn connect(remote: &S3, patience: &Patience, progress: &Progress) -> Connected {
-    let http = body::watched(route::client(), progress);
+    let http = body::watched(route::client(patience.connect), progress);
     let credentials = SharedCredentialsProvider::new(Fit {
         inner: credentials(remote, &http).await,
         profile: remote.profile.as_ref().filter(|_| remote.credentials.is_none()).map(|it| it.value.clone()),

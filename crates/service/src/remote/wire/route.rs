@@ -3,6 +3,7 @@
 //! own link, where clouds have their metadata services, are never asked for through a proxy.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
@@ -16,10 +17,15 @@ use aws_smithy_runtime_api::client::http::{
 use hyper_util::client::proxy::matcher::Matcher;
 use kache_core::config::host_of;
 
+use super::tunnel::Tunnels;
+
 const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
 
-/// The HTTP client for the bucket and for whoever gives out credentials.
-pub(in crate::remote) fn client() -> SharedHttpClient {
+/// Some TLS server that isn't near.
+const FAR: &str = "https://server.invalid";
+
+/// The HTTP client for the bucket and for services that give out credentials. A proxy has `connect` to accept a connection.
+pub(in crate::remote) fn client(connect: Duration) -> SharedHttpClient {
     let direct = Builder::new().tls_provider(TLS).build_https();
     if !has_proxy() {
         return direct;
@@ -30,7 +36,7 @@ pub(in crate::remote) fn client() -> SharedHttpClient {
         builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         builder.build()
     });
-    SharedHttpClient::new(Routes { direct, proxied })
+    SharedHttpClient::new(Routes { direct, proxied, tunnels: tunnels(Some(connect)) })
 }
 
 /// The same for requests that nothing signs.
@@ -41,11 +47,24 @@ pub(in crate::remote) fn connector(settings: &HttpConnectorSettings) -> SharedHt
         return direct;
     }
     let proxied = SharedHttpConnector::new(builder().proxy_config(ProxyConfig::from_env()).build());
-    SharedHttpConnector::new(Fork { direct, proxied })
+    SharedHttpConnector::new(Fork::new(
+        direct,
+        proxied,
+        tunnels(settings.connect_timeout()).as_ref(),
+        settings,
+    ))
+}
+
+/// The way to TLS servers through the proxy that the environment names for them.
+fn tunnels(connect: Option<Duration>) -> Option<Tunnels> {
+    let proxy = Matcher::from_env().intercept(&FAR.parse().ok()?)?;
+    Tunnels::through(&proxy, connect)
+        .inspect_err(|error| tracing::warn!("can't use the proxy for https: {error}"))
+        .ok()
 }
 
 fn has_proxy() -> bool {
-    ["http://server.invalid", "https://server.invalid"].into_iter().any(|url| proxy_of(url).is_some())
+    ["http://server.invalid", FAR].into_iter().any(|url| proxy_of(url).is_some())
 }
 
 /// The address of the proxy, as `http://host:port`, that requests to `url` go through; `None` where they go straight.
@@ -72,6 +91,7 @@ fn is_near(url: &str) -> bool {
 struct Routes {
     direct: SharedHttpClient,
     proxied: SharedHttpClient,
+    tunnels: Option<Tunnels>,
 }
 
 impl HttpClient for Routes {
@@ -80,22 +100,43 @@ impl HttpClient for Routes {
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Fork {
-            direct: self.direct.http_connector(settings, components),
-            proxied: self.proxied.http_connector(settings, components),
-        })
+        SharedHttpConnector::new(Fork::new(
+            self.direct.http_connector(settings, components),
+            self.proxied.http_connector(settings, components),
+            self.tunnels.as_ref(),
+            settings,
+        ))
     }
 }
 
 #[derive(Debug)]
 struct Fork {
     direct: SharedHttpConnector,
+    /// To servers without TLS.
     proxied: SharedHttpConnector,
+    /// To servers with TLS.
+    tunnelled: SharedHttpConnector,
+}
+
+impl Fork {
+    fn new(
+        direct: SharedHttpConnector,
+        proxied: SharedHttpConnector,
+        tunnels: Option<&Tunnels>,
+        settings: &HttpConnectorSettings,
+    ) -> Self {
+        let tunnelled = tunnels.map(|tunnels| SharedHttpConnector::new(tunnels.connector(settings)));
+        Self { tunnelled: tunnelled.unwrap_or_else(|| proxied.clone()), direct, proxied }
+    }
 }
 
 impl HttpConnector for Fork {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let way = if is_near(request.uri()) { &self.direct } else { &self.proxied };
+        let way = match proxy_of(request.uri()) {
+            None => &self.direct,
+            Some(_) if request.uri().starts_with("https:") => &self.tunnelled,
+            Some(_) => &self.proxied,
+        };
         way.call(request)
     }
 }

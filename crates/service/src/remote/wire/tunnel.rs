@@ -1,0 +1,74 @@
+//! Requests to TLS servers through a proxy: a tunnel (`CONNECT`), with TLS and HTTP/1.1 in it. In the tunnel a request line
+//! has a path only, as it has without a proxy (RFC 9112, section 3.2.1). The client of the SDK writes the whole address
+//! there, which some servers answer with 400. Doesn't know which requests need a tunnel.
+
+use std::io;
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+/// A client for servers behind one proxy. Clones share its connections.
+#[derive(Debug, Clone)]
+pub(super) struct Tunnels(Client<HttpsConnector<Tunnel<HttpsConnector<Tcp>>>, SdkBody>);
+
+impl Tunnels {
+    /// Tunnels through `proxy`, which may itself want TLS and has `connect` to accept a connection. Fails where the system has no
+    /// certificates of authorities.
+    pub(super) fn through(proxy: &Intercept, connect: Option<Duration>) -> io::Result<Self> {
+        let tls = || {
+            let provider = rustls::crypto::ring::default_provider();
+            let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider)?;
+            io::Result::Ok(builder.https_or_http().enable_http1())
+        };
+        let mut tcp = Tcp::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(connect);
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), tls()?.wrap_connector(tcp));
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .build(tls()?.wrap_connector(tunnel));
+        Ok(Self(client))
+    }
+
+    /// The same as a connector of the SDK's.
+    pub(super) fn connector(&self, settings: &HttpConnectorSettings) -> impl HttpConnector + 'static {
+        // Connecting counts as part of waiting for an answer: both limits together bound it.
+        let limit = settings.read_timeout().map(|read| read + settings.connect_timeout().unwrap_or_default());
+        Limited { tunnels: self.clone(), limit }
+    }
+}
+
+#[derive(Debug)]
+struct Limited {
+    tunnels: Tunnels,
+    /// Longest time until an answer begins.
+    limit: Option<Duration>,
+}
+
+impl HttpConnector for Limited {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (client, limit) = (self.tunnels.0.clone(), self.limit.unwrap_or(Duration::MAX));
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(Box::new(error)))?;
+            let answer = tokio::time::timeout(limit, client.request(request))
+                .await
+                .map_err(|late| ConnectorError::timeout(Box::new(late)))?
+                .map_err(|error| ConnectorError::io(Box::new(error)))?;
+            HttpResponse::try_from(answer.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(Box::new(error), None))
+        })
+    }
+}
