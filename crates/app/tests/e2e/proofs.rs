@@ -291,6 +291,29 @@ fn a_proof_waits_for_the_next_build_and_ends_with_an_edit() {
     one.checkout("two").cargo("run").same().not_hit("user");
 }
 
+/// An input that is edited while the compile elsewhere runs: the result isn't that of the new content.
+#[cfg(debug_assertions)]
+#[test]
+fn an_edit_during_the_proof_leads_to_no_older_result() {
+    use kache_store::fault::Point;
+    let lab = proving(lean_lab());
+    let one = macro_world(&lab, "one", "mac::text!()");
+    one.write("user/t.txt", "text");
+    build_alone(&one);
+    let trap = lab.write("tmp/trap", "stop");
+    let mut command = lab.command(lab.wrapper());
+    command.arg("prove").env("KACHE_FAULT", format!("{}:{}", Point::ProofCompiling.name(), trap.display()));
+    let mut prover = command.spawn().expect("kache starts");
+    wait_for("the proof", || !trap.exists());
+    one.write("user/t.txt", "more");
+    let pid = prover.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-CONT", &pid]).status().expect("kill").success());
+    assert!(prover.wait().expect("an end").success());
+    assert_eq!(counts(&lab), (0, 0, 0), "nothing is known");
+    let two = one.checkout("deeper/down/two");
+    two.cargo("run").same().not_hit("user");
+}
+
 #[test]
 fn the_switch_is_off() {
     let lab = lean_lab();

@@ -108,7 +108,7 @@ fn work(store: &Store, settings: &Settings, key: &Digest, job: &mut Job) -> Opti
     // Who is killed from here on leaves a job that counts this attempt.
     store.memo_put(PENDING, key, &serde_json::to_vec(job).ok()?).ok()?;
     fault::point(Point::ProofBegun);
-    let attempt = attempt(store, settings, job, (scratch.path(), &to));
+    let attempt = attempt(store, settings, (EntryKey(*key), job), (scratch.path(), &to));
     fault::point(Point::ProofCompared);
     proof::settle(attempt)
 }
@@ -157,7 +157,13 @@ impl Original {
     }
 }
 
-fn attempt(store: &Store, settings: &Settings, job: &Job, (scratch, to): (&Path, &Roots)) -> Attempt {
+/// `portable` is the key that the result has everywhere.
+fn attempt(
+    store: &Store,
+    settings: &Settings,
+    (portable, job): (EntryKey, &Job),
+    (scratch, to): (&Path, &Roots),
+) -> Attempt {
     let Some(original) = Original::of(job) else { return Attempt::Outdated };
     let Ok(Some(entry)) = store.entry(&job.entry) else { return Attempt::Outdated };
     if !original.is_current(store, job) {
@@ -174,15 +180,19 @@ fn attempt(store: &Store, settings: &Settings, job: &Job, (scratch, to): (&Path,
         Err(error) => Err(format!("the compile can't be started: {error}")),
     };
     let differences = match made {
+        // The replica has links to what arguments name.
+        _ if !original.is_current(store, job) => return Attempt::Outdated,
         Ok(made) => proof::differences(&entry, &made),
         Err(why) => return Attempt::Failed(why),
     };
-    if differences.is_empty()
-        && let Err(why) = publish(store, settings, job, &original, &entry)
-    {
-        return Attempt::Failed(why);
+    if !differences.is_empty() {
+        return Attempt::Compared(differences);
     }
-    Attempt::Compared(differences)
+    match publish(store, settings, (portable, job), &original, &entry) {
+        Ok(true) => Attempt::Compared(differences),
+        Ok(false) => Attempt::Outdated,
+        Err(why) => Attempt::Failed(why),
+    }
 }
 
 /// Compiles elsewhere, as Cargo would have the wrapper do it.
@@ -252,18 +262,22 @@ fn result_of(scratch: &Path, job: &Job) -> Result<Entry, String> {
     Err(format!("no result elsewhere: {}: {why}", event.outcome.word()))
 }
 
-/// Publishes the entry once more, under the key that leads to it from everywhere.
+/// Publishes the entry once more, under the key that leads to it from everywhere: the one of the files that the first compile
+/// has read. Returns false where they have changed since.
 fn publish(
     store: &Store,
     settings: &Settings,
-    job: &Job,
+    (portable, job): (EntryKey, &Job),
     original: &Original,
     entry: &Entry,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let words = |error: kache_store::Error| error.to_string();
     let record = job.portable_record();
     let (key, entry_fields) =
         original.key_of(store, job, &record).ok_or("an input can't be looked at any more")?;
+    if key != portable {
+        return Ok(false);
+    }
     let own = store.evidence(&job.entry).map_err(words)?.ok_or("nothing is known of the first compile")?;
     let evidence = Evidence { entry_fields, record: record.clone(), derived: Some(job.kept.clone()), ..own };
     store.publish(&key, entry, &evidence).map_err(words)?;
@@ -273,5 +287,5 @@ fn publish(
     if let Some(daemon) = Daemon::of(store, settings).filter(Daemon::uploads) {
         store.owe_upload(&key, daemon.remote()).map_err(words)?;
     }
-    Ok(())
+    Ok(true)
 }
