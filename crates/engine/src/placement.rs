@@ -169,8 +169,7 @@ pub fn mark_bypassed(call: &Invocation, session: &str) {
     };
     let extra = call.args.iter().find_map(|arg| arg.trim_start_matches("-C").strip_prefix("extra-filename="));
     let (Some(name), Some(out_dir)) = (option("--crate-name"), option("--out-dir")) else { return };
-    let outputs = OutputDir::of(&Path::new(&call.cwd).join(out_dir)).filter(crate::world::is_cargos);
-    if let Some(outputs) = outputs {
+    if let Some(outputs) = crate::world::outputs_of(call, &Path::new(&call.cwd).join(out_dir)) {
         let ledger = Ledger::open(&outputs.profile_dir, session);
         if let Some((run, profile_dir)) = run_of(call) {
             is_first_run(&run, profile_dir, &ledger);

@@ -126,7 +126,7 @@ impl<'a> Case<'a> {
             return Err(Bypass::Executable);
         }
         world::check_excluded(call, unit, settings)?;
-        let layout = world::target_layout(unit)?;
+        let layout = world::target_layout(call, unit)?;
         let store = room::open_store(settings)?;
         let toolchain = toolchain::identify(call, &store, unit.target.as_deref())?;
         let portable = settings.portable_paths.value.then_some(toolchain.sysroot.as_path());

@@ -102,18 +102,22 @@ fn response_file(path: &str) -> Result<Vec<String>, Bypass> {
 
 /// Where the unit's outputs lie. `Cargo` leaves its lock in a profile directory, or where it takes none (on a network
 /// file system) the unit's fingerprint directory: without either one the directory isn't Cargo's.
-pub fn target_layout(unit: &Unit) -> Result<TargetLayout, Bypass> {
-    let outputs = OutputDir::of(Path::new(&unit.out_dir)).ok_or(Bypass::TargetDir)?;
+pub fn target_layout(call: &Invocation, unit: &Unit) -> Result<TargetLayout, Bypass> {
+    let outputs = outputs_of(call, Path::new(&unit.out_dir)).ok_or(Bypass::TargetDir)?;
     let target_dir = outputs.build_dir(unit.target.as_deref()).ok_or(Bypass::TargetDir)?.to_owned();
-    if !is_cargos(&outputs) {
-        return Err(Bypass::TargetDir);
-    }
     let unit_id = outputs.unit_id(&unit.stem());
     Ok(TargetLayout { target_dir, profile_dir: outputs.profile_dir, unit_id, layout: outputs.layout })
 }
 
+/// The directory of outputs that a Cargo has prepared at `out_dir`. The `OUT_DIR` that the call sees is none, although it looks
+/// like one where each unit has a directory of its own: what a build script compiles there is no unit of Cargo's.
+pub fn outputs_of(call: &Invocation, out_dir: &Path) -> Option<OutputDir> {
+    let is_scratch = call.env.get("OUT_DIR").is_some_and(|scratch| out_dir.starts_with(scratch));
+    OutputDir::of(out_dir).filter(|outputs| !is_scratch && is_cargos(outputs))
+}
+
 /// Whether a Cargo has prepared the directory of outputs.
-pub fn is_cargos(outputs: &OutputDir) -> bool {
+fn is_cargos(outputs: &OutputDir) -> bool {
     let own = outputs.unit.as_ref().map(UnitDir::fingerprint);
     let signs = layout::LOCKS.into_iter().chain([layout::FINGERPRINTS]).chain(own.as_deref());
     signs.into_iter().any(|name| fs::symlink_metadata(outputs.profile_dir.join(name)).is_ok())

@@ -151,6 +151,39 @@ fn everything_that_a_script_reads_counts() {
     }
 }
 
+/// What a script compiles into `OUT_DIR`, as `autocfg` and others do to find out what the compiler can do, is no unit of Cargo's,
+/// although that directory looks like a unit's where each has one.
+#[test]
+fn a_script_that_tries_the_compiler_runs_once() {
+    let call = r#"let rustc = |args: &[&str], source: Option<&str>| {
+            let rustc = env::var_os("RUSTC").unwrap();
+            let mut command = Command::new(env::var_os("RUSTC_WRAPPER").unwrap_or_else(|| rustc.clone()));
+            if env::var_os("RUSTC_WRAPPER").is_some() { command.arg(rustc); }
+            let mut child = command.args(args).arg("--out-dir").arg(&out).stdin(std::process::Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(source.unwrap_or_default().as_bytes()).unwrap();
+            child.wait().unwrap().success()
+        };
+        // Metadata names the directory of the compile.
+        let clean = || fs::read_dir(&out).unwrap().all(|item| { let path = item.unwrap().path(); path.is_dir() || fs::remove_file(path).is_ok() });
+        let data = fs::read_to_string("../data.txt").unwrap_or_default();"#;
+    for probe in [
+        r#"rustc(&["--crate-name", "autocfg_1", "--crate-type=lib", "--emit=metadata", "-"], Some("pub fn f() {}"))"#,
+        r#"rustc(&["--crate-name", "probe", "--crate-type=lib", "--emit=metadata", "p.rs"], None) && clean()"#,
+        r#"rustc(&["--crate-name", "other", "--crate-type=rlib", "--edition=2021", "--emit=dep-info,metadata,link", "--error-format=json",
+                   "--json=artifacts", "-Cmetadata=1", "-Cextra-filename=-1", "p.rs"], None) && clean()"#,
+    ] {
+        let lab = lean_lab();
+        let a = world(&lab, "a", &format!("{call} format!(\"{{data}}{{}}\", {probe})"));
+        a.write("data.txt", "one");
+        a.write("app/p.rs", "pub fn f() {}");
+        a.cargo("run").same().script("app", &["miss"]);
+        a.wipe();
+        a.cargo("run").same().script("app", &["hit"]);
+        let b = a.checkout("somewhere/else/b");
+        b.cargo("run").same().script("app", &["hit"]);
+    }
+}
+
 /// A run with other effects than its output, or whose result is good for once, is done each time and says why.
 #[test]
 fn a_script_that_does_more_runs_each_time() {
