@@ -4,8 +4,8 @@
 //! Whole paths are found wherever a string constant was kept as it is. Optimised code may not keep it: copying a
 //! short constant becomes stores of 8-byte immediates and loads of 16- or 32-byte constants, whose pieces start at
 //! multiples of eight from the beginning of the string. So two 8-byte pieces of a root at such offsets, near each
-//! other, count as a mention too. Pieces that another well-known directory (`CARGO_HOME`, the toolchain) has as well say
-//! nothing, and one of the two must not be in another root. One alone is found by chance: `project/` is in many a program.
+//! other, count as a mention too. One of the two must be in no other root and in no other well-known directory (`CARGO_HOME`, the
+//! toolchain). One alone is found by chance: `project/` is in every program that LLD has linked.
 //! A root that has no second piece is mentioned by the one. What this can't see: a path that was taken apart, hashed,
 //! measured or compressed at compile time.
 
@@ -44,7 +44,7 @@ enum SignKind {
     Only,
     /// A piece of it, and of no other root that isn't below it.
     Own,
-    /// A piece of it and of others.
+    /// A piece of it and of others, or of a directory that may be mentioned.
     Shared,
 }
 
@@ -59,11 +59,11 @@ impl Scanner {
                 !other.starts_with(path) && memchr::memmem::find(other.as_bytes(), piece).is_some()
             };
             let mut pieces: Vec<&[u8]> = path.as_bytes().chunks_exact(PIECE).collect();
-            pieces.retain(|piece| !others.iter().any(|other| is_in(other, piece)));
             pieces.sort_unstable();
             pieces.dedup();
             for piece in &pieces {
-                let is_own = !roots.iter().any(|(other, path)| other != root && is_in(path, piece));
+                let is_own = !roots.iter().any(|(other, path)| other != root && is_in(path, piece))
+                    && !others.iter().any(|other| is_in(other, piece));
                 let kind = match (is_own, pieces.len()) {
                     (true, 1) => SignKind::Only,
                     (true, _) => SignKind::Own,
@@ -207,6 +207,12 @@ mod tests {
         assert_eq!(scanner.mentions_where(pieces, |at| at < 20), []);
         let whole = b"/srv/ci/builds/0017/some/team/a/project/target/debug";
         assert_eq!(scanner.mentions_where(whole, |_| false), [Root::Target]);
+        // Of two pieces, the other one is in Cargo's home, too.
+        let roots = Roots::new([(Root::Target, "/home/u/project/target".to_owned())]);
+        let scanner = Scanner::new(&roots, &["/home/u/.cargo"]);
+        assert_eq!(scanner.mentions(b"Linker: LLD (/checkout/src/llvm-project/llvm)"), []);
+        assert_eq!(scanner.mentions(b"mov /home/u/,x"), []);
+        assert_eq!(scanner.mentions(b"mov /home/u/,x; mov project/,y"), [Root::Target]);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, INLINE_BYTES_MAX, Output, OutputKind, Text};
 use kache_core::key::EntryKey;
-use kache_core::paths::Root;
+use kache_core::paths::{Root, Roots};
 use kache_core::plan::{Occupant, Placement};
 use kache_core::provenance::Provenance;
 use kache_core::reason::NotStored;
 use kache_core::record::InputRecord;
+use kache_core::remap;
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
@@ -33,6 +34,7 @@ use crate::evidence;
 use crate::facts;
 use crate::finished::Finished;
 use crate::inputs::Observer;
+use crate::mentions::only_in_debug_sections;
 use crate::outputs::{self, Made};
 use crate::proof::Question;
 use crate::reads;
@@ -224,14 +226,21 @@ pub fn text_of(store: &Store, text: String) -> Result<Text, NotStored> {
     store.ingest_bytes(text.as_bytes()).map(Text::Blob).map_err(refused)
 }
 
-/// Digests of the outputs, and the roots that they mention: one pass over the bytes.
+/// Digests of the outputs, and the roots that they mention: one pass over the bytes, and a second one over those that mention
+/// any. rustc has been told to name no remapped root in debug information, so what names one there comes from an object
+/// of another compiler, in a library that a build script has made. Such a library serves other checkouts as it is, and
+/// linking it there makes the same bytes.
 fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>), NotStored> {
     let home = crate::world::cargo_home(&done.call.env).unwrap_or_default();
     let sysroot = done.toolchain.sysroot.to_string_lossy();
     let scanner = Scanner::new(done.roots, &[&home, &sysroot]);
+    let of_remapped = remap::remapped_roots(done.unit, done.roots, &done.call.cwd).into_iter();
+    let remapped = Roots::new(of_remapped.filter_map(|root| Some((root, done.roots.get(root)?.to_owned()))));
+    let quiet = Scanner::new(&remapped, &[&home, &sysroot]);
     let mut digests = Vec::new();
     let mut baked: Vec<Root> = Vec::new();
     for output in made {
+        let mut mentioned: Vec<Root> = Vec::new();
         let failed =
             |error: std::io::Error| NotStored::Outputs(format!("{}: {error}", output.path.display()));
         let mut file = fs::File::open(&output.path).map_err(failed)?;
@@ -255,15 +264,20 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
                 debug.iter().any(|range| range.contains(&at))
             };
             for root in scanner.mentions_where(&bytes[..filled], |at| !is_debug(at)) {
-                if !baked.contains(&root) {
-                    baked.push(root);
+                if !mentioned.contains(&root) {
+                    mentioned.push(root);
                 }
             }
             kept = filled.min(scanner.overlap_bytes());
             bytes.copy_within(filled - kept..filled, 0);
         }
+        if mentioned.iter().any(|root| remapped.get(*root).is_some())
+            && only_in_debug_sections(&fs::read(&output.path).map_err(failed)?, &quiet)
+        {
+            mentioned.retain(|root| remapped.get(*root).is_none());
+        }
+        baked.extend(mentioned);
         digests.push(hasher.finish());
     }
-    baked.sort_unstable();
-    Ok((digests, baked))
+    Ok((digests, distinct(&baked)))
 }

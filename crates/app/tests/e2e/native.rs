@@ -67,6 +67,29 @@ fn debug_information_with_another_directory() {
     right.cargo("run").same().all_hit();
 }
 
+/// The debug information of C code names the directory of the first checkout, in the archive that its build script made and in
+/// everything that is linked with it. The second checkout gets all of that; a program with that path in its data stays where it is.
+#[test]
+fn debug_information_of_c_code_binds_nothing_to_its_checkout() {
+    for bundle in ["", ":-bundle"] {
+        let lab = lab();
+        let one =
+            nat(&lab, &format!("println!(\"cargo:rustc-link-lib=static{bundle}=foo\");"), CALLS_FOO, "");
+        one.edit("a/build.rs", "\"-c\"", "\"-g\", \"-c\"");
+        one.cargo("run").same();
+        let program = std::fs::read(one.target().join("debug/app")).expect("a program");
+        let place = one.path("a").to_string_lossy().into_owned();
+        assert!(program.windows(place.len()).any(|part| part == place.as_bytes()), "C names {place}");
+        let two = one.checkout("another/place/two");
+        two.cargo("run").same().all_hit().script("a", &["hit"]);
+        two.nothing_to_do("build");
+        one.write("a/foo.c", "const char *place = __FILE__;\nint foo(void) { return place[0] == '/'; }\n");
+        one.cargo("run").same();
+        let three = one.checkout("three");
+        three.cargo("run").same().not_hit("app");
+    }
+}
+
 /// A5, R2: an archive two crates down changes; metadata of the crate that bundles it does not.
 #[test]
 fn a5_archive_two_crates_down() {
