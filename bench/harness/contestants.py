@@ -33,8 +33,9 @@ class Tally:
     seeded_runs: int | None = None
     reasons: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
-    # Runs of build scripts that Cargo started and whose results were put back instead.
-    served_runs: int = 0
+    # Runs of build scripts that Cargo started: those whose results were put back instead, and the others.
+    runs_served: int = 0
+    runs_done: int = 0
 
     def since(self, before: "Tally") -> "Tally":
         def less(now: int | None, then: int | None) -> int | None:
@@ -47,7 +48,8 @@ class Tally:
             less(self.seeded_runs, before.seeded_runs),
             self.reasons - before.reasons,
             self.moved - before.moved,
-            self.served_runs - before.served_runs,
+            self.runs_served - before.runs_served,
+            self.runs_done - before.runs_done,
         )
 
 
@@ -121,7 +123,7 @@ class Kache(Wrapped):
         seeded: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         moved: Counter[str] = Counter()
-        served_runs = 0
+        runs: Counter[bool] = Counter()
         for path in self.cache.glob("journal/*.jsonl"):
             for line in path.read_bytes().splitlines():
                 try:
@@ -137,14 +139,14 @@ class Kache(Wrapped):
                     seeded.update({name: told.get(name, 0) for name in ("units", "runs")})
                     continue  # Before Cargo looked at any unit.
                 if event.get("kind") == "build-script-run":
-                    served_runs += outcome == "hit"
+                    runs[outcome == "hit"] += 1
                     continue
                 outcomes[outcome] += 1
                 moved.update({way: event.get("moved", {}).get(f"{way}_bytes", 0) for way in WAYS})
                 if outcome != "hit":
                     reasons[f"{outcome}: {event.get('reason') or 'no reason'}"] += 1
         hits = outcomes.pop("hit", 0)
-        return Tally(hits, outcomes.total(), seeded["units"], seeded["runs"], reasons, moved, served_runs)
+        return Tally(hits, outcomes.total(), seeded["units"], seeded["runs"], reasons, moved, runs[True], runs[False])
 
 
 class KacheNoSeed(Kache):

@@ -144,7 +144,7 @@ def run_phase(project: Project, contestant: Plain, phase: Phase, rep: int, numbe
         dispatched=dispatched,
         compiled=done.compiled or 0,
         hits=done.hits or 0,
-        scripts=count_scripts(where / "target", began_s) - done.served_runs,
+        scripts=count_scripts(where / "target", began_s) - done.runs_served,
         is_noop_clean=phase.is_fresh or (dispatched == 0 and not names_work(stderr)),
         seeded_units=done.seeded_units,
         seeded_runs=done.seeded_runs,

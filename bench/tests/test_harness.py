@@ -100,7 +100,7 @@ class Counting(WithFolder):
         tally = kache.tally()
         self.assertEqual((tally.seeded_units, tally.seeded_runs), (42, 9))
         self.assertEqual((tally.hits, tally.compiled, dict(tally.reasons)), (2, 1, {"miss: new": 1}))
-        self.assertEqual(tally.served_runs, 1)
+        self.assertEqual((tally.runs_served, tally.runs_done), (1, 1))
         self.assertEqual((tally.moved["linked"], tally.moved["copied"], tally.moved["reflinked"]), (15, 2, 0))
 
 
