@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-/// What decides about Cargo's directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CargoCall {
     /// Arguments that another Cargo command needs to find the same workspace and configuration.
@@ -12,11 +11,9 @@ pub struct CargoCall {
     pub target_dir: Option<String>,
     /// Last part of the profile directories that it works in, as far as its arguments tell: `debug`, `release`.
     pub profile: String,
-    /// Targets that the arguments name.
     pub targets: Vec<String>,
     /// Packages that they name: as `-p` has them.
     pub packages: Vec<String>,
-    /// Every member is built.
     pub is_workspace: bool,
     /// Tests, benchmarks or examples are built, which development dependencies are for.
     pub is_testing: bool,
@@ -76,7 +73,6 @@ const VALUED: &[&str] = &[
     "--message-format",
 ];
 
-/// Commands that check libraries.
 const CHECKS: &[&str] = &["c", "check", "clippy", "d", "doc", "fix", "rustdoc"];
 /// Commands and options that build what needs development dependencies.
 const TESTS: &[&str] = &[
@@ -198,7 +194,6 @@ fn takes_config(arg: &str) -> bool {
 }
 
 impl CargoCall {
-    /// The arguments about configuration alone.
     pub fn configs(&self) -> Vec<String> {
         let mut rest = self.passed_on.iter();
         let mut configs = Vec::new();

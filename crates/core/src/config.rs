@@ -51,25 +51,19 @@ const COMPRESSION_LEVEL: i32 = 3;
 /// Which layer a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// An environment variable.
     Environment,
-    /// The settings file.
     File,
-    /// Built in.
     Default,
 }
 
 /// A value and the layer it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting<T> {
-    /// The value.
     pub value: T,
-    /// Where it comes from.
     pub origin: Origin,
 }
 
 impl<T> Setting<T> {
-    /// A value that nobody set.
     pub const fn default_of(value: T) -> Self {
         Self { value, origin: Origin::Default }
     }
@@ -86,15 +80,12 @@ impl<T> Deref for Setting<T> {
 /// Which lines `KACHE_PROGRESS` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// None.
     Off,
     /// One line per crate that was served from the cache.
     Hits,
-    /// One line per crate.
     All,
 }
 
-/// Every setting of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The settings file that was used.

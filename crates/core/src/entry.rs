@@ -21,7 +21,6 @@ use crate::record::InputRecord;
 pub use crate::tree::is_safe_name;
 use crate::tree::{self, Node};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
 /// Longest entry file that is read, in bytes.
 pub const ENTRY_BYTES_MAX: u64 = 8 << 20;
@@ -38,9 +37,7 @@ pub enum OutputKind {
     CheckMetadata,
     /// `.rlib`.
     Rlib,
-    /// A proc macro's shared library.
     ProcMacro,
-    /// A build script's executable.
     BuildScript,
     /// A file that a build script wrote: scripts write to such files in place when they run again.
     Generated,
@@ -57,20 +54,16 @@ impl OutputKind {
     }
 }
 
-/// One output file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// File name inside the unit's output directory: one safe component, see [`is_safe_name`].
     pub name: String,
-    /// What it is.
     pub kind: OutputKind,
-    /// Content.
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
     /// The blob's modification time, in seconds since 1970; the nanoseconds are zero.
     pub mtime_s: i64,
-    /// Whether the file is executable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
 }
@@ -81,7 +74,6 @@ pub struct Output {
 pub enum Text {
     /// Short texts travel inside the entry.
     Inline(String),
-    /// Long ones are blobs.
     Blob(Digest),
 }
 
@@ -210,12 +202,10 @@ impl Entry {
         self.outputs.iter().map(|output| output.digest).chain(text_blobs.collect::<Vec<_>>())
     }
 
-    /// Bytes of all outputs.
     pub fn size_bytes(&self) -> u64 {
         self.outputs.iter().map(|output| output.size).sum()
     }
 
-    /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         let sum = checksum(&bytes);
@@ -257,9 +247,7 @@ fn checksum(json: &[u8]) -> String {
 pub struct Evidence {
     /// `--crate-name`.
     pub crate_name: String,
-    /// Fields of the unit key.
     pub unit_fields: Vec<Field>,
-    /// Fields of the entry key.
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,

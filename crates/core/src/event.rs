@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{EntryKey, UnitKey};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
 /// Longest line that is written or read, in bytes.
 pub const EVENT_BYTES_MAX: usize = 8 << 10;
@@ -18,15 +17,12 @@ pub const EVENT_BYTES_MAX: usize = 8 << 10;
 /// The kind of a build script's run.
 pub const SCRIPT_RUN: &str = "build-script-run";
 
-/// How an invocation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Served from the local store.
     Hit,
     /// Compiled, and every output was known already.
     Dup,
-    /// Compiled.
     Miss,
     /// Handed to the compiler without a look-up.
     Passthrough,
@@ -65,19 +61,14 @@ pub enum Source {
 pub struct Times {
     /// From the start of the process to its end.
     pub total_us: u64,
-    /// Parsing and the unit key.
     pub key_us: u64,
-    /// Records, input digests, entry.
     pub lookup_us: u64,
     /// Waiting for another process that compiles the same unit.
     pub wait_us: u64,
     /// Waiting for the daemon to look at the remote.
     pub remote_us: u64,
-    /// Putting outputs into place.
     pub restore_us: u64,
-    /// The compiler.
     pub compile_us: u64,
-    /// Storing the outputs.
     pub store_us: u64,
 }
 
@@ -87,9 +78,7 @@ pub struct Times {
 pub struct Moved {
     /// Shared by hard link, in bytes.
     pub linked_bytes: u64,
-    /// Shared by reflink, in bytes.
     pub reflinked_bytes: u64,
-    /// Copied, in bytes.
     pub copied_bytes: u64,
     /// Left alone because the very file was there, in bytes.
     pub kept_bytes: u64,
@@ -112,7 +101,6 @@ pub struct Seeding {
     /// How many for which reason, by its stable code.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub reasons: std::collections::BTreeMap<String, u64>,
-    /// Why nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
 }
@@ -131,10 +119,8 @@ pub struct Asked {
     pub saved_ms: u64,
 }
 
-/// One compiler invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Version of the form.
     pub version: u32,
     /// When the invocation ended, in milliseconds since 1970.
     pub at_ms: u64,
@@ -146,7 +132,6 @@ pub struct Event {
     pub project: String,
     /// `--crate-name`.
     pub crate_name: String,
-    /// Cargo package and version.
     #[serde(default)]
     pub package: String,
     /// See `package`.
@@ -158,15 +143,12 @@ pub struct Event {
     /// `build`, `check` or `clippy`.
     #[serde(default)]
     pub mode: String,
-    /// How it ended.
     pub outcome: Outcome,
-    /// For hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// Stable code of the miss, bypass or degradation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Why the result of a compile was not stored.
@@ -175,13 +157,11 @@ pub struct Event {
     /// A compile whose accesses to files could not be observed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unobserved: bool,
-    /// Key of the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_key: Option<UnitKey>,
     /// Key of the entry that was served or stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_key: Option<EntryKey>,
-    /// Where the time went.
     #[serde(default)]
     pub times: Times,
     /// Where the bytes went.

@@ -6,7 +6,6 @@
 /// How many values a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arity {
-    /// A switch.
     None,
     /// Exactly one value, attached or following.
     One,
@@ -29,7 +28,6 @@ pub enum Role {
     Field,
     /// Affects only how messages look.
     Rendering,
-    /// A question to the compiler.
     Query,
     /// Known, but its effect can't be captured.
     Uncacheable,
@@ -40,11 +38,8 @@ pub enum Role {
 pub struct Flag {
     /// Long name without dashes, or the name of a `-C`/`-Z` option.
     pub name: &'static str,
-    /// One-letter form.
     pub short: Option<char>,
-    /// Values.
     pub arity: Arity,
-    /// Meaning.
     pub role: Role,
 }
 
@@ -56,7 +51,6 @@ const fn short(name: &'static str, short: char, arity: Arity, role: Role) -> Fla
     Flag { name, short: Some(short), arity, role }
 }
 
-/// Top-level flags.
 pub const FLAGS: &[Flag] = &[
     short("allow", 'A', Arity::One, Role::Key),
     row("cap-lints", Arity::One, Role::Key),

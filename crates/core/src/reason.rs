@@ -59,7 +59,6 @@ pub enum Bypass {
 }
 
 impl Bypass {
-    /// Stable code for counters.
     pub const fn code(&self) -> &'static str {
         match self {
             Bypass::Query => "query",
@@ -126,7 +125,6 @@ impl fmt::Display for Bypass {
     }
 }
 
-/// Why a look-up found nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Miss {
     /// No compile of this unit is known: first build, or flags, toolchain or dependencies changed.
@@ -144,7 +142,6 @@ pub enum Miss {
 }
 
 impl Miss {
-    /// Stable code for counters.
     pub const fn code(&self) -> &'static str {
         match self {
             Miss::UnitUnknown => "unit-unknown",
@@ -175,7 +172,6 @@ impl fmt::Display for Miss {
 /// Why the result of a compile was used but not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotStored {
-    /// The compiler failed.
     Failed,
     /// An input changed while the compiler ran.
     InputChanged(String),
@@ -204,7 +200,6 @@ pub enum NotStored {
 }
 
 impl NotStored {
-    /// Stable code for counters.
     pub const fn code(&self) -> &'static str {
         match self {
             NotStored::Failed => "compile-failed",

@@ -17,7 +17,6 @@ use crate::key::EntryKey;
 use crate::paths::Root;
 use crate::provenance::Provenance;
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 2;
 /// Longest record file that is read, in bytes.
 pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
@@ -32,7 +31,6 @@ pub enum Input {
     File(String),
     /// The names in a directory (not their contents).
     Dir(String),
-    /// Where a symbolic link leads.
     Link(String),
     /// What is there, looked at without being opened: nothing, a directory, or a file. A file counts by its content; one
     /// that is too long to be read for this counts by its size and time.
@@ -123,7 +121,6 @@ impl InputRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSet {
     version: u32,
-    /// The records.
     pub records: Vec<InputRecord>,
 }
 
@@ -151,13 +148,11 @@ impl RecordSet {
         true
     }
 
-    /// The JSON form.
     pub fn encode(&self) -> Vec<u8> {
         let set = RecordSet { version: VERSION, records: self.records.clone() };
         serde_json::to_vec(&set).unwrap_or_default()
     }
 
-    /// Reads the JSON form.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut set: RecordSet =
             serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {

@@ -24,7 +24,6 @@ pub enum Unseeded {
     Environment,
     /// A variable that the build script asked Cargo to watch has another value.
     Variable(String),
-    /// Compiled for another CPU.
     Cpu,
     /// An output names the target directory that it was made in.
     PathInOutput(String),
@@ -49,7 +48,6 @@ pub enum Unseeded {
 }
 
 impl Unseeded {
-    /// Stable code for counters.
     pub const fn code(&self) -> &'static str {
         match self {
             Unseeded::Package => "not-in-lockfile",
@@ -132,12 +130,10 @@ impl fmt::Display for Unseeded {
     }
 }
 
-/// Which units to place.
 #[derive(Debug, Default)]
 pub struct Choice {
     /// Positions of the units that are placed; dependencies come before their dependents.
     pub placed: Vec<usize>,
-    /// The others, with the reason.
     pub left_out: BTreeMap<usize, Unseeded>,
 }
 

@@ -20,7 +20,6 @@ pub struct Unit {
     pub crate_types: Vec<CrateType>,
     /// `--test`.
     pub is_test: bool,
-    /// The crate root as typed.
     pub source: String,
     /// `--out-dir`.
     pub out_dir: String,
@@ -30,7 +29,6 @@ pub struct Unit {
     pub emits_link: bool,
     /// `--emit` has `metadata`.
     pub emits_metadata: bool,
-    /// Which command it belongs to.
     pub mode: Mode,
     /// `--extern`, in order.
     pub externs: Vec<Extern>,
@@ -60,7 +58,6 @@ pub struct Unit {
     pub codegen_backend: Option<String>,
     /// Flags keyed as they are, in order.
     pub key_args: Vec<KeyArg>,
-    /// What messages look like.
     pub rendering: Rendering,
 }
 
@@ -81,7 +78,6 @@ impl Unit {
         draft.finish(line.sources, call)
     }
 
-    /// Whether a linker runs.
     pub fn runs_linker(&self) -> bool {
         self.emits_link
             && (self.is_test
@@ -177,7 +173,6 @@ const JSON_KINDS: &[&str] = &[
     "unused-externs-silent",
 ];
 
-/// A unit under construction.
 struct Draft {
     unit: Unit,
     crate_name: Option<String>,

@@ -33,9 +33,7 @@ use crate::unit::{SearchPath, Unit};
 /// What the engine found out about the world for a unit's key.
 #[derive(Debug, Clone, Default)]
 pub struct KeyInputs {
-    /// Local roots.
     pub roots: Roots,
-    /// Working directory.
     pub cwd: String,
     /// `cache.portable_paths`: the compile names Cargo's home in a form that fits every machine.
     pub portable_paths: bool,

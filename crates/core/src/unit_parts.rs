@@ -5,7 +5,6 @@ use crate::reason::Bypass;
 
 /// `--crate-type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are rustc's")]
 pub enum CrateType {
     Rlib,
     ProcMacro,
@@ -28,7 +27,6 @@ impl CrateType {
         })
     }
 
-    /// rustc's name for it.
     pub const fn name(self) -> &'static str {
         match self {
             CrateType::Rlib => "lib",
@@ -44,7 +42,6 @@ impl CrateType {
 /// Which Cargo command a unit belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Produces object code.
     Build,
     /// Metadata only.
     Check,
@@ -53,7 +50,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word in events.
     pub const fn word(self) -> &'static str {
         match self {
             Mode::Build => "build",
@@ -77,16 +73,13 @@ pub struct Extern {
 pub struct SearchPath {
     /// `dependency`, `crate`, `native`, `framework` or `all`.
     pub kind: String,
-    /// The directory.
     pub path: String,
 }
 
 /// One flag that goes into the key as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyArg {
-    /// The flag.
     pub name: String,
-    /// Its value as typed.
     pub value: Option<String>,
     /// Whether the value is, or contains, paths that are keyed by portable name.
     pub is_path: bool,
@@ -95,7 +88,6 @@ pub struct KeyArg {
 /// `-C lto` and relatives: whether the compiler itself reads the object code of all dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lto {
-    /// The linker reads the rlibs.
     Local,
     /// rustc reads the rlibs; the linker sees temporary files.
     CrossCrate,

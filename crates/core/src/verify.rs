@@ -12,9 +12,7 @@ use crate::key::EntryKey;
 pub struct Sample(u8);
 
 impl Sample {
-    /// None of them.
     pub const NONE: Self = Self(0);
-    /// All of them.
     pub const ALL: Self = Self(100);
 
     /// Reads `10%`, or a switch.
@@ -50,9 +48,7 @@ impl std::fmt::Display for Sample {
 /// One thing in which a compile's result is not what the entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deviation {
-    /// An output with other content.
     Content {
-        /// As the entry has it.
         stored: Output,
         /// As the compiler made it now.
         made: Output,
@@ -63,7 +59,6 @@ pub enum Deviation {
     OnlyMade(String),
     /// Messages, printed text or dep-info differ; names which.
     Text(&'static str),
-    /// The compiler fails now.
     Fails,
 }
 

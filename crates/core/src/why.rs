@@ -14,13 +14,10 @@ const READABLE_BYTES_MAX: usize = 200;
 /// What kind of thing a key field stands for; decides what can be done when it differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// The compiler itself.
     Compiler,
     /// Which unit it is: crate type, source, target, whether it is a test.
     Identity,
-    /// A compiler flag.
     Flag,
-    /// A setting of kache.
     Setting,
     /// The linker, the processor, and other parts of the surroundings.
     Surroundings,
@@ -30,7 +27,6 @@ pub enum Class {
     MacroVariable,
     /// A file's content or absence, a directory's listing, a link's destination.
     File,
-    /// The content of a dependency.
     Extern,
     /// A local path that the output contains.
     BakedPath,
@@ -67,7 +63,6 @@ impl Class {
         }
     }
 
-    /// A word for scripts.
     pub const fn word(self) -> &'static str {
         match self {
             Class::Compiler => "compiler",
@@ -149,12 +144,10 @@ pub fn dependency_of(field: &str) -> Option<&str> {
     (is_library && dir.starts_with("{target}/")).then_some(name)
 }
 
-/// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Name of the field, as in the key.
     pub field: String,
-    /// What it stands for.
     pub class: Class,
     /// Its value in the earlier key; `None` where that had no such field.
     pub old: Option<String>,
@@ -281,7 +274,6 @@ fn explain(difference: &mut Difference, old: &Evidence, new: &Evidence) {
     shown(&mut difference.new, after, &old_known);
 }
 
-/// Digests by their first digits.
 fn shorten(value: &str) -> String {
     let word = |word: &str| word.parse::<Digest>().map_or(word.to_owned(), |digest| digest.short());
     value.split(' ').map(word).collect::<Vec<_>>().join(" ")

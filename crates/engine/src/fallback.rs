@@ -9,7 +9,6 @@ use std::process::Command;
 
 use kache_core::config::{Settings, env};
 
-/// Why the wrapper is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
     /// No executable file has that name.
@@ -22,7 +21,6 @@ pub enum Unusable {
     Refused(String, String),
 }
 
-/// What a cycle is called.
 const AGAIN: &str = "calls kache again";
 
 impl fmt::Display for Unusable {

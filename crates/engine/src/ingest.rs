@@ -37,13 +37,10 @@ use crate::outputs::{self, Made};
 use crate::proof::Question;
 use crate::reads;
 
-/// What storing came to.
 pub struct Ingested {
-    /// The entry's key.
     pub key: EntryKey,
     /// Bytes that the store didn't have.
     pub new_bytes: u64,
-    /// The entry.
     pub entry: Entry,
     /// Whether it is the same everywhere.
     pub question: Option<Question>,
@@ -72,7 +69,6 @@ fn dep_info(done: &Finished<'_>, compiled: &Compiled) -> Result<DepInfo, NotStor
     Ok(info)
 }
 
-/// Stores a successful compile.
 pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result<Ingested, NotStored> {
     let info = dep_info(done, compiled)?;
     if let Some(sign) = compiled.degraded {

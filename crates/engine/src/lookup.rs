@@ -13,17 +13,13 @@ use kache_store::entries::Settled;
 use crate::inputs::Observer;
 use crate::sight;
 
-/// What a look-up came to.
 pub enum Found {
-    /// There is an entry.
     Hit(EntryKey, Box<Entry>),
-    /// There is none.
     Miss(Missed),
 }
 
 /// What a look-up without result found out.
 pub struct Missed {
-    /// Why there is no entry.
     pub why: Miss,
     /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
     pub seen: Option<(InputRecord, Vec<Field>)>,

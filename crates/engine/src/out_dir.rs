@@ -38,10 +38,8 @@ const TEXT_BYTES_MAX: u64 = 256 << 20;
 /// Why an `OUT_DIR` can't be kept or put back.
 #[derive(Debug, thiserror::Error)]
 pub enum Unkept {
-    /// What lies under that name.
     #[error("{0} can't be put elsewhere")]
     Name(String),
-    /// A text names the workspace.
     #[error("{0} names the workspace")]
     Workspace(String),
     /// A content is gone from the store.
@@ -69,13 +67,9 @@ fn refused(error: impl std::fmt::Display) -> Unkept {
 
 /// What may be in the texts of an `OUT_DIR`.
 pub struct Texts<'a> {
-    /// Local directories that become tokens.
     pub roots: &'a Roots,
-    /// May be mentioned freely.
     pub cargo_home: &'a str,
-    /// When they were made.
     pub moment: &'a Moment,
-    /// What shows that.
     pub dated: RefCell<Option<String>>,
 }
 
@@ -243,7 +237,6 @@ fn stored_text(store: &Store, blob: &Digest) -> Result<String, Unkept> {
 /// When files that are put back were last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dated {
-    /// When they were recorded.
     AsRecorded,
     /// Now; a file that is there with its content stays as it is.
     Now,

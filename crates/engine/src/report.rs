@@ -12,7 +12,6 @@ use kache_store::Store;
 
 use crate::world::Session;
 
-/// Whole microseconds.
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

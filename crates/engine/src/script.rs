@@ -58,7 +58,6 @@ pub fn run(program: &OsStr, settings: &Settings, session: &Session, started: Ins
     }
 }
 
-/// Becomes the script.
 fn plain(program: &OsStr) -> End {
     let error = Command::new(program).exec();
     eprintln!("kache: run {}: {error}", program.to_string_lossy());
@@ -71,7 +70,6 @@ fn is_traced() -> bool {
     status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
 }
 
-/// A run at hand.
 struct Run<'a> {
     program: &'a Path,
     content: Digest,

@@ -23,7 +23,6 @@ pub fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Sets it.
 pub fn set_mtime_ns(path: &Path, time_ns: i64) -> io::Result<()> {
     let since = Duration::from_nanos(u64::try_from(time_ns).unwrap_or(0));
     File::open(path)?.set_modified(UNIX_EPOCH + since)

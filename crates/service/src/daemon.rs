@@ -62,7 +62,6 @@ const AHEAD_MAX: usize = 1;
 /// What a daemon has to know.
 #[derive(Debug)]
 pub struct Config {
-    /// The store it serves.
     pub store: Arc<Store>,
     /// The remote's name for people, and its identity; `None` when no remote is configured.
     pub remote: Option<(String, Digest)>,
@@ -70,7 +69,6 @@ pub struct Config {
     pub ambient: Option<Digest>,
     /// Whether nothing is uploaded, whoever owes it.
     pub read_only: bool,
-    /// Transfers at a time.
     pub slots: usize,
     /// It ends when nobody has asked for this long; `None` for never.
     pub idle: Option<Duration>,
@@ -78,18 +76,15 @@ pub struct Config {
     pub limit_bytes: u64,
     /// The program it runs, which may be replaced on disk.
     pub program: Program,
-    /// Version of the program.
     pub version: String,
 }
 
-/// Answers questions, whoever asks.
 struct Handler<D> {
     config: Config,
     started_ms: u64,
     service: Option<Service<D>>,
     demand: Mutex<Demand>,
     last_asked: Mutex<Instant>,
-    /// Builds that have asked.
     builds: Builds,
     /// Builds that wait for an answer.
     waiting: AtomicUsize,
@@ -201,7 +196,6 @@ impl<D: DaemonBackend> Handler<D> {
         }
     }
 
-    /// What the supervisor goes by.
     fn pulse(&self) -> lifecycle::Pulse<'_, D> {
         let is_busy = self.service.as_ref().is_some_and(|service| {
             // Uploads to a remote that is away are no reason to stay: they are in the queue.

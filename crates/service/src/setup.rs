@@ -23,23 +23,9 @@ const LEFT_BEHIND: Duration = Duration::from_secs(5);
 pub enum SetupError {
     /// The file with the signing key.
     #[error("{setting}: can't read {}: {error}", path.display())]
-    KeyFile {
-        /// The setting.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A key.
+    KeyFile { setting: &'static str, path: PathBuf, error: std::io::Error },
     #[error("{setting}: {error}")]
-    Key {
-        /// The setting.
-        setting: &'static str,
-        /// What is wrong.
-        error: NotAKey,
-    },
-    /// No threads for the network.
+    Key { setting: &'static str, error: NotAKey },
     #[error("can't start the network threads: {0}")]
     Runtime(std::io::Error),
 }
@@ -49,7 +35,6 @@ pub enum SetupError {
 pub struct Level {
     /// Its settings; there is none behind it.
     pub remote: RemoteSettings,
-    /// The transfers.
     pub transfer: Transfer,
 }
 

@@ -26,10 +26,8 @@ pub struct NotAKey(&'static str);
 /// Why a manifest is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// Nobody signed it.
     #[error("it is not signed, and only trusted keys are accepted")]
     Unsigned,
-    /// Others signed it.
     #[error("it is signed by keys that are not trusted")]
     Strangers,
     /// Trusted keys signed it, and not enough of them.

@@ -24,7 +24,6 @@ pub const TEXT_MTIME_S: i64 = 1;
 /// Attempts to become or find the blob of a digest while others add and remove it.
 const ATTEMPTS: usize = 8;
 
-/// A blob's size and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobStat {
     /// Length, in bytes.
@@ -66,9 +65,7 @@ pub enum IngestHow {
 /// Whether a blob is what an entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
-    /// Size and mtime match.
     Present,
-    /// There is none.
     Missing,
     /// The size matches, the mtime doesn't: the store was copied, or a program touched or wrote to the file. The
     /// content decides, see [`Store::acquit`].

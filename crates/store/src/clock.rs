@@ -19,7 +19,6 @@ const SECOND_NS: i128 = 1_000_000_000;
 pub struct FileTime(i128);
 
 impl FileTime {
-    /// When the content last changed.
     pub fn modified(meta: &Metadata) -> Self {
         Self::from_parts(meta.mtime(), meta.mtime_nsec())
     }

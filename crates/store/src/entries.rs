@@ -36,7 +36,6 @@ pub enum Settled {
 /// An entry's file, seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryStat {
-    /// Which entry.
     pub key: EntryKey,
     /// Size of the entry file itself, in bytes.
     pub file_bytes: u64,
@@ -44,7 +43,6 @@ pub struct EntryStat {
     pub used: FileTime,
 }
 
-/// What an entry's file holds.
 pub(crate) enum EntryFile {
     Absent,
     Usable(Box<Entry>, File),

@@ -51,12 +51,9 @@ impl BlobIndex {
     }
 }
 
-/// One inode below a directory.
 #[derive(Debug, Clone, Copy)]
 struct Inode {
-    /// Links that were found.
     found: u64,
-    /// Links that there are.
     links: u64,
     /// Bytes on the disk that this file has for itself.
     own_bytes: u64,
@@ -70,7 +67,6 @@ struct Inode {
 #[derive(Debug, Clone, Default)]
 pub struct Footprint {
     inodes: HashMap<(u64, u64), Inode>,
-    /// Files, by name: links count.
     pub files: u64,
     /// Lengths of all files, as `du --apparent-size` with every link counted would say.
     pub apparent_bytes: u64,

@@ -31,7 +31,6 @@ pub const MEMO_BYTES_MIN: u64 = 64 << 10;
 /// A stamp younger than this is not believed to be final, in seconds.
 pub const SETTLED_S: i64 = 2;
 
-/// Kind of the sidecar memo.
 const SIDECAR: &str = "digests";
 
 /// Bytes hashed at a time: enough for BLAKE3 to use all lanes, small enough for the second-level cache.
@@ -40,7 +39,6 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// A digest and the length of what was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashed {
-    /// Digest of the content.
     pub digest: Digest,
     /// Length, in bytes.
     pub size: u64,
@@ -107,12 +105,10 @@ impl Hasher {
         Self::default()
     }
 
-    /// Adds a piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Digest of all pieces.
     pub fn finish(self) -> Digest {
         Digest::from_bytes(*self.0.finalize().as_bytes())
     }
@@ -121,7 +117,6 @@ impl Hasher {
 /// Whether a digest was put down for later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blessing {
-    /// On the inode.
     Remembered,
     /// The file is too young, changed meanwhile, or its file system has no attributes.
     Refused,

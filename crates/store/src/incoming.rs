@@ -23,7 +23,6 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.tmp.path()
     }

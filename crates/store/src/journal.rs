@@ -31,14 +31,11 @@ const KEPT_FILES: usize = 32;
 /// A process may append to a file that another has just put aside; no later than this after, in milliseconds.
 const STRAGGLER_MS: u64 = 60_000;
 
-/// One file of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalFile {
-    /// Where it is.
     pub path: PathBuf,
     /// When it was put aside, in milliseconds since 1970; `None` while it is being appended to.
     pub end_ms: Option<u64>,
-    /// Length, in bytes.
     pub bytes: u64,
 }
 

@@ -28,7 +28,6 @@ use kache_core::key::{EntryKey, UnitKey};
 
 use crate::error::{Doing, Error, is_absent};
 
-/// Folder of this layout version.
 const VERSION_DIR: &str = "v1";
 
 /// First line as the specification of cache directory tags wants it, so that backups skip the directory.
@@ -153,7 +152,6 @@ impl Store {
         self.shelf_path(Shelf::Units, &key.0)
     }
 
-    /// Folder of the journal.
     pub fn journal_dir(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -163,7 +161,6 @@ impl Store {
         self.root.join("memo")
     }
 
-    /// Folder of uploads owed.
     pub fn queue_dir(&self) -> PathBuf {
         self.root.join("queue")
     }
@@ -172,7 +169,6 @@ impl Store {
         self.root.join("served")
     }
 
-    /// Folder of lock files.
     pub fn locks_dir(&self) -> PathBuf {
         self.root.join("locks")
     }

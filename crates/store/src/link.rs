@@ -32,7 +32,6 @@ pub(crate) const TMP_PREFIX: &str = ".kache-";
 /// How a file came to its content: the rung really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Own inode, shared extents.
     Reflink,
     /// The blob's inode (perhaps it was there already).
     HardLink,
@@ -54,7 +53,6 @@ pub enum Sharing {
 pub enum Stamp {
     /// By the kernel's coarse clock, like a file written now.
     Now,
-    /// The blob's.
     Blob,
     /// Seconds since 1970, zero nanoseconds.
     At(i64),
@@ -70,12 +68,10 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// The form that entries record.
     pub const fn executable(yes: bool) -> Self {
         if yes { Permission::Executable } else { Permission::Plain }
     }
 
-    /// Mode of a blob.
     pub(crate) const fn blob_mode(self) -> u32 {
         match self {
             Permission::Plain => 0o644,
@@ -99,9 +95,7 @@ impl Permission {
 /// What a private file remembers of its content, so that those who look at it later don't have to read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note<'a> {
-    /// Nothing.
     None,
-    /// Its digest.
     Digest(&'a Digest),
     /// Its digest, and that its mtime may be set back later: Cargo dates the metadata of `check` units to the start
     /// of its own run.

@@ -30,7 +30,6 @@ pub struct Lock {
 /// What came of waiting for a lock.
 #[derive(Debug)]
 pub enum Locking {
-    /// It is ours.
     Locked(Lock),
     /// Another process held it all the time, or gets nowhere with it.
     TimedOut,

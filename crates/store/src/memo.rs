@@ -13,7 +13,6 @@ use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Store, make_dir_and_above};
 
-/// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 impl Store {
@@ -81,7 +80,6 @@ impl Store {
         keys
     }
 
-    /// Forgets a value.
     pub fn memo_drop(&self, kind: &str, key: &Digest) {
         let path = self.memo_path(kind, key);
         // One that stays is forgotten by its age.

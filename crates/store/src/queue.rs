@@ -23,21 +23,16 @@ use crate::layout::{Store, inherit_owner, with_folder};
 /// uploaded first all the same.
 const LISTED_MAX: usize = 200_000;
 
-/// An upload that is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owed {
-    /// What to upload.
     pub key: EntryKey,
     /// Where to: the identity of a remote.
     pub remote: Digest,
-    /// Since when.
     pub since: FileTime,
 }
 
-/// The queue in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Items.
     pub count: u64,
     /// Size of what they name, in the store, in bytes.
     pub bytes: u64,

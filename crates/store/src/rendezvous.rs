@@ -46,27 +46,21 @@ impl Address {
     }
 }
 
-/// Whom a note concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concerns<'a> {
-    /// Everybody.
     All,
-    /// Those who mean this remote.
     Remote(&'a Digest),
 }
 
 impl Store {
-    /// Folder of the daemon's files.
     pub fn daemon_dir(&self) -> PathBuf {
         self.root().join("daemon")
     }
 
-    /// The daemon's log.
     pub fn daemon_log(&self) -> PathBuf {
         self.daemon_dir().join("log")
     }
 
-    /// The socket's file.
     pub fn socket_path(&self) -> PathBuf {
         self.daemon_dir().join("sock")
     }

@@ -22,14 +22,10 @@ use crate::usage::Usage;
 /// Most errors that a report lists.
 const ERRORS_MAX: usize = 20;
 
-/// What a sweep did.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// What it meant to do.
     pub plan: EvictPlan,
-    /// Entries removed.
     pub entries: u64,
-    /// Blobs removed.
     pub blobs: u64,
     /// Bytes that are free now and weren't before.
     pub freed_bytes: u64,
@@ -44,9 +40,7 @@ pub struct SweepReport {
 /// What came of a candidate to sweep.
 #[derive(Debug)]
 pub enum Sweeping {
-    /// It was done.
     Done(Box<SweepReport>),
-    /// Another process is at it.
     Busy,
 }
 

@@ -18,12 +18,10 @@ use crate::error::{Doing, Error, unless_absent};
 use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store};
 
-/// How far a check goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksums {
     /// Sizes and times only.
     Skip,
-    /// Every blob is read.
     Read,
 }
 
@@ -47,7 +45,6 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Whether a repair drops it.
     pub const fn is_repairable(&self) -> bool {
         !matches!(self, Problem::OrphanBlob(..) | Problem::Unreadable(_))
     }
@@ -75,7 +72,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// Dropped it; the next compile brings it back.
@@ -84,12 +80,9 @@ pub enum Repair {
     Intact,
 }
 
-/// What a check found.
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// Entries looked at.
     pub entries: u64,
-    /// Blobs looked at.
     pub blobs: u64,
     /// Everything that is not as it should be.
     pub problems: Vec<Problem>,
@@ -98,9 +91,7 @@ pub struct Verification {
 /// How far a check has come, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Blobs done.
     pub done: u64,
-    /// Blobs in all.
     pub total: u64,
 }
 

@@ -40,7 +40,6 @@ pub struct Args {
     json: bool,
 }
 
-/// One input.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Shown {
     kind: &'static str,
@@ -50,7 +49,6 @@ struct Shown {
     read_by: Option<String>,
 }
 
-/// One compile and its inputs.
 struct Unit {
     kind: String,
     mode: String,
@@ -125,7 +123,6 @@ fn name_of(path: &str, dir: &str) -> String {
     }
 }
 
-/// What the compiler reported.
 fn declared(store: &Store, entry: &Entry) -> Declared {
     let info = stored(store, &entry.dep_info).and_then(|text| DepInfo::parse(&text).ok());
     let Some(info) = info else { return Declared::default() };

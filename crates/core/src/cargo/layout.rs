@@ -97,7 +97,6 @@ impl std::str::FromStr for Layout {
 pub struct UnitDir {
     /// The layout that it belongs to.
     pub layout: Layout,
-    /// The package's name.
     pub package: String,
     /// The unit's hash: 16 hexadecimal digits.
     pub hash: String,
@@ -126,7 +125,6 @@ impl UnitDir {
         self.name().replace('/', ".")
     }
 
-    /// The fingerprint directory.
     pub fn fingerprint(&self) -> String {
         match self.layout {
             Layout::Classic => format!("{FINGERPRINTS}/{}", self.name()),
@@ -187,7 +185,6 @@ impl UnitDir {
 /// A directory that Cargo has the compiler write outputs into (`--out-dir`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputDir {
-    /// The layout.
     pub layout: Layout,
     /// The profile directory that it lies in: `<build-dir>/[<triple>/]<profile>`.
     pub profile_dir: PathBuf,

@@ -12,18 +12,13 @@ use super::secret::{Secret, half};
 use super::{Origin, Setting, env};
 use crate::key::KeyWriter;
 
-/// Where a remote is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
-    /// In a bucket.
     S3(Box<S3>),
-    /// In this folder.
     File(Setting<PathBuf>),
-    /// On a web server.
     Http(Http),
 }
 
-/// A web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// What the addresses of all objects begin with, without trailing slash.
@@ -35,13 +30,10 @@ pub struct Http {
 /// What goes along with each request to a web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpCredentials {
-    /// A token.
     Bearer(Secret),
-    /// A user's name and password.
     Basic(String, Secret),
 }
 
-/// A kind of remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     S3,
@@ -111,7 +103,6 @@ impl Backend {
         }
     }
 
-    /// Names the credentials, secrets included.
     pub(super) fn identify_credentials(&self, key: &mut KeyWriter) {
         match self {
             Backend::S3(s3) => s3.identify_credentials(key),

@@ -3,10 +3,8 @@
 //! Variables that belong to a compile (what `env!` sees, what Cargo passes to rustc) are not settings and are not
 //! listed: they are part of a unit's inputs.
 
-/// One environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
     pub name: &'static str,
     /// What it does, in a few words.
     pub meaning: &'static str,

@@ -4,16 +4,12 @@ use std::fmt;
 
 use crate::quantity::QuantityError;
 
-/// Where a setting was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// An environment variable.
     Variable(&'static str),
     /// A key of a settings file.
     Key {
-        /// The file.
         file: String,
-        /// The key, with its sections.
         key: String,
     },
     /// A settings file as a whole.
@@ -34,9 +30,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
-    /// Where it is.
     pub place: Place,
-    /// What is wrong with it.
     pub problem: Problem,
 }
 
@@ -46,35 +40,20 @@ pub enum Problem {
     /// The file is not TOML; the parser's message has line and column.
     #[error("not valid TOML: {0}")]
     Syntax(String),
-    /// No setting has this name.
     #[error("unknown setting{}", suggestion(.0.as_deref()))]
     UnknownKey(Option<String>),
-    /// A value of another type.
     #[error("{value} is {found}, but this setting is {expected}")]
-    Type {
-        /// The value as written.
-        value: String,
-        /// Its type.
-        found: &'static str,
-        /// The type it should have.
-        expected: &'static str,
-    },
+    Type { value: String, found: &'static str, expected: &'static str },
     /// A value that is out of the question.
     #[error("{value:?} {why}")]
     Value {
-        /// The value as written.
         value: String,
         /// Why it can't be used.
         why: &'static str,
     },
     /// A pattern that can't match what it is for.
     #[error("{value:?} is not a pattern: {why}")]
-    Pattern {
-        /// The pattern as written.
-        value: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    Pattern { value: String, why: String },
     /// A size or duration that doesn't parse.
     #[error(transparent)]
     Quantity(#[from] QuantityError),
@@ -104,7 +83,6 @@ fn suggestion(near: Option<&str>) -> String {
 pub enum Warning {
     /// Only one half of the explicit credentials is set; what comes next in the order is used.
     LoneCredential {
-        /// The variable that is set.
         set: &'static str,
         /// The one that isn't.
         unset: &'static str,
@@ -128,14 +106,7 @@ pub enum Warning {
     /// The place of another kind of remote than the one that is used.
     OtherKind(&'static str, &'static str),
     /// A compression level outside the range was clamped.
-    Clamped {
-        /// Where it is.
-        place: String,
-        /// As written.
-        given: i64,
-        /// As used.
-        used: i64,
-    },
+    Clamped { place: String, given: i64, used: i64 },
 }
 
 impl fmt::Display for Warning {

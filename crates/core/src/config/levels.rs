@@ -18,15 +18,12 @@ use super::remote::{self, Remote};
 const KEY: &str = "cache.remotes";
 /// What the keys of a level are called where it is the only one.
 const SINGLE: &str = "cache.remote";
-/// Most levels.
 const LEVELS_MAX: usize = 8;
-/// Variables that name a remote.
 const PLACES: [&str; 4] =
     [env::KACHE_REMOTE_TYPE, env::KACHE_REMOTE_PATH, env::KACHE_REMOTE_URL, env::KACHE_S3_BUCKET];
 /// Variables that say more about one place.
 const ABOUT_ONE: [&str; 4] =
     [env::KACHE_S3_ENDPOINT, env::KACHE_S3_REGION, env::KACHE_S3_PREFIX, env::KACHE_S3_PROFILE];
-/// Credentials for a web server.
 const FOR_ONE_SERVER: [&str; 3] =
     [env::KACHE_REMOTE_TOKEN, env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
 

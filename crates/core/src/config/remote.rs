@@ -15,15 +15,12 @@ use super::{Origin, Setting, env};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
-/// Prefix when none is given.
 pub const PREFIX: &str = "artifacts";
 /// Seconds that a remote which moves nothing is waited for, when none are given.
 pub const STALL_TIMEOUT_S: u64 = 60;
 
-/// A remote that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Where it is.
     pub backend: Backend,
     /// What every object's name starts with, without slashes at its ends.
     pub prefix: Setting<String>,
@@ -35,9 +32,7 @@ pub struct Remote {
     pub witnesses: Setting<usize>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
-    /// Whether nothing is pushed.
     pub read_only: Setting<bool>,
-    /// Whether nothing is asked for.
     pub write_only: Setting<bool>,
     /// The variable by which this is a CI job for a pull request, where that decides it.
     pub pull_request: Option<&'static str>,
@@ -47,12 +42,9 @@ pub struct Remote {
     pub further: Vec<Remote>,
 }
 
-/// Where a private key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SigningKey {
-    /// In the setting itself.
     Inline(Secret),
-    /// In this file.
     File(PathBuf),
 }
 

@@ -8,28 +8,22 @@ use crate::verify::Sample;
 /// One setting of a process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Key in the settings file.
     pub key: Option<&'static str>,
-    /// Environment variable.
     pub variable: Option<&'static str>,
     /// What it is in the settings file.
     pub kind: Kind,
     /// The value in use; absent when there is none.
     pub value: Option<String>,
-    /// Where it comes from.
     pub origin: Origin,
 }
 
 /// What a setting is in the settings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A string.
     Text,
     /// True or false.
     Switch,
-    /// A whole number.
     Number,
-    /// A list of strings.
     List,
 }
 
@@ -177,7 +171,6 @@ impl Settings {
 }
 
 impl Progress {
-    /// The word that sets it.
     pub const fn word(self) -> &'static str {
         match self {
             Progress::Off => "off",

@@ -12,19 +12,14 @@ use super::{Setting, env};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
-/// Region when none is given.
 pub const REGION: &str = "us-east-1";
 
-/// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3 {
-    /// The bucket's name.
     pub bucket: Setting<String>,
     /// Address of an S3-compatible server, without trailing slash; AWS when absent.
     pub endpoint: Option<Setting<String>>,
-    /// Region.
     pub region: Setting<String>,
-    /// Named AWS profile.
     pub profile: Option<Setting<String>>,
     /// The explicit pair of credentials, when both halves are set.
     pub credentials: Option<Credentials>,
@@ -100,9 +95,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
 /// The explicit pair. Its debug form never shows the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Access key id.
     pub access_key: String,
-    /// Secret key.
     pub secret_key: String,
 }
 

@@ -22,7 +22,6 @@ use crate::digest::Digest;
 use crate::form::newer_version;
 use crate::key::{EntryKey, KeyWriter, UnitKey};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 16 << 20;
@@ -40,7 +39,6 @@ pub struct BuildUnit {
     pub package: String,
     /// See `package`.
     pub package_version: String,
-    /// Its key.
     pub unit_key: UnitKey,
     /// The result that the build used.
     pub entry_key: EntryKey,
@@ -133,7 +131,6 @@ impl From<BuildForm> for Build {
     }
 }
 
-/// The object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildManifest {
     version: u32,
@@ -205,7 +202,6 @@ impl BuildManifest {
         }
     }
 
-    /// Reads the JSON form.
     pub fn decode(bytes: &[u8]) -> Result<Self, BuildError> {
         let manifest: BuildManifest =
             serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {

@@ -17,7 +17,6 @@ use crate::entry::{Entry, Evidence};
 use crate::form::newer_version;
 use crate::key::{EntryKey, Field, UnitKey};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
 /// Longest manifest that is read, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -29,17 +28,14 @@ pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 const RATIO_MAX: u64 = 1000;
 /// Below this an unpacked size is never suspicious, in bytes.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
-/// Most blobs of one entry.
 pub const BLOBS_MAX: usize = 4096;
 /// Longest signature beside a manifest that is read, in bytes.
 pub const SIGNATURE_BYTES_MAX: u64 = 4096;
 /// Most signatures that are looked at.
 pub const SIGNATURES_MAX: usize = 8;
 
-/// The packed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pack {
-    /// Digest of the object.
     pub digest: Digest,
     /// Its length, in bytes.
     pub size: u64,
@@ -54,40 +50,31 @@ impl Pack {
     }
 }
 
-/// A content of the pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedBlob {
-    /// Its digest.
     pub digest: Digest,
     /// Its length, in bytes.
     pub size: u64,
 }
 
-/// Somebody vouches for a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// The Ed25519 public key, in hexadecimal.
     pub key: String,
-    /// The signature, in hexadecimal.
     pub signature: String,
 }
 
-/// What somebody can vouch for.
 pub trait Signed {
     /// The bytes that a signature is over: a label of the kind, and everything but the signatures, in the order of the
     /// form.
     fn signed_bytes(&self) -> Vec<u8>;
-    /// The signatures.
     fn signatures(&self) -> &[Signature];
-    /// The same, to change them.
     fn signatures_mut(&mut self) -> &mut Vec<Signature>;
 }
 
-/// What a pack is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     version: u32,
-    /// The entry.
     pub key: EntryKey,
     /// The unit that it is a result of.
     pub unit_key: UnitKey,
@@ -103,13 +90,11 @@ pub struct Manifest {
     pub mode: String,
     /// What a Cargo profile decides, as the flags say it.
     pub profile: String,
-    /// Identity of the compiler.
     pub toolchain: String,
     /// When the compile ended, in seconds since 1970.
     pub created_s: u64,
     /// What the compile took, in milliseconds.
     pub compile_ms: u64,
-    /// The packed object.
     pub pack: Pack,
     /// Contents in the pack, in their order there.
     pub blobs: Vec<PackedBlob>,
@@ -124,7 +109,6 @@ pub enum ManifestError {
     /// Not the JSON form at all.
     #[error("not a manifest: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache.
     #[error("manifest of version {0}, newer than this kache")]
     Newer(u32),
     /// It describes another entry than the one whose name it has.
@@ -181,7 +165,6 @@ impl Manifest {
         }
     }
 
-    /// The JSON form.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }

@@ -73,9 +73,7 @@ pub fn merge(mine: &mut RecordSet, theirs: &RecordSet) -> Grown {
 /// Whether a set has more records than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grown {
-    /// It has.
     Yes,
-    /// It is as it was.
     No,
 }
 
@@ -101,14 +99,11 @@ pub fn join(theirs: RecordSet, mine: &RecordSet, latest: Option<EntryKey>) -> (R
     (joined, change)
 }
 
-/// What joining changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing.
     None,
     /// Only which result is the latest.
     Latest,
-    /// There are new records.
     Records,
 }
 

@@ -23,7 +23,6 @@ use crate::key::KeyWriter;
 use crate::seed_unit::SeedUnit;
 use crate::snapshot::{self, Snapshot};
 
-/// Version of the form.
 pub const VERSION: u32 = 1;
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 32 << 20;
@@ -31,7 +30,6 @@ pub const OBJECT_BYTES_MAX: u64 = 32 << 20;
 pub const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 /// Most snapshots in one object; the oldest go first.
 pub const PARTS_MAX: usize = 8;
-/// Longest head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// An object that has all that a machine knows is written again when it is this old, in seconds: units that no build has
 /// shown for a month are dropped, and those in use have to stay.
@@ -46,7 +44,6 @@ pub struct About {
     pub lockfile: Digest,
     /// Identity of the compiler for the host.
     pub compiler: Digest,
-    /// Cargo's home.
     pub cargo_home: String,
 }
 
@@ -70,10 +67,8 @@ impl About {
     }
 }
 
-/// One snapshot of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its context.
     pub context: Digest,
     /// Its length, in bytes.
     pub size: u64,
@@ -85,9 +80,7 @@ pub struct Head {
     version: u32,
     /// See [`About::hash`].
     pub about: Digest,
-    /// The payload.
     pub pack: Pack,
-    /// Its parts.
     pub parts: Vec<Part>,
     /// Who vouches for all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -100,7 +93,6 @@ pub enum SharedError {
     /// Not the form at all.
     #[error("not a head of snapshots: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache.
     #[error("snapshots of version {0}, newer than this kache")]
     Newer(u32),
     /// They are about something else than the name says.
@@ -115,12 +107,10 @@ pub enum SharedError {
 }
 
 impl Head {
-    /// The head of a payload.
     pub fn new(about: &About, pack: Pack, parts: Vec<Part>) -> Self {
         Self { version: VERSION, about: about.hash(), pack, parts, signatures: Vec::new() }
     }
 
-    /// The object.
     pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
         [&serde_json::to_vec(self).unwrap_or_default(), b"\n".as_slice(), payload].concat()
     }

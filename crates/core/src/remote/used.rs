@@ -52,7 +52,6 @@ impl<'a> Used<'a> {
         latest.0 = latest.0.max(at_ms);
     }
 
-    /// Takes an event into account.
     pub fn add(&mut self, event: &Event) {
         let (Some(unit_key), Some(entry_key)) = (event.unit_key, event.entry_key) else { return };
         if !is_below(&event.project, self.root) {
@@ -100,7 +99,6 @@ impl<'a> Used<'a> {
 pub struct MadeFrom {
     /// Target triple, empty for the host.
     pub target: String,
-    /// The fields of the key.
     pub fields: Vec<Field>,
 }
 

@@ -35,7 +35,6 @@ const RENEW_S: u64 = 86_400;
 /// How far the start of a process may be off, in nanoseconds.
 const START_NS: i64 = 50_000_000;
 
-/// When a build is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// While its Cargo works: what is complete by then.
@@ -44,14 +43,11 @@ pub enum When {
     AfterBuild,
 }
 
-/// What recording came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
     /// A snapshot of this many units was written, of which so many are new.
     Written {
-        /// Units in it.
         units: usize,
-        /// Of which new.
         new: usize,
         /// Units that are not in it, by reason.
         left_out: BTreeMap<String, usize>,
@@ -63,10 +59,7 @@ pub enum Recorded {
     /// There is nothing that could be recorded.
     Nothing,
     /// Cargo's fingerprints are there, and none of them has a form that is known.
-    NotUnderstood {
-        /// How many.
-        units: usize,
-    },
+    NotUnderstood { units: usize },
 }
 
 impl std::fmt::Display for Recorded {

@@ -36,9 +36,7 @@ pub fn run_mark(dir: &UnitDir) -> String {
 
 /// A fingerprint directory and whose it is.
 pub struct Case {
-    /// Profile directory.
     pub profile: String,
-    /// The unit's directory.
     pub dir: UnitDir,
     /// What is in its fingerprint directory.
     pub fingerprint: Fingerprint,
@@ -55,7 +53,6 @@ impl Case {
 
 /// A unit, and what else is known about it for the moment.
 pub struct Found {
-    /// The unit.
     pub unit: SeedUnit,
     /// Why it can't be seeded.
     pub unfit: Option<Unseeded>,
@@ -65,9 +62,7 @@ pub struct Found {
     pub metadata_ns: i64,
     /// Whether its dependencies' metadata is all that it needs.
     pub needs_metadata_only: bool,
-    /// What a build script watches.
     pub watched: Vec<PathBuf>,
-    /// Digests of its outputs.
     pub outputs: Vec<Digest>,
     /// What its key says it was compiled with.
     pub externs: Vec<(String, Digest)>,
@@ -80,21 +75,17 @@ pub struct Found {
 pub struct Script {
     /// Name and version of its package.
     pub package: String,
-    /// Directory of its package.
     pub package_dir: String,
-    /// Its executable's content.
     pub program: Digest,
 }
 
 /// Reads units of one build directory.
 pub struct Reader<'a> {
-    /// The store.
     pub store: &'a Store,
     /// The build directory and its roots.
     pub around: &'a Surroundings,
     /// The environment of compilers and scripts.
     pub env: &'a Env,
-    /// Looks at inputs.
     pub observer: Observer<'a>,
     /// What the lockfile says of packages.
     pub locked: &'a BTreeMap<String, String>,
@@ -193,7 +184,6 @@ impl Reader<'_> {
         Err(Unseeded::Stale("an earlier Cargo made it, with what variables isn't known".to_owned()))
     }
 
-    /// A build script's run.
     pub fn run(&self, case: &Case, script: &Script) -> Found {
         let key = EntryKey(Digest::of(b"none"));
         let made = Made::Compile { entry: key };

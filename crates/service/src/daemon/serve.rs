@@ -20,10 +20,8 @@ const WORK_THREADS_MAX: usize = 16;
 /// Why a daemon can't serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The socket.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The settings of the remote.
     #[error(transparent)]
     Setup(#[from] SetupError),
 }

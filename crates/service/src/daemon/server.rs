@@ -23,7 +23,6 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(5);
 /// How often somebody who waits is told that there is still somebody here.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
-/// What answers requests.
 pub trait Answers: Send + Sync + 'static {
     /// Answers one request. May be dropped at any point: the asker has gone.
     fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
@@ -60,23 +59,15 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// There is a daemon already.
     #[error("a daemon is running for this store already")]
     Taken,
-    /// The store refused.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
     /// The socket can't be made.
     #[error("can't listen on {path}: {source}")]
-    Socket {
-        /// Its path.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    Socket { path: String, source: io::Error },
 }
 
 impl Endpoint {
@@ -101,7 +92,6 @@ impl Endpoint {
         Ok(Self { listener, socket: Socket::at(&path), _lock: lock })
     }
 
-    /// The socket's file.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }

@@ -11,10 +11,8 @@ use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
 use kache_store::{Error, Store};
 
-/// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Entries evicted.
     pub evicted: u64,
     /// Entries of earlier boots that were read back.
     pub verified: u64,
@@ -22,7 +20,6 @@ pub struct Done {
     pub broken: u64,
     /// Entries of this boot that are known to be on stable storage now.
     pub secured: u64,
-    /// Uploads whose entries are gone.
     pub forgotten: u64,
 }
 
@@ -90,7 +87,6 @@ fn verify(store: &Store, stop: &AtomicBool, done: &mut Done) -> Result<(), Error
 
 /// How long nobody may have asked for anything before upkeep begins.
 pub const QUIET: Duration = Duration::from_secs(60);
-/// Shortest time between two rounds.
 pub const PAUSE: Duration = Duration::from_secs(900);
 
 #[cfg(test)]

@@ -31,12 +31,10 @@ pub struct Unpacked {
     pub new_bytes: u64,
 }
 
-/// How an entry comes here.
 #[derive(Debug, Clone)]
 pub struct Note<'a> {
     /// The build that it is fetched for before that asks for it, else empty.
     pub session: &'a str,
-    /// Who made it.
     pub provenance: Provenance,
 }
 

@@ -25,7 +25,6 @@ const HIGH_LEVEL_WINDOW_LOG: u32 = 21;
 /// A pack in a temporary file, and the manifest that belongs to it.
 #[derive(Debug)]
 pub struct Packed {
-    /// The file.
     pub scratch: Scratch,
     /// What it holds, not signed.
     pub manifest: Manifest,

@@ -29,7 +29,6 @@ const SUMMARY_AGE_MAX: Duration = Duration::from_secs(10);
 /// Hosts of compilers that run here: the manifest key is a part of what names snapshots, and isn't kept with them.
 const HOST_ENDS: [&str; 3] = ["unknown-linux-gnu", "unknown-linux-musl", "apple-darwin"];
 
-/// An object.
 #[derive(Debug, Clone)]
 pub enum Object {
     /// In memory; at most as long as the form allows, 32 MiB.
@@ -41,7 +40,6 @@ pub enum Object {
 /// A value and when it was found out.
 type Dated<T> = Mutex<Option<(Instant, T)>>;
 
-/// The objects of a store.
 #[derive(Debug)]
 pub struct Objects {
     store: Arc<Store>,

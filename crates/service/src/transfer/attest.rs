@@ -19,11 +19,9 @@ use crate::remote::{Body, Fault};
 pub enum Attested {
     /// They are the same, and this machine's signature is there now.
     Signed,
-    /// It was there.
     Already,
     /// The bucket doesn't have the entry, or the store no result of a compile of its own.
     Absent,
-    /// They differ in this.
     Differs(Vec<String>),
 }
 

@@ -18,7 +18,6 @@ pub(super) const ROUNDS_MAX: usize = 4;
 /// Pages of a listing of shards that are looked through.
 const SHARD_PAGES_MAX: usize = 10;
 
-/// Where a build is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlace {
     /// The manifest key; usually the host's target triple.

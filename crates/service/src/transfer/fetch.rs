@@ -22,7 +22,6 @@ pub enum Fetched {
         /// Bytes that the store didn't have.
         new_bytes: u64,
     },
-    /// The store had it.
     Known,
     /// The bucket doesn't have it, as far as it says.
     Absent,

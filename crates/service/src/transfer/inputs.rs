@@ -14,7 +14,6 @@ const ROUNDS_MAX: usize = 4;
 
 /// What a bucket has of a unit's input records.
 pub(super) enum Theirs {
-    /// Nothing.
     Absent,
     /// These; none where it has an object that nobody can use.
     Records(RecordSet),

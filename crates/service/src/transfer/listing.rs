@@ -5,12 +5,10 @@ use kache_core::remote::keys::CrateDir;
 
 use super::{Refusal, Transfer, TransferError, refuse};
 
-/// A manifest that was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// The crate that it is filed under.
     pub dir: CrateDir,
-    /// The entry.
     pub key: EntryKey,
 }
 

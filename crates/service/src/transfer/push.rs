@@ -23,9 +23,7 @@ const MEMORY_BYTES_MAX: u64 = 4 << 20;
 pub enum Pushed {
     /// It is in the bucket now; so many bytes went there.
     Uploaded(u64),
-    /// It was there.
     Present,
-    /// It stays on this machine.
     Kept(Kept),
 }
 

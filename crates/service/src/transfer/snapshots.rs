@@ -25,7 +25,6 @@ use super::{Policy, Refusal, Transfer, TransferError, refuse};
 use crate::pack::WINDOW_LOG_MAX;
 use crate::remote::{Body, Fault};
 
-/// What saving snapshots came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// They are in this object now, or were.

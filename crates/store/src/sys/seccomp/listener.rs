@@ -15,20 +15,16 @@ use libc::{c_int, c_void};
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
 
-/// Why waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// A call is stopped.
     Call,
     /// No process uses the filter any more.
     Unused,
     /// The other descriptor became readable. Comes before calls, of which there may be no end.
     Stop,
-    /// Nothing happened in time.
     Timeout,
 }
 
-/// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The call went on; what was read of its process until now was that process's.
