@@ -1,8 +1,6 @@
 //! What a Cargo process was asked to do, as far as it decides where Cargo builds. Pure: arguments in, meaning or
 //! doubt out. What can't be told for certain is a doubt; nobody guesses a target directory.
 
-use std::fmt;
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CargoCall {
     /// Arguments that another Cargo command needs to find the same workspace and configuration.
@@ -24,24 +22,16 @@ pub struct CargoCall {
 }
 
 /// Why the directories are not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
     /// Not a command that builds the workspace, or an alias.
+    #[error("`cargo {0}` is no command that is known to build here")]
     Subcommand(String),
     /// An option that isn't known before the command, or one that names files elsewhere.
+    #[error("option {0} may decide where Cargo builds")]
     Option(String),
-    /// Cargo was not asked to do anything.
+    #[error("Cargo was called without a command")]
     Nothing,
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Doubt::Subcommand(name) => write!(f, "`cargo {name}` is no command that is known to build here"),
-            Doubt::Option(name) => write!(f, "option {name} may decide where Cargo builds"),
-            Doubt::Nothing => f.write_str("Cargo was called without a command"),
-        }
-    }
 }
 
 /// Commands that build in the workspace's own directories.

@@ -113,7 +113,7 @@ fn explain(
     let why = match first_difference(&before.unwrap_or_default(), &now) {
         Some(Field { name, value }) if name.starts_with("baked path ") => {
             let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
-            root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(*root))
+            root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(root.name_prefix()))
         }
         Some(field) if field.value == Observed::Absent.to_string() => {
             Miss::InputsChanged(format!("{} is gone", field.name))

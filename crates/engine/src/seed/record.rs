@@ -43,43 +43,24 @@ pub enum When {
     AfterBuild,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Recorded {
-    /// A snapshot of this many units was written, of which so many are new.
-    Written {
-        units: usize,
-        new: usize,
-        /// Units that are not in it, by reason.
-        left_out: BTreeMap<String, usize>,
-    },
+    /// A snapshot was written; `left_out` has the units that are not in it, by reason.
+    #[error("recorded {units} units, {new} of them new{}", listed(.left_out))]
+    Written { units: usize, new: usize, left_out: BTreeMap<String, usize> },
     /// It would have been the snapshot that is there.
+    #[error("nothing new to record")]
     Unchanged,
-    /// Another Cargo is at work there.
+    #[error("another Cargo was at work")]
     Busy,
-    /// There is nothing that could be recorded.
+    #[error("no dependencies to record")]
     Nothing,
-    /// Cargo's fingerprints are there, and none of them has a form that is known.
+    #[error("none of {units} fingerprints is understood: this Cargo writes them in another form")]
     NotUnderstood { units: usize },
 }
 
-impl std::fmt::Display for Recorded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Recorded::Written { units, new, left_out } => {
-                write!(f, "recorded {units} units, {new} of them new")?;
-                left_out.iter().try_for_each(|(code, count)| write!(f, ", left out {count} {code}"))
-            }
-            Recorded::Unchanged => f.write_str("nothing new to record"),
-            Recorded::Busy => f.write_str("another Cargo was at work"),
-            Recorded::Nothing => f.write_str("no dependencies to record"),
-            Recorded::NotUnderstood { units } => {
-                write!(
-                    f,
-                    "none of {units} fingerprints is understood: this Cargo writes them in another form"
-                )
-            }
-        }
-    }
+fn listed(left_out: &BTreeMap<String, usize>) -> String {
+    left_out.iter().map(|(code, count)| format!(", left out {count} {code}")).collect()
 }
 
 /// Records what `around` has built in the layout of its Cargo; `when` says whether that Cargo has ended.
