@@ -77,13 +77,15 @@ impl<T> Deref for Setting<T> {
     }
 }
 
-/// Which lines `KACHE_PROGRESS` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    Off,
-    /// One line per crate that was served from the cache.
-    Hits,
-    All,
+crate::words! {
+    /// Which lines `KACHE_PROGRESS` asks for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Progress {
+        Off = "off",
+        /// One line per crate that was served from the cache.
+        Hits = "hits",
+        All = "all",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::key::{Field, UnitKey};
+use crate::form::{self, FormError};
+use crate::key::{Field, UnitKey, field};
 use crate::paths::Root;
 use crate::provenance::Provenance;
 use crate::record::InputRecord;
@@ -22,6 +23,7 @@ pub use crate::tree::is_safe_name;
 use crate::tree::{self, Node};
 
 pub const VERSION: u32 = 1;
+const FORM: &str = "entry";
 /// Longest entry file that is read, in bytes.
 pub const ENTRY_BYTES_MAX: u64 = 8 << 20;
 /// Texts longer than this become blobs of their own, in bytes.
@@ -144,23 +146,6 @@ pub struct Entry {
     pub provenance: Provenance,
 }
 
-/// Why bytes are not a usable entry.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    /// Not the JSON form at all.
-    #[error("not an entry: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("entry of version {0}, newer than this kache")]
-    Newer(u32),
-    /// The checksum doesn't fit.
-    #[error("damaged: the checksum doesn't fit")]
-    Damaged,
-    /// A file name that could leave the output directory.
-    #[error("unsafe output name {0:?}")]
-    UnsafeName(String),
-}
-
 impl Entry {
     /// The oldest recorded time among the blobs of the outputs, in seconds since 1970; `None` without outputs.
     pub fn oldest_mtime_s(&self) -> Option<i64> {
@@ -214,24 +199,17 @@ impl Entry {
     }
 
     /// Reads the stored form and checks its names.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let (json, sum) = bytes.split_at(end);
-        let entry: Entry = serde_json::from_slice(json)?;
-        if entry.version > VERSION {
-            return Err(EntryError::Newer(entry.version));
-        }
+        let entry: Entry = form::decode(json, (FORM, VERSION), |entry: &Self| entry.version)?;
         if sum != checksum(json).as_bytes() {
-            return Err(EntryError::Damaged);
+            return Err(FormError::Damaged(FORM, "the checksum doesn't fit".to_owned()));
         }
         let names = entry.outputs.iter().map(|output| &output.name).chain([&entry.dep_info_name]);
-        for name in names {
-            if !is_safe_name(name) {
-                return Err(EntryError::UnsafeName(name.clone()));
-            }
-        }
-        match tree::astray(&entry.tree) {
-            Some(path) => Err(EntryError::UnsafeName(path.to_owned())),
+        let unsafe_name = names.map(String::as_str).find(|name| !is_safe_name(name));
+        match unsafe_name.or(tree::astray(&entry.tree)).map(str::to_owned) {
+            Some(name) => Err(FormError::UnsafeName(FORM, name)),
             None => Ok(entry),
         }
     }
@@ -271,7 +249,7 @@ impl Evidence {
     /// The same without values of this machine's environment and notes of its store: for what leaves the machine.
     pub fn for_others(mut self) -> Self {
         self.record.provenance = Provenance::Unknown;
-        self.values.retain(|field, _| field == "compiler");
+        self.values.retain(|name, _| name == field::COMPILER);
         self
     }
 }
@@ -310,7 +288,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             match Entry::decode(&bytes) {
                 // An entry of a newer kache is left alone, whatever is in it.
-                Err(EntryError::Newer(_)) => {}
+                Err(FormError::Newer(..)) => {}
                 other => assert!(other.is_err(), "bit {bit}"),
             }
         }
@@ -330,7 +308,7 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "../x", "a\\b", "x\0", &"x".repeat(256)] {
             let mut entry = sample();
             entry.outputs[0].name = bad.to_owned();
-            assert!(matches!(Entry::decode(&entry.encode()), Err(EntryError::UnsafeName(_))), "{bad:?}");
+            assert!(matches!(Entry::decode(&entry.encode()), Err(FormError::UnsafeName(..))), "{bad:?}");
         }
     }
 

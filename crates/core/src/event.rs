@@ -17,29 +17,19 @@ pub const EVENT_BYTES_MAX: usize = 8 << 10;
 /// The kind of a build script's run.
 pub const SCRIPT_RUN: &str = "build-script-run";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    Hit,
-    /// Compiled, and every output was known already.
-    Dup,
-    Miss,
-    /// Handed to the compiler without a look-up.
-    Passthrough,
-    /// The compiler reported an error in the user's code, or could not be run.
-    Error,
-}
-
-impl Outcome {
-    /// The word that users see.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Outcome::Hit => "hit",
-            Outcome::Dup => "dup",
-            Outcome::Miss => "miss",
-            Outcome::Passthrough => "passthrough",
-            Outcome::Error => "error",
-        }
+crate::words! {
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Outcome {
+        Hit = "hit",
+        /// Compiled, and every output was known already.
+        Dup = "dup",
+        #[default]
+        Miss = "miss",
+        /// Handed to the compiler without a look-up.
+        Passthrough = "passthrough",
+        /// The compiler reported an error in the user's code, or could not be run.
+        Error = "error",
     }
 }
 
@@ -119,7 +109,7 @@ pub struct Asked {
     pub saved_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub version: u32,
     /// When the invocation ended, in milliseconds since 1970.
@@ -181,30 +171,7 @@ pub struct Event {
 impl Event {
     /// An event about `crate_name` with everything else empty.
     pub fn new(crate_name: &str, outcome: Outcome) -> Self {
-        Self {
-            version: VERSION,
-            at_ms: 0,
-            session: String::new(),
-            project: String::new(),
-            crate_name: crate_name.to_owned(),
-            package: String::new(),
-            package_version: String::new(),
-            kind: String::new(),
-            mode: String::new(),
-            outcome,
-            source: None,
-            reason: None,
-            detail: None,
-            not_stored: None,
-            unobserved: false,
-            unit_key: None,
-            entry_key: None,
-            times: Times::default(),
-            moved: Moved::default(),
-            saved_ms: 0,
-            seeding: None,
-            exit_code: None,
-        }
+        Self { version: VERSION, crate_name: crate_name.to_owned(), outcome, ..Self::default() }
     }
 
     /// Whether a compile was asked for that belongs to the build: build scripts try things out, too.

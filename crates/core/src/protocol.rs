@@ -48,9 +48,6 @@ pub enum FrameError {
 }
 
 /// A frame around a message.
-///
-/// # Errors
-/// When the message is too long.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let body = serde_json::to_vec(message).map_err(|error| FrameError::Malformed(error.to_string()))?;
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
@@ -66,9 +63,6 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 }
 
 /// The length of the body that follows a header.
-///
-/// # Errors
-/// When nothing that can be understood follows.
 pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if header[..4] != MAGIC {
@@ -85,9 +79,6 @@ pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
 }
 
 /// The message in a body.
-///
-/// # Errors
-/// When it is none.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
     if body.len() > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(body.len()));

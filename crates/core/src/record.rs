@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::EntryKey;
 use crate::paths::Root;
 use crate::provenance::Provenance;
@@ -124,17 +124,6 @@ pub struct RecordSet {
     pub records: Vec<InputRecord>,
 }
 
-/// Why bytes are not a usable record set.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// Not the JSON form at all.
-    #[error("not an input record: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("input record of version {0}, newer than this kache")]
-    Newer(u32),
-}
-
 impl RecordSet {
     /// Puts `record` in front, dropping an equal one and the oldest beyond [`RECORDS_MAX`]. Returns whether
     /// anything changed.
@@ -153,15 +142,8 @@ impl RecordSet {
         serde_json::to_vec(&set).unwrap_or_default()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut set: RecordSet =
-            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
-                Some(version) => RecordError::Newer(version),
-                None => error.into(),
-            })?;
-        if set.version > VERSION {
-            return Err(RecordError::Newer(set.version));
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        let mut set: Self = form::decode(bytes, ("input record", VERSION), |set: &Self| set.version)?;
         set.records.truncate(RECORDS_MAX);
         Ok(set)
     }
@@ -193,7 +175,7 @@ mod tests {
     #[test]
     fn a_newer_version_is_ignored() {
         for newer in [r#"{"version":99,"records":[]}"#, r#"{"version":99,"records":[{"inputs":7}]}"#] {
-            assert!(matches!(RecordSet::decode(newer.as_bytes()), Err(RecordError::Newer(99))));
+            assert!(matches!(RecordSet::decode(newer.as_bytes()), Err(FormError::Newer(_, 99))));
         }
     }
 

@@ -105,9 +105,6 @@ impl Header {
     }
 
     /// Reads the first line of a snapshot.
-    ///
-    /// # Errors
-    /// When it isn't a header of this version.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let line = bytes.split(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
         let line = line.ok_or(SnapshotError::Empty)?;
@@ -137,9 +134,6 @@ impl Snapshot {
     }
 
     /// Reads the stored form and checks its paths.
-    ///
-    /// # Errors
-    /// When it isn't one of this version, is too large, or names a path that leaves its directory.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let header = Header::decode(bytes)?;
         let mut units = Vec::new();

@@ -39,23 +39,16 @@ impl CrateType {
     }
 }
 
-/// Which Cargo command a unit belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    Build,
-    /// Metadata only.
-    Check,
-    /// Metadata only, by clippy's driver.
-    Clippy,
-}
-
-impl Mode {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Mode::Build => "build",
-            Mode::Check => "check",
-            Mode::Clippy => "clippy",
-        }
+crate::words! {
+    /// Which Cargo command a unit belongs to.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub enum Mode {
+        #[default]
+        Build = "build",
+        /// Metadata only.
+        Check = "check",
+        /// Metadata only, by clippy's driver.
+        Clippy = "clippy",
     }
 }
 
@@ -86,8 +79,9 @@ pub struct KeyArg {
 }
 
 /// `-C lto` and relatives: whether the compiler itself reads the object code of all dependencies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lto {
+    #[default]
     Local,
     /// rustc reads the rlibs; the linker sees temporary files.
     CrossCrate,

@@ -88,9 +88,6 @@ pub enum Trouble {
 }
 
 /// Asks the daemon of a store something; starts none. `patience` is the longest time until its first word.
-///
-/// # Errors
-/// When there is no answer.
 pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply, Trouble> {
     let deadline = Instant::now() + patience;
     converse(connect_until(store, deadline)?, request, deadline)
@@ -98,9 +95,6 @@ pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply
 
 /// Starts a daemon for a store that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment
 /// it gets what its settings and the session need. Doesn't wait until it serves.
-///
-/// # Errors
-/// When the program can't be run.
 pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
     let chain = match settings.remote() {
         Some(remote) if remote.uses_aws_chain() => env::AwsChain::Used,

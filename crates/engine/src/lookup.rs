@@ -3,7 +3,7 @@
 
 use kache_core::entry::Entry;
 use kache_core::entry_key::{self, Rendering};
-use kache_core::key::{EntryKey, Field, UnitKey};
+use kache_core::key::{EntryKey, Field, UnitKey, field};
 use kache_core::reason::Miss;
 use kache_core::record::{Input, InputRecord, Observed, Sight};
 use kache_core::remote::secrets;
@@ -111,7 +111,7 @@ fn explain(
     };
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
     let why = match first_difference(&before.unwrap_or_default(), &now) {
-        Some(Field { name, value }) if name.starts_with("baked path ") => {
+        Some(Field { name, value }) if name.starts_with(field::BAKED) => {
             let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
             root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(root.name_prefix()))
         }

@@ -21,9 +21,10 @@ use kache_core::tree::{Node, NodeKind};
 use kache_store::Store;
 use kache_store::blobs::IngestHow;
 use kache_store::hashing::DigestMemo;
-use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
+use kache_store::link::{self, Note, Permission, Sharing, Stamp};
 
 use crate::mentions;
+use crate::restore;
 use crate::times::{mtime_ns, set_mtime_ns};
 
 /// Most things in an `OUT_DIR` that is kept.
@@ -332,11 +333,7 @@ impl Placer<'_> {
         let sharing = Sharing::Private(if stays { Stamp::Now } else { Stamp::Blob });
         let mode = link::place(&self.store.blob_path(blob), path, sharing, Permission::Plain, Note::None)
             .map_err(refused)?;
-        match mode {
-            Mode::Reflink => moved.reflinked_bytes += size,
-            Mode::HardLink => moved.linked_bytes += size,
-            Mode::Copy => moved.copied_bytes += size,
-        }
+        restore::count(moved, mode, size);
         Ok(())
     }
 }

@@ -32,12 +32,13 @@ mod uploads;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::protocol::{Demand, Find, Reply, Request, Seed, Status, Unavailable};
 use kache_store::Store;
+use kache_store::clock::since_1970;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -131,7 +132,7 @@ pub async fn run<D: DaemonBackend>(config: Config, endpoint: Endpoint, backend: 
         Service { id: *id, dispatcher, prefetch, snapshots, uploads }
     });
     let uploading = service.as_ref().map(|service| tokio::spawn(Arc::clone(&service.uploads).run()));
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = since_1970();
     let handler = Arc::new(Handler {
         config,
         started_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),

@@ -63,9 +63,6 @@ impl Default for Limits {
 }
 
 /// Answers requests until `stop` is done; answers that are being sent then get a moment to end.
-///
-/// # Errors
-/// When the listener can't be used.
 pub async fn serve(
     listener: std::net::TcpListener,
     objects: Arc<Objects>,

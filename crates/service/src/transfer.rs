@@ -17,9 +17,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kache_core::digest::Digest;
+use kache_core::form::FormError;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::Keys;
-use kache_core::remote::manifest::ManifestError;
 use kache_store::Store;
 use tokio::sync::Semaphore;
 
@@ -119,7 +119,7 @@ pub enum TransferError {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Form(#[from] FormError),
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
     /// The pack is missing although its manifest is there.
@@ -127,12 +127,6 @@ pub enum Refusal {
     NoPack,
     #[error(transparent)]
     Pack(UnpackError),
-    #[error(transparent)]
-    Records(#[from] kache_core::record::RecordError),
-    #[error(transparent)]
-    Build(#[from] kache_core::remote::build::BuildError),
-    #[error(transparent)]
-    Snapshots(#[from] kache_core::remote::shared::SharedError),
     #[error("the listing doesn't advance")]
     Listing,
 }

@@ -55,9 +55,6 @@ impl fmt::Debug for Trust {
 
 impl Trust {
     /// Keys from their texts.
-    ///
-    /// # Errors
-    /// When one is not a key.
     pub fn new(signing: Option<&str>, trusted: &[String]) -> Result<Self, NotAKey> {
         let signing = match signing {
             None => None,
@@ -70,9 +67,6 @@ impl Trust {
     }
 
     /// The same with these public keys to believe.
-    ///
-    /// # Errors
-    /// When one is not a key.
     pub fn trusting(self, trusted: &[String]) -> Result<Self, NotAKey> {
         let trusted = trusted.iter().map(|text| key_bytes(text, PUBLIC_HEAD).ok_or(NotAKey("public")));
         Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
@@ -177,9 +171,6 @@ impl Trust {
 
     /// Whether a manifest in the bucket may stay: this machine or another one that is trusted has signed it, as far as
     /// anybody here signs. So machines with keys of their own don't replace each other's.
-    ///
-    /// # Errors
-    /// When it should be written anew.
     pub fn would_keep(&self, manifest: &impl Signed) -> Result<(), Untrusted> {
         if !self.is_particular() {
             return Ok(());

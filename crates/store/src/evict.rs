@@ -63,36 +63,27 @@ pub enum Purge {
     Everything,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Why {
-    Purged,
-    /// It can't be understood.
-    Malformed,
-    /// A blob that it needs is missing.
-    Hole,
-    /// It wasn't used for longer than the maximum age.
-    TooOld,
-    /// The store is over its limit, and the compiler that made it is no longer installed.
-    CompilerGone,
-    /// The store is over its limit, and it is among the least recently used.
-    OverLimit,
+kache_core::words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Why {
+        Purged = "purged",
+        /// It can't be understood.
+        Malformed = "malformed",
+        /// A blob that it needs is missing.
+        Hole = "incomplete",
+        /// It wasn't used for longer than the maximum age.
+        TooOld = "too old",
+        /// The store is over its limit, and the compiler that made it is no longer installed.
+        CompilerGone = "compiler gone",
+        /// The store is over its limit, and it is among the least recently used.
+        OverLimit = "over limit",
+    }
 }
 
 impl Why {
     /// All of them, in the order in which they are explained.
     pub const ALL: [Why; 6] =
         [Why::Purged, Why::Malformed, Why::Hole, Why::TooOld, Why::CompilerGone, Why::OverLimit];
-
-    pub const fn word(self) -> &'static str {
-        match self {
-            Why::Purged => "purged",
-            Why::Malformed => "malformed",
-            Why::Hole => "incomplete",
-            Why::TooOld => "too old",
-            Why::CompilerGone => "compiler gone",
-            Why::OverLimit => "over limit",
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,9 +25,6 @@ pub struct BlobIndex {
 
 impl Store {
     /// All blobs.
-    ///
-    /// # Errors
-    /// When a folder can't be listed.
     pub fn blob_index(&self) -> Result<BlobIndex, Error> {
         let mut index = BlobIndex::default();
         self.shelf_files(Shelf::Blobs, |digest, meta| {
@@ -74,9 +71,6 @@ pub struct Footprint {
 
 impl Footprint {
     /// Looks at everything below a directory.
-    ///
-    /// # Errors
-    /// When a directory can't be listed or a file can't be looked at, unless it is gone meanwhile.
     pub fn of(dir: &Path, blobs: &BlobIndex) -> Result<Self, Error> {
         Self::of_all([dir], blobs)
     }

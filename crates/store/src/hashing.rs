@@ -45,9 +45,6 @@ pub struct Hashed {
 }
 
 /// Hashes a file, always reading it.
-///
-/// # Errors
-/// When it can't be opened or read, or isn't a regular file.
 pub fn hash_file(path: &Path) -> Result<Hashed, Error> {
     let (file, meta) = open_regular(path)?;
     hash_open(&file, &meta).doing("read", path)
@@ -135,9 +132,6 @@ impl<'a> DigestMemo<'a> {
     }
 
     /// Digest of a file's content; `None` where nothing has that name.
-    ///
-    /// # Errors
-    /// When the file is there and can't be read, or isn't a regular file.
     pub fn digest(&self, path: &Path) -> Result<Option<Digest>, Error> {
         let (file, meta) = match open_regular(path) {
             Err(error) if error.is_missing() => return Ok(None),
@@ -167,9 +161,6 @@ impl<'a> DigestMemo<'a> {
 
     /// Puts down the digest of a file that kache made or took over, on its inode. Refused for a file so young that it
     /// could still change under the same mtime.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
     pub fn remember(&self, path: &Path, digest: &Digest) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let settled = FileTime::modified(&meta).age_s(FileTime::now_coarse()) >= SETTLED_S;
@@ -179,9 +170,6 @@ impl<'a> DigestMemo<'a> {
 
     /// Puts down the digest of an output whose compiler has ended, on its inode; `size` is the length of what was
     /// hashed. For metadata of `check` units, which Cargo dates back afterwards.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
     pub fn note_redated(&self, path: &Path, digest: &Digest, size: u64) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let remembered = meta.len() == size && inode_memo::remember(&file, &meta, digest, Redating::Expected);

@@ -72,9 +72,6 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `cache_dir`, creating directories, CACHEDIR.TAG and .gitignore at first use.
-    ///
-    /// # Errors
-    /// When the directory can't be created or looked at.
     pub fn open(cache_dir: &Path) -> Result<Store, Error> {
         let store = Self::at(cache_dir)?;
         let last_made = store.tmp_dir();

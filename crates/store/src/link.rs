@@ -190,18 +190,12 @@ pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
 }
 
 /// Sets a file's mtime to whole seconds since 1970.
-///
-/// # Errors
-/// When the file can't be opened or isn't ours.
 pub fn set_mtime_of(path: &Path, seconds: i64) -> Result<(), Error> {
     let file = File::open(path).doing("open", path)?;
     set_mtime(&file, seconds).doing("set the time of", path)
 }
 
 /// Sets a file's mtime to now, by the clock that stamps files that are written now.
-///
-/// # Errors
-/// When the file can't be opened or isn't ours.
 pub fn set_mtime_now_of(path: &Path) -> Result<(), Error> {
     let file = File::open(path).doing("open", path)?;
     set_mtime_now(&file).doing("set the time of", path)
@@ -209,9 +203,6 @@ pub fn set_mtime_now_of(path: &Path) -> Result<(), Error> {
 
 /// Removes a file that has other names too, so that nobody who writes to this name writes through to them. Returns
 /// whether it did.
-///
-/// # Errors
-/// When it is there and can't be looked at or removed.
 pub fn unlink_shared(path: &Path) -> Result<bool, Error> {
     match unless_absent(fs::symlink_metadata(path)).doing("look at", path)? {
         Some(meta) if meta.is_file() && meta.nlink() > 1 => crate::files::remove(path),

@@ -58,9 +58,6 @@ pub struct Served {
 impl Store {
     /// Notes that a build directory was served for a project, at most once a minute. `compiler` is asked for only when
     /// the note is written.
-    ///
-    /// # Errors
-    /// When the note can't be written.
     pub fn note_served(
         &self,
         (build_dir, project): (&Path, &Path),

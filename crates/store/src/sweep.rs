@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kache_core::digest::Digest;
 
-use crate::clock::{FileTime, now_s};
+use crate::clock::{FileTime, since_1970};
 use crate::error::{Error, unless_absent};
 use crate::evict::{BlobRemoval, EvictPlan, Eviction, SweepOptions, plan};
 use crate::fault::{self, Point};
@@ -46,9 +46,6 @@ pub enum Sweeping {
 
 impl Store {
     /// What [`Store::sweep`] would do.
-    ///
-    /// # Errors
-    /// When an entry can't be read.
     pub fn plan_sweep(&self, options: &SweepOptions) -> Result<EvictPlan, Error> {
         Ok(plan(&self.survey()?, options))
     }
@@ -64,7 +61,7 @@ impl Store {
         let report = self.apply_sweep(plan);
         fault::point(Point::Swept);
         let counted = report.plan.before.counted_bytes().saturating_sub(report.freed_bytes);
-        self.reset_usage(Usage { bytes: counted, counted_s: u64::try_from(now_s()).unwrap_or(0) })?;
+        self.reset_usage(Usage { bytes: counted, counted_s: since_1970().as_secs() })?;
         Ok(Sweeping::Done(Box::new(report)))
     }
 

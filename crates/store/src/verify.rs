@@ -81,9 +81,6 @@ const ORPHAN_AGE: Duration = Duration::from_secs(600);
 
 impl Store {
     /// Checks every entry and blob. Changes nothing. `progress` hears of every blob.
-    ///
-    /// # Errors
-    /// When a folder of the store can't be listed.
     pub fn verify(
         &self,
         checksums: Checksums,

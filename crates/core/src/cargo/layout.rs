@@ -63,22 +63,14 @@ pub const INVOKED: &str = "invoked.timestamp";
 /// The file, of a run's, with the place of its `OUT_DIR`.
 pub const ROOT_OUTPUT: &str = "root-output";
 
-/// How a build directory is arranged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Layout {
-    /// One directory for all outputs of a profile.
-    Classic,
-    /// One directory for each unit.
-    PerUnit,
-}
-
-impl Layout {
-    /// The word for it in options, files and reports.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Layout::Classic => "classic",
-            Layout::PerUnit => "per-unit",
-        }
+crate::words! {
+    /// How a build directory is arranged.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Layout {
+        /// One directory for all outputs of a profile.
+        Classic = "classic",
+        /// One directory for each unit.
+        PerUnit = "per-unit",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one table of settings: what each is called in the settings file and in the environment, what it is there, and how
 //! its value is shown. Resolving, the check for unknown keys, listings and the editor go by it.
 
-use super::{Backend, Origin, Progress, Remote, S3, Setting, Settings, SigningKey, env};
+use super::{Backend, Origin, Remote, S3, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
 
 /// One setting of a process, for people.
@@ -137,16 +137,6 @@ impl Settings {
             Row { key: name.key, variable: name.variable, kind: name.kind, value, origin }
         };
         ALL.iter().map(row).collect()
-    }
-}
-
-impl Progress {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Progress::Off => "off",
-            Progress::Hits => "hits",
-            Progress::All => "all",
-        }
     }
 }
 

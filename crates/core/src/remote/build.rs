@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::fit::{Kind, Offer, Shape};
 use super::keys::Label;
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::{EntryKey, KeyWriter, UnitKey};
 
 pub const VERSION: u32 = 1;
+const FORM: &str = "build manifest";
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 16 << 20;
 /// Most builds in one object; the oldest go first.
@@ -138,20 +139,6 @@ pub struct BuildManifest {
     pub builds: Vec<Build>,
 }
 
-/// Why bytes are not a build manifest that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// Not the JSON form at all.
-    #[error("not a build manifest: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("build manifest of version {0}, newer than this kache")]
-    Newer(u32),
-    /// More than any build has.
-    #[error("the build manifest names too many {0}")]
-    TooMany(&'static str),
-}
-
 impl BuildManifest {
     /// Puts a build in front, joined with what is known of the same lockfile and toolchain.
     pub fn add(&mut self, mut build: Build) {
@@ -202,21 +189,11 @@ impl BuildManifest {
         }
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, BuildError> {
-        let manifest: BuildManifest =
-            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
-                Some(version) => BuildError::Newer(version),
-                None => error.into(),
-            })?;
-        if manifest.version > VERSION {
-            return Err(BuildError::Newer(manifest.version));
-        }
-        if manifest.builds.len() > BUILDS_MAX {
-            return Err(BuildError::TooMany("builds"));
-        }
-        if manifest.builds.iter().any(|build| build.units.len() > UNITS_MAX) {
-            return Err(BuildError::TooMany("units"));
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        let manifest: Self = form::decode(bytes, (FORM, VERSION), |manifest: &Self| manifest.version)?;
+        let too_many = manifest.builds.iter().any(|build| build.units.len() > UNITS_MAX);
+        let absurd = [(manifest.builds.len() > BUILDS_MAX, "too many builds"), (too_many, "too many units")];
+        form::refuse(FORM, &absurd)?;
         Ok(manifest)
     }
 }
@@ -365,9 +342,9 @@ pub(crate) mod tests {
         manifest.add(build("a", &names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>()));
         assert_eq!(manifest.builds[0].units.len(), UNITS_MAX);
         manifest.builds[0].units = vec![manifest.builds[0].units[0].clone(); UNITS_MAX + 1];
-        assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(BuildError::TooMany(_))));
+        assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(FormError::Absurd(..))));
         for newer in [r#"{"version":2,"builds":[]}"#, r#"{"version":2,"builds":{}}"#] {
-            assert!(matches!(BuildManifest::decode(newer.as_bytes()), Err(BuildError::Newer(2))));
+            assert!(matches!(BuildManifest::decode(newer.as_bytes()), Err(FormError::Newer(_, 2))));
         }
     }
 

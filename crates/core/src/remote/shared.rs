@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::keys::Label;
 use super::manifest::{Pack, SIGNATURES_MAX, Signature, Signed};
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::KeyWriter;
 use crate::seed_unit::SeedUnit;
 use crate::snapshot::{self, Snapshot};
 
 pub const VERSION: u32 = 1;
+const FORM: &str = "snapshots";
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 32 << 20;
 /// Longest payload before it is compressed, in bytes.
@@ -87,25 +88,6 @@ pub struct Head {
     pub signatures: Vec<Signature>,
 }
 
-/// Why bytes are no snapshots that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SharedError {
-    /// Not the form at all.
-    #[error("not a head of snapshots: {0}")]
-    Malformed(#[from] serde_json::Error),
-    #[error("snapshots of version {0}, newer than this kache")]
-    Newer(u32),
-    /// They are about something else than the name says.
-    #[error("the snapshots are of another lockfile, compiler or CARGO_HOME")]
-    Other,
-    /// The payload isn't the one that the head describes, or not what it should be.
-    #[error("the payload {0}")]
-    Payload(String),
-    /// A figure that can't be right.
-    #[error("the head names {0}")]
-    Absurd(&'static str),
-}
-
 impl Head {
     pub fn new(about: &About, pack: Pack, parts: Vec<Part>) -> Self {
         Self { version: VERSION, about: about.hash(), pack, parts, signatures: Vec::new() }
@@ -117,32 +99,22 @@ impl Head {
 
     /// Reads an object that is kept under the name of `about`: the head, and the payload, which is the one that the head
     /// describes.
-    ///
-    /// # Errors
-    /// When it isn't that.
-    pub fn decode<'b>(bytes: &'b [u8], about: &About) -> Result<(Self, &'b [u8]), SharedError> {
+    pub fn decode<'b>(bytes: &'b [u8], about: &About) -> Result<(Self, &'b [u8]), FormError> {
         let end = bytes.iter().take(HEAD_BYTES_MAX).position(|byte| *byte == b'\n');
-        let (line, payload) = bytes.split_at(end.ok_or(SharedError::Absurd("no end of itself"))?);
+        let (line, payload) = bytes.split_at(end.ok_or(FormError::Absurd(FORM, "no end of itself"))?);
         let payload = &payload[1..];
-        let head: Head =
-            serde_json::from_slice(line).map_err(|error| match newer_version(line, VERSION) {
-                Some(version) => SharedError::Newer(version),
-                None => error.into(),
-            })?;
-        if head.version > VERSION {
-            return Err(SharedError::Newer(head.version));
-        }
+        let head: Head = form::decode(line, (FORM, VERSION), |head: &Self| head.version)?;
         if head.about != about.hash() {
-            return Err(SharedError::Other);
+            return Err(FormError::OtherBuild(FORM));
         }
         head.check()?;
         if payload.len() as u64 != head.pack.size || Digest::of(payload) != head.pack.digest {
-            return Err(SharedError::Payload("is not the one that the head describes".to_owned()));
+            return Err(damaged("the payload is not the one that the head describes"));
         }
         Ok((head, payload))
     }
 
-    fn check(&self) -> Result<(), SharedError> {
+    fn check(&self) -> Result<(), FormError> {
         let Pack { size, unpacked_size, .. } = self.pack;
         let sum = self.parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
         let contexts: BTreeSet<_> = self.parts.iter().map(|part| part.context).collect();
@@ -155,36 +127,38 @@ impl Head {
             (sum != Some(unpacked_size), "parts that don't make the whole"),
             (self.signatures.len() > SIGNATURES_MAX, "too many signatures"),
         ];
-        match absurd.into_iter().find(|(is_so, _)| *is_so) {
-            Some((_, what)) => Err(SharedError::Absurd(what)),
-            None => Ok(()),
-        }
+        form::refuse(FORM, &absurd)
     }
 
     /// The snapshots of a decompressed payload: each what its part says, and about what the object's name says.
-    ///
-    /// # Errors
-    /// When one isn't.
-    pub fn split(&self, payload: &[u8], about: &About, now_s: u64) -> Result<Vec<Snapshot>, SharedError> {
-        let odd = |what: &str| SharedError::Payload(what.to_owned());
+    pub fn split(&self, payload: &[u8], about: &About, now_s: u64) -> Result<Vec<Snapshot>, FormError> {
         let mut rest = payload;
         let mut snapshots = Vec::new();
         for part in &self.parts {
             let size = usize::try_from(part.size).ok().filter(|size| *size <= rest.len());
-            let (bytes, after) = rest.split_at(size.ok_or_else(|| odd("ends before its last snapshot"))?);
+            let (bytes, after) =
+                rest.split_at(size.ok_or_else(|| damaged("the payload ends before its last snapshot"))?);
             rest = after;
-            let mut found =
-                Snapshot::decode(bytes).map_err(|error| SharedError::Payload(format!("holds {error}")))?;
+            let mut found = Snapshot::decode(bytes).map_err(|error| damaged(&format!("it holds {error}")))?;
             if found.header.context != part.context || !about.is_of(&found) {
-                return Err(SharedError::Other);
+                return Err(FormError::OtherBuild(FORM));
             }
             // A unit from the future would never be too old.
             found.header.recorded_s = found.header.recorded_s.min(now_s);
             found.units.iter_mut().for_each(|unit| unit.seen_s = unit.seen_s.min(now_s));
             snapshots.push(found);
         }
-        if rest.is_empty() { Ok(snapshots) } else { Err(odd("goes on behind its last snapshot")) }
+        if rest.is_empty() {
+            Ok(snapshots)
+        } else {
+            Err(damaged("the payload goes on behind its last snapshot"))
+        }
     }
+}
+
+/// The payload isn't the one that the head describes, or not what it should be.
+pub fn damaged(how: &str) -> FormError {
+    FormError::Damaged(FORM, how.to_owned())
 }
 
 impl Signed for Head {

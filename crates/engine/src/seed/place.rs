@@ -28,7 +28,7 @@ use kache_store::Store;
 use kache_store::cargo_locks;
 use kache_store::fault::{self, Point};
 use kache_store::ledger::{Ledger, Origin};
-use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
+use kache_store::link::{self, Note, Permission, Sharing, Stamp};
 
 use super::judge::Judge;
 use super::run_files::RunFiles;
@@ -241,11 +241,7 @@ impl<'a> Hand<'a> {
             let blob = self.store.blob_path(&output.digest);
             let mode = link::place(&blob, &dest, sharing, permission, Note::Digest(&output.digest))
                 .map_err(refused)?;
-            match mode {
-                Mode::Reflink => moved.reflinked_bytes += output.size,
-                Mode::HardLink => moved.linked_bytes += output.size,
-                Mode::Copy => moved.copied_bytes += output.size,
-            }
+            restore::count(moved, mode, output.size);
             newest_ns = newest_ns.max(if shared {
                 output.mtime_s.saturating_mul(1_000_000_000)
             } else {

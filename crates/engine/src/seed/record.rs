@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::cargo::layout::Layout;
 use kache_core::digest::Digest;
@@ -18,6 +17,7 @@ use kache_core::seeding::{self, Unseeded, choose};
 use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
 use kache_store::cargo_locks;
+use kache_store::clock::since_1970;
 use kache_store::fault::{self, Point};
 use kache_store::ledger;
 
@@ -112,7 +112,7 @@ pub fn record(
     header.compiler = Some(around.toolchain);
     header.cargo_home.clone_from(&around.cargo_home);
     header.packages = locked.into_keys().collect();
-    header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    header.recorded_s = since_1970().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
 }

@@ -28,9 +28,6 @@ pub enum ServeError {
 
 /// Serves `store` with these settings. `program` is what to watch for replacement, `ready` is called once the socket
 /// can be connected to.
-///
-/// # Errors
-/// When there is a daemon for the store already, or it can't be served.
 pub fn serve(
     store: Store,
     settings: &Settings,

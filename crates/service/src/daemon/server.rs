@@ -72,9 +72,6 @@ pub enum BindError {
 
 impl Endpoint {
     /// Takes the store's socket. Whoever holds the lock is the only daemon, so a socket that is there was left behind.
-    ///
-    /// # Errors
-    /// When there is a daemon already, or the socket can't be made.
     pub fn bind(store: &Store) -> Result<Self, BindError> {
         store.make_daemon_dir()?;
         let Locking::Locked(lock) = store.lock_daemon(Duration::ZERO)? else { return Err(BindError::Taken) };

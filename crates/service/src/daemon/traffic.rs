@@ -108,9 +108,6 @@ impl Traffic {
 
     /// One request of a guess at what a build needs: waits for its turn and for a remote that is sick, and tries again
     /// what the remote failed to do.
-    ///
-    /// # Errors
-    /// When the last attempt fails, or the failure isn't the remote's.
     pub async fn guess<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Trouble>>,

@@ -2,10 +2,10 @@
 //! thread of the lowest priority, a piece at a time. Decides nothing that `kache gc` would decide otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::key::EntryKey;
-use kache_store::clock::boot_id;
+use kache_store::clock::{boot_id, since_1970};
 use kache_store::entries::Settled;
 use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
@@ -37,7 +37,7 @@ pub fn run(store: &Store, limit_bytes: u64, stop: &AtomicBool) -> Result<Done, E
 }
 
 fn sweep(store: &Store, limit_bytes: u64, done: &mut Done) -> Result<(), Error> {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_s = since_1970().as_secs();
     if store.is_room_low() || store.usage_estimate()?.is_sweep_due(limit_bytes, now_s) {
         let options = SweepOptions::keeping(limit_bytes, store.room());
         if let Sweeping::Done(report) = store.sweep(&options)? {
@@ -91,6 +91,8 @@ pub const PAUSE: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use kache_core::digest::Digest;
     use kache_core::entry::{Entry, Evidence, Text};
     use kache_core::key::UnitKey;

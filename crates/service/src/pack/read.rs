@@ -75,9 +75,6 @@ pub fn unpack(
 
 /// The entry in the pack that `manifest` describes, checked as when it is taken in, but for its contents: these have the
 /// digests that the entry names, or are refused when they are taken in.
-///
-/// # Errors
-/// As [`unpack`].
 pub fn entry_of(manifest: &Manifest, file: File) -> Result<Entry, UnpackError> {
     let mut archive = opened(manifest, file)?;
     let mut members = archive.entries().map_err(refused("is no tar stream"))?.raw(true);

@@ -31,9 +31,6 @@ pub struct Packed {
 }
 
 /// Packs an entry with zstd at `level`.
-///
-/// # Errors
-/// When it isn't complete, is too large, or the store can't be read or written.
 pub fn pack(
     store: &Store,
     key: &EntryKey,

@@ -14,9 +14,6 @@ pub struct Listed {
 
 impl Transfer {
     /// The manifests of one crate, or of all.
-    ///
-    /// # Errors
-    /// When the bucket can't be listed, or its pages don't advance.
     pub async fn list_manifests(&self, dir: Option<&CrateDir>) -> Result<Vec<Listed>, TransferError> {
         Ok(self.dated_manifests(dir).await?.into_iter().map(|(_, listed)| listed).collect())
     }

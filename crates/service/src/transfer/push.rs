@@ -5,7 +5,7 @@ use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::provenance::Provenance;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use kache_core::remote::{origin, records};
 use kache_store::Store;
 use kache_store::fault::{self, Point};
@@ -102,9 +102,6 @@ impl Transfer {
     }
 
     /// What pushing an entry would come to, without writing. It is packed, so that the figure is what a push would send.
-    ///
-    /// # Errors
-    /// When the store or the bucket can't be read.
     pub async fn consider_pushing(&self, key: EntryKey) -> Result<Pushed, TransferError> {
         match self.prepare(key).await? {
             Err(kept) => Ok(Pushed::Kept(kept)),
@@ -148,7 +145,7 @@ impl Transfer {
         let Some(bytes) = bytes else { return Ok(false) };
         Ok(match Manifest::decode(&bytes, key) {
             Ok(manifest) => self.policy.trust.would_keep(&manifest).is_ok(),
-            Err(ManifestError::Newer(_)) => true,
+            Err(error) if error.is_newer() => true,
             Err(_) => false,
         })
     }
