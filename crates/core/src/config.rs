@@ -19,6 +19,7 @@ mod remote;
 mod rows;
 mod s3;
 mod secret;
+mod spelling;
 #[cfg(test)]
 mod tests;
 

@@ -65,7 +65,6 @@ impl Store {
         self.daemon_dir().join("sock")
     }
 
-    /// The socket's address.
     pub fn socket_address(&self) -> Result<Address, Error> {
         let path = self.socket_path();
         if path.as_os_str().len() <= ADDRESS_BYTES_MAX {
