@@ -128,7 +128,7 @@ impl Unit {
         } else if self.is_build_script() {
             "build-script"
         } else {
-            self.crate_types.first().map_or("bin", |t| t.name())
+            self.crate_types.first().map_or("bin", |t| t.word())
         }
     }
 }

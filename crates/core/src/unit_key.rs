@@ -53,7 +53,7 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
     key.text(field::MODE, unit.mode.word());
     key.text(field::CRATE_NAME, unit.crate_name.clone());
     for kind in &unit.crate_types {
-        key.text(field::CRATE_TYPE, kind.name());
+        key.text(field::CRATE_TYPE, kind.word());
     }
     key.text(field::TEST, unit.is_test.to_string());
     key.text(field::EMIT, format!("metadata={} link={}", unit.emits_metadata, unit.emits_link));

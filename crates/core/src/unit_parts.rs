@@ -3,39 +3,25 @@
 
 use crate::reason::Bypass;
 
-/// `--crate-type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CrateType {
-    Rlib,
-    ProcMacro,
-    Bin,
-    Dylib,
-    Cdylib,
-    Staticlib,
+crate::words! {
+    /// `--crate-type`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum CrateType {
+        Rlib = "lib",
+        ProcMacro = "proc-macro",
+        Bin = "bin",
+        Dylib = "dylib",
+        Cdylib = "cdylib",
+        Staticlib = "staticlib",
+    }
 }
 
 impl CrateType {
     pub(crate) fn parse(text: &str) -> Result<Self, Bypass> {
-        Ok(match text {
-            "lib" | "rlib" => CrateType::Rlib,
-            "proc-macro" => CrateType::ProcMacro,
-            "bin" => CrateType::Bin,
-            "dylib" => CrateType::Dylib,
-            "cdylib" => CrateType::Cdylib,
-            "staticlib" => CrateType::Staticlib,
-            other => return Err(Bypass::CrateType(other.to_owned())),
-        })
-    }
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            CrateType::Rlib => "lib",
-            CrateType::ProcMacro => "proc-macro",
-            CrateType::Bin => "bin",
-            CrateType::Dylib => "dylib",
-            CrateType::Cdylib => "cdylib",
-            CrateType::Staticlib => "staticlib",
-        }
+        use CrateType::{Bin, Cdylib, Dylib, ProcMacro, Rlib, Staticlib};
+        let mut all = [Rlib, ProcMacro, Bin, Dylib, Cdylib, Staticlib].into_iter();
+        let found = all.find(|kind| kind.word() == text || (*kind == Rlib && text == "rlib"));
+        found.ok_or_else(|| Bypass::CrateType(text.to_owned()))
     }
 }
 

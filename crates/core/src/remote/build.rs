@@ -31,23 +31,35 @@ pub const BUILDS_MAX: usize = 16;
 /// Most units of one build; those that were saved the longest ago go first.
 pub const UNITS_MAX: usize = 20_000;
 
-/// A unit that a build needed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BuildUnit {
+/// A unit that a build needed. In the JSON form the kind is a position among the build's kinds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BuildUnit<K = Kind> {
     /// `--crate-name`.
     pub crate_name: String,
     /// Cargo package and version; empty outside of packages.
+    #[serde(default)]
     pub package: String,
     /// See `package`.
+    #[serde(default)]
     pub package_version: String,
     pub unit_key: UnitKey,
     /// The result that the build used.
     pub entry_key: EntryKey,
     /// Compiler, target, mode and profile, where they are known.
-    pub kind: Option<Kind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<K>,
     /// Names what stays the same while sources and dependencies change: of two units in one slot, the later one counts.
     /// Empty where that isn't known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub slot: String,
+}
+
+impl<K> BuildUnit<K> {
+    fn with_kind<L>(self, kind: impl FnOnce(K) -> Option<L>) -> BuildUnit<L> {
+        let Self { crate_name, package, package_version, unit_key, entry_key, slot, .. } = self;
+        let kind = self.kind.and_then(kind);
+        BuildUnit { crate_name, package, package_version, unit_key, entry_key, kind, slot }
+    }
 }
 
 impl<'a> From<&'a BuildUnit> for Offer<'a> {
@@ -78,38 +90,14 @@ struct BuildForm {
     saved_s: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     kinds: Vec<Kind>,
-    units: Vec<UnitForm>,
-}
-
-/// The JSON form of a unit.
-#[derive(Serialize, Deserialize)]
-struct UnitForm {
-    crate_name: String,
-    #[serde(default)]
-    package: String,
-    #[serde(default)]
-    package_version: String,
-    unit_key: UnitKey,
-    entry_key: EntryKey,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    kind: Option<usize>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    slot: String,
+    units: Vec<BuildUnit<usize>>,
 }
 
 impl From<Build> for BuildForm {
     fn from(build: Build) -> Self {
         let kinds: BTreeSet<Kind> = build.units.iter().filter_map(|unit| unit.kind.clone()).collect();
         let kinds: Vec<Kind> = kinds.into_iter().collect();
-        let unit = |unit: BuildUnit| UnitForm {
-            crate_name: unit.crate_name,
-            package: unit.package,
-            package_version: unit.package_version,
-            unit_key: unit.unit_key,
-            entry_key: unit.entry_key,
-            kind: unit.kind.and_then(|kind| kinds.binary_search(&kind).ok()),
-            slot: unit.slot,
-        };
+        let unit = |unit: BuildUnit| unit.with_kind(|kind| kinds.binary_search(&kind).ok());
         let units = build.units.into_iter().map(unit).collect();
         let Build { lockfile, toolchain, saved_s, .. } = build;
         Self { lockfile, toolchain, saved_s, units, kinds }
@@ -119,15 +107,7 @@ impl From<Build> for BuildForm {
 impl From<BuildForm> for Build {
     fn from(form: BuildForm) -> Self {
         let BuildForm { lockfile, toolchain, saved_s, kinds, units } = form;
-        let unit = |unit: UnitForm| BuildUnit {
-            crate_name: unit.crate_name,
-            package: unit.package,
-            package_version: unit.package_version,
-            unit_key: unit.unit_key,
-            entry_key: unit.entry_key,
-            kind: unit.kind.and_then(|kind| kinds.get(kind).cloned()),
-            slot: unit.slot,
-        };
+        let unit = |unit: BuildUnit<usize>| unit.with_kind(|kind| kinds.get(kind).cloned());
         Self { lockfile, toolchain, saved_s, units: units.into_iter().map(unit).collect() }
     }
 }
