@@ -10,6 +10,7 @@ use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
 use kache_core::entry::Entry;
 use kache_core::event::{Event, Glimpse};
+use kache_core::form::FormError;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::key::EntryKey;
 use kache_core::lockfile::Lockfile;
@@ -20,7 +21,7 @@ use kache_core::record::{RECORDS_MAX, RecordSet};
 use kache_core::remap::{self, Adjustments};
 use kache_core::remote::build::BuildManifest;
 use kache_core::remote::keys::{CrateDir, Keys, Label, Named};
-use kache_core::remote::manifest::{BLOBS_MAX, Manifest, ManifestError, Pack, Signed};
+use kache_core::remote::manifest::{BLOBS_MAX, Manifest, Pack, Signed};
 use kache_core::remote::member::Member;
 use kache_core::remote::records;
 use kache_core::remote::shared::{self, About, Head, Part};
@@ -166,7 +167,7 @@ pub fn lockfile(data: &[u8]) {
 /// Manifests of packs, read for whichever key they claim to be of.
 pub fn manifest(data: &[u8]) {
     let claimed = match Manifest::decode(data, &EntryKey(Digest::of(b"nobody's"))) {
-        Err(ManifestError::OtherEntry(claimed)) => claimed,
+        Err(FormError::OtherEntry(_, claimed)) => claimed,
         other => return drop(other),
     };
     if let Ok(manifest) = Manifest::decode(data, &claimed) {

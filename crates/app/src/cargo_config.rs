@@ -25,18 +25,14 @@ pub struct CargoConfig {
 pub struct WrapperSetting {
     /// The wrapper; empty means none.
     pub value: OsString,
-    /// Where it is set.
     pub place: WrapperPlace,
 }
 
-/// Where a wrapper is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WrapperPlace {
-    /// An environment variable.
     Variable(&'static str),
     /// A configuration file of a directory above the working directory.
     Project(PathBuf),
-    /// The user's configuration file.
     User(PathBuf),
 }
 

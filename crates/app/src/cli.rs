@@ -280,7 +280,6 @@ fn since_moment(from_ms: Option<u64>) -> Option<Duration> {
     from_ms.map(|from_ms| Duration::from_millis(now_ms().saturating_sub(from_ms)))
 }
 
-/// Reads a duration argument.
 fn duration(text: &str) -> Result<Duration, QuantityError> {
     parse_duration(text)
 }

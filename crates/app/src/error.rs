@@ -21,7 +21,6 @@ use crate::ui::{Style, Ui, Unwritable};
 /// How a command ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Everything is done.
     Done,
     /// A check found something to do.
     Found,
@@ -47,7 +46,6 @@ pub struct CliError {
     hint: Option<String>,
 }
 
-/// The result of a command.
 pub type Outcome = Result<Status, CliError>;
 
 impl CliError {

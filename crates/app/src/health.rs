@@ -10,9 +10,6 @@ use kache_store::Store;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The daemon's own account of itself; `None` when none is running.
-///
-/// # Errors
-/// When there is one, and it doesn't answer.
 pub fn of_daemon(store: &Store) -> Result<Option<Status>, Trouble> {
     match daemon_client::ask(store, &Request::Status, PATIENCE) {
         Ok(Reply::Status(status)) => Ok(Some(*status)),

@@ -49,7 +49,6 @@ fn is_rust_compiler(stem: &OsStr) -> bool {
     stem == "rustc" || stem == "clippy-driver"
 }
 
-/// What kache was called as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     /// By Cargo, around rustc or clippy-driver.
@@ -57,7 +56,6 @@ enum Call {
     /// By a build script, around a compiler for C and the like: the `cc` crate takes the wrapper of rustc for its own
     /// compilers when it knows the wrapper's name, and it knows `kache`.
     OtherCompiler,
-    /// By a person.
     Command,
 }
 

@@ -11,7 +11,6 @@ use kache_core::config::{ConfigError, Place, Problem, Settings, Warning, env};
 
 /// Name of a project's settings file.
 const PROJECT_FILE: &str = ".kache.toml";
-/// Longest settings file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The settings of this process. `start` is where the search for a project's file begins: the directory the user
@@ -45,7 +44,6 @@ pub fn editable(start: Option<&Path>) -> Result<Option<(PathBuf, String)>, Confi
 struct Found {
     /// The file that counts, with its text.
     file: Option<(PathBuf, String)>,
-    /// Files that were passed over.
     warnings: Vec<Warning>,
 }
 

@@ -14,9 +14,7 @@ use crate::error::CliError;
 /// What happens after a key or a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It goes on.
     Go,
-    /// It is over.
     Quit,
 }
 
@@ -25,13 +23,10 @@ pub trait Screen {
     /// How often it looks at the world without a key being pressed.
     const TICK: Duration;
 
-    /// Draws everything.
     fn draw(&mut self, frame: &mut Frame<'_>);
 
-    /// A key was pressed.
     fn press(&mut self, key: KeyCode) -> Next;
 
-    /// Time has passed.
     fn tick(&mut self) -> Next {
         Next::Go
     }

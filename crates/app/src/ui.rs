@@ -23,17 +23,11 @@ pub enum ColorChoice {
 /// The role of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Headings.
     Bold,
-    /// What matters less.
     Dim,
-    /// Good news.
     Good,
-    /// Be careful.
     Warn,
-    /// Bad news.
     Bad,
-    /// What to look at.
     Accent,
 }
 
@@ -101,7 +95,6 @@ impl Ui {
         paint(self.color_err, style, text)
     }
 
-    /// Writes data to standard output.
     pub fn print(&self, text: &str) -> Result<(), Unwritable> {
         write_stdout(&printable::page(text, OWN_SEQUENCES))
     }
@@ -163,12 +156,9 @@ fn paint(color: bool, style: Style, text: &str) -> String {
     if color && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.into_owned() }
 }
 
-/// How a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Text.
     Left,
-    /// Numbers.
     Right,
 }
 

@@ -39,7 +39,6 @@ pub fn run_other(argv: Vec<OsString>) -> ExitCode {
     })
 }
 
-/// Ends like the compiler.
 fn exit(end: End) -> ExitCode {
     match end {
         End::Code(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)),

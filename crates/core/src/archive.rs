@@ -3,9 +3,6 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// Name of a member of the rlib that the compiler didn't make itself, if there is one.
-///
-/// # Errors
-/// When it can't be read or isn't an archive.
 pub fn foreign_member(mut file: impl Read + Seek) -> io::Result<Option<String>> {
     let mut magic = [0u8; 8];
     file.read_exact(&mut magic)?;

@@ -5,12 +5,10 @@ use crate::flags::{Arity, CODEGEN, FLAGS, Flag, find, find_short};
 use crate::reason::Bypass;
 use crate::unstable_flags::UNSTABLE;
 
-/// One flag as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arg {
     /// `""` for a top-level flag, `-C` or `-Z` for their options.
     pub family: &'static str,
-    /// Its row.
     pub flag: &'static Flag,
     /// Its value, if any.
     pub value: Option<String>,
@@ -32,7 +30,6 @@ impl Arg {
     }
 }
 
-/// A command line taken apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// Flags in order.

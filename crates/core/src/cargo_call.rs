@@ -1,9 +1,6 @@
 //! What a Cargo process was asked to do, as far as it decides where Cargo builds. Pure: arguments in, meaning or
 //! doubt out. What can't be told for certain is a doubt; nobody guesses a target directory.
 
-use std::fmt;
-
-/// What decides about Cargo's directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CargoCall {
     /// Arguments that another Cargo command needs to find the same workspace and configuration.
@@ -12,11 +9,9 @@ pub struct CargoCall {
     pub target_dir: Option<String>,
     /// Last part of the profile directories that it works in, as far as its arguments tell: `debug`, `release`.
     pub profile: String,
-    /// Targets that the arguments name.
     pub targets: Vec<String>,
     /// Packages that they name: as `-p` has them.
     pub packages: Vec<String>,
-    /// Every member is built.
     pub is_workspace: bool,
     /// Tests, benchmarks or examples are built, which development dependencies are for.
     pub is_testing: bool,
@@ -27,24 +22,16 @@ pub struct CargoCall {
 }
 
 /// Why the directories are not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
     /// Not a command that builds the workspace, or an alias.
+    #[error("`cargo {0}` is no command that is known to build here")]
     Subcommand(String),
     /// An option that isn't known before the command, or one that names files elsewhere.
+    #[error("option {0} may decide where Cargo builds")]
     Option(String),
-    /// Cargo was not asked to do anything.
+    #[error("Cargo was called without a command")]
     Nothing,
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Doubt::Subcommand(name) => write!(f, "`cargo {name}` is no command that is known to build here"),
-            Doubt::Option(name) => write!(f, "option {name} may decide where Cargo builds"),
-            Doubt::Nothing => f.write_str("Cargo was called without a command"),
-        }
-    }
 }
 
 /// Commands that build in the workspace's own directories.
@@ -76,7 +63,6 @@ const VALUED: &[&str] = &[
     "--message-format",
 ];
 
-/// Commands that check libraries.
 const CHECKS: &[&str] = &["c", "check", "clippy", "d", "doc", "fix", "rustdoc"];
 /// Commands and options that build what needs development dependencies.
 const TESTS: &[&str] = &[
@@ -198,7 +184,6 @@ fn takes_config(arg: &str) -> bool {
 }
 
 impl CargoCall {
-    /// The arguments about configuration alone.
     pub fn configs(&self) -> Vec<String> {
         let mut rest = self.passed_on.iter();
         let mut configs = Vec::new();

@@ -19,6 +19,7 @@ mod remote;
 mod rows;
 mod s3;
 mod secret;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +37,7 @@ pub use secret::Secret;
 
 use crate::quantity;
 use crate::verify::Sample;
-use layers::Layers;
+use layers::{Found, Layers};
 
 /// Size limit of the store unless one is set, in bytes.
 pub const SIZE_BYTES_MAX: u64 = 50 << 30;
@@ -51,25 +52,19 @@ const COMPRESSION_LEVEL: i32 = 3;
 /// Which layer a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// An environment variable.
     Environment,
-    /// The settings file.
     File,
-    /// Built in.
     Default,
 }
 
 /// A value and the layer it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting<T> {
-    /// The value.
     pub value: T,
-    /// Where it comes from.
     pub origin: Origin,
 }
 
 impl<T> Setting<T> {
-    /// A value that nobody set.
     pub const fn default_of(value: T) -> Self {
         Self { value, origin: Origin::Default }
     }
@@ -83,18 +78,17 @@ impl<T> Deref for Setting<T> {
     }
 }
 
-/// Which lines `KACHE_PROGRESS` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// None.
-    Off,
-    /// One line per crate that was served from the cache.
-    Hits,
-    /// One line per crate.
-    All,
+crate::words! {
+    /// Which lines `KACHE_PROGRESS` asks for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Progress {
+        Off = "off",
+        /// One line per crate that was served from the cache.
+        Hits = "hits",
+        All = "all",
+    }
 }
 
-/// Every setting of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The settings file that was used.
@@ -152,7 +146,7 @@ impl Settings {
         file: Option<(&str, &str)>,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let layers = Layers::new(file, env)?;
+        let layers = Layers::new(file, &env)?;
         let mut warnings = Vec::new();
         let known = rows::known_keys();
         let mut problems = layers.unknown_keys(&known);
@@ -160,56 +154,42 @@ impl Settings {
             problems.push(error);
             None
         });
-        let switch = |var, key, default| {
-            layers.switch(var, key).map(|found| found.unwrap_or(Setting::default_of(default)))
+        let switch =
+            |name, default| layers.switch(name).map(|found| found.unwrap_or(Setting::default_of(default)));
+        let string = |name| layers.text(name, |text| Ok(text.to_owned()));
+        let size = |name| layers.text(name, |text| Ok(quantity::parse_size(text)?));
+        let seconds = |n: i64| u64::try_from(n).map_err(|_| out_of_range(n, "is not a number of seconds"));
+        let transfers = |n: i64| match u32::try_from(n) {
+            Ok(n @ 1..=512) => Ok(n),
+            _ => Err(out_of_range(n, "is not between 1 and 512")),
         };
-        let string = |var, key| layers.text(Some(var), key, |text| Ok(text.to_owned()));
-        let size = |text: &str| Ok(quantity::parse_size(text)?);
-        let daemon = switch(Some(env::KACHE_DAEMON), Some("cache.daemon"), true);
-        let daemon = unless_wrong(daemon, true, &mut problems);
-        let daemon_idle_timeout_s = unless_wrong(idle_timeout(&layers), IDLE_TIMEOUT_S, &mut problems);
-        let s3_concurrency = unless_wrong(concurrency(&layers), CONCURRENCY, &mut problems);
+        let idle_timeout = layers.integer(&rows::IDLE_TIMEOUT, seconds);
+        let concurrency = layers.integer(&rows::CONCURRENCY, transfers);
         let level = compression_level(&layers, &mut warnings);
-        let compression_level = unless_wrong(level, COMPRESSION_LEVEL, &mut problems);
-        let local_only = switch(Some(env::KACHE_LOCAL_ONLY), Some("cache.local_only"), false)?;
+        // Elsewhere neither the calling Cargo nor what a compile reads can be looked at.
+        let can_observe = cfg!(target_os = "linux");
         let settings = Self {
             file: file.map(|(path, _)| path.to_owned()),
             cache_dir: cache_dir(&layers)?,
-            local_size_bytes_max: layers
-                .text(Some(env::KACHE_MAX_SIZE), Some("cache.local_max_size"), size)?
-                .unwrap_or(Setting::default_of(SIZE_BYTES_MAX)),
-            free_bytes_min: layers.text(
-                Some(env::KACHE_MIN_FREE_SPACE),
-                Some("cache.min_free_space"),
-                size,
-            )?,
-            cache_executables: switch(
-                Some(env::KACHE_CACHE_EXECUTABLES),
-                Some("cache.cache_executables"),
-                true,
-            )?,
-            build_scripts: switch(Some(env::KACHE_BUILD_SCRIPTS), Some("cache.build_scripts"), true)?,
-            key_salt: string(env::KACHE_KEY_SALT, Some("cache.key_salt"))?,
+            local_size_bytes_max: size(&rows::MAX_SIZE)?.unwrap_or(Setting::default_of(SIZE_BYTES_MAX)),
+            free_bytes_min: size(&rows::MIN_FREE)?,
+            cache_executables: switch(&rows::EXECUTABLES, true)?,
+            build_scripts: switch(&rows::BUILD_SCRIPTS, true)?,
+            key_salt: string(&rows::KEY_SALT)?,
             exclude: exclude(&layers)?,
-            fallback: string(env::KACHE_FALLBACK, Some("cache.fallback"))?.filter(|path| !path.is_empty()),
-            local_only,
-            portable_paths: switch(Some(env::KACHE_PORTABLE_PATHS), Some("cache.portable_paths"), true)?,
-            // Elsewhere the calling Cargo can't be looked at.
-            seed: switch(Some(env::KACHE_SEED), Some("cache.seed"), cfg!(target_os = "linux"))?,
-            // Elsewhere what a compile reads can't be observed.
-            prove: switch(Some(env::KACHE_PROVE), Some("cache.prove"), cfg!(target_os = "linux"))?,
-            daemon,
-            daemon_idle_timeout_s,
-            s3_concurrency,
-            compression_level,
-            disabled: switch(Some(env::KACHE_DISABLED), None, false)?,
-            verify: layers
-                .text(Some(env::KACHE_VERIFY), None, sample)?
-                .unwrap_or(Setting::default_of(Sample::NONE)),
-            progress: layers
-                .text(Some(env::KACHE_PROGRESS), None, progress)?
-                .unwrap_or(Setting::default_of(Progress::Off)),
-            log: string(env::KACHE_LOG, None)?,
+            fallback: string(&rows::FALLBACK)?.filter(|path| !path.is_empty()),
+            local_only: switch(&rows::LOCAL_ONLY, false)?,
+            portable_paths: switch(&rows::PORTABLE_PATHS, true)?,
+            seed: switch(&rows::SEED, can_observe)?,
+            prove: switch(&rows::PROVE, can_observe)?,
+            daemon: unless_wrong(layers.switch(&rows::DAEMON), true, &mut problems),
+            daemon_idle_timeout_s: unless_wrong(idle_timeout, IDLE_TIMEOUT_S, &mut problems),
+            s3_concurrency: unless_wrong(concurrency, CONCURRENCY, &mut problems),
+            compression_level: unless_wrong(level, COMPRESSION_LEVEL, &mut problems),
+            disabled: switch(&rows::DISABLED, false)?,
+            verify: layers.text(&rows::VERIFY, sample)?.unwrap_or(Setting::default_of(Sample::NONE)),
+            progress: layers.text(&rows::PROGRESS, progress)?.unwrap_or(Setting::default_of(Progress::Off)),
+            log: string(&rows::LOG)?,
             log_file: layers.os_variable(env::KACHE_LOG_FILE).map(|path| from_env(PathBuf::from(path))),
             remote,
             problems,
@@ -245,15 +225,12 @@ impl Settings {
 }
 
 /// A setting that builds can do without: what is wrong with it is noted, and the default is used.
-fn unless_wrong<T>(
-    found: Result<Setting<T>, ConfigError>,
-    default: T,
-    problems: &mut Vec<ConfigError>,
-) -> Setting<T> {
-    found.unwrap_or_else(|error| {
+fn unless_wrong<T>(found: Found<T>, default: T, problems: &mut Vec<ConfigError>) -> Setting<T> {
+    let found = found.unwrap_or_else(|error| {
         problems.push(error);
-        Setting::default_of(default)
-    })
+        None
+    });
+    found.unwrap_or(Setting::default_of(default))
 }
 
 fn from_env<T>(value: T) -> Setting<T> {
@@ -265,9 +242,7 @@ const UNEXPANDED: &str =
     "has a variable or `~` in it, and only `~/` in the settings file is expanded: write the path out";
 
 /// `KACHE_CACHE_DIR`, else `cache.local_store`, else the user's cache directory.
-fn cache_dir<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-) -> Result<Option<Setting<PathBuf>>, ConfigError> {
+fn cache_dir(layers: &Layers<'_>) -> Found<PathBuf> {
     // Cargo starts the wrapper in another directory for each package, so a relative variable would scatter stores.
     if let Some(dir) = layers.os_variable(env::KACHE_CACHE_DIR) {
         let dir = PathBuf::from(dir);
@@ -283,7 +258,7 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
     let absolute = |name| layers.os_variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let home = absolute(env::HOME);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
-    let in_file = layers.text(None, Some("cache.local_store"), |text| {
+    let in_file = layers.text(&rows::LOCAL_STORE.in_file(), |text| {
         let is_unexpanded = text.contains('$') || text.starts_with('~') && !text.starts_with("~/");
         let why = if is_unexpanded { UNEXPANDED } else { "is not a directory path that can be resolved" };
         let path = if is_unexpanded { None } else { local_path(text, home.as_deref(), base) };
@@ -294,13 +269,11 @@ fn cache_dir<E: Fn(&str) -> Option<OsString>>(
 }
 
 /// `cache.exclude`, every pattern understood.
-fn exclude<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-) -> Result<Setting<Vec<String>>, ConfigError> {
-    let Some(found) = layers.list(None, "cache.exclude")? else { return Ok(Setting::default_of(Vec::new())) };
+fn exclude(layers: &Layers<'_>) -> Result<Setting<Vec<String>>, ConfigError> {
+    let Some(found) = layers.list(&rows::EXCLUDE)? else { return Ok(Setting::default_of(Vec::new())) };
     match found.value.iter().find_map(|pattern| source_glob(pattern).err()) {
         None => Ok(found),
-        Some(problem) => Err(layers.error_at("cache.exclude", problem)),
+        Some(problem) => Err(layers.error_at(&rows::EXCLUDE, problem)),
     }
 }
 
@@ -341,41 +314,15 @@ fn sample(text: &str) -> Result<Sample, Problem> {
     Sample::parse(text).ok_or_else(not)
 }
 
-fn idle_timeout<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-) -> Result<Setting<u64>, ConfigError> {
-    let found = layers.integer(
-        Some(env::KACHE_DAEMON_IDLE_TIMEOUT),
-        Some("cache.daemon_idle_timeout_secs"),
-        |seconds| u64::try_from(seconds).map_err(|_| out_of_range(seconds, "is not a number of seconds")),
-    )?;
-    Ok(found.unwrap_or(Setting::default_of(IDLE_TIMEOUT_S)))
-}
-
-fn concurrency<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Result<Setting<u32>, ConfigError> {
-    let check = |n: i64| match u32::try_from(n) {
-        Ok(n @ 1..=512) => Ok(n),
-        _ => Err(out_of_range(n, "is not between 1 and 512")),
-    };
-    let found = layers.integer(Some(env::KACHE_S3_CONCURRENCY), Some("cache.s3_concurrency"), check)?;
-    Ok(found.unwrap_or(Setting::default_of(CONCURRENCY)))
-}
-
-fn compression_level<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Setting<i32>, ConfigError> {
-    let found = layers.integer(Some(env::KACHE_COMPRESSION_LEVEL), Some("cache.compression_level"), Ok)?;
-    let Some(Setting { value: given, origin }) = found else {
-        return Ok(Setting::default_of(COMPRESSION_LEVEL));
-    };
+fn compression_level(layers: &Layers<'_>, warnings: &mut Vec<Warning>) -> Found<i32> {
+    let name = &rows::COMPRESSION;
+    let Some(Setting { value: given, origin }) = layers.integer(name, Ok)? else { return Ok(None) };
     let used = given.clamp(1, 22);
     if used != given {
-        let place =
-            if origin == Origin::File { "cache.compression_level" } else { env::KACHE_COMPRESSION_LEVEL };
-        warnings.push(Warning::Clamped { place: place.to_owned(), given, used });
+        let place = if origin == Origin::File { name.key } else { name.variable };
+        warnings.push(Warning::Clamped { place: place.unwrap_or_default().to_owned(), given, used });
     }
-    Ok(Setting { value: used as i32, origin })
+    Ok(Some(Setting { value: used as i32, origin }))
 }
 
 fn out_of_range(value: i64, why: &'static str) -> Problem {

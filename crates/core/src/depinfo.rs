@@ -45,7 +45,6 @@ impl DepInfo {
         Ok(info)
     }
 
-    /// The text.
     pub fn render(&self) -> String {
         let mut out = String::new();
         for line in &self.lines {

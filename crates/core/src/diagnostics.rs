@@ -8,9 +8,7 @@ use crate::paths::{Root, Roots};
 /// What a line of standard error is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// An output file is complete.
     Artifact {
-        /// Its path.
         path: String,
         /// `dep-info`, `metadata` or `link`.
         emit: String,
@@ -30,7 +28,6 @@ struct Notification {
     emit: Option<String>,
 }
 
-/// Classifies one line.
 pub fn classify(line: &[u8]) -> Line {
     // Diagnostics are long and frequent; only notifications are parsed.
     const START: &[u8] = b"{\"$message_type\":\"artifact\"";

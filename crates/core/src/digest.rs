@@ -15,7 +15,6 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

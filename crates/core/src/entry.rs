@@ -14,15 +14,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::key::{Field, UnitKey};
+use crate::form::{self, FormError};
+use crate::key::{Field, UnitKey, field};
 use crate::paths::Root;
 use crate::provenance::Provenance;
 use crate::record::InputRecord;
 pub use crate::tree::is_safe_name;
 use crate::tree::{self, Node};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
+const FORM: &str = "entry";
 /// Longest entry file that is read, in bytes.
 pub const ENTRY_BYTES_MAX: u64 = 8 << 20;
 /// Texts longer than this become blobs of their own, in bytes.
@@ -38,9 +39,7 @@ pub enum OutputKind {
     CheckMetadata,
     /// `.rlib`.
     Rlib,
-    /// A proc macro's shared library.
     ProcMacro,
-    /// A build script's executable.
     BuildScript,
     /// A file that a build script wrote: scripts write to such files in place when they run again.
     Generated,
@@ -57,20 +56,16 @@ impl OutputKind {
     }
 }
 
-/// One output file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// File name inside the unit's output directory: one safe component, see [`is_safe_name`].
     pub name: String,
-    /// What it is.
     pub kind: OutputKind,
-    /// Content.
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
     /// The blob's modification time, in seconds since 1970; the nanoseconds are zero.
     pub mtime_s: i64,
-    /// Whether the file is executable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executable: bool,
 }
@@ -81,7 +76,6 @@ pub struct Output {
 pub enum Text {
     /// Short texts travel inside the entry.
     Inline(String),
-    /// Long ones are blobs.
     Blob(Digest),
 }
 
@@ -152,23 +146,6 @@ pub struct Entry {
     pub provenance: Provenance,
 }
 
-/// Why bytes are not a usable entry.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    /// Not the JSON form at all.
-    #[error("not an entry: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("entry of version {0}, newer than this kache")]
-    Newer(u32),
-    /// The checksum doesn't fit.
-    #[error("damaged: the checksum doesn't fit")]
-    Damaged,
-    /// A file name that could leave the output directory.
-    #[error("unsafe output name {0:?}")]
-    UnsafeName(String),
-}
-
 impl Entry {
     /// The oldest recorded time among the blobs of the outputs, in seconds since 1970; `None` without outputs.
     pub fn oldest_mtime_s(&self) -> Option<i64> {
@@ -210,12 +187,10 @@ impl Entry {
         self.outputs.iter().map(|output| output.digest).chain(text_blobs.collect::<Vec<_>>())
     }
 
-    /// Bytes of all outputs.
     pub fn size_bytes(&self) -> u64 {
         self.outputs.iter().map(|output| output.size).sum()
     }
 
-    /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         let sum = checksum(&bytes);
@@ -224,24 +199,17 @@ impl Entry {
     }
 
     /// Reads the stored form and checks its names.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let (json, sum) = bytes.split_at(end);
-        let entry: Entry = serde_json::from_slice(json)?;
-        if entry.version > VERSION {
-            return Err(EntryError::Newer(entry.version));
-        }
+        let entry: Entry = form::decode(json, (FORM, VERSION), |entry: &Self| entry.version)?;
         if sum != checksum(json).as_bytes() {
-            return Err(EntryError::Damaged);
+            return Err(FormError::Damaged(FORM, "the checksum doesn't fit".to_owned()));
         }
         let names = entry.outputs.iter().map(|output| &output.name).chain([&entry.dep_info_name]);
-        for name in names {
-            if !is_safe_name(name) {
-                return Err(EntryError::UnsafeName(name.clone()));
-            }
-        }
-        match tree::astray(&entry.tree) {
-            Some(path) => Err(EntryError::UnsafeName(path.to_owned())),
+        let unsafe_name = names.map(String::as_str).find(|name| !is_safe_name(name));
+        match unsafe_name.or(tree::astray(&entry.tree)).map(str::to_owned) {
+            Some(name) => Err(FormError::UnsafeName(FORM, name)),
             None => Ok(entry),
         }
     }
@@ -257,9 +225,7 @@ fn checksum(json: &[u8]) -> String {
 pub struct Evidence {
     /// `--crate-name`.
     pub crate_name: String,
-    /// Fields of the unit key.
     pub unit_fields: Vec<Field>,
-    /// Fields of the entry key.
     pub entry_fields: Vec<Field>,
     /// The record that the entry was stored under.
     pub record: InputRecord,
@@ -283,7 +249,7 @@ impl Evidence {
     /// The same without values of this machine's environment and notes of its store: for what leaves the machine.
     pub fn for_others(mut self) -> Self {
         self.record.provenance = Provenance::Unknown;
-        self.values.retain(|field, _| field == "compiler");
+        self.values.retain(|name, _| name == field::COMPILER);
         self
     }
 }
@@ -322,7 +288,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             match Entry::decode(&bytes) {
                 // An entry of a newer kache is left alone, whatever is in it.
-                Err(EntryError::Newer(_)) => {}
+                Err(FormError::Newer(..)) => {}
                 other => assert!(other.is_err(), "bit {bit}"),
             }
         }
@@ -342,7 +308,7 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "../x", "a\\b", "x\0", &"x".repeat(256)] {
             let mut entry = sample();
             entry.outputs[0].name = bad.to_owned();
-            assert!(matches!(Entry::decode(&entry.encode()), Err(EntryError::UnsafeName(_))), "{bad:?}");
+            assert!(matches!(Entry::decode(&entry.encode()), Err(FormError::UnsafeName(..))), "{bad:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Derives the entry key: the unit key, and each input that a record names with what it looks like now. Contents
 //! arrive as digests.
 
-use crate::key::{EntryKey, Field, KeyWriter, UnitKey};
+use crate::key::{EntryKey, Field, KeyWriter, UnitKey, field};
 use crate::paths::{Root, Roots};
 use crate::record::{Input, InputRecord, Observed};
 
@@ -22,15 +22,15 @@ pub fn derive(
     rendering: &Rendering,
 ) -> (EntryKey, Vec<Field>) {
     let mut key = KeyWriter::new("entry");
-    key.text("unit", unit.to_string());
+    key.text(field::UNIT, unit.to_string());
     for root in Root::ALL {
         if record.baked.contains(&root) {
-            key.text(format!("baked path {}", root.name_prefix()), roots.get(root).unwrap_or("-"));
+            key.text(format!("{}{}", field::BAKED, root.name_prefix()), roots.get(root).unwrap_or("-"));
         }
     }
     if record.rendered {
         for flag in &rendering.flags {
-            key.text("rendering", flag.clone());
+            key.text(field::RENDERING, flag.clone());
         }
     }
     debug_assert_eq!(record.inputs.len(), observed.len());
@@ -49,7 +49,7 @@ pub fn input_field(input: &Input) -> String {
         Input::Link(name) => format!("link {name}"),
         Input::Probe(name) => format!("presence of {name}"),
         Input::Program(name) => format!("program {name} on PATH"),
-        Input::Env(name) => format!("env {name}"),
+        Input::Env(name) => format!("{}{name}", field::ENV),
         Input::MacroEnv(name) => format!("environment named in {name}"),
         Input::PortableMacroEnv(name) => format!("environment named in {name}, less local paths"),
     }
@@ -61,7 +61,7 @@ pub fn set_variables(fields: &[Field]) -> impl Iterator<Item = &str> {
     fields
         .iter()
         .filter(move |field| field.value != unset)
-        .filter_map(|field| field.name.strip_prefix("env "))
+        .filter_map(|field| field.name.strip_prefix(field::ENV))
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{EntryKey, UnitKey};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
 /// Longest line that is written or read, in bytes.
 pub const EVENT_BYTES_MAX: usize = 8 << 10;
@@ -18,32 +17,19 @@ pub const EVENT_BYTES_MAX: usize = 8 << 10;
 /// The kind of a build script's run.
 pub const SCRIPT_RUN: &str = "build-script-run";
 
-/// How an invocation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Served from the local store.
-    Hit,
-    /// Compiled, and every output was known already.
-    Dup,
-    /// Compiled.
-    Miss,
-    /// Handed to the compiler without a look-up.
-    Passthrough,
-    /// The compiler reported an error in the user's code, or could not be run.
-    Error,
-}
-
-impl Outcome {
-    /// The word that users see.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Outcome::Hit => "hit",
-            Outcome::Dup => "dup",
-            Outcome::Miss => "miss",
-            Outcome::Passthrough => "passthrough",
-            Outcome::Error => "error",
-        }
+crate::words! {
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Outcome {
+        Hit = "hit",
+        /// Compiled, and every output was known already.
+        Dup = "dup",
+        #[default]
+        Miss = "miss",
+        /// Handed to the compiler without a look-up.
+        Passthrough = "passthrough",
+        /// The compiler reported an error in the user's code, or could not be run.
+        Error = "error",
     }
 }
 
@@ -65,19 +51,14 @@ pub enum Source {
 pub struct Times {
     /// From the start of the process to its end.
     pub total_us: u64,
-    /// Parsing and the unit key.
     pub key_us: u64,
-    /// Records, input digests, entry.
     pub lookup_us: u64,
     /// Waiting for another process that compiles the same unit.
     pub wait_us: u64,
     /// Waiting for the daemon to look at the remote.
     pub remote_us: u64,
-    /// Putting outputs into place.
     pub restore_us: u64,
-    /// The compiler.
     pub compile_us: u64,
-    /// Storing the outputs.
     pub store_us: u64,
 }
 
@@ -87,9 +68,7 @@ pub struct Times {
 pub struct Moved {
     /// Shared by hard link, in bytes.
     pub linked_bytes: u64,
-    /// Shared by reflink, in bytes.
     pub reflinked_bytes: u64,
-    /// Copied, in bytes.
     pub copied_bytes: u64,
     /// Left alone because the very file was there, in bytes.
     pub kept_bytes: u64,
@@ -112,7 +91,6 @@ pub struct Seeding {
     /// How many for which reason, by its stable code.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub reasons: std::collections::BTreeMap<String, u64>,
-    /// Why nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub declined: Option<String>,
 }
@@ -131,10 +109,8 @@ pub struct Asked {
     pub saved_ms: u64,
 }
 
-/// One compiler invocation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Version of the form.
     pub version: u32,
     /// When the invocation ended, in milliseconds since 1970.
     pub at_ms: u64,
@@ -146,7 +122,6 @@ pub struct Event {
     pub project: String,
     /// `--crate-name`.
     pub crate_name: String,
-    /// Cargo package and version.
     #[serde(default)]
     pub package: String,
     /// See `package`.
@@ -158,15 +133,12 @@ pub struct Event {
     /// `build`, `check` or `clippy`.
     #[serde(default)]
     pub mode: String,
-    /// How it ended.
     pub outcome: Outcome,
-    /// For hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// Stable code of the miss, bypass or degradation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Why the result of a compile was not stored.
@@ -175,13 +147,11 @@ pub struct Event {
     /// A compile whose accesses to files could not be observed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unobserved: bool,
-    /// Key of the unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit_key: Option<UnitKey>,
     /// Key of the entry that was served or stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_key: Option<EntryKey>,
-    /// Where the time went.
     #[serde(default)]
     pub times: Times,
     /// Where the bytes went.
@@ -201,30 +171,7 @@ pub struct Event {
 impl Event {
     /// An event about `crate_name` with everything else empty.
     pub fn new(crate_name: &str, outcome: Outcome) -> Self {
-        Self {
-            version: VERSION,
-            at_ms: 0,
-            session: String::new(),
-            project: String::new(),
-            crate_name: crate_name.to_owned(),
-            package: String::new(),
-            package_version: String::new(),
-            kind: String::new(),
-            mode: String::new(),
-            outcome,
-            source: None,
-            reason: None,
-            detail: None,
-            not_stored: None,
-            unobserved: false,
-            unit_key: None,
-            entry_key: None,
-            times: Times::default(),
-            moved: Moved::default(),
-            saved_ms: 0,
-            seeding: None,
-            exit_code: None,
-        }
+        Self { version: VERSION, crate_name: crate_name.to_owned(), outcome, ..Self::default() }
     }
 
     /// Whether a compile was asked for that belongs to the build: build scripts try things out, too.

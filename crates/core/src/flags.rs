@@ -1,4 +1,4 @@
-//! The table of compiler flags: one row each, with its arity and what it means for the cache. A flag without a row
+//! The table of compiler flags: each with its arity and what it means for the cache. A flag that is not here
 //! is a bypass, never a guess. Source: `rustc --help -v` and `rustc -C help` of 1.95, and
 //! `compiler/rustc_session/src/options.rs`; `-Z` options are in `unstable_flags`. Does not know how flags are spelled
 //! on a command line (see `args`).
@@ -6,7 +6,6 @@
 /// How many values a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arity {
-    /// A switch.
     None,
     /// Exactly one value, attached or following.
     One,
@@ -29,7 +28,6 @@ pub enum Role {
     Field,
     /// Affects only how messages look.
     Rendering,
-    /// A question to the compiler.
     Query,
     /// Known, but its effect can't be captured.
     Uncacheable,
@@ -40,15 +38,12 @@ pub enum Role {
 pub struct Flag {
     /// Long name without dashes, or the name of a `-C`/`-Z` option.
     pub name: &'static str,
-    /// One-letter form.
     pub short: Option<char>,
-    /// Values.
     pub arity: Arity,
-    /// Meaning.
     pub role: Role,
 }
 
-pub(crate) const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
+const fn row(name: &'static str, arity: Arity, role: Role) -> Flag {
     Flag { name, short: None, arity, role }
 }
 
@@ -56,7 +51,6 @@ const fn short(name: &'static str, short: char, arity: Arity, role: Role) -> Fla
     Flag { name, short: Some(short), arity, role }
 }
 
-/// Top-level flags.
 pub const FLAGS: &[Flag] = &[
     short("allow", 'A', Arity::One, Role::Key),
     row("cap-lints", Arity::One, Role::Key),
@@ -97,60 +91,32 @@ pub const FLAGS: &[Flag] = &[
     short("warn", 'W', Arity::One, Role::Key),
 ];
 
-/// `-C` options.
-pub const CODEGEN: &[Flag] = &[
-    row("code-model", Arity::Optional, Role::Key),
-    row("codegen-units", Arity::Optional, Role::Key),
-    row("collapse-macro-debuginfo", Arity::Optional, Role::Key),
-    row("control-flow-guard", Arity::Optional, Role::Key),
-    row("debug-assertions", Arity::Optional, Role::Key),
-    row("debuginfo", Arity::Optional, Role::Key),
-    row("default-linker-libraries", Arity::Optional, Role::Key),
-    row("dlltool", Arity::Optional, Role::Uncacheable),
-    row("dwarf-version", Arity::Optional, Role::Key),
-    row("embed-bitcode", Arity::Optional, Role::Key),
-    row("extra-filename", Arity::Optional, Role::Field),
-    row("force-frame-pointers", Arity::Optional, Role::Key),
-    row("force-unwind-tables", Arity::Optional, Role::Key),
-    row("incremental", Arity::Optional, Role::Place),
-    row("inline-threshold", Arity::Optional, Role::Key),
-    row("instrument-coverage", Arity::Optional, Role::Field),
-    row("jump-tables", Arity::Optional, Role::Key),
-    row("link-arg", Arity::Optional, Role::Field),
-    row("link-args", Arity::Optional, Role::Field),
-    row("link-dead-code", Arity::Optional, Role::Key),
-    row("link-self-contained", Arity::Optional, Role::Key),
-    row("linker", Arity::Optional, Role::Field),
-    row("linker-features", Arity::Optional, Role::Key),
-    row("linker-flavor", Arity::Optional, Role::Field),
-    row("linker-plugin-lto", Arity::Optional, Role::KeyNoFile),
-    row("llvm-args", Arity::Optional, Role::KeyNoFile),
-    row("lto", Arity::Optional, Role::Field),
-    row("metadata", Arity::Optional, Role::Key),
-    row("no-prepopulate-passes", Arity::Optional, Role::Key),
-    row("no-redzone", Arity::Optional, Role::Key),
-    row("no-stack-check", Arity::Optional, Role::Key),
-    row("no-vectorize-loops", Arity::Optional, Role::Key),
-    row("no-vectorize-slp", Arity::Optional, Role::Key),
-    row("opt-level", Arity::Optional, Role::Key),
-    row("overflow-checks", Arity::Optional, Role::Key),
-    row("panic", Arity::Optional, Role::Key),
-    row("passes", Arity::Optional, Role::Key),
-    row("prefer-dynamic", Arity::Optional, Role::Key),
-    row("profile-generate", Arity::Optional, Role::Uncacheable),
-    row("profile-use", Arity::Optional, Role::KeyPath),
-    row("relocation-model", Arity::Optional, Role::Key),
-    row("relro-level", Arity::Optional, Role::Key),
-    row("remark", Arity::Optional, Role::Key),
-    row("rpath", Arity::Optional, Role::Key),
-    row("save-temps", Arity::Optional, Role::Uncacheable),
-    row("soft-float", Arity::Optional, Role::Key),
-    row("split-debuginfo", Arity::Optional, Role::Field),
-    row("strip", Arity::Optional, Role::Key),
-    row("symbol-mangling-version", Arity::Optional, Role::Key),
-    row("target-cpu", Arity::Optional, Role::Field),
-    row("target-feature", Arity::Optional, Role::Key),
-];
+/// Makes a table of `-C` or `-Z` options, by role.
+macro_rules! options {
+    ($table:ident, $($role:ident: $($name:literal)*;)*) => {
+        pub const $table: &[Flag] =
+            &[$($(Flag { name: $name, short: None, arity: Arity::Optional, role: Role::$role },)*)*];
+    };
+}
+pub(crate) use options;
+
+options! {
+    CODEGEN,
+    Key:
+        "code-model" "codegen-units" "collapse-macro-debuginfo" "control-flow-guard" "debug-assertions"
+        "debuginfo" "default-linker-libraries" "dwarf-version" "embed-bitcode" "force-frame-pointers"
+        "force-unwind-tables" "inline-threshold" "jump-tables" "link-dead-code" "link-self-contained"
+        "linker-features" "metadata" "no-prepopulate-passes" "no-redzone" "no-stack-check" "no-vectorize-loops"
+        "no-vectorize-slp" "opt-level" "overflow-checks" "panic" "passes" "prefer-dynamic" "relocation-model"
+        "relro-level" "remark" "rpath" "soft-float" "strip" "symbol-mangling-version" "target-feature";
+    KeyNoFile: "linker-plugin-lto" "llvm-args";
+    KeyPath: "profile-use";
+    Field:
+        "extra-filename" "instrument-coverage" "link-arg" "link-args" "linker" "linker-flavor" "lto"
+        "split-debuginfo" "target-cpu";
+    Place: "incremental";
+    Uncacheable: "dlltool" "profile-generate" "save-temps";
+}
 
 /// The row named `name`; rustc reads `_` in option names as `-`.
 pub fn find(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
@@ -173,10 +139,18 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_without_repetition() {
-        for table in [FLAGS, CODEGEN, UNSTABLE] {
-            for pair in table.windows(2) {
-                assert!(pair[0].name.to_lowercase() < pair[1].name.to_lowercase(), "{}", pair[1].name);
-            }
+        for pair in FLAGS.windows(2) {
+            assert!(pair[0].name.to_lowercase() < pair[1].name.to_lowercase(), "{}", pair[1].name);
+        }
+        for table in [CODEGEN, UNSTABLE] {
+            let mut names: Vec<&str> = table.iter().map(|flag| flag.name).collect();
+            // Each role's names are sorted; of what can't be cached there are several lists.
+            let is_sorted = |pair: &[Flag]| pair[0].role != pair[1].role || pair[0].name < pair[1].name;
+            let breaks = table.windows(2).filter(|pair| !is_sorted(pair));
+            let roles: Vec<Role> = breaks.map(|pair| pair[0].role).collect();
+            assert!(roles.len() < 4 && roles.iter().all(|role| *role == Role::Uncacheable), "{roles:?}");
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
         }
         let mut letters: Vec<char> = FLAGS.iter().filter_map(|flag| flag.short).collect();
         letters.sort_unstable();

@@ -16,7 +16,6 @@ impl Env {
         Self(pairs.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
     }
 
-    /// A variable's value.
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.get(name).map(OsString::as_os_str)
     }
@@ -26,7 +25,6 @@ impl Env {
         self.get(name).and_then(OsStr::to_str).filter(|value| !value.is_empty())
     }
 
-    /// All variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_os_str()))
     }
@@ -39,11 +37,9 @@ pub struct Invocation {
     pub compiler: String,
     /// `RUSTC_WORKSPACE_WRAPPER` between this wrapper and the compiler (clippy-driver).
     pub driver: Option<String>,
-    /// The compiler's arguments.
     pub args: Vec<String>,
     /// Working directory, absolute.
     pub cwd: String,
-    /// Environment.
     pub env: Env,
 }
 

@@ -51,6 +51,36 @@ pub struct Field {
     pub value: String,
 }
 
+impl Field {
+    /// The value of the first field with this name.
+    pub fn value_of<'f>(fields: &'f [Self], name: &str) -> Option<&'f str> {
+        fields.iter().find(|field| field.name == name).map(|field| field.value.as_str())
+    }
+}
+
+/// Names of fields, or what they begin with, that more than their writer knows. They stand in stored evidence.
+pub mod field {
+    pub const BAKED: &str = "baked path ";
+    pub const COMPILER: &str = "compiler";
+    pub const CPU: &str = "cpu";
+    pub const CRATE_NAME: &str = "crate name";
+    pub const CRATE_TYPE: &str = "crate type";
+    pub const EMIT: &str = "emit";
+    pub const ENV: &str = "env ";
+    pub const EXTERN: &str = "extern ";
+    pub const KEY_SALT: &str = "key salt";
+    pub const LINKER: &str = "program linker";
+    pub const MODE: &str = "mode";
+    pub const PORTABLE_PATHS: &str = "portable paths";
+    pub const PROGRAM: &str = "program";
+    pub const RENDERING: &str = "rendering";
+    pub const SOURCE: &str = "source";
+    pub const TARGET: &str = "target";
+    pub const TEST: &str = "test";
+    pub const UNIT: &str = "unit";
+    pub const WORKING_DIRECTORY: &str = "working directory";
+}
+
 /// Collects key fields: hashes them and, where wanted, keeps them for the explanation.
 pub struct KeyWriter {
     hasher: blake3::Hasher,

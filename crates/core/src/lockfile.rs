@@ -10,10 +10,8 @@ use crate::digest::Digest;
 /// Longest file that is read, in bytes.
 pub const LOCKFILE_BYTES_MAX: u64 = 32 << 20;
 
-/// The packages of a lockfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lockfile {
-    /// Digest of the file.
     pub digest: Digest,
     packages: BTreeSet<(String, String)>,
     order: Vec<(String, String)>,
@@ -46,7 +44,6 @@ impl Lockfile {
         dir.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| is_file(path))
     }
 
-    /// Reads the file's text.
     pub fn parse(text: &str) -> Result<Self, NotALockfile> {
         let form: Form =
             toml::from_str(text).map_err(|error| NotALockfile(error.to_string().trim_end().to_owned()))?;

@@ -5,7 +5,6 @@ use aho_corasick::AhoCorasick;
 
 use crate::quantity::civil;
 
-/// A day in seconds.
 const DAY_S: i64 = 24 * 60 * 60;
 /// How far a place's clock may be from UTC, in seconds.
 const ZONE_S: i64 = 14 * 60 * 60;

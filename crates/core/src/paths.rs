@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Root {
-    /// Cargo's target (build) directory.
     Target,
     /// The working directory of a workspace member's compile, else the directory that holds the target directory.
     Workspace,

@@ -48,16 +48,13 @@ pub struct Place {
     pub known_from_birth: bool,
     /// The unit was placed or compiled here before.
     pub marked: bool,
-    /// What is there now.
     pub occupant: Occupant,
 }
 
 /// What lies where an output is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupant {
-    /// Nothing.
     Nothing,
-    /// The blob's own inode.
     SameInode,
     /// Any other file.
     Other,
@@ -66,7 +63,6 @@ pub enum Occupant {
 /// How to put an output into place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// It is there already.
     Keep,
     /// Share the blob's data and carry its canonical time.
     Shared,

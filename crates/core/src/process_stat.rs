@@ -8,7 +8,6 @@ pub struct ProcessStat<'a> {
     pub name: &'a str,
     /// A letter: `R` runs, `T` is stopped, `Z` has ended and isn't waited for.
     pub state: &'a str,
-    /// Process id of the parent.
     pub parent: &'a str,
     /// Session of processes: those of one terminal or one detached process.
     pub session: &'a str,
@@ -35,7 +34,6 @@ impl<'a> ProcessStat<'a> {
         Some(Self { name, state, parent, session, ticks, start })
     }
 
-    /// Whether the process has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.state, "Z" | "X")
     }

@@ -43,7 +43,6 @@ pub const MOVED: [Root; 2] = [Root::Workspace, Root::Target];
 /// Variables that a compile needs beside those that its record names.
 const NEEDED: &[&str] =
     &["HOME", "LD_LIBRARY_PATH", "OUT_DIR", "PATH", "RUSTC", "RUSTC_BOOTSTRAP", "TMPDIR", "TZ"];
-/// Prefixes of such variables.
 const NEEDED_PREFIXES: &[&str] = &["CARGO", "CLIPPY_", "LANG", "LC_", "RUSTUP_"];
 
 /// A compile to be done again elsewhere.
@@ -51,9 +50,7 @@ const NEEDED_PREFIXES: &[&str] = &["CARGO", "CLIPPY_", "LANG", "LC_", "RUSTUP_"]
 pub struct Job {
     /// See [`VERSION`].
     pub version: u32,
-    /// For people.
     pub crate_name: String,
-    /// The unit.
     pub unit: UnitKey,
     /// The entry that was stored, valid in its own place only.
     pub entry: EntryKey,
@@ -63,13 +60,9 @@ pub struct Job {
     pub kept: Vec<Root>,
     /// The program and arguments of the compile, without the wrapper.
     pub argv: Vec<String>,
-    /// Its working directory.
     pub cwd: String,
-    /// The variables that it needs.
     pub env: BTreeMap<String, String>,
-    /// Local roots.
     pub roots: BTreeMap<Root, String>,
-    /// The profile directory.
     pub profile_dir: String,
     /// Settings that are part of the unit key.
     pub portable_paths: bool,
@@ -77,7 +70,6 @@ pub struct Job {
     pub key_salt: Option<String>,
     /// What the compile took, in milliseconds.
     pub compile_ms: u64,
-    /// How often it was begun.
     #[serde(default)]
     pub attempts: u32,
     /// The directory of the last attempt.
@@ -89,7 +81,6 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
-    /// It is the same everywhere.
     Independent,
     /// It is another one elsewhere; in what it differs.
     Depends(String),
@@ -97,14 +88,12 @@ pub enum Proof {
     Unshown(String),
 }
 
-/// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
     /// Both results, in what they differ.
     Compared(Vec<String>),
     /// The inputs are no longer what they were, or the entry is gone.
     Outdated,
-    /// No result.
     Failed(String),
 }
 
@@ -277,7 +266,6 @@ fn unlike_path(
     (is_good && path.len() <= PATH_BYTES_MAX).then_some(path)
 }
 
-/// A number in letters.
 fn radix(number: usize) -> String {
     let letter = |digit: usize| char::from(b'a' + u8::try_from(digit % 26).unwrap_or_default());
     if number < 26 {

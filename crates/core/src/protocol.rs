@@ -22,7 +22,6 @@ use crate::remote::shared::About;
 
 /// Version of the frames and of their content.
 pub const VERSION: u32 = 1;
-/// Longest body, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 << 10;
 /// Length of what comes before a body, in bytes.
 pub const HEADER_BYTES: usize = 12;
@@ -49,9 +48,6 @@ pub enum FrameError {
 }
 
 /// A frame around a message.
-///
-/// # Errors
-/// When the message is too long.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let body = serde_json::to_vec(message).map_err(|error| FrameError::Malformed(error.to_string()))?;
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
@@ -67,9 +63,6 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 }
 
 /// The length of the body that follows a header.
-///
-/// # Errors
-/// When nothing that can be understood follows.
 pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if header[..4] != MAGIC {
@@ -86,9 +79,6 @@ pub fn body_length(header: &[u8; HEADER_BYTES]) -> Result<usize, FrameError> {
 }
 
 /// The message in a body.
-///
-/// # Errors
-/// When it is none.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
     if body.len() > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(body.len()));
@@ -104,7 +94,6 @@ pub enum Request {
     Find(Box<Find>),
     /// To bring a snapshot, and the entries that it names, for fresh target directories.
     Seed(Box<Seed>),
-    /// How the daemon is.
     Status,
     /// To forget what the remote was found not to have and which records came: the store has been purged.
     Forget,
@@ -120,7 +109,6 @@ pub enum Request {
 pub struct Find {
     /// Which remote is meant, see `config::Remote::identity`: a daemon serves one.
     pub remote: Digest,
-    /// The unit.
     pub unit: UnitKey,
     /// `--crate-name`.
     pub crate_name: String,
@@ -162,7 +150,6 @@ pub struct Build {
     pub session: String,
     /// A directory at or below the one with `Cargo.lock`; empty when none is known.
     pub dir: String,
-    /// Host triple.
     #[serde(default)]
     pub host: String,
     /// Identity of the compiler for the host, which builds are filed under.
@@ -178,7 +165,6 @@ pub struct Build {
     pub profile: String,
 }
 
-/// What the daemon answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
@@ -190,18 +176,15 @@ pub enum Reply {
     Absent,
     /// Nobody knows: the remote is sick, another one is served here, or there is too much to do.
     Unavailable(Unavailable),
-    /// How the daemon is.
     Status(Box<Status>),
     /// What was asked for is done.
     Done,
     /// It ends as soon as uploads allow.
     Stopping {
-        /// Uploads that are still owed.
         owed: u64,
     },
     /// The request was not understood.
     Refused {
-        /// Why.
         why: String,
     },
 }
@@ -210,7 +193,6 @@ pub enum Reply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unavailable {
-    /// It serves another remote.
     OtherRemote,
     /// The remote fails or is too slow.
     Sick,
@@ -218,19 +200,15 @@ pub enum Unavailable {
     Late,
     /// Too many ask at once.
     Full,
-    /// It is about to end.
     Ending,
     /// It ends at once: its credentials are refused, and the asker's are others. The next one gets these.
     Outdated,
 }
 
-/// How a daemon is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// Version of the program.
     pub version: String,
-    /// Process id.
     pub pid: u32,
     /// Since when it runs, in milliseconds since 1970.
     pub started_ms: u64,
@@ -240,27 +218,21 @@ pub struct Status {
     pub remote_id: Option<Digest>,
     /// Why the remote is left alone at the moment.
     pub sick: Option<String>,
-    /// Uploads owed.
     pub uploads: Uploads,
-    /// What was asked for.
     pub demand: Demand,
     /// What was fetched before it was asked for.
     pub prefetch: Prefetch,
-    /// Snapshots for fresh target directories.
     pub snapshots: Snapshots,
 }
 
-/// Uploads, as numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Uploads {
-    /// Entries that wait.
     pub owed: u64,
     /// Their size in the store, in bytes.
     pub owed_bytes: u64,
     /// For how long the oldest waits, in seconds.
     pub oldest_s: u64,
-    /// Entries uploaded since the start.
     pub done: u64,
     /// Of these, entries that the remote had already.
     pub known: u64,
@@ -278,11 +250,8 @@ pub struct Uploads {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Demand {
-    /// Requests.
     pub asked: u64,
-    /// Answered with something of use.
     pub arrived: u64,
-    /// Answered with nothing.
     pub absent: u64,
     /// Not answered: sick, late, full.
     pub unavailable: u64,
@@ -298,7 +267,6 @@ pub struct Demand {
 pub struct Prefetch {
     /// Builds that it was tried for.
     pub builds: u64,
-    /// Entries fetched.
     pub entries: u64,
     /// Their size in the store, in bytes.
     pub bytes: u64,
@@ -312,7 +280,6 @@ pub struct Prefetch {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Snapshots {
-    /// Questions for one.
     pub asked: u64,
     /// Snapshots that came into the store.
     pub taken: u64,

@@ -23,7 +23,6 @@ pub enum Provenance {
 }
 
 impl Provenance {
-    /// Whether there is no note.
     pub fn is_unknown(&self) -> bool {
         *self == Provenance::Unknown
     }

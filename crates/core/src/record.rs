@@ -12,12 +12,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::EntryKey;
 use crate::paths::Root;
 use crate::provenance::Provenance;
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 2;
 /// Longest record file that is read, in bytes.
 pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
@@ -32,7 +31,6 @@ pub enum Input {
     File(String),
     /// The names in a directory (not their contents).
     Dir(String),
-    /// Where a symbolic link leads.
     Link(String),
     /// What is there, looked at without being opened: nothing, a directory, or a file. A file counts by its content; one
     /// that is too long to be read for this counts by its size and time.
@@ -123,19 +121,7 @@ impl InputRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSet {
     version: u32,
-    /// The records.
     pub records: Vec<InputRecord>,
-}
-
-/// Why bytes are not a usable record set.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// Not the JSON form at all.
-    #[error("not an input record: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("input record of version {0}, newer than this kache")]
-    Newer(u32),
 }
 
 impl RecordSet {
@@ -151,22 +137,13 @@ impl RecordSet {
         true
     }
 
-    /// The JSON form.
     pub fn encode(&self) -> Vec<u8> {
         let set = RecordSet { version: VERSION, records: self.records.clone() };
         serde_json::to_vec(&set).unwrap_or_default()
     }
 
-    /// Reads the JSON form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut set: RecordSet =
-            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
-                Some(version) => RecordError::Newer(version),
-                None => error.into(),
-            })?;
-        if set.version > VERSION {
-            return Err(RecordError::Newer(set.version));
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        let mut set: Self = form::decode(bytes, ("input record", VERSION), |set: &Self| set.version)?;
         set.records.truncate(RECORDS_MAX);
         Ok(set)
     }
@@ -198,7 +175,7 @@ mod tests {
     #[test]
     fn a_newer_version_is_ignored() {
         for newer in [r#"{"version":99,"records":[]}"#, r#"{"version":99,"records":[{"inputs":7}]}"#] {
-            assert!(matches!(RecordSet::decode(newer.as_bytes()), Err(RecordError::Newer(99))));
+            assert!(matches!(RecordSet::decode(newer.as_bytes()), Err(FormError::Newer(_, 99))));
         }
     }
 

@@ -14,9 +14,7 @@ use crate::seed_unit::SeedUnit;
 /// What `cargo metadata --no-deps` says about a workspace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Metadata {
-    /// Where the lockfile is.
     pub workspace_root: PathBuf,
-    /// Where programs go.
     pub target_directory: PathBuf,
     /// Where everything else goes, since 1.91.
     pub build_directory: Option<PathBuf>,
@@ -42,7 +40,6 @@ struct Dependency {
     kind: Option<String>,
 }
 
-/// What a call can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     /// Last part of the profile directories.

@@ -52,7 +52,6 @@ impl SeedSums {
         true
     }
 
-    /// Adds other sums.
     pub fn merge(&mut self, other: Self) {
         self.builds += other.builds;
         self.units += other.units;

@@ -16,23 +16,18 @@ use crate::tree::{self, Node, NodeKind, is_safe_path};
 pub struct SeedUnit {
     /// Profile directory below the build directory: `debug`, `x86_64-unknown-linux-gnu/release`.
     pub profile: String,
-    /// Its directory.
     pub dir: UnitDir,
     /// The file with its fingerprint hash in that directory.
     pub name: String,
     /// The fingerprint hash, 16 hexadecimal digits.
     pub hash: String,
-    /// What it was built on.
     pub deps: Vec<Dependency>,
-    /// Package name and version.
     pub package: String,
     /// What the lockfile says beyond that: where the package comes from, and the checksum of its content.
     pub locked: String,
-    /// Directory of its sources.
     pub package_dir: String,
     /// Stamp of the files in that directory, none of which had changed since the unit was made.
     pub sources: Digest,
-    /// The crate root.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
     /// The target that it was compiled for, where one was named, and the identity of the compiler for that target.
@@ -40,7 +35,6 @@ pub struct SeedUnit {
     pub compiler: Option<(String, String)>,
     /// The other files of the fingerprint directory.
     pub files: Vec<SmallFile>,
-    /// What was made.
     pub made: Made,
     /// The only target directory in which it is valid, where an output names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,7 +54,6 @@ pub struct SeedUnit {
     /// When a build last had it, in seconds since 1970.
     #[serde(default)]
     pub seen_s: u64,
-    /// Who recorded it.
     #[serde(default, skip_serializing_if = "Provenance::is_unknown")]
     pub provenance: Provenance,
 }
@@ -68,7 +61,6 @@ pub struct SeedUnit {
 /// A dependency: Cargo's word for its state, and what was there under that word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
-    /// The fingerprint hash.
     pub hash: String,
     /// Places with that hash, and the entry that each of them held. Cargo's hash doesn't cover contents: a unit that
     /// was built again under the same hash is another one.
@@ -78,7 +70,6 @@ pub struct Dependency {
 /// A small file, kept inside the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmallFile {
-    /// One safe path component.
     pub name: String,
     /// Content, with root tokens where it is text.
     pub content: Content,
@@ -86,7 +77,6 @@ pub struct SmallFile {
     pub mtime_ns: i64,
 }
 
-/// A small file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
@@ -116,18 +106,13 @@ impl Content {
     }
 }
 
-/// What a unit left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Made {
     /// A compile: its outputs are those of an entry.
-    Compile {
-        /// The entry.
-        entry: EntryKey,
-    },
+    Compile { entry: EntryKey },
     /// A build script's run: output, messages and `OUT_DIR` are in an entry too.
     Run {
-        /// The entry.
         entry: EntryKey,
         /// Modification time of the file with its standard output, in nanoseconds since 1970.
         output_ns: i64,

@@ -5,72 +5,42 @@
 //! an unchanged version, paths inside outputs, programs that a build script ran.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 use crate::digest::Digest;
+use crate::reason::reasons;
 use crate::seed_unit::SeedUnit;
 use crate::snapshot::Unfit;
 
-/// Why a unit is not seeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unseeded {
-    /// The lockfile doesn't name its package.
-    Package,
-    /// Its package's files are not what they were.
-    Sources(String),
-    /// A file outside its package that went in is not what it was.
-    Input(String),
-    /// A proc macro or the build script could see other environment variables.
-    Environment,
-    /// A variable that the build script asked Cargo to watch has another value.
-    Variable(String),
-    /// Compiled for another CPU.
-    Cpu,
-    /// An output names the target directory that it was made in.
-    PathInOutput(String),
-    /// The build script's output names the workspace, so that it may depend on it.
-    NamesWorkspace(String),
-    /// A file in its `OUT_DIR` can't be kept.
-    OutDir(String),
-    /// Its entry is gone from the store.
-    EntryGone,
-    /// A dependency is not seeded.
-    Dependency(String),
-    /// A dependency was built again since.
-    Rebuilt(String),
-    /// Cargo would not have taken it for fresh where it was recorded.
-    Stale(String),
-    /// Its outputs are not those of a result that kache stored.
-    Unknown(String),
-    /// What it read was not observed, or it had other effects than its result.
-    Unobserved,
-    /// The target directory or the store refused.
-    Refused(String),
+reasons! {
+    /// Why a unit is not seeded.
+    pub enum Unseeded {
+        Package = "not-in-lockfile", ("Cargo.lock doesn't name its package");
+        Sources(String) = "sources-changed", ("the files in {0} are not what they were");
+        /// A file outside its package that went in.
+        Input(String) = "input-changed", ("{0} is not what it was");
+        Environment = "macro-environment",
+            ("a proc macro or its build script could see other environment variables");
+        Variable(String) = "variable-changed", ("its build script watches {0}, which is another now");
+        Cpu = "cpu", ("it was compiled for another CPU");
+        /// The target directory that it was made in.
+        PathInOutput(String) = "path-in-output", ("an output names {0}");
+        /// So it may depend on it.
+        NamesWorkspace(String) = "names-workspace", ("its build script's {0} names the workspace");
+        OutDir(String) = "out-dir", ("{0} in its OUT_DIR can't be kept");
+        EntryGone = "entry-gone", ("its entry is not in the store");
+        Dependency(String) = "dependency", ("its dependency {0} is not seeded");
+        Rebuilt(String) = "dependency-rebuilt", ("its dependency {0} was built again since");
+        /// Cargo would not have taken it for fresh there.
+        Stale(String) = "stale", ("it was not fresh where it was recorded: {0}");
+        Unknown(String) = "unknown-outputs", ("{0} is not a result that kache stored");
+        Unobserved = "unobserved",
+            ("what it read is not known, or its build script does more than fill OUT_DIR");
+        /// The target directory or the store did.
+        Refused(String) = "refused", ("{0}");
+    }
 }
 
 impl Unseeded {
-    /// Stable code for counters.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Unseeded::Package => "not-in-lockfile",
-            Unseeded::Sources(_) => "sources-changed",
-            Unseeded::Input(_) => "input-changed",
-            Unseeded::Environment => "macro-environment",
-            Unseeded::Variable(_) => "variable-changed",
-            Unseeded::Cpu => "cpu",
-            Unseeded::PathInOutput(_) => "path-in-output",
-            Unseeded::NamesWorkspace(_) => "names-workspace",
-            Unseeded::OutDir(_) => "out-dir",
-            Unseeded::EntryGone => "entry-gone",
-            Unseeded::Unobserved => "unobserved",
-            Unseeded::Dependency(_) => "dependency",
-            Unseeded::Rebuilt(_) => "dependency-rebuilt",
-            Unseeded::Stale(_) => "stale",
-            Unseeded::Unknown(_) => "unknown-outputs",
-            Unseeded::Refused(_) => "refused",
-        }
-    }
-
     /// The form that is kept for `why-miss`.
     pub fn about(&self, unit: &str, package: &str) -> Unfit {
         Unfit {
@@ -105,39 +75,10 @@ pub fn meaning(code: &str) -> &'static str {
     }
 }
 
-impl fmt::Display for Unseeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unseeded::Package => f.write_str("Cargo.lock doesn't name its package"),
-            Unseeded::Sources(dir) => write!(f, "the files in {dir} are not what they were"),
-            Unseeded::Input(name) => write!(f, "{name} is not what it was"),
-            Unseeded::Environment => {
-                f.write_str("a proc macro or its build script could see other environment variables")
-            }
-            Unseeded::Variable(name) => write!(f, "its build script watches {name}, which is another now"),
-            Unseeded::Cpu => f.write_str("it was compiled for another CPU"),
-            Unseeded::PathInOutput(dir) => write!(f, "an output names {dir}"),
-            Unseeded::NamesWorkspace(what) => write!(f, "its build script's {what} names the workspace"),
-            Unseeded::OutDir(what) => write!(f, "{what} in its OUT_DIR can't be kept"),
-            Unseeded::EntryGone => f.write_str("its entry is not in the store"),
-            Unseeded::Unobserved => {
-                f.write_str("what it read is not known, or its build script does more than fill OUT_DIR")
-            }
-            Unseeded::Dependency(what) => write!(f, "its dependency {what} is not seeded"),
-            Unseeded::Rebuilt(what) => write!(f, "its dependency {what} was built again since"),
-            Unseeded::Stale(what) => write!(f, "it was not fresh where it was recorded: {what}"),
-            Unseeded::Unknown(what) => write!(f, "{what} is not a result that kache stored"),
-            Unseeded::Refused(why) => f.write_str(why),
-        }
-    }
-}
-
-/// Which units to place.
 #[derive(Debug, Default)]
 pub struct Choice {
     /// Positions of the units that are placed; dependencies come before their dependents.
     pub placed: Vec<usize>,
-    /// The others, with the reason.
     pub left_out: BTreeMap<usize, Unseeded>,
 }
 

@@ -16,7 +16,6 @@ pub struct Served {
     pub compiles_of: u64,
     /// Runs of build scripts whose results were put into place.
     pub build_scripts: u64,
-    /// All runs of build scripts.
     pub build_scripts_of: u64,
     /// What the spared work took when it was done, in microseconds, summed over processes side by side.
     pub saved_us: u64,

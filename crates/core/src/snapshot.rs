@@ -21,7 +21,6 @@ use crate::form::Versioned;
 use crate::key::EntryKey;
 use crate::seed_unit::SeedUnit;
 
-/// Version of the form.
 pub const VERSION: u32 = 5;
 /// Longest snapshot that is read, in bytes.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
@@ -33,7 +32,6 @@ pub const UNIT_AGE_S: u64 = 30 * 86_400;
 /// A set of units that fit together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What it is for.
     pub header: Header,
     /// The units, in no order.
     pub units: Vec<SeedUnit>,
@@ -45,12 +43,10 @@ pub struct Header {
     version: u32,
     /// Compiler, Cargo, `CARGO_HOME`, key salt: without these being the same, nothing is reusable.
     pub context: Digest,
-    /// The lockfile's content.
     pub lock: Digest,
     /// Identity of the compiler for the host. The context covers it; a snapshot that is shared is found by it.
     #[serde(default)]
     pub compiler: Option<Digest>,
-    /// Cargo's home, likewise.
     #[serde(default)]
     pub cargo_home: String,
     /// `name version` of every package that the lockfile names.
@@ -69,12 +65,9 @@ pub struct Header {
 pub struct Unfit {
     /// `profile/dir`, for instance `debug/serde/0123456789abcdef`.
     pub unit: String,
-    /// Package and version, where known.
     #[serde(default)]
     pub package: String,
-    /// Stable code of the reason.
     pub code: String,
-    /// The same for people.
     pub detail: String,
 }
 
@@ -84,10 +77,8 @@ pub enum SnapshotError {
     /// Not the form at all.
     #[error("not a snapshot: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Nothing in it.
     #[error("not a snapshot: no header")]
     Empty,
-    /// Too many units.
     #[error("a snapshot of more than {UNITS_MAX} units")]
     TooMany,
     /// Written by another kache; left alone.
@@ -114,9 +105,6 @@ impl Header {
     }
 
     /// Reads the first line of a snapshot.
-    ///
-    /// # Errors
-    /// When it isn't a header of this version.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let line = bytes.split(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
         let line = line.ok_or(SnapshotError::Empty)?;
@@ -135,7 +123,6 @@ impl Header {
 }
 
 impl Snapshot {
-    /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(&self.header).unwrap_or_default();
         bytes.push(b'\n');
@@ -147,9 +134,6 @@ impl Snapshot {
     }
 
     /// Reads the stored form and checks its paths.
-    ///
-    /// # Errors
-    /// When it isn't one of this version, is too large, or names a path that leaves its directory.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let header = Header::decode(bytes)?;
         let mut units = Vec::new();

@@ -15,15 +15,12 @@ use crate::seed_sums::SeedSums;
 /// How often each outcome occurred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// Served from the cache.
     pub hit: u64,
     /// Compiled, with nothing new in the result.
     pub dup: u64,
-    /// Compiled.
     pub miss: u64,
     /// Handed to the compiler without a look-up.
     pub passthrough: u64,
-    /// The compile failed.
     pub error: u64,
 }
 
@@ -40,7 +37,6 @@ impl Outcomes {
         .into_iter()
     }
 
-    /// All invocations.
     pub fn total(&self) -> u64 {
         self.iter().map(|(_, count)| count).sum()
     }
@@ -70,37 +66,29 @@ impl Outcomes {
     }
 }
 
-/// Where hits came from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// The local store.
     pub local: u64,
     /// The local store, because the daemon had fetched the entry in time.
     pub prefetch: u64,
-    /// The remote, on demand.
     pub remote: u64,
 }
 
 /// One reason and how often it was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonCount {
-    /// How often.
     pub count: u64,
     /// The latest occurrence in words, with the crate it concerned.
     pub example: String,
 }
 
-/// Reasons by their stable code.
 pub type Reasons = BTreeMap<String, ReasonCount>;
 
 /// Where the time went, in microseconds, summed over processes that ran side by side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeSums {
-    /// Compiles that hits made unnecessary.
     pub saved_us: u64,
-    /// The compiler.
     pub compile_us: u64,
-    /// Everything that hits took.
     pub hit_us: u64,
     /// What misses took beyond the compiler: keys, look-ups, storing.
     pub miss_overhead_us: u64,
@@ -113,9 +101,7 @@ pub struct TimeSums {
 /// The sums over a crate's or a build's events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// How the invocations ended.
     pub outcomes: Outcomes,
-    /// Where the time went.
     pub times: TimeSums,
     /// Calls that were no compiles of the build: build scripts try things out.
     #[serde(default)]
@@ -132,12 +118,10 @@ pub struct Part {
     pub last_ms: u64,
 }
 
-/// One Cargo invocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// Directory in which Cargo was started.
     pub project: String,
-    /// Its sums.
     pub part: Part,
     /// Units that were in place before it looked.
     #[serde(default)]
@@ -155,15 +139,11 @@ impl Build {
 /// Sums over any number of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Over all events.
     pub all: Part,
-    /// Where hits came from.
     pub sources: Sources,
     /// Bytes moved.
     pub moved: Moved,
-    /// Why look-ups missed.
     pub misses: Reasons,
-    /// Why invocations were handed on.
     pub passthroughs: Reasons,
     /// Why results weren't stored.
     pub not_stored: Reasons,
@@ -171,14 +151,11 @@ pub struct Tally {
     pub notes: Reasons,
     /// What was put into place before builds.
     pub seeding: SeedSums,
-    /// By crate name.
     pub crates: BTreeMap<String, Part>,
-    /// By session.
     pub builds: BTreeMap<String, Build>,
 }
 
 impl Tally {
-    /// The sums over some events.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut tally = Self::default();
         for event in events {
@@ -187,7 +164,6 @@ impl Tally {
         tally
     }
 
-    /// Counts one event.
     pub fn add(&mut self, event: &Event) {
         if self.seeding.add(event) {
             self.all.times.remote_us += event.times.remote_us;
@@ -265,21 +241,18 @@ impl Tally {
         merge_reasons(&mut self.notes, later.notes);
     }
 
-    /// How many builds there were.
     pub fn build_count(&self) -> usize {
         self.builds.values().filter(|build| build.has_compiles()).count()
     }
 }
 
 impl Part {
-    /// The sums over some events.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut part = Self::default();
         events.into_iter().for_each(|event| part.add(event));
         part
     }
 
-    /// Counts one event.
     pub fn add(&mut self, event: &Event) {
         let mut outcomes = Outcomes::default();
         let mut runs = Outcomes::default();
@@ -334,12 +307,10 @@ impl TimeSums {
         }
     }
 
-    /// Compiles that hits made unnecessary.
     pub fn saved(&self) -> Duration {
         Duration::from_micros(self.saved_us)
     }
 
-    /// The compiler's time.
     pub fn compile(&self) -> Duration {
         Duration::from_micros(self.compile_us)
     }

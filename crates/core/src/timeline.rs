@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use crate::event::{Event, Outcome};
 use crate::tally::Part;
 
-/// One Cargo invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
     /// Its process id and start time.
@@ -27,7 +26,6 @@ pub struct Session {
 /// One compiler call in its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// What happened.
     pub event: Event,
     /// The row it is drawn in, from 0: no two calls of a row overlap.
     pub lane: usize,
@@ -43,7 +41,6 @@ impl Session {
         self.end_us - self.start_us
     }
 
-    /// Sums over its calls.
     pub fn part(&self) -> Part {
         Part::of(self.calls.iter().map(|call| &call.event))
     }
@@ -87,16 +84,13 @@ fn lay_out(id: String, events: Vec<Event>) -> Session {
     Session { id, project, calls, lanes: lane_ends.len(), start_us, end_us }
 }
 
-/// What a crate cost altogether.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CrateCost {
     /// See `Event::label`.
     pub name: String,
-    /// Sums over its calls.
     pub part: Part,
     /// The reason of its latest call that was no hit.
     pub reason: Option<String>,
-    /// The same for people.
     pub detail: Option<String>,
 }
 

@@ -12,7 +12,6 @@ use crate::digest::Digest;
 pub struct Node {
     /// Path below `OUT_DIR`.
     pub path: String,
-    /// What it is.
     pub kind: NodeKind,
 }
 
@@ -21,20 +20,12 @@ pub struct Node {
 #[serde(rename_all = "snake_case")]
 pub enum NodeKind {
     /// A directory with these permission bits.
-    Dir {
-        /// Permission bits.
-        mode: u32,
-    },
+    Dir { mode: u32 },
     /// A symbolic link; where it leads, with tokens.
-    Link {
-        /// Where it leads.
-        to: String,
-    },
-    /// A file.
+    Link { to: String },
     File {
         /// Its content; with tokens where `tokens`.
         blob: Digest,
-        /// Permission bits.
         mode: u32,
         /// Modification time, in nanoseconds since 1970.
         mtime_ns: i64,

@@ -12,7 +12,7 @@ use crate::reason::Bypass;
 pub use crate::unit_parts::{CrateType, Extern, KeyArg, Lto, Mode, SearchPath};
 
 /// A compile that can be cached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
     /// `--crate-name`.
     pub crate_name: String,
@@ -20,7 +20,6 @@ pub struct Unit {
     pub crate_types: Vec<CrateType>,
     /// `--test`.
     pub is_test: bool,
-    /// The crate root as typed.
     pub source: String,
     /// `--out-dir`.
     pub out_dir: String,
@@ -30,7 +29,6 @@ pub struct Unit {
     pub emits_link: bool,
     /// `--emit` has `metadata`.
     pub emits_metadata: bool,
-    /// Which command it belongs to.
     pub mode: Mode,
     /// `--extern`, in order.
     pub externs: Vec<Extern>,
@@ -60,7 +58,6 @@ pub struct Unit {
     pub codegen_backend: Option<String>,
     /// Flags keyed as they are, in order.
     pub key_args: Vec<KeyArg>,
-    /// What messages look like.
     pub rendering: Rendering,
 }
 
@@ -81,7 +78,6 @@ impl Unit {
         draft.finish(line.sources, call)
     }
 
-    /// Whether a linker runs.
     pub fn runs_linker(&self) -> bool {
         self.emits_link
             && (self.is_test
@@ -132,7 +128,7 @@ impl Unit {
         } else if self.is_build_script() {
             "build-script"
         } else {
-            self.crate_types.first().map_or("bin", |t| t.name())
+            self.crate_types.first().map_or("bin", |t| t.word())
         }
     }
 }
@@ -177,7 +173,7 @@ const JSON_KINDS: &[&str] = &[
     "unused-externs-silent",
 ];
 
-/// A unit under construction.
+#[derive(Default)]
 struct Draft {
     unit: Unit,
     crate_name: Option<String>,
@@ -190,33 +186,8 @@ struct Draft {
 impl Draft {
     fn new(call: &Invocation) -> Self {
         let clippy = call.driver.is_some() || is_clippy(&call.compiler);
-        let unit = Unit {
-            crate_name: String::new(),
-            crate_types: Vec::new(),
-            is_test: false,
-            source: String::new(),
-            out_dir: String::new(),
-            extra_filename: String::new(),
-            emits_link: false,
-            emits_metadata: false,
-            mode: if clippy { Mode::Clippy } else { Mode::Build },
-            externs: Vec::new(),
-            search_paths: Vec::new(),
-            libraries: Vec::new(),
-            incremental: None,
-            target: None,
-            linker: None,
-            linker_flavor: None,
-            link_args: Vec::new(),
-            lto: Lto::Local,
-            split_debuginfo: None,
-            coverage: false,
-            native_cpu: false,
-            codegen_backend: None,
-            key_args: Vec::new(),
-            rendering: Rendering::default(),
-        };
-        Self { unit, crate_name: None, out_dir: None, emit: Vec::new(), json: Vec::new(), is_json: false }
+        let unit = Unit { mode: if clippy { Mode::Clippy } else { Mode::Build }, ..Unit::default() };
+        Self { unit, ..Self::default() }
     }
 
     fn take(&mut self, arg: &Arg) -> Result<(), Bypass> {
@@ -228,8 +199,7 @@ impl Draft {
                 self.unit.rendering.flags.push(format!("{}={}", arg.display_name(), arg.text()))
             }
             Role::KeyNoFile if arg.text().contains('/') => return Err(uncacheable()),
-            Role::Key | Role::KeyNoFile => self.key(arg),
-            Role::KeyPath => self.key_path(arg),
+            Role::Key | Role::KeyNoFile | Role::KeyPath => self.key(arg),
             Role::Place => match arg.flag.name {
                 "out-dir" => self.out_dir = arg.value.clone(),
                 _ => self.unit.incremental = arg.value.clone(),
@@ -244,15 +214,8 @@ impl Draft {
     }
 
     fn key(&mut self, arg: &Arg) {
-        self.unit.key_args.push(KeyArg {
-            name: arg.display_name(),
-            value: arg.value.clone(),
-            is_path: false,
-        });
-    }
-
-    fn key_path(&mut self, arg: &Arg) {
-        self.unit.key_args.push(KeyArg { name: arg.display_name(), value: arg.value.clone(), is_path: true });
+        let is_path = arg.flag.role == Role::KeyPath;
+        self.unit.key_args.push(KeyArg { name: arg.display_name(), value: arg.value.clone(), is_path });
     }
 
     /// Top-level flags with a field of their own.

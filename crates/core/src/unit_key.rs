@@ -26,16 +26,14 @@ use std::path::Path;
 
 use crate::cargo::layout::OutputDir;
 use crate::digest::Digest;
-use crate::key::{Field, KeyWriter, UnitKey};
+use crate::key::{Field, KeyWriter, UnitKey, field};
 use crate::paths::{Roots, absolute};
 use crate::unit::{SearchPath, Unit};
 
 /// What the engine found out about the world for a unit's key.
 #[derive(Debug, Clone, Default)]
 pub struct KeyInputs {
-    /// Local roots.
     pub roots: Roots,
-    /// Working directory.
     pub cwd: String,
     /// `cache.portable_paths`: the compile names Cargo's home in a form that fits every machine.
     pub portable_paths: bool,
@@ -51,25 +49,25 @@ pub struct KeyInputs {
 pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
     let roots = &inputs.roots;
     let mut key = KeyWriter::new("unit");
-    key.text("compiler", inputs.toolchain.map(|digest| digest.to_string()).unwrap_or_default());
-    key.text("mode", unit.mode.word());
-    key.text("crate name", unit.crate_name.clone());
+    key.text(field::COMPILER, inputs.toolchain.map(|digest| digest.to_string()).unwrap_or_default());
+    key.text(field::MODE, unit.mode.word());
+    key.text(field::CRATE_NAME, unit.crate_name.clone());
     for kind in &unit.crate_types {
-        key.text("crate type", kind.name());
+        key.text(field::CRATE_TYPE, kind.word());
     }
-    key.text("test", unit.is_test.to_string());
-    key.text("emit", format!("metadata={} link={}", unit.emits_metadata, unit.emits_link));
-    key.text("source", roots.name_of(&absolute(&inputs.cwd, &unit.source)));
+    key.text(field::TEST, unit.is_test.to_string());
+    key.text(field::EMIT, format!("metadata={} link={}", unit.emits_metadata, unit.emits_link));
+    key.text(field::SOURCE, roots.name_of(&absolute(&inputs.cwd, &unit.source)));
     // Decides whether the workspace is remapped: see `remap::remapped_roots`.
     key.text("source named by its absolute path", unit.source.starts_with('/').to_string());
-    key.text("working directory", roots.name_of(&inputs.cwd));
-    key.text("target", unit.target.clone().unwrap_or_default());
+    key.text(field::WORKING_DIRECTORY, roots.name_of(&inputs.cwd));
+    key.text(field::TARGET, unit.target.clone().unwrap_or_default());
     if unit.coverage {
         for (root, path) in roots.iter() {
             key.text(format!("exact path {}", root.name_prefix()), path);
         }
     }
-    key.text("portable paths", inputs.portable_paths.to_string());
+    key.text(field::PORTABLE_PATHS, inputs.portable_paths.to_string());
     for arg in &unit.key_args {
         let value = match &arg.value {
             Some(value) if arg.is_path => portable(roots, value),
@@ -90,7 +88,7 @@ pub fn derive(unit: &Unit, inputs: &KeyInputs) -> (UnitKey, Vec<Field>) {
     for (dependency, digest) in unit.externs.iter().zip(&inputs.externs) {
         let file = dependency.path.as_deref().map(file_name).unwrap_or_default();
         let digest = digest.map(|digest| digest.to_string()).unwrap_or_default();
-        key.text(format!("extern {}", dependency.name), format!("{file} {digest}"));
+        key.text(format!("{}{}", field::EXTERN, dependency.name), format!("{file} {digest}"));
     }
     for fact in &inputs.facts {
         key.text(fact.name.clone(), fact.value.clone());

@@ -3,63 +3,38 @@
 
 use crate::reason::Bypass;
 
-/// `--crate-type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are rustc's")]
-pub enum CrateType {
-    Rlib,
-    ProcMacro,
-    Bin,
-    Dylib,
-    Cdylib,
-    Staticlib,
+crate::words! {
+    /// `--crate-type`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum CrateType {
+        Rlib = "lib",
+        ProcMacro = "proc-macro",
+        Bin = "bin",
+        Dylib = "dylib",
+        Cdylib = "cdylib",
+        Staticlib = "staticlib",
+    }
 }
 
 impl CrateType {
     pub(crate) fn parse(text: &str) -> Result<Self, Bypass> {
-        Ok(match text {
-            "lib" | "rlib" => CrateType::Rlib,
-            "proc-macro" => CrateType::ProcMacro,
-            "bin" => CrateType::Bin,
-            "dylib" => CrateType::Dylib,
-            "cdylib" => CrateType::Cdylib,
-            "staticlib" => CrateType::Staticlib,
-            other => return Err(Bypass::CrateType(other.to_owned())),
-        })
-    }
-
-    /// rustc's name for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            CrateType::Rlib => "lib",
-            CrateType::ProcMacro => "proc-macro",
-            CrateType::Bin => "bin",
-            CrateType::Dylib => "dylib",
-            CrateType::Cdylib => "cdylib",
-            CrateType::Staticlib => "staticlib",
-        }
+        use CrateType::{Bin, Cdylib, Dylib, ProcMacro, Rlib, Staticlib};
+        let mut all = [Rlib, ProcMacro, Bin, Dylib, Cdylib, Staticlib].into_iter();
+        let found = all.find(|kind| kind.word() == text || (*kind == Rlib && text == "rlib"));
+        found.ok_or_else(|| Bypass::CrateType(text.to_owned()))
     }
 }
 
-/// Which Cargo command a unit belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Produces object code.
-    Build,
-    /// Metadata only.
-    Check,
-    /// Metadata only, by clippy's driver.
-    Clippy,
-}
-
-impl Mode {
-    /// The word in events.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Mode::Build => "build",
-            Mode::Check => "check",
-            Mode::Clippy => "clippy",
-        }
+crate::words! {
+    /// Which Cargo command a unit belongs to.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub enum Mode {
+        #[default]
+        Build = "build",
+        /// Metadata only.
+        Check = "check",
+        /// Metadata only, by clippy's driver.
+        Clippy = "clippy",
     }
 }
 
@@ -77,25 +52,22 @@ pub struct Extern {
 pub struct SearchPath {
     /// `dependency`, `crate`, `native`, `framework` or `all`.
     pub kind: String,
-    /// The directory.
     pub path: String,
 }
 
 /// One flag that goes into the key as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyArg {
-    /// The flag.
     pub name: String,
-    /// Its value as typed.
     pub value: Option<String>,
     /// Whether the value is, or contains, paths that are keyed by portable name.
     pub is_path: bool,
 }
 
 /// `-C lto` and relatives: whether the compiler itself reads the object code of all dependencies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lto {
-    /// The linker reads the rlibs.
+    #[default]
     Local,
     /// rustc reads the rlibs; the linker sees temporary files.
     CrossCrate,

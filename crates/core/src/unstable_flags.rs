@@ -1,212 +1,64 @@
-//! The table of `-Z` options: what each one means for the cache. An option without a row is a bypass, never a guess.
+//! The table of `-Z` options: what each one means for the cache. An option that is not here is a bypass, never a guess.
 //!
 //! Source: `rustc -Z help` of 1.95 and of the nightly of May 2026, and the marks in
 //! `compiler/rustc_session/src/options.rs`. What rustc marks `TRACKED` changes its outputs and is keyed; so is what it
 //! marks `UNTRACKED` unless the reason for another word is below.
 
-use crate::flags::{Arity, Flag, Role, row};
+use crate::flags::{Arity, Flag, Role, options};
 
-/// Its text is part of the key, and that is all: everything that it changes is captured.
-const fn keyed(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Key)
+options! {
+    UNSTABLE,
+    // All that they change is captured.
+    Key:
+        "allow-features" "always-encode-mir" "annotate-moves" "assume-incomplete-release" "binary-dep-depinfo"
+        "box-noalias" "branch-protection" "cf-protection" "check-cfg-all-expected" "checksum-hash-algorithm"
+        "codegen-source-order" "contract-checks" "coverage-options" "crate-attr" "cross-crate-inline-threshold"
+        "debug-info-for-profiling" "debug-info-type-line-numbers" "debuginfo-compression"
+        "deduplicate-diagnostics" "default-visibility" "dep-info-omit-d-target" "direct-access-external-data"
+        "dwarf-version" "embed-metadata" "embed-source" "emit-stack-sizes" "export-executable-symbols"
+        "external-clangrt" "extra-const-ub-checks" "fewer-names" "fixed-x18" "flatten-format-args" "fmt-debug"
+        "force-unstable-if-unmarked" "function-return" "function-sections" "has-thread-local"
+        "higher-ranked-assumptions" "hint-mostly-unused" "indirect-branch-cs-prefix" "inline-llvm" "inline-mir"
+        "inline-mir-forwarder-threshold" "inline-mir-hint-threshold" "inline-mir-preserve-debug"
+        "inline-mir-threshold" "instrument-mcount" "instrument-xray" "large-data-threshold" "layout-seed"
+        "link-directives" "link-native-libraries" "lint-llvm-ir" "lint-mir" "llvm-module-flag" "location-detail"
+        "maximal-hir-to-mir-coverage" "merge-functions" "min-function-alignment" "min-recursion-limit"
+        "mir-enable-passes" "mir-opt-level" "mir-preserve-ub" "mir-strip-debuginfo" "move-size-limit"
+        "mutable-noalias" "namespaced-crates" "next-solver" "no-generate-arange-section"
+        "no-implied-bounds-compat" "no-parallel-backend" "no-profiler-runtime" "no-unique-section-names"
+        "on-broken-pipe" "panic-abort-tests" "panic-in-drop" "patchable-function-entry" "plt" "polonius"
+        "precise-enum-drop-elaboration" "proc-macro-execution-strategy" "randomize-layout" "reg-struct-return"
+        "regparm" "relax-elf-relocations" "retpoline" "retpoline-external-thunk" "sanitizer"
+        "sanitizer-cfi-canonical-jump-tables" "sanitizer-cfi-generalize-pointers"
+        "sanitizer-cfi-normalize-integers" "sanitizer-kcfi-arity" "sanitizer-memory-track-origins"
+        "sanitizer-recover" "saturating-float-casts" "self-profile-counter" "self-profile-events"
+        "share-generics" "shell-argfiles" "small-data-threshold" "split-dwarf-inlining" "split-dwarf-kind"
+        "split-lto-unit" "src-hash-algorithm" "stack-protector" "strict-init-checks" "teach" "thinlto" "threads"
+        "time-passes-format" "tls-model" "trace-macros" "trap-unreachable" "ub-checks" "ui-testing"
+        "unstable-options" "use-ctors-section" "use-sync-unwind" "validate-mir" "verify-llvm-ir"
+        "virtual-function-elimination" "wasi-exec-model" "write-long-types-to-disk";
+    Field: "codegen-backend";
+    KeyPath: "profile-sample-use" "remap-cwd-prefix";
+    KeyNoFile: "tune-cpu";
+    // They change messages where there are some, make none, and are `UNTRACKED`.
+    Rendering:
+        "macro-backtrace" "proc-macro-backtrace" "terminal-urls" "track-diagnostics" "trim-diagnostic-paths";
+    Query: "help" "ls";
+    // They print measurements or statistics about this compile, which are not those of another one.
+    Uncacheable:
+        "incremental-info" "input-stats" "macro-stats" "meta-stats" "print-codegen-stats" "print-llvm-passes"
+        "print-mono-items" "print-type-sizes" "time-llvm-passes" "time-passes";
+    // They write files that the compiler does not announce, often outside of the target directory.
+    Uncacheable:
+        "dump-dep-graph" "dump-mir" "dump-mono-stats" "llvm-time-trace" "metrics-dir" "nll-facts"
+        "print-codegen-stats-json" "profile-closures" "remark-dir" "self-profile" "split-dwarf-out-dir"
+        "temps-dir";
+    // They bring in what neither dep-info nor a key tells of: files, code, arguments of the linker, results of an
+    // earlier run.
+    Uncacheable: "cache-proc-macros" "llvm-plugins" "pre-link-arg" "pre-link-args" "sanitizer-dataflow-abilist";
+    // Only a part of a compile, or something else instead of one.
+    Uncacheable: "link-only" "no-analysis" "no-codegen" "no-link" "parse-crate-root-only" "unpretty";
 }
-
-/// Changes messages where there are some, makes none, and is `UNTRACKED`.
-const fn looks(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Rendering)
-}
-
-/// Prints measurements or statistics about this compile, which are not those of another one.
-const fn measures(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Uncacheable)
-}
-
-/// Writes files that the compiler does not announce, often outside of the target directory.
-const fn writes(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Uncacheable)
-}
-
-/// Brings in what neither dep-info nor a key tells of: files, code, arguments of the linker, results of an earlier
-/// run.
-const fn brings(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Uncacheable)
-}
-
-/// Only a part of a compile, or something else instead of one.
-const fn partial(name: &'static str) -> Flag {
-    row(name, Arity::Optional, Role::Uncacheable)
-}
-
-/// `-Z` options.
-#[rustfmt::skip]
-pub const UNSTABLE: &[Flag] = &[
-    keyed("allow-features"),
-    keyed("always-encode-mir"),
-    keyed("annotate-moves"),
-    keyed("assume-incomplete-release"),
-    keyed("binary-dep-depinfo"),
-    keyed("box-noalias"),
-    keyed("branch-protection"),
-    brings("cache-proc-macros"),
-    keyed("cf-protection"),
-    keyed("check-cfg-all-expected"),
-    keyed("checksum-hash-algorithm"),
-    row("codegen-backend", Arity::Optional, Role::Field),
-    keyed("codegen-source-order"),
-    keyed("contract-checks"),
-    keyed("coverage-options"),
-    keyed("crate-attr"),
-    keyed("cross-crate-inline-threshold"),
-    keyed("debug-info-for-profiling"),
-    keyed("debug-info-type-line-numbers"),
-    keyed("debuginfo-compression"),
-    keyed("deduplicate-diagnostics"),
-    keyed("default-visibility"),
-    keyed("dep-info-omit-d-target"),
-    keyed("direct-access-external-data"),
-    writes("dump-dep-graph"),
-    writes("dump-mir"),
-    writes("dump-mono-stats"),
-    keyed("dwarf-version"),
-    keyed("embed-metadata"),
-    keyed("embed-source"),
-    keyed("emit-stack-sizes"),
-    keyed("export-executable-symbols"),
-    keyed("external-clangrt"),
-    keyed("extra-const-ub-checks"),
-    keyed("fewer-names"),
-    keyed("fixed-x18"),
-    keyed("flatten-format-args"),
-    keyed("fmt-debug"),
-    keyed("force-unstable-if-unmarked"),
-    keyed("function-return"),
-    keyed("function-sections"),
-    keyed("has-thread-local"),
-    row("help", Arity::Optional, Role::Query),
-    keyed("higher-ranked-assumptions"),
-    keyed("hint-mostly-unused"),
-    measures("incremental-info"),
-    keyed("indirect-branch-cs-prefix"),
-    keyed("inline-llvm"),
-    keyed("inline-mir"),
-    keyed("inline-mir-forwarder-threshold"),
-    keyed("inline-mir-hint-threshold"),
-    keyed("inline-mir-preserve-debug"),
-    keyed("inline-mir-threshold"),
-    measures("input-stats"),
-    keyed("instrument-mcount"),
-    keyed("instrument-xray"),
-    keyed("large-data-threshold"),
-    keyed("layout-seed"),
-    keyed("link-directives"),
-    keyed("link-native-libraries"),
-    partial("link-only"),
-    keyed("lint-llvm-ir"),
-    keyed("lint-mir"),
-    keyed("llvm-module-flag"),
-    brings("llvm-plugins"),
-    writes("llvm-time-trace"),
-    keyed("location-detail"),
-    row("ls", Arity::Optional, Role::Query),
-    looks("macro-backtrace"),
-    measures("macro-stats"),
-    keyed("maximal-hir-to-mir-coverage"),
-    keyed("merge-functions"),
-    measures("meta-stats"),
-    writes("metrics-dir"),
-    keyed("min-function-alignment"),
-    keyed("min-recursion-limit"),
-    keyed("mir-enable-passes"),
-    keyed("mir-opt-level"),
-    keyed("mir-preserve-ub"),
-    keyed("mir-strip-debuginfo"),
-    keyed("move-size-limit"),
-    keyed("mutable-noalias"),
-    keyed("namespaced-crates"),
-    keyed("next-solver"),
-    writes("nll-facts"),
-    partial("no-analysis"),
-    partial("no-codegen"),
-    keyed("no-generate-arange-section"),
-    keyed("no-implied-bounds-compat"),
-    partial("no-link"),
-    keyed("no-parallel-backend"),
-    keyed("no-profiler-runtime"),
-    keyed("no-unique-section-names"),
-    keyed("on-broken-pipe"),
-    keyed("panic-abort-tests"),
-    keyed("panic-in-drop"),
-    partial("parse-crate-root-only"),
-    keyed("patchable-function-entry"),
-    keyed("plt"),
-    keyed("polonius"),
-    brings("pre-link-arg"),
-    brings("pre-link-args"),
-    keyed("precise-enum-drop-elaboration"),
-    measures("print-codegen-stats"),
-    writes("print-codegen-stats-json"),
-    measures("print-llvm-passes"),
-    measures("print-mono-items"),
-    measures("print-type-sizes"),
-    looks("proc-macro-backtrace"),
-    keyed("proc-macro-execution-strategy"),
-    writes("profile-closures"),
-    row("profile-sample-use", Arity::Optional, Role::KeyPath),
-    keyed("randomize-layout"),
-    keyed("reg-struct-return"),
-    keyed("regparm"),
-    keyed("relax-elf-relocations"),
-    row("remap-cwd-prefix", Arity::Optional, Role::KeyPath),
-    writes("remark-dir"),
-    keyed("retpoline"),
-    keyed("retpoline-external-thunk"),
-    keyed("sanitizer"),
-    keyed("sanitizer-cfi-canonical-jump-tables"),
-    keyed("sanitizer-cfi-generalize-pointers"),
-    keyed("sanitizer-cfi-normalize-integers"),
-    brings("sanitizer-dataflow-abilist"),
-    keyed("sanitizer-kcfi-arity"),
-    keyed("sanitizer-memory-track-origins"),
-    keyed("sanitizer-recover"),
-    keyed("saturating-float-casts"),
-    writes("self-profile"),
-    keyed("self-profile-counter"),
-    keyed("self-profile-events"),
-    keyed("share-generics"),
-    keyed("shell-argfiles"),
-    keyed("small-data-threshold"),
-    keyed("split-dwarf-inlining"),
-    keyed("split-dwarf-kind"),
-    writes("split-dwarf-out-dir"),
-    keyed("split-lto-unit"),
-    keyed("src-hash-algorithm"),
-    keyed("stack-protector"),
-    keyed("strict-init-checks"),
-    keyed("teach"),
-    writes("temps-dir"),
-    looks("terminal-urls"),
-    keyed("thinlto"),
-    keyed("threads"),
-    measures("time-llvm-passes"),
-    measures("time-passes"),
-    keyed("time-passes-format"),
-    keyed("tls-model"),
-    keyed("trace-macros"),
-    looks("track-diagnostics"),
-    keyed("trap-unreachable"),
-    looks("trim-diagnostic-paths"),
-    row("tune-cpu", Arity::Optional, Role::KeyNoFile),
-    keyed("ub-checks"),
-    keyed("ui-testing"),
-    partial("unpretty"),
-    keyed("unstable-options"),
-    keyed("use-ctors-section"),
-    keyed("use-sync-unwind"),
-    keyed("validate-mir"),
-    keyed("verify-llvm-ir"),
-    keyed("virtual-function-elimination"),
-    keyed("wasi-exec-model"),
-    keyed("write-long-types-to-disk"),];
 
 #[cfg(test)]
 mod tests {

@@ -12,9 +12,7 @@ use crate::key::EntryKey;
 pub struct Sample(u8);
 
 impl Sample {
-    /// None of them.
     pub const NONE: Self = Self(0);
-    /// All of them.
     pub const ALL: Self = Self(100);
 
     /// Reads `10%`, or a switch.
@@ -48,46 +46,27 @@ impl std::fmt::Display for Sample {
 }
 
 /// One thing in which a compile's result is not what the entry says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Deviation {
-    /// An output with other content.
-    Content {
-        /// As the entry has it.
-        stored: Output,
-        /// As the compiler made it now.
-        made: Output,
-    },
-    /// An output that only the entry has.
+    #[error("{}", in_content(.stored, .made))]
+    Content { stored: Output, made: Output },
+    #[error("{0}: in the entry, and not made now")]
     OnlyStored(String),
-    /// An output that only this compile has.
+    #[error("{0}: made now, and not in the entry")]
     OnlyMade(String),
-    /// Messages, printed text or dep-info differ; names which.
+    /// Messages, printed text or dep-info.
+    #[error("{0} differs")]
     Text(&'static str),
-    /// The compiler fails now.
+    #[error("the compiler fails now, and the entry is of a success")]
     Fails,
 }
 
-impl std::fmt::Display for Deviation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Deviation::Content { stored, made } if stored.digest == made.digest => {
-                write!(f, "{}: other permissions", stored.name)
-            }
-            Deviation::Content { stored, made } => write!(
-                f,
-                "{}: other content ({} bytes {} stored, {} bytes {} now)",
-                stored.name,
-                stored.size,
-                stored.digest.short(),
-                made.size,
-                made.digest.short()
-            ),
-            Deviation::OnlyStored(name) => write!(f, "{name}: in the entry, and not made now"),
-            Deviation::OnlyMade(name) => write!(f, "{name}: made now, and not in the entry"),
-            Deviation::Text(which) => write!(f, "{which} differs"),
-            Deviation::Fails => f.write_str("the compiler fails now, and the entry is of a success"),
-        }
+fn in_content(stored: &Output, made: &Output) -> String {
+    if stored.digest == made.digest {
+        return format!("{}: other permissions", stored.name);
     }
+    let about = |output: &Output| format!("{} bytes {}", output.size, output.digest.short());
+    format!("{}: other content ({} stored, {} now)", stored.name, about(stored), about(made))
 }
 
 /// Everything in which two results of one compile differ. Times are no part of a result.

@@ -6,36 +6,34 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::entry::Evidence;
-use crate::key::{EntryKey, Field, KeyWriter};
+use crate::key::{EntryKey, Field, KeyWriter, field};
 
 /// Longest value that is kept in readable form, in bytes.
 const READABLE_BYTES_MAX: usize = 200;
 
-/// What kind of thing a key field stands for; decides what can be done when it differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// The compiler itself.
-    Compiler,
-    /// Which unit it is: crate type, source, target, whether it is a test.
-    Identity,
-    /// A compiler flag.
-    Flag,
-    /// A setting of kache.
-    Setting,
-    /// The linker, the processor, and other parts of the surroundings.
-    Surroundings,
-    /// A variable that the compiler reported as read.
-    Variable,
-    /// Variables that a proc macro may read.
-    MacroVariable,
-    /// A file's content or absence, a directory's listing, a link's destination.
-    File,
-    /// The content of a dependency.
-    Extern,
-    /// A local path that the output contains.
-    BakedPath,
-    /// Follows from other things: Cargo's own hash over features, profile and dependencies.
-    Derived,
+crate::words! {
+    /// What kind of thing a key field stands for; decides what can be done when it differs.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Class {
+        Compiler = "compiler",
+        /// Which unit it is: crate type, source, target, whether it is a test.
+        Identity = "identity",
+        Flag = "flag",
+        Setting = "setting",
+        /// The linker, the processor, and other parts of the surroundings.
+        Surroundings = "surroundings",
+        /// A variable that the compiler reported as read.
+        Variable = "variable",
+        /// Variables that a proc macro may read.
+        MacroVariable = "macro-variable",
+        /// A file's content or absence, a directory's listing, a link's destination.
+        File = "file",
+        Extern = "extern",
+        /// A local path that the output contains.
+        BakedPath = "baked-path",
+        /// Follows from other things: Cargo's own hash over features, profile and dependencies.
+        Derived = "derived",
+    }
 }
 
 impl Class {
@@ -43,12 +41,12 @@ impl Class {
     pub fn of(field: &str) -> Self {
         let first = field.split(' ').next().unwrap_or_default();
         match (first, field) {
-            (_, "compiler") => Class::Compiler,
+            (_, field::COMPILER) => Class::Compiler,
             (_, "flag -C metadata" | "flag -C extra-filename" | "source named by its absolute path") => {
                 Class::Derived
             }
             ("flag", _) | ("rendering", _) => Class::Flag,
-            (_, "key salt" | "portable paths") => Class::Setting,
+            (_, field::KEY_SALT | field::PORTABLE_PATHS) => Class::Setting,
             ("env", _) => Class::Variable,
             (_, field) if field.starts_with("environment named in ") => Class::MacroVariable,
             ("file", field) if dependency_of(field).is_some() => Class::Extern,
@@ -59,28 +57,11 @@ impl Class {
             ("program", field) if field.ends_with(" on PATH") => Class::File,
             (_, "target specification" | "clippy configuration") => Class::File,
             ("extern", _) => Class::Extern,
-            (_, field) if field.starts_with("baked path ") || field.starts_with("exact path ") => {
+            (_, field) if field.starts_with(field::BAKED) || field.starts_with("exact path ") => {
                 Class::BakedPath
             }
             ("mode" | "crate" | "test" | "emit" | "source" | "working" | "target", _) => Class::Identity,
             _ => Class::Surroundings,
-        }
-    }
-
-    /// A word for scripts.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Class::Compiler => "compiler",
-            Class::Identity => "identity",
-            Class::Flag => "flag",
-            Class::Setting => "setting",
-            Class::Surroundings => "surroundings",
-            Class::Variable => "variable",
-            Class::MacroVariable => "macro-variable",
-            Class::File => "file",
-            Class::Extern => "extern",
-            Class::BakedPath => "baked-path",
-            Class::Derived => "derived",
         }
     }
 
@@ -138,7 +119,7 @@ impl Class {
 
 /// The crate that a field is about, for externs and for the libraries of dependencies that the linker read.
 pub fn dependency_of(field: &str) -> Option<&str> {
-    if let Some(name) = field.strip_prefix("extern ") {
+    if let Some(name) = field.strip_prefix(field::EXTERN) {
         return name.rsplit(':').next();
     }
     let path = field.strip_prefix("file ")?;
@@ -149,12 +130,10 @@ pub fn dependency_of(field: &str) -> Option<&str> {
     (is_library && dir.starts_with("{target}/")).then_some(name)
 }
 
-/// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Name of the field, as in the key.
     pub field: String,
-    /// What it stands for.
     pub class: Class,
     /// Its value in the earlier key; `None` where that had no such field.
     pub old: Option<String>,
@@ -170,7 +149,7 @@ pub fn differences(old: &Evidence, new: &Evidence) -> Vec<Difference> {
     if !new.entry_fields.is_empty() {
         found.extend(compare(&old.entry_fields, &new.entry_fields));
     }
-    found.retain(|difference| difference.field != "unit");
+    found.retain(|difference| difference.field != field::UNIT);
     for difference in &mut found {
         explain(difference, old, new);
     }
@@ -187,7 +166,7 @@ pub fn is_alike(old: &Evidence, new: &Evidence) -> bool {
         let fields = evidence.unit_fields.iter().filter(|field| field.name == name);
         fields.map(|field| field.value.clone()).collect()
     };
-    ["mode", "crate type", "test"].iter().all(|name| of(old, name) == of(new, name))
+    [field::MODE, field::CRATE_TYPE, field::TEST].iter().all(|name| of(old, name) == of(new, name))
 }
 
 /// How far two keys are apart; the smallest is the nearest.
@@ -281,7 +260,6 @@ fn explain(difference: &mut Difference, old: &Evidence, new: &Evidence) {
     shown(&mut difference.new, after, &old_known);
 }
 
-/// Digests by their first digits.
 fn shorten(value: &str) -> String {
     let word = |word: &str| word.parse::<Digest>().map_or(word.to_owned(), |digest| digest.short());
     value.split(' ').map(word).collect::<Vec<_>>().join(" ")

@@ -1,6 +1,7 @@
 //! Differences between two keys in the words of the person who made them: a version, a profile, RUSTFLAGS, an edited file.
 //! Knows nothing about where the keys come from.
 
+use crate::key::field;
 use crate::why::{Class, Difference};
 
 /// One way to say it, where the differences are of its kind.
@@ -28,7 +29,7 @@ fn value(value: Option<&str>) -> &str {
 
 /// `serde 1.0.17 → 1.0.19`, by the directories that registries unpack packages into.
 fn version(differences: &[Difference]) -> Option<String> {
-    let source = of(differences, "source")?;
+    let source = of(differences, field::SOURCE)?;
     let (name, old) = package(source.old.as_deref()?)?;
     let (_, new) = package(source.new.as_deref()?)?;
     (old != new).then(|| format!("{name} {old} → {new}"))
@@ -46,7 +47,7 @@ fn package(path: &str) -> Option<(&str, &str)> {
 }
 
 fn compiler(differences: &[Difference]) -> Option<String> {
-    let found = of(differences, "compiler")?;
+    let found = of(differences, field::COMPILER)?;
     Some(format!(
         "another compiler: {}; before: {}",
         value(found.new.as_deref()),
@@ -55,7 +56,7 @@ fn compiler(differences: &[Difference]) -> Option<String> {
 }
 
 fn target(differences: &[Difference]) -> Option<String> {
-    let found = of(differences, "target")?;
+    let found = of(differences, field::TARGET)?;
     let host = |target: Option<&str>| match target {
         None | Some("") => "the host".to_owned(),
         Some(target) => target.to_owned(),
@@ -64,7 +65,7 @@ fn target(differences: &[Difference]) -> Option<String> {
 }
 
 fn settings(differences: &[Difference]) -> Option<String> {
-    if of(differences, "key salt").is_some() {
+    if of(differences, field::KEY_SALT).is_some() {
         return Some("`cache.key_salt` (KACHE_KEY_SALT) is another".to_owned());
     }
     // Roots beyond the workspace are remapped where results are made to fit other machines.
@@ -120,7 +121,7 @@ fn flags(differences: &[Difference]) -> Option<String> {
 
 fn variables(differences: &[Difference]) -> Option<String> {
     if let Some(read) = in_class(differences, Class::Variable).first() {
-        let name = read.field.trim_start_matches("env ");
+        let name = read.field.trim_start_matches(field::ENV);
         return Some(format!(
             "the variable {name} is {}; before: {}",
             value(read.new.as_deref()),
@@ -146,7 +147,9 @@ fn files(differences: &[Difference]) -> Option<String> {
 fn rest(differences: &[Difference]) -> Option<String> {
     let first = differences.iter().min_by_key(|difference| difference.class)?;
     Some(match first.class {
-        Class::Extern => format!("its dependency {} is another", first.field.trim_start_matches("extern ")),
+        Class::Extern => {
+            format!("its dependency {} is another", first.field.trim_start_matches(field::EXTERN))
+        }
         Class::BakedPath => {
             "its output contains the checkout's path, and this is another checkout".to_owned()
         }

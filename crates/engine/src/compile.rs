@@ -22,13 +22,10 @@ use crate::sight;
 /// Most bytes of messages that are kept for storing; longer ones are passed on all the same.
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
 
-/// A finished compile.
 pub struct Compiled {
-    /// How the compiler ended.
     pub status: ExitStatus,
     /// Standard error with real paths, as it was passed on; `None` when it was too long to keep.
     pub stderr: Option<Vec<u8>>,
-    /// Standard output, likewise.
     pub stdout: Option<Vec<u8>>,
     /// Outputs in the order of their announcement: path and emit kind.
     pub artifacts: Vec<(String, String)>,
@@ -40,13 +37,11 @@ pub struct Compiled {
     pub started: FileTime,
     /// The same by the stamps of the target directory's file system, which may be finer than that clock.
     pub started_in_target: FileTime,
-    /// Wall time.
     pub elapsed: Duration,
     /// Whether incremental state was written, too.
     pub incremental: bool,
     /// What the compiler and its children looked at, where that could be observed.
     pub observation: Option<Observation>,
-    /// The library that was preloaded.
     pub preloaded: Option<PathBuf>,
     /// The object that a build script was linked with.
     pub script_hook: Option<PathBuf>,
@@ -82,13 +77,9 @@ impl Compiled {
     }
 }
 
-/// What to run and how.
 pub struct Job<'a> {
-    /// The invocation.
     pub call: &'a Invocation,
-    /// Where the outputs go.
     pub out_dir: &'a Path,
-    /// Local roots.
     pub roots: &'a Roots,
     /// Roots that the outputs must not name.
     pub remapped: Vec<Root>,

@@ -37,7 +37,6 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 /// Longest time until the daemon's first word, its start included.
 const PATIENCE: Duration = Duration::from_millis(2500);
-/// Longest time between two words.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Longest time for an answer, whatever the daemon says meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
@@ -45,7 +44,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(120);
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Something of use has come into the store: look again.
@@ -54,7 +52,6 @@ pub enum Answer {
     Nothing,
 }
 
-/// How a unit is called.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
     /// `--crate-name`.
@@ -71,19 +68,15 @@ pub struct Daemon<'a> {
     program: io::Result<PathBuf>,
 }
 
-/// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// Nobody listens.
     #[error("there is none, and none could be started: {0}")]
     Absent(String),
     /// The system's queue of connections is full.
     #[error("it takes no more connections")]
     Full,
-    /// It was given its time.
     #[error("it gave no sign of life")]
     Silent,
-    /// The connection ended.
     #[error("the connection failed: {0}")]
     Broken(#[from] io::Error),
     /// Another version, or something else altogether.
@@ -95,9 +88,6 @@ pub enum Trouble {
 }
 
 /// Asks the daemon of a store something; starts none. `patience` is the longest time until its first word.
-///
-/// # Errors
-/// When there is no answer.
 pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply, Trouble> {
     let deadline = Instant::now() + patience;
     converse(connect_until(store, deadline)?, request, deadline)
@@ -105,9 +95,6 @@ pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply
 
 /// Starts a daemon for a store that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment
 /// it gets what its settings and the session need. Doesn't wait until it serves.
-///
-/// # Errors
-/// When the program can't be run.
 pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
     let chain = match settings.remote() {
         Some(remote) if remote.uses_aws_chain() => env::AwsChain::Used,
@@ -140,7 +127,6 @@ impl<'a> Daemon<'a> {
         Some(Self { store, settings, remote, program: std::env::current_exe() })
     }
 
-    /// Which remote the build uses.
     pub fn remote(&self) -> &Digest {
         &self.remote
     }
@@ -155,7 +141,6 @@ impl<'a> Daemon<'a> {
         self.settings.remote().map(|remote| remote.credentials_id())
     }
 
-    /// Asks for a unit.
     pub fn find(&self, key: UnitKey, names: Names<'_>, wanted: &[EntryKey], build: &Build) -> Answer {
         self.put(&Request::Find(Box::new(Find {
             remote: self.remote,

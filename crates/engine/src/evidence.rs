@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 
 use kache_core::digest::Digest;
 use kache_core::entry::Evidence;
-use kache_core::key::Field;
+use kache_core::key::{Field, field};
 use kache_core::record::{Input, InputRecord};
 use kache_core::{entry_key, why};
 use kache_store::Store;
@@ -28,7 +28,7 @@ pub fn collect(
     record: &InputRecord,
     entry_fields: Vec<Field>,
 ) -> Evidence {
-    let mut values = BTreeMap::from([("compiler".to_owned(), done.toolchain.version.clone())]);
+    let mut values = BTreeMap::from([(field::COMPILER.to_owned(), done.toolchain.version.clone())]);
     let mut macro_variables = BTreeSet::new();
     for input in &record.inputs {
         let value = match input {

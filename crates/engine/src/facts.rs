@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
-use kache_core::key::Field;
+use kache_core::key::{Field, field};
 use kache_core::paths::{Roots, absolute};
 use kache_core::reason::Bypass;
 use kache_core::unit::{Mode, Unit};
@@ -71,7 +71,7 @@ impl Facts<'_> {
 
     fn settings(&mut self, settings: &Settings) {
         if let Some(salt) = &settings.key_salt {
-            self.add("key salt", salt.value.clone());
+            self.add(field::KEY_SALT, salt.value.clone());
         }
     }
 
@@ -104,7 +104,7 @@ impl Facts<'_> {
         if unit.native_cpu {
             let identity =
                 cpu_identity().ok_or_else(|| Bypass::UncacheableFlag("-C target-cpu=native".to_owned()))?;
-            self.add("cpu", identity.to_string());
+            self.add(field::CPU, identity.to_string());
         }
         Ok(())
     }

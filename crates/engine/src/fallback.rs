@@ -1,6 +1,5 @@
 //! The wrapper that the user named for what kache passes through: which program that is, and why it can't be used.
 
-use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -9,32 +8,19 @@ use std::process::Command;
 
 use kache_core::config::{Settings, env};
 
-/// Why the wrapper is skipped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// No executable file has that name.
+    #[error("there is no program {0}")]
     Missing(String),
-    /// It is kache, perhaps under another name.
+    #[error("{0} is kache itself")]
     Own(String),
-    /// It has called kache, which would call it again.
+    #[error("{0} {AGAIN}")]
     Cycle(String),
-    /// The system can't run it.
+    #[error("{0} can't be run: {1}")]
     Refused(String, String),
 }
 
-/// What a cycle is called.
 const AGAIN: &str = "calls kache again";
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unusable::Missing(name) => write!(f, "there is no program {name}"),
-            Unusable::Own(name) => write!(f, "{name} is kache itself"),
-            Unusable::Cycle(name) => write!(f, "{name} {AGAIN}"),
-            Unusable::Refused(name, error) => write!(f, "{name} can't be run: {error}"),
-        }
-    }
-}
 
 /// The program of `cache.fallback`, by `PATH` where the setting has no separator; `None` where nothing is set.
 pub fn find(settings: &Settings) -> Option<Result<PathBuf, Unusable>> {

@@ -12,21 +12,16 @@ use crate::world::TargetLayout;
 
 /// What there is to know about a unit when its compile has ended.
 pub struct Finished<'a> {
-    /// The invocation.
     pub call: &'a Invocation,
-    /// The unit.
     pub unit: &'a Unit,
     /// Its key and the fields that made it.
     pub key: (UnitKey, &'a [Field]),
     /// Digests of the externs before the compile.
     pub externs: &'a [Option<Digest>],
-    /// Local roots.
     pub roots: &'a Roots,
     /// The target directory with symbolic links resolved, where that differs.
     pub real_target: Option<String>,
-    /// The compiler.
     pub toolchain: &'a Toolchain,
-    /// The target directory's view.
     pub standing: &'a Standing,
     /// Where the unit lies in the build directory.
     pub place: &'a TargetLayout,

@@ -20,7 +20,6 @@ use kache_core::unit::Unit;
 
 use crate::placement::Standing;
 
-/// How a unit is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// Without incremental state; the result is stored.

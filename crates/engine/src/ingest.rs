@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::depinfo::DepInfo;
 use kache_core::digest::Digest;
@@ -21,7 +20,7 @@ use kache_core::remap;
 use kache_core::scan::Scanner;
 use kache_store::Store;
 use kache_store::blobs::{IngestHow, Stored};
-use kache_store::clock::boot_id;
+use kache_store::clock::{boot_id, since_1970};
 use kache_store::fault::{self, Point};
 use kache_store::hashing::DigestMemo;
 use kache_store::link::{self, Permission};
@@ -39,13 +38,10 @@ use crate::outputs::{self, Made};
 use crate::proof::Question;
 use crate::reads;
 
-/// What storing came to.
 pub struct Ingested {
-    /// The entry's key.
     pub key: EntryKey,
     /// Bytes that the store didn't have.
     pub new_bytes: u64,
-    /// The entry.
     pub entry: Entry,
     /// Whether it is the same everywhere.
     pub question: Option<Question>,
@@ -74,7 +70,6 @@ fn dep_info(done: &Finished<'_>, compiled: &Compiled) -> Result<DepInfo, NotStor
     Ok(info)
 }
 
-/// Stores a successful compile.
 pub fn ingest(store: &Store, done: &Finished<'_>, compiled: &Compiled) -> Result<Ingested, NotStored> {
     let info = dep_info(done, compiled)?;
     if let Some(sign) = compiled.degraded {
@@ -201,7 +196,7 @@ fn describe(
     };
     let info = info.map(|text| done.roots.tokenize(text)).ok_or(NotStored::Text)?;
     let env = |name: &str| done.call.env.text(name).unwrap_or_default().to_owned();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = since_1970();
     let mut entry = Entry::new(done.key.0, &done.unit.crate_name);
     entry.package = env("CARGO_PKG_NAME");
     entry.package_version = env("CARGO_PKG_VERSION");

@@ -39,7 +39,6 @@ pub struct Observer<'a> {
 }
 
 impl<'a> Observer<'a> {
-    /// An observer for one invocation.
     pub fn new(store: &'a Store, env: &'a Env, roots: &'a Roots) -> Self {
         Self { store, env, roots, seen: RefCell::default(), foreign_bytes: Cell::new(FOREIGN_BYTES_MAX) }
     }

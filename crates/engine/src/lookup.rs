@@ -3,7 +3,7 @@
 
 use kache_core::entry::Entry;
 use kache_core::entry_key::{self, Rendering};
-use kache_core::key::{EntryKey, Field, UnitKey};
+use kache_core::key::{EntryKey, Field, UnitKey, field};
 use kache_core::reason::Miss;
 use kache_core::record::{Input, InputRecord, Observed, Sight};
 use kache_core::remote::secrets;
@@ -13,17 +13,13 @@ use kache_store::entries::Settled;
 use crate::inputs::Observer;
 use crate::sight;
 
-/// What a look-up came to.
 pub enum Found {
-    /// There is an entry.
     Hit(EntryKey, Box<Entry>),
-    /// There is none.
     Miss(Missed),
 }
 
 /// What a look-up without result found out.
 pub struct Missed {
-    /// Why there is no entry.
     pub why: Miss,
     /// The newest record of the unit and the key fields that follow from it here, for whoever explains the miss.
     pub seen: Option<(InputRecord, Vec<Field>)>,
@@ -115,9 +111,9 @@ fn explain(
     };
     let before = record.last.and_then(|last| store.evidence(&last).ok().flatten()).map(|e| e.entry_fields);
     let why = match first_difference(&before.unwrap_or_default(), &now) {
-        Some(Field { name, value }) if name.starts_with("baked path ") => {
+        Some(Field { name, value }) if name.starts_with(field::BAKED) => {
             let root = record.baked.iter().find(|root| name.ends_with(root.name_prefix()));
-            root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(*root))
+            root.map_or(Miss::InputsChanged(value.clone()), |root| Miss::PathBaked(root.name_prefix()))
         }
         Some(field) if field.value == Observed::Absent.to_string() => {
             Miss::InputsChanged(format!("{} is gone", field.name))

@@ -50,13 +50,11 @@ const IGNORED: &[&str] = &[
     "USER",
     "_",
 ];
-/// Prefixes of such variables.
 const IGNORED_PREFIXES: &[&str] =
     &["KACHE_", "LC_", "SSH_", "XDG_", "DBUS_", "TMUX", "VSCODE_", "GPG_", "WAYLAND_"];
 
 #[derive(Default, Serialize, Deserialize)]
 struct Names {
-    /// Every variable counts.
     lists_all: Option<bool>,
     tested: BTreeSet<String>,
     found: BTreeSet<String>,

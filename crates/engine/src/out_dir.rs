@@ -21,9 +21,10 @@ use kache_core::tree::{Node, NodeKind};
 use kache_store::Store;
 use kache_store::blobs::IngestHow;
 use kache_store::hashing::DigestMemo;
-use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
+use kache_store::link::{self, Note, Permission, Sharing, Stamp};
 
 use crate::mentions;
+use crate::restore;
 use crate::times::{mtime_ns, set_mtime_ns};
 
 /// Most things in an `OUT_DIR` that is kept.
@@ -38,10 +39,8 @@ const TEXT_BYTES_MAX: u64 = 256 << 20;
 /// Why an `OUT_DIR` can't be kept or put back.
 #[derive(Debug, thiserror::Error)]
 pub enum Unkept {
-    /// What lies under that name.
     #[error("{0} can't be put elsewhere")]
     Name(String),
-    /// A text names the workspace.
     #[error("{0} names the workspace")]
     Workspace(String),
     /// A content is gone from the store.
@@ -69,13 +68,9 @@ fn refused(error: impl std::fmt::Display) -> Unkept {
 
 /// What may be in the texts of an `OUT_DIR`.
 pub struct Texts<'a> {
-    /// Local directories that become tokens.
     pub roots: &'a Roots,
-    /// May be mentioned freely.
     pub cargo_home: &'a str,
-    /// When they were made.
     pub moment: &'a Moment,
-    /// What shows that.
     pub dated: RefCell<Option<String>>,
 }
 
@@ -243,7 +238,6 @@ fn stored_text(store: &Store, blob: &Digest) -> Result<String, Unkept> {
 /// When files that are put back were last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dated {
-    /// When they were recorded.
     AsRecorded,
     /// Now; a file that is there with its content stays as it is.
     Now,
@@ -339,11 +333,7 @@ impl Placer<'_> {
         let sharing = Sharing::Private(if stays { Stamp::Now } else { Stamp::Blob });
         let mode = link::place(&self.store.blob_path(blob), path, sharing, Permission::Plain, Note::None)
             .map_err(refused)?;
-        match mode {
-            Mode::Reflink => moved.reflinked_bytes += size,
-            Mode::HardLink => moved.linked_bytes += size,
-            Mode::Copy => moved.copied_bytes += size,
-        }
+        restore::count(moved, mode, size);
         Ok(())
     }
 }

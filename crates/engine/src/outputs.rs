@@ -13,13 +13,9 @@ use kache_store::fault::{self, Point};
 /// One output file of a finished compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
-    /// Where it is.
     pub path: PathBuf,
-    /// Its file name.
     pub name: String,
-    /// What it is.
     pub kind: OutputKind,
-    /// Whether it is executable.
     pub executable: bool,
 }
 

@@ -15,7 +15,6 @@ use kache_store::hashing::{Hasher, SETTLED_S};
 
 /// Fewer inputs are looked at one by one.
 const COUNT_MIN: usize = 8;
-/// Kind of the memo.
 const MEMO: &str = "outside";
 /// One remembered value: whether there was something, and its digest.
 const VALUE_BYTES: usize = 1 + 32;

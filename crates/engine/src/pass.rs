@@ -18,7 +18,6 @@ use crate::{placement, report, script_hook};
 /// How the process is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With this code.
     Code(i32),
     /// By this signal, like the compiler.
     Signal(i32),

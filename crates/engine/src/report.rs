@@ -1,6 +1,6 @@
 //! Tells the journal, and on request the terminal, how an invocation ended. Never fails an invocation.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use kache_core::config::{Progress, Settings};
 use kache_core::event::{Event, Outcome};
@@ -9,10 +9,10 @@ use kache_core::printable;
 use kache_core::reason::Bypass;
 use kache_core::unit::Unit;
 use kache_store::Store;
+use kache_store::clock::since_1970;
 
 use crate::world::Session;
 
-/// Whole microseconds.
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -50,7 +50,7 @@ pub fn fill(event: &mut Event, call: &Invocation, session: &Session) {
 /// Ends an event: stamps it, appends it, shows it where asked to.
 pub fn emit(mut event: Event, started: Instant, store: Option<&Store>, settings: &Settings) {
     event.times.total_us = micros(started.elapsed());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = since_1970();
     event.at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     show(&event, settings.progress.value);
     tracing::info!(

@@ -131,17 +131,21 @@ pub fn apply(
             OutputKind::CheckMetadata => Note::Redated(&output.digest),
             _ => Note::Digest(&output.digest),
         };
-        let mode = link::place(&blob, &dest, sharing, permission, note)?;
-        match mode {
-            Mode::Reflink => moved.reflinked_bytes += output.size,
-            Mode::HardLink => moved.linked_bytes += output.size,
-            Mode::Copy => moved.copied_bytes += output.size,
-        }
+        count(&mut moved, link::place(&blob, &dest, sharing, permission, note)?, output.size);
         fault::point(Point::OutputPlaced);
     }
     link::place_bytes(texts.dep_info.as_bytes(), &out_dir.join(&entry.dep_info_name))?;
     fault::point(Point::OutputsPlaced);
     Ok(moved)
+}
+
+/// Adds bytes to those that came into place in this way.
+pub fn count(moved: &mut Moved, mode: Mode, bytes: u64) {
+    *match mode {
+        Mode::Reflink => &mut moved.reflinked_bytes,
+        Mode::HardLink => &mut moved.linked_bytes,
+        Mode::Copy => &mut moved.copied_bytes,
+    } += bytes;
 }
 
 /// What lies where the outputs go: the blobs' own inodes, nothing, or anything else.

@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::config::{Settings, env};
 use kache_core::reason::Bypass;
 use kache_store::Store;
+use kache_store::clock::since_1970;
 use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
 
@@ -29,7 +30,7 @@ const WAIT: Duration = Duration::from_millis(50);
 /// Starts a sweep in the background when the store has outgrown its limit, or others need the room.
 pub fn sweep_if_due(store: &Store, settings: &Settings) {
     let Ok(usage) = store.usage_estimate() else { return };
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_s = since_1970().as_secs();
     let limit_bytes = settings.local_size_bytes_max.value;
     if (usage.bytes > limit_bytes || store.is_room_low())
         && usage.counted_s + SWEEP_PAUSE_S < now_s

@@ -4,7 +4,6 @@
 
 mod inputs;
 mod key;
-mod remote;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,15 +20,15 @@ use kache_core::config::Settings;
 use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, Text};
 use kache_core::entry_key::Rendering;
-use kache_core::event::{Event, Moved, Outcome, SCRIPT_RUN, Source};
+use kache_core::event::{Event, Moved, Outcome, SCRIPT_RUN};
 use kache_core::invocation::{Env, Invocation};
-use kache_core::key::{EntryKey, Field, UnitKey};
+use kache_core::key::EntryKey;
 use kache_core::moment::Moment;
-use kache_core::paths::Roots;
+use kache_core::paths::Root;
+use kache_core::protocol::Build;
 use kache_core::provenance::Provenance;
 use kache_core::reason::{Bypass, Miss, NotStored};
 use kache_core::record::{InputRecord, Sight};
-use kache_store::Store;
 use kache_store::clock::{FileTime, boot_id};
 use kache_store::hashing::DigestMemo;
 use kache_store::ledger::{Ledger, Origin};
@@ -37,13 +36,12 @@ use kache_store::sys::{self, AccessKind, Observation, ObservedAccess, Probes, Sc
 
 use crate::ingest::{refused, text_of};
 use crate::inputs::Observer;
-use crate::lookup::{Found, lookup};
+use crate::inquiry::{Inquiry, Servable};
 use crate::out_dir::{self, Dated, Texts};
 use crate::pass::End;
 use crate::times::now_s;
-use crate::toolchain::{self, Toolchain};
 use crate::world::{self, Session};
-use crate::{compile, daemon_client, reads, report, restore, room, seed, sight, turn, variables};
+use crate::{compile, daemon_client, reads, report, restore, room, seed, sight, toolchain, variables};
 
 /// Kind of the memo that says that a program starts a Cargo. The kernel lets one process observe a tree: what is compiled below an
 /// observed script isn't observed itself, so such a script is left alone from its second run on.
@@ -58,7 +56,6 @@ pub fn run(program: &OsStr, settings: &Settings, session: &Session, started: Ins
     }
 }
 
-/// Becomes the script.
 fn plain(program: &OsStr) -> End {
     let error = Command::new(program).exec();
     eprintln!("kache: run {}: {error}", program.to_string_lossy());
@@ -71,24 +68,45 @@ fn is_traced() -> bool {
     status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
 }
 
-/// A run at hand.
 struct Run<'a> {
     program: &'a Path,
     content: Digest,
-    settings: &'a Settings,
-    store: Store,
     /// With rustc in place of the program: what a script asks about compiling depends on it.
     call: Invocation,
-    toolchain: Toolchain,
-    roots: Roots,
+    inquiry: Inquiry<'a>,
     out_dir: PathBuf,
     /// What is known of the profile directory, and the run's mark there.
     ledger: Ledger,
     mark: String,
-    key: UnitKey,
-    fields: Vec<Field>,
-    wanted: Vec<EntryKey>,
-    event: Event,
+}
+
+impl<'a> Servable<'a> for Run<'a> {
+    fn inquiry(&mut self) -> &mut Inquiry<'a> {
+        &mut self.inquiry
+    }
+
+    fn build(&self) -> Build {
+        let Inquiry { toolchain, event, roots, .. } = &self.inquiry;
+        Build {
+            session: event.session.clone(),
+            dir: roots.get(Root::Workspace).unwrap_or(&event.project).to_owned(),
+            host: toolchain.host.clone(),
+            host_toolchain: toolchain.id.to_string(),
+            toolchain: toolchain.id.to_string(),
+            target: String::new(),
+            mode: "build".to_owned(),
+            profile: self.call.env.text("PROFILE").unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn try_cache(&mut self) -> Result<(), Miss> {
+        let (key, entry) = self.inquiry.look_up(&self.call, &Rendering::default())?;
+        let clock = Instant::now();
+        let moved = self.restore(&entry).map_err(Miss::Broken)?;
+        self.note_origin(&key);
+        self.inquiry.hit(key, &entry, moved, clock);
+        Ok(())
+    }
 }
 
 /// What came of running the program.
@@ -135,52 +153,36 @@ impl<'a> Run<'a> {
         let mut event = Event::new(seed::RUN_CRATE_NAME, Outcome::Miss);
         SCRIPT_RUN.clone_into(&mut event.kind);
         report::fill(&mut event, &call, session);
-        event.unit_key = Some(key);
-        Some(Self {
-            program,
-            content,
-            settings,
-            store,
-            call,
-            toolchain,
-            roots,
-            out_dir,
-            ledger,
-            mark,
-            key,
-            fields,
-            wanted: Vec::new(),
-            event,
-        })
+        let inquiry = Inquiry::new(settings, store, (toolchain, roots), (key, fields), event);
+        Some(Self { program, content, call, inquiry, out_dir, ledger, mark })
     }
 
     fn serve(mut self, started: Instant) -> End {
-        self.event.times.key_us = report::micros(started.elapsed());
-        if self.store.memo_get(STARTS_CARGO_MEMO, &self.content).is_some() {
-            self.event.outcome = Outcome::Passthrough;
-            self.event.reason = Some(Bypass::StartsCargo.code().to_owned());
-            self.event.detail = Some(Bypass::StartsCargo.to_string());
-            report::emit(self.event, started, Some(&self.store), self.settings);
+        self.inquiry.event.times.key_us = report::micros(started.elapsed());
+        if self.inquiry.store.memo_get(STARTS_CARGO_MEMO, &self.content).is_some() {
+            self.inquiry.event.outcome = Outcome::Passthrough;
+            self.inquiry.event.reason = Some(Bypass::StartsCargo.code().to_owned());
+            self.inquiry.event.detail = Some(Bypass::StartsCargo.to_string());
+            report::emit(self.inquiry.event, started, Some(&self.inquiry.store), self.inquiry.settings);
             return plain(self.program.as_os_str());
         }
         let end = match self.try_cache() {
             Ok(()) => End::Code(0),
             Err(why) => self.run_or_wait(why),
         };
-        report::emit(self.event, started, Some(&self.store), self.settings);
+        report::emit(self.inquiry.event, started, Some(&self.inquiry.store), self.inquiry.settings);
         end
     }
 
     fn run_or_wait(&mut self, mut why: Miss) -> End {
-        let (_lock, waited) = turn::take(&self.store, &self.key, &mut self.event);
+        let (_lock, waited) = self.inquiry.take_turn();
         if waited && self.try_cache().map_err(|again| why = again).is_ok() {
             return End::Code(0);
         }
         if self.try_remote() {
             return End::Code(0);
         }
-        self.event.reason = Some(why.code().to_owned());
-        self.event.detail = Some(why.to_string());
+        self.inquiry.missed(&why);
         match self.execute() {
             Ok(ran) => {
                 self.finish(&ran);
@@ -190,38 +192,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Puts back what an earlier run made, or says why not.
-    fn try_cache(&mut self) -> Result<(), Miss> {
-        let clock = Instant::now();
-        let observer = Observer::new(&self.store, &self.call.env, &self.roots);
-        let secret_env = self.settings.remote().map_or(&[][..], |remote| &remote.secret_env.value);
-        let compiler = self.call.compiler.as_str();
-        let found = lookup(&self.store, &Rendering::default(), &self.key, &observer, (secret_env, compiler));
-        self.event.times.lookup_us += report::micros(clock.elapsed());
-        match found {
-            Ok(Found::Hit(key, entry)) => {
-                let clock = Instant::now();
-                let moved = self.restore(&entry).map_err(Miss::Broken)?;
-                self.note_origin(&key);
-                self.event.outcome = Outcome::Hit;
-                self.event.source = Some(Source::Local);
-                self.event.entry_key = Some(key);
-                self.event.moved = moved;
-                self.event.saved_ms = entry.compile_ms;
-                self.event.times.restore_us = report::micros(clock.elapsed());
-                Ok(())
-            }
-            Ok(Found::Miss(missed)) => {
-                self.wanted = missed.wanted;
-                Err(missed.why)
-            }
-            Err(error) => Err(Miss::Broken(error.to_string())),
-        }
-    }
-
     fn restore(&self, entry: &Entry) -> Result<Moved, String> {
-        let text = |text: &Text| restore::local_text(&self.store, text, &self.roots);
-        restore::check_outputs(&self.store, entry).map_err(|error| error.to_string())?;
+        let text = |text: &Text| restore::local_text(&self.inquiry.store, text, &self.inquiry.roots);
+        restore::check_outputs(&self.inquiry.store, entry).map_err(|error| error.to_string())?;
         let (stdout, stderr) = text(&entry.stdout)
             .and_then(|stdout| Ok((stdout, text(&entry.stderr)?)))
             .map_err(|error| error.to_string())?;
@@ -229,7 +202,7 @@ impl<'a> Run<'a> {
         out_dir::prune(&self.out_dir, &entry.tree)
             .map_err(|error| format!("clear {}: {error}", self.out_dir.display()))?;
         let tree = (entry.tree.as_slice(), self.out_dir.as_path());
-        out_dir::place(&self.store, &self.roots, tree, Dated::Now, &mut moved)
+        out_dir::place(&self.inquiry.store, &self.inquiry.roots, tree, Dated::Now, &mut moved)
             .map_err(|error| format!("fill {}: {error}", self.out_dir.display()))?;
         restore::tell(&stdout, &stderr);
         Ok(moved)
@@ -239,10 +212,10 @@ impl<'a> Run<'a> {
     fn execute(&self) -> io::Result<Ran> {
         let before = walkdir::WalkDir::new(&self.out_dir).min_depth(1).into_iter();
         let before = before.map(|entry| entry.map(walkdir::DirEntry::into_path)).collect::<Result<_, _>>()?;
-        let mut ignored = reads::unobserved_dirs(&self.toolchain.sysroot);
+        let mut ignored = reads::unobserved_dirs(&self.inquiry.toolchain.sysroot);
         // The `cc` crate calls kache for its compilers, and a nested Cargo does for its own.
-        ignored.push(self.store.root().to_owned());
-        let preloaded = sight::preloaded(&self.store, &self.call.compiler);
+        ignored.push(self.inquiry.store.root().to_owned());
+        let preloaded = sight::preloaded(&self.inquiry.store, &self.call.compiler);
         let mut command = Command::new(self.program);
         if let Some(library) = &preloaded {
             sight::preload(&mut command, library, |name| self.call.env.get(name).map(ToOwned::to_owned));
@@ -272,32 +245,32 @@ impl<'a> Run<'a> {
 
     /// Stores a run that succeeded, and notes what came of that.
     fn finish(&mut self, ran: &Ran) {
-        self.event.times.compile_us = report::micros(ran.elapsed);
-        self.event.exit_code = ran.status.code();
-        self.event.unobserved = ran.observation.is_none();
+        self.inquiry.event.times.compile_us = report::micros(ran.elapsed);
+        self.inquiry.event.exit_code = ran.status.code();
+        self.inquiry.event.unobserved = ran.observation.is_none();
         let clock = Instant::now();
         let is_cargo = |access: &ObservedAccess| {
             access.kind == AccessKind::Exec && access.path.file_name().is_some_and(|name| name == "cargo")
         };
         if ran.observation.as_ref().is_some_and(|seen| seen.accesses.iter().any(is_cargo)) {
             // Without it, the compiles of that Cargo stay unobserved once more.
-            let _ = self.store.memo_put(STARTS_CARGO_MEMO, &self.content, b"");
+            let _ = self.inquiry.store.memo_put(STARTS_CARGO_MEMO, &self.content, b"");
         }
         let stored = if ran.status.success() {
             self.store_run(ran)
         } else {
-            self.event.outcome = Outcome::Error;
+            self.inquiry.event.outcome = Outcome::Error;
             Err(NotStored::Failed)
         };
         match stored {
             Ok(key) => {
-                self.event.entry_key = Some(key);
-                daemon_client::queue_upload(&self.store, self.settings, &key);
-                room::sweep_if_due(&self.store, self.settings);
+                self.inquiry.event.entry_key = Some(key);
+                daemon_client::queue_upload(&self.inquiry.store, self.inquiry.settings, &key);
+                room::sweep_if_due(&self.inquiry.store, self.inquiry.settings);
             }
-            Err(why) => self.event.not_stored = Some(format!("{}: {why}", why.code())),
+            Err(why) => self.inquiry.not_stored(&why),
         }
-        self.event.times.store_us = report::micros(clock.elapsed());
+        self.inquiry.event.times.store_us = report::micros(clock.elapsed());
     }
 
     fn store_run(&mut self, ran: &Ran) -> Result<EntryKey, NotStored> {
@@ -307,43 +280,43 @@ impl<'a> Run<'a> {
         let inputs = inputs::of(self, seen, (library, &real_out_dir), ran.started)?;
         let leftovers = inputs::leftovers(self, seen, &real_out_dir, &ran.before)?;
         let record = InputRecord { inputs, observed: Sight::Variables, ..InputRecord::default() };
-        let observer = Observer::new(&self.store, &self.call.env, &self.roots);
+        let observer = Observer::new(&self.inquiry.store, &self.call.env, &self.inquiry.roots);
         let (key, entry_fields) = observer
-            .entry_key(&self.key, &record, &Rendering::default())
+            .entry_key(&self.inquiry.key, &record, &Rendering::default())
             .map_err(|input| NotStored::InputChanged(format!("{input:?}")))?;
-        reads::check_inputs(&self.roots, &record, ran.started, |_| false)?;
+        reads::check_inputs(&self.inquiry.roots, &record, ran.started, |_| false)?;
         let moment = Moment::new(ran.started_s, now_s());
         let home = world::cargo_home(&self.call.env).unwrap_or_default();
-        let (roots, moment, dated) = (&self.roots, &moment, RefCell::default());
+        let (roots, moment, dated) = (&self.inquiry.roots, &moment, RefCell::default());
         let texts = Texts { roots, cargo_home: &home, moment, dated };
         let unkept = |why: out_dir::Unkept| NotStored::Run(why.to_string());
         let stream = |bytes: &Option<Vec<u8>>, name: &str| -> Result<Text, NotStored> {
             let text = bytes.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
             let text = texts.portable(text.ok_or(NotStored::Text)?, name).map_err(unkept)?;
-            text_of(&self.store, text)
+            text_of(&self.inquiry.store, text)
         };
-        let mut entry = Entry::new(self.key, seed::RUN_CRATE_NAME);
+        let mut entry = Entry::new(self.inquiry.key, seed::RUN_CRATE_NAME);
         entry.stdout = stream(&ran.stdout, "its output")?;
         entry.stderr = stream(&ran.stderr, "what it said")?;
         let leaves_out = |path: &Path| leftovers.contains(path);
-        let kept = out_dir::keep(&self.store, &self.out_dir, &texts, &leaves_out).map_err(unkept)?;
+        let kept = out_dir::keep(&self.inquiry.store, &self.out_dir, &texts, &leaves_out).map_err(unkept)?;
         (entry.outputs, entry.tree) = kept;
-        entry.package.clone_from(&self.event.package);
-        entry.package_version.clone_from(&self.event.package_version);
+        entry.package.clone_from(&self.inquiry.event.package);
+        entry.package_version.clone_from(&self.inquiry.event.package_version);
         "output".clone_into(&mut entry.dep_info_name);
         entry.compile_ms = u64::try_from(ran.elapsed.as_millis()).unwrap_or(u64::MAX);
         entry.created_s = u64::try_from(now_s()).unwrap_or_default();
         entry.boot = boot_id();
         let evidence = Evidence {
             crate_name: entry.crate_name.clone(),
-            unit_fields: self.fields.clone(),
+            unit_fields: self.inquiry.fields.clone(),
             entry_fields,
             record: record.clone(),
             readers: variables::readers(seen),
             ..Evidence::default()
         };
         let publish = |key: &EntryKey| {
-            self.store.publish(key, &entry, &evidence).map_err(refused)?;
+            self.inquiry.store.publish(key, &entry, &evidence).map_err(refused)?;
             self.note_origin(key);
             Ok(())
         };
@@ -353,7 +326,10 @@ impl<'a> Run<'a> {
             return Err(NotStored::Run(format!("{name} shows when it was made")));
         }
         publish(&key)?;
-        self.store.add_record(&self.key, InputRecord { last: Some(key), ..record }).map_err(refused)?;
+        self.inquiry
+            .store
+            .add_record(&self.inquiry.key, InputRecord { last: Some(key), ..record })
+            .map_err(refused)?;
         Ok(key)
     }
 

@@ -13,7 +13,6 @@ use kache_store::Store;
 use kache_store::clock::boot_id;
 use kache_store::sys::{self, Scope};
 
-/// Kind of the memo.
 const MEMO: &str = "sight";
 
 /// How completely the inputs of a compile come to light here.

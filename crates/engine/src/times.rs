@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
+
+use kache_store::clock::since_1970;
 
 /// A file's modification time, in nanoseconds since 1970; `None` where there is no file.
 pub fn mtime_ns(path: &Path) -> Option<i64> {
@@ -19,11 +21,9 @@ pub fn now_s() -> i64 {
 
 /// Now, by the clock that files are dated with.
 pub fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(since_1970().as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Sets it.
 pub fn set_mtime_ns(path: &Path, time_ns: i64) -> io::Result<()> {
     let since = Duration::from_nanos(u64::try_from(time_ns).unwrap_or(0));
     File::open(path)?.set_modified(UNIX_EPOCH + since)

@@ -23,14 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::rustup;
 
-/// A compiler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
     /// Digest of everything below and of the files' contents.
     pub id: Digest,
-    /// Where its libraries are.
     pub sysroot: PathBuf,
-    /// Host triple.
     pub host: String,
     /// First line of `rustc -vV`.
     pub version: String,

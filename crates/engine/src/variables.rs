@@ -110,7 +110,6 @@ pub(crate) fn input(call: &Invocation, read: VariableRead<'_>) -> Option<Input> 
     (!is_harmless).then(|| Input::Env(read.name.to_owned()))
 }
 
-/// Of everything else that runs.
 const ALONG_PATH: &[(&str, &str)] = &[
     ("PATH", "programs count by where they are found"),
     ("LD_PRELOAD", "what is preloaded counts"),
@@ -208,7 +207,6 @@ pub(crate) fn inputs_of_scripts(toolchain: &Toolchain, seen: &Observation) -> Ve
     names.filter(counts).map(Input::Env).collect()
 }
 
-/// The reads in an observation.
 pub(crate) fn reads(seen: &Observation) -> impl Iterator<Item = VariableRead<'_>> {
     seen.accesses.iter().filter_map(|access| sys::variable_read(&access.path))
 }

@@ -24,13 +24,11 @@ use crate::toolchain::Toolchain;
 /// A unit's place in Cargo's build directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetLayout {
-    /// The build directory itself.
     pub target_dir: PathBuf,
     /// The profile directory: `target/debug`, `target/<triple>/release`, …: one build lock, one ledger.
     pub profile_dir: PathBuf,
     /// The unit among those of the profile directory: its mark in the ledger.
     pub unit_id: String,
-    /// How Cargo arranges the directory.
     pub layout: Layout,
 }
 
@@ -43,7 +41,6 @@ impl TargetLayout {
     }
 }
 
-/// The calling Cargo process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Session {
     /// Process id and start time: one build.

@@ -32,12 +32,13 @@ mod uploads;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::protocol::{Demand, Find, Reply, Request, Seed, Status, Unavailable};
 use kache_store::Store;
+use kache_store::clock::since_1970;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -62,7 +63,6 @@ const AHEAD_MAX: usize = 1;
 /// What a daemon has to know.
 #[derive(Debug)]
 pub struct Config {
-    /// The store it serves.
     pub store: Arc<Store>,
     /// The remote's name for people, and its identity; `None` when no remote is configured.
     pub remote: Option<(String, Digest)>,
@@ -70,7 +70,6 @@ pub struct Config {
     pub ambient: Option<Digest>,
     /// Whether nothing is uploaded, whoever owes it.
     pub read_only: bool,
-    /// Transfers at a time.
     pub slots: usize,
     /// It ends when nobody has asked for this long; `None` for never.
     pub idle: Option<Duration>,
@@ -78,18 +77,15 @@ pub struct Config {
     pub limit_bytes: u64,
     /// The program it runs, which may be replaced on disk.
     pub program: Program,
-    /// Version of the program.
     pub version: String,
 }
 
-/// Answers questions, whoever asks.
 struct Handler<D> {
     config: Config,
     started_ms: u64,
     service: Option<Service<D>>,
     demand: Mutex<Demand>,
     last_asked: Mutex<Instant>,
-    /// Builds that have asked.
     builds: Builds,
     /// Builds that wait for an answer.
     waiting: AtomicUsize,
@@ -136,7 +132,7 @@ pub async fn run<D: DaemonBackend>(config: Config, endpoint: Endpoint, backend: 
         Service { id: *id, dispatcher, prefetch, snapshots, uploads }
     });
     let uploading = service.as_ref().map(|service| tokio::spawn(Arc::clone(&service.uploads).run()));
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started = since_1970();
     let handler = Arc::new(Handler {
         config,
         started_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
@@ -201,7 +197,6 @@ impl<D: DaemonBackend> Handler<D> {
         }
     }
 
-    /// What the supervisor goes by.
     fn pulse(&self) -> lifecycle::Pulse<'_, D> {
         let is_busy = self.service.as_ref().is_some_and(|service| {
             // Uploads to a remote that is away are no reason to stay: they are in the queue.

@@ -14,17 +14,12 @@ use crate::remote::wire::Patience;
 use crate::remote::wire::route::proxy_of;
 use crate::remote::{Body, Fault, Remote, RemoteError};
 
-/// Longest wait for a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// Longest silence of the server.
 const SILENCE: Duration = Duration::from_secs(10);
-/// What the scratch object holds.
 const SCRATCH: &[u8] = b"kache doctor was here\n";
 
-/// How a step came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// As it should be.
     Good(String),
     /// Works for reading only.
     ReadOnly(String),

@@ -18,7 +18,6 @@ use kache_core::remote::origin::Mismatch;
 const EVIDENCE_BYTES_MAX: u64 = 16 << 20;
 /// Largest window of a zstd stream, as a power of two of bytes: what a reader has to keep in memory.
 pub(crate) const WINDOW_LOG_MAX: u32 = 23;
-/// Bytes moved at a time.
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Why an entry could not be packed.

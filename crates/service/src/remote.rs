@@ -35,7 +35,6 @@ use progress::Progress;
 /// What an operation answers, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, RemoteError>> + Send + 'a>>;
 
-/// A remote.
 pub trait Remote: fmt::Debug + Send + Sync {
     /// The whole object, if it is no longer than `bytes_max`.
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>>;
@@ -110,9 +109,8 @@ pub struct PageToken(pub(crate) String);
 /// An object that was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Its name.
     pub name: String,
-    /// Its length, in bytes.
+    /// In bytes.
     pub size: u64,
     /// When it was written, in seconds since 1970; 0 where the server doesn't say.
     pub modified_s: i64,
@@ -121,7 +119,6 @@ pub struct Object {
 /// A part of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The objects.
     pub objects: Vec<Object>,
     /// How to get the next part; `None` at the end.
     pub next: Option<PageToken>,

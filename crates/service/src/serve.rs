@@ -44,10 +44,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long connections that fail to be taken are left alone: there may be too many open files.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// How much clients may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time.
     pub connections_max: usize,
     /// Longest wait for a request, and for the end of an answer beside [`Limits::slowest`].
     pub silence: Duration,
@@ -65,9 +63,6 @@ impl Default for Limits {
 }
 
 /// Answers requests until `stop` is done; answers that are being sent then get a moment to end.
-///
-/// # Errors
-/// When the listener can't be used.
 pub async fn serve(
     listener: std::net::TcpListener,
     objects: Arc<Objects>,

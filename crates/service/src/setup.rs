@@ -23,23 +23,9 @@ const LEFT_BEHIND: Duration = Duration::from_secs(5);
 pub enum SetupError {
     /// The file with the signing key.
     #[error("{setting}: can't read {}: {error}", path.display())]
-    KeyFile {
-        /// The setting.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A key.
+    KeyFile { setting: &'static str, path: PathBuf, error: std::io::Error },
     #[error("{setting}: {error}")]
-    Key {
-        /// The setting.
-        setting: &'static str,
-        /// What is wrong.
-        error: NotAKey,
-    },
-    /// No threads for the network.
+    Key { setting: &'static str, error: NotAKey },
     #[error("can't start the network threads: {0}")]
     Runtime(std::io::Error),
 }
@@ -49,7 +35,6 @@ pub enum SetupError {
 pub struct Level {
     /// Its settings; there is none behind it.
     pub remote: RemoteSettings,
-    /// The transfers.
     pub transfer: Transfer,
 }
 
@@ -73,9 +58,6 @@ pub async fn connect(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Leve
 }
 
 /// What the settings say about sharing.
-///
-/// # Errors
-/// When a key can't be read or isn't one.
 pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, SetupError> {
     let signing = match remote.signing_key.as_ref().map(|key| &key.value) {
         None => None,
@@ -97,9 +79,6 @@ pub fn policy(settings: &Settings, remote: &RemoteSettings) -> Result<Policy, Se
 
 /// What the settings say about a store that others read: the remote's policy where one is configured, whether it is in use or
 /// not; signed with the key in this file, if it is given.
-///
-/// # Errors
-/// When a key can't be read or isn't one.
 pub fn serving_policy(settings: &Settings, signing_key: Option<&Path>) -> Result<Policy, SetupError> {
     let Some(path) = signing_key else {
         return match settings.configured_remote() {
@@ -133,9 +112,6 @@ fn key_in(setting: &'static str, path: &Path) -> Result<String, SetupError> {
 }
 
 /// Runs asynchronous work to its end, for callers that are not asynchronous.
-///
-/// # Errors
-/// When there can be no threads for it.
 pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, SetupError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(SetupError::Runtime)?;

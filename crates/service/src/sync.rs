@@ -15,17 +15,14 @@ use crate::transfer::{Attested, Fetched, Listed, Pushed, Transfer, TransferError
 /// What happened to one item; `None` for what was not begun because of an earlier failure.
 pub type Ended<I, T> = (I, Option<Result<T, TransferError>>);
 
-/// An item of a pull.
 #[derive(Debug, Clone)]
 pub enum Wanted {
     /// An entry whose manifest is still to be fetched.
     Named(Listed),
-    /// One whose manifest is here.
     Described(CrateDir, Box<Manifest>),
 }
 
 impl Wanted {
-    /// The entry.
     pub fn key(&self) -> EntryKey {
         match self {
             Wanted::Named(listed) => listed.key,
@@ -51,11 +48,9 @@ pub async fn list(
 /// What is known of an entry.
 #[derive(Debug)]
 pub enum Described {
-    /// The store has it.
     Here,
     /// The bucket doesn't have it.
     Absent,
-    /// The bucket has it.
     There(Box<Manifest>),
 }
 
@@ -76,7 +71,6 @@ pub async fn describe(
     each(transfer, listed, concurrency, act, tell).await
 }
 
-/// Fetches entries.
 pub async fn pull(
     transfer: &Transfer,
     wanted: Vec<Wanted>,
@@ -99,13 +93,11 @@ pub async fn pull(
 /// Whether a push writes, or only says what it would write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushing {
-    /// Writes.
     Really,
     /// Only looks.
     DryRun,
 }
 
-/// Pushes entries.
 pub async fn push(
     transfer: &Transfer,
     keys: Vec<EntryKey>,

@@ -112,7 +112,6 @@ impl Machine {
     }
 }
 
-/// Counts warnings of the log.
 #[derive(Debug, Clone, Default)]
 pub struct Warnings(Arc<AtomicUsize>);
 
@@ -140,7 +139,6 @@ impl tracing::Subscriber for Warnings {
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
 }
-/// Choices that a number fixes.
 pub struct Random(u64);
 
 impl Random {

@@ -17,9 +17,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kache_core::digest::Digest;
+use kache_core::form::FormError;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::Keys;
-use kache_core::remote::manifest::ManifestError;
 use kache_store::Store;
 use tokio::sync::Semaphore;
 
@@ -39,7 +39,6 @@ use crate::trust::{Trust, Untrusted};
 
 /// From this level on, a compressor needs so much memory that only a few may run at a time.
 const HUNGRY_LEVEL: i32 = 16;
-/// How many of those.
 const HUNGRY_MAX: usize = 4;
 /// Memory for bodies is given out in pieces of this size, in bytes.
 const BODY_UNIT_BYTES: u64 = 64 << 10;
@@ -96,27 +95,19 @@ struct Shared {
 /// Why something was not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The bucket.
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// What came from the bucket is not to be used.
     #[error("refused {name}: {refusal}")]
-    Refused {
-        /// The object.
-        name: String,
-        /// Why.
-        refusal: Refusal,
-    },
+    Refused { name: String, refusal: Refusal },
     /// It can't be packed.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
     /// The remote did nothing for as long as the settings allow.
     #[error("the remote moved nothing for {} s", .0.as_secs())]
     Stalled(Duration),
-    /// The process is ending.
     #[error("interrupted")]
     Interrupted,
     /// Code of this program panicked; the message is in its own output.
@@ -127,28 +118,15 @@ pub enum TransferError {
 /// Why an object was not used.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The manifest.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// Its signatures.
+    Form(#[from] FormError),
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
     /// The pack is missing although its manifest is there.
     #[error("its pack is missing")]
     NoPack,
-    /// The pack.
     #[error(transparent)]
     Pack(UnpackError),
-    /// Input records.
-    #[error(transparent)]
-    Records(#[from] kache_core::record::RecordError),
-    /// A build manifest.
-    #[error(transparent)]
-    Build(#[from] kache_core::remote::build::BuildError),
-    /// Snapshots.
-    #[error(transparent)]
-    Snapshots(#[from] kache_core::remote::shared::SharedError),
-    /// A listing.
     #[error("the listing doesn't advance")]
     Listing,
 }
@@ -187,12 +165,10 @@ impl Transfer {
         }
     }
 
-    /// The store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Names of objects.
     pub fn keys(&self) -> &Keys {
         &self.keys
     }

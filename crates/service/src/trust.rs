@@ -26,10 +26,8 @@ pub struct NotAKey(&'static str);
 /// Why a manifest is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// Nobody signed it.
     #[error("it is not signed, and only trusted keys are accepted")]
     Unsigned,
-    /// Others signed it.
     #[error("it is signed by keys that are not trusted")]
     Strangers,
     /// Trusted keys signed it, and not enough of them.
@@ -57,9 +55,6 @@ impl fmt::Debug for Trust {
 
 impl Trust {
     /// Keys from their texts.
-    ///
-    /// # Errors
-    /// When one is not a key.
     pub fn new(signing: Option<&str>, trusted: &[String]) -> Result<Self, NotAKey> {
         let signing = match signing {
             None => None,
@@ -72,9 +67,6 @@ impl Trust {
     }
 
     /// The same with these public keys to believe.
-    ///
-    /// # Errors
-    /// When one is not a key.
     pub fn trusting(self, trusted: &[String]) -> Result<Self, NotAKey> {
         let trusted = trusted.iter().map(|text| key_bytes(text, PUBLIC_HEAD).ok_or(NotAKey("public")));
         Ok(Self { trusted: trusted.collect::<Result<_, _>>()?, ..self })
@@ -179,9 +171,6 @@ impl Trust {
 
     /// Whether a manifest in the bucket may stay: this machine or another one that is trusted has signed it, as far as
     /// anybody here signs. So machines with keys of their own don't replace each other's.
-    ///
-    /// # Errors
-    /// When it should be written anew.
     pub fn would_keep(&self, manifest: &impl Signed) -> Result<(), Untrusted> {
         if !self.is_particular() {
             return Ok(());

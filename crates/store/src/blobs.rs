@@ -24,7 +24,6 @@ pub const TEXT_MTIME_S: i64 = 1;
 /// Attempts to become or find the blob of a digest while others add and remove it.
 const ATTEMPTS: usize = 8;
 
-/// A blob's size and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobStat {
     /// Length, in bytes.
@@ -66,9 +65,7 @@ pub enum IngestHow {
 /// Whether a blob is what an entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
-    /// Size and mtime match.
     Present,
-    /// There is none.
     Missing,
     /// The size matches, the mtime doesn't: the store was copied, or a program touched or wrote to the file. The
     /// content decides, see [`Store::acquit`].
@@ -121,9 +118,6 @@ impl Store {
     }
 
     /// Makes bytes a blob: texts too long for an entry.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn ingest_bytes(&self, bytes: &[u8]) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
         let size = bytes.len() as u64;
@@ -148,9 +142,6 @@ impl Store {
 
     /// The content of a blob that holds a text of at most `bytes_max` bytes, checked against its digest; `None` when
     /// it is missing or not what it should be.
-    ///
-    /// # Errors
-    /// When it is there and can't be read.
     pub fn read_blob(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
         match read_capped(&self.blob_path(digest), bytes_max)? {
             Content::Whole(bytes, _) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
@@ -159,9 +150,6 @@ impl Store {
     }
 
     /// Removes a broken blob, so that the next compile brings a good one. Files linked to it stay as they are.
-    ///
-    /// # Errors
-    /// When it is there and can't be removed.
     pub fn drop_damaged(&self, digest: &Digest) -> Result<(), Error> {
         remove(&self.blob_path(digest))?;
         fault::point(Point::BlobRemoved);

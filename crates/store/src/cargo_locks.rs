@@ -10,9 +10,6 @@ use kache_core::cargo::layout::{BUILD_LOCKS, LOCKS};
 
 /// Takes the build locks of a profile directory, which is made where it is missing; `None` when a Cargo holds one of them.
 /// They are held until the files are dropped.
-///
-/// # Errors
-/// When the directory or a lock file can't be made.
 pub fn take(profile_dir: &Path) -> io::Result<Option<Vec<File>>> {
     fs::create_dir_all(profile_dir)?;
     let mut taken = Vec::new();

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::time::{ClockId, clock_gettime};
@@ -19,7 +19,6 @@ const SECOND_NS: i128 = 1_000_000_000;
 pub struct FileTime(i128);
 
 impl FileTime {
-    /// When the content last changed.
     pub fn modified(meta: &Metadata) -> Self {
         Self::from_parts(meta.mtime(), meta.mtime_nsec())
     }
@@ -73,10 +72,9 @@ impl FileTime {
     }
 }
 
-/// The real-time clock, in seconds since 1970.
-pub(crate) fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// The real-time clock.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Sets a file's modification time to whole seconds.

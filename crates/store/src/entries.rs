@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use kache_core::digest::Digest;
-use kache_core::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Evidence};
+use kache_core::entry::{ENTRY_BYTES_MAX, Entry, Evidence};
 use kache_core::key::{EntryKey, UnitKey};
 
 use crate::clock::{FileTime, boot_id, set_mtime_now};
@@ -36,7 +36,6 @@ pub enum Settled {
 /// An entry's file, seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryStat {
-    /// Which entry.
     pub key: EntryKey,
     /// Size of the entry file itself, in bytes.
     pub file_bytes: u64,
@@ -44,7 +43,6 @@ pub struct EntryStat {
     pub used: FileTime,
 }
 
-/// What an entry's file holds.
 pub(crate) enum EntryFile {
     Absent,
     Usable(Box<Entry>, File),
@@ -72,9 +70,6 @@ impl Store {
     }
 
     /// The entry of this key, for looking at: neither notes a use nor removes anything.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
     pub fn peek_entry(&self, key: &EntryKey) -> Result<Option<Entry>, Error> {
         match read_entry(&self.entry_path(key))? {
             EntryFile::Usable(entry, _) => Ok(Some(*entry)),
@@ -106,19 +101,13 @@ impl Store {
     }
 
     /// Whether a newer kache has written this entry: its file is left alone.
-    ///
-    /// # Errors
-    /// When the file is there and can't be read.
     pub fn is_newer(&self, key: &EntryKey) -> Result<bool, Error> {
         let content = read_capped(&self.entry_path(key), ENTRY_BYTES_MAX)?;
         let Content::Whole(bytes, _) = content else { return Ok(false) };
-        Ok(matches!(Entry::decode(&bytes), Err(EntryError::Newer(_))))
+        Ok(Entry::decode(&bytes).is_err_and(|error| error.is_newer()))
     }
 
     /// Removes an entry and its evidence; its blobs stay until a sweep. One that is gone is fine.
-    ///
-    /// # Errors
-    /// When a file is there and can't be removed.
     pub fn drop_entry(&self, key: &EntryKey) -> Result<(), Error> {
         remove(&self.entry_path(key))?;
         fault::point(Point::EntryDropped);
@@ -127,9 +116,6 @@ impl Store {
     }
 
     /// What made an entry's key, if that was kept.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
     pub fn evidence(&self, key: &EntryKey) -> Result<Option<Evidence>, Error> {
         match read_capped(&self.evidence_path(key), EVIDENCE_BYTES_MAX)? {
             Content::Whole(bytes, _) => Ok(serde_json::from_slice(&bytes).ok()),
@@ -143,9 +129,6 @@ impl Store {
     }
 
     /// Keeps what a look-up of this unit compared, for a miss whose compile is not stored.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn note_miss(&self, unit: &UnitKey, evidence: &Evidence) -> Result<(), Error> {
         self.memo_put(MISSES, &unit.0, &serde_json::to_vec(evidence).unwrap_or_default())
     }
@@ -164,18 +147,12 @@ impl Store {
     }
 
     /// How many entries there are; cheaper than looking at each.
-    ///
-    /// # Errors
-    /// When a folder can't be listed.
     pub fn entry_count(&self) -> Result<u64, Error> {
         self.shelf_count(Shelf::Entries)
     }
 
     /// Checks an entry that was written under another boot and may have lost blobs to a power cut: reads them all
     /// back, and remembers the good news. Costs nothing for other entries.
-    ///
-    /// # Errors
-    /// When a blob can't be read although it is there.
     pub fn settle(&self, key: &EntryKey, entry: &Entry) -> Result<Settled, Error> {
         if entry.boot.is_empty() || entry.boot == boot_id() {
             return Ok(Settled::Trusted);
@@ -196,9 +173,6 @@ impl Store {
 
     /// Writes everything the store holds to stable storage (Linux; elsewhere a no-op) and notes that for these
     /// entries, so that they need no check after a power cut. Not for the compile path.
-    ///
-    /// # Errors
-    /// When the file system reports that it could not write, or an entry can't be rewritten.
     pub fn make_durable(&self, keys: &[EntryKey]) -> Result<(), Error> {
         let mut of_this_boot = Vec::new();
         for key in keys {
@@ -248,10 +222,8 @@ pub(crate) fn read_entry(path: &Path) -> Result<EntryFile, Error> {
     };
     Ok(match Entry::decode(&bytes) {
         Ok(entry) => EntryFile::Usable(Box::new(entry), file),
-        Err(EntryError::Newer(_)) => EntryFile::Newer(bytes),
-        Err(EntryError::Malformed(_) | EntryError::Damaged | EntryError::UnsafeName(_)) => {
-            EntryFile::Malformed
-        }
+        Err(error) if error.is_newer() => EntryFile::Newer(bytes),
+        Err(_) => EntryFile::Malformed,
     })
 }
 

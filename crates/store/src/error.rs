@@ -21,7 +21,6 @@ impl Error {
         Self { act, path: path.into(), source: source.into() }
     }
 
-    /// What was attempted.
     pub fn act(&self) -> &'static str {
         self.act
     }
@@ -31,7 +30,6 @@ impl Error {
         &self.path
     }
 
-    /// What the system answered.
     pub fn io(&self) -> &io::Error {
         &self.source
     }

@@ -28,7 +28,6 @@ const SERVED_AGE_S: i64 = 365 * 86_400;
 /// sees its own compilers only, and uses their entries.
 const GONE_AGE_S: i64 = 86_400;
 
-/// What to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepOptions {
     /// When the store is larger, entries go, least recently used first, down to nine tenths of this; in bytes.
@@ -58,57 +57,40 @@ impl Default for SweepOptions {
 /// Entries that go whatever their age.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
-    /// None.
     Nothing,
     /// Those of the crate or package with this name; `-` and `_` are the same.
     Crate(String),
-    /// All.
     Everything,
 }
 
-/// Why an entry goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// The user asked for it.
-    Purged,
-    /// It can't be understood.
-    Malformed,
-    /// A blob that it needs is missing.
-    Hole,
-    /// It wasn't used for longer than the maximum age.
-    TooOld,
-    /// The store is over its limit, and the compiler that made it is no longer installed.
-    CompilerGone,
-    /// The store is over its limit, and it is among the least recently used.
-    OverLimit,
+kache_core::words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Why {
+        Purged = "purged",
+        /// It can't be understood.
+        Malformed = "malformed",
+        /// A blob that it needs is missing.
+        Hole = "incomplete",
+        /// It wasn't used for longer than the maximum age.
+        TooOld = "too old",
+        /// The store is over its limit, and the compiler that made it is no longer installed.
+        CompilerGone = "compiler gone",
+        /// The store is over its limit, and it is among the least recently used.
+        OverLimit = "over limit",
+    }
 }
 
 impl Why {
     /// All of them, in the order in which they are explained.
     pub const ALL: [Why; 6] =
         [Why::Purged, Why::Malformed, Why::Hole, Why::TooOld, Why::CompilerGone, Why::OverLimit];
-
-    /// A few words for people.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Why::Purged => "purged",
-            Why::Malformed => "malformed",
-            Why::Hole => "incomplete",
-            Why::TooOld => "too old",
-            Why::CompilerGone => "compiler gone",
-            Why::OverLimit => "over limit",
-        }
-    }
 }
 
-/// An entry that goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eviction {
-    /// Which one.
     pub key: EntryKey,
     /// Its crate; empty where that isn't known.
     pub crate_name: String,
-    /// Why.
     pub why: Why,
     /// Last use as surveyed: an entry that was used since stays.
     pub used: FileTime,
@@ -116,10 +98,8 @@ pub struct Eviction {
     pub blob_bytes: u64,
 }
 
-/// A blob that goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobRemoval {
-    /// Which one.
     pub digest: Digest,
     /// Length, in bytes.
     pub size: u64,
@@ -129,7 +109,6 @@ pub struct BlobRemoval {
     pub holding: Holding,
 }
 
-/// What a sweep will do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EvictPlan {
     /// Entries that go, in the order of removal.
@@ -142,7 +121,6 @@ pub struct EvictPlan {
     pub(crate) needs: HashMap<EntryKey, BTreeSet<Digest>>,
     /// What could not be looked at: folders and entries of another user.
     pub denied: Vec<PathBuf>,
-    /// Sizes before.
     pub before: Sizes,
     /// Sizes after, if everything can be removed.
     pub after: Sizes,
@@ -155,7 +133,6 @@ impl EvictPlan {
     }
 }
 
-/// Decides what goes.
 pub fn plan(survey: &Survey, options: &SweepOptions) -> EvictPlan {
     let grace_s = i64::try_from(options.grace.as_secs()).unwrap_or(i64::MAX);
     let mut chosen = Chosen::new(survey, grace_s);
@@ -196,7 +173,6 @@ fn unconditional(survey: &Survey, options: &SweepOptions, entry: &SurveyedEntry)
     }
 }
 
-/// The choice in the making.
 struct Chosen<'a> {
     survey: &'a Survey,
     grace_s: i64,

@@ -19,7 +19,6 @@ macro_rules! points {
         }
 
         impl Point {
-            /// All of them.
             pub const ALL: &[Point] = &[$(Point::$point),*];
 
             /// Its name in `KACHE_FAULT`.

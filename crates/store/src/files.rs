@@ -16,7 +16,6 @@ use crate::layout::{Shelf, Store, inherit_owner, with_folder};
 /// What a capped read found.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Nothing has that name.
     Absent,
     /// Longer than the cap; not read.
     TooLong,

@@ -25,9 +25,6 @@ pub struct BlobIndex {
 
 impl Store {
     /// All blobs.
-    ///
-    /// # Errors
-    /// When a folder can't be listed.
     pub fn blob_index(&self) -> Result<BlobIndex, Error> {
         let mut index = BlobIndex::default();
         self.shelf_files(Shelf::Blobs, |digest, meta| {
@@ -51,12 +48,9 @@ impl BlobIndex {
     }
 }
 
-/// One inode below a directory.
 #[derive(Debug, Clone, Copy)]
 struct Inode {
-    /// Links that were found.
     found: u64,
-    /// Links that there are.
     links: u64,
     /// Bytes on the disk that this file has for itself.
     own_bytes: u64,
@@ -70,7 +64,6 @@ struct Inode {
 #[derive(Debug, Clone, Default)]
 pub struct Footprint {
     inodes: HashMap<(u64, u64), Inode>,
-    /// Files, by name: links count.
     pub files: u64,
     /// Lengths of all files, as `du --apparent-size` with every link counted would say.
     pub apparent_bytes: u64,
@@ -78,9 +71,6 @@ pub struct Footprint {
 
 impl Footprint {
     /// Looks at everything below a directory.
-    ///
-    /// # Errors
-    /// When a directory can't be listed or a file can't be looked at, unless it is gone meanwhile.
     pub fn of(dir: &Path, blobs: &BlobIndex) -> Result<Self, Error> {
         Self::of_all([dir], blobs)
     }

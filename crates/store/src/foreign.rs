@@ -19,7 +19,6 @@ const SNAPSHOTS_WAIT: Duration = Duration::from_secs(30);
 /// What is done with what isn't believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sorting {
-    /// It stays.
     List,
     /// It is removed; contents that nothing else needs go with the next sweep.
     Drop,
@@ -30,14 +29,11 @@ pub enum Sorting {
 pub struct Foreign {
     /// Entries, with their package or crate for people.
     pub entries: Vec<(EntryKey, String, Provenance)>,
-    /// Input records, by provenance.
     pub records: BTreeMap<Provenance, u64>,
-    /// Units of snapshots, by provenance.
     pub units: BTreeMap<Provenance, u64>,
 }
 
 impl Foreign {
-    /// Whether everything is believed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.records.is_empty() && self.units.is_empty()
     }

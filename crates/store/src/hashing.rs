@@ -31,7 +31,6 @@ pub const MEMO_BYTES_MIN: u64 = 64 << 10;
 /// A stamp younger than this is not believed to be final, in seconds.
 pub const SETTLED_S: i64 = 2;
 
-/// Kind of the sidecar memo.
 const SIDECAR: &str = "digests";
 
 /// Bytes hashed at a time: enough for BLAKE3 to use all lanes, small enough for the second-level cache.
@@ -40,16 +39,12 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// A digest and the length of what was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashed {
-    /// Digest of the content.
     pub digest: Digest,
     /// Length, in bytes.
     pub size: u64,
 }
 
 /// Hashes a file, always reading it.
-///
-/// # Errors
-/// When it can't be opened or read, or isn't a regular file.
 pub fn hash_file(path: &Path) -> Result<Hashed, Error> {
     let (file, meta) = open_regular(path)?;
     hash_open(&file, &meta).doing("read", path)
@@ -107,12 +102,10 @@ impl Hasher {
         Self::default()
     }
 
-    /// Adds a piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Digest of all pieces.
     pub fn finish(self) -> Digest {
         Digest::from_bytes(*self.0.finalize().as_bytes())
     }
@@ -121,7 +114,6 @@ impl Hasher {
 /// Whether a digest was put down for later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blessing {
-    /// On the inode.
     Remembered,
     /// The file is too young, changed meanwhile, or its file system has no attributes.
     Refused,
@@ -140,9 +132,6 @@ impl<'a> DigestMemo<'a> {
     }
 
     /// Digest of a file's content; `None` where nothing has that name.
-    ///
-    /// # Errors
-    /// When the file is there and can't be read, or isn't a regular file.
     pub fn digest(&self, path: &Path) -> Result<Option<Digest>, Error> {
         let (file, meta) = match open_regular(path) {
             Err(error) if error.is_missing() => return Ok(None),
@@ -172,9 +161,6 @@ impl<'a> DigestMemo<'a> {
 
     /// Puts down the digest of a file that kache made or took over, on its inode. Refused for a file so young that it
     /// could still change under the same mtime.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
     pub fn remember(&self, path: &Path, digest: &Digest) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let settled = FileTime::modified(&meta).age_s(FileTime::now_coarse()) >= SETTLED_S;
@@ -184,9 +170,6 @@ impl<'a> DigestMemo<'a> {
 
     /// Puts down the digest of an output whose compiler has ended, on its inode; `size` is the length of what was
     /// hashed. For metadata of `check` units, which Cargo dates back afterwards.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
     pub fn note_redated(&self, path: &Path, digest: &Digest, size: u64) -> Result<Blessing, Error> {
         let (file, meta) = open_regular(path)?;
         let remembered = meta.len() == size && inode_memo::remember(&file, &meta, digest, Redating::Expected);

@@ -23,7 +23,6 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.tmp.path()
     }
@@ -34,9 +33,6 @@ impl Scratch {
     }
 
     /// A second, independent position in the file, at its start.
-    ///
-    /// # Errors
-    /// When it can't be opened again.
     pub fn reopen(&self) -> Result<File, Error> {
         OpenOptions::new().read(true).open(self.path()).doing("open", self.path())
     }
@@ -53,9 +49,6 @@ pub struct Incoming<'s> {
 
 impl Store {
     /// A new empty file for whatever is in the making.
-    ///
-    /// # Errors
-    /// When it can't be created, or others need the room.
     pub fn scratch(&self) -> Result<Scratch, Error> {
         self.require_room(0, &self.tmp_dir())?;
         let (tmp, file) = self.new_tmp()?;
@@ -63,17 +56,11 @@ impl Store {
     }
 
     /// Begins to take in a content.
-    ///
-    /// # Errors
-    /// When the temporary file can't be created.
     pub fn receive(&self) -> Result<Incoming<'_>, Error> {
         Ok(Incoming { store: self, scratch: self.scratch()?, hasher: Hasher::new(), size: 0 })
     }
 
     /// The blob of a digest, if it is there and certainly right; it counts as new for the sweep's period of grace.
-    ///
-    /// # Errors
-    /// When that can't be found out.
     pub fn renew_blob(&self, digest: &Digest, size: u64) -> Result<Option<BlobStat>, Error> {
         self.known_blob(digest, size)
     }
@@ -81,9 +68,6 @@ impl Store {
 
 impl Incoming<'_> {
     /// Adds a piece.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
@@ -92,9 +76,6 @@ impl Incoming<'_> {
 
     /// Makes the content a blob with mtime `mtime_s`, if its digest is the expected one; else `None`, and nothing of
     /// it stays.
-    ///
-    /// # Errors
-    /// When the blob can't be made.
     pub fn admit(
         self,
         expected: &Digest,

@@ -29,12 +29,9 @@ const STAMP_BYTES: usize = 12;
 const BOOT_BYTES: usize = 8;
 const VALUE_BYTES: usize = 1 + 32 + STAMP_BYTES + BOOT_BYTES;
 
-/// What an inode's memo says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remembered {
-    /// Nothing usable.
     Nothing,
-    /// This is the content.
     Trusted(Digest),
     /// This was the content before the machine was started anew, and nothing speaks against it.
     EarlierBoot(Digest),
@@ -43,7 +40,6 @@ pub(crate) enum Remembered {
 /// Whether a file's mtime is going to be set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redating {
-    /// It stays.
     Never,
     /// Cargo may set it to the start of its run.
     Expected,

@@ -17,9 +17,6 @@ use crate::link::Permission;
 
 impl Store {
     /// Whether the blob of an output is there as the entry recorded it. Looks at size and mtime, not at the content.
-    ///
-    /// # Errors
-    /// When that can't be found out.
     pub fn check_blob(&self, output: &Output) -> Result<BlobState, Error> {
         let path = self.blob_path(&output.digest);
         let Some(meta) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
@@ -42,9 +39,6 @@ impl Store {
     }
 
     /// Gives an output's blob the permissions of a blob.
-    ///
-    /// # Errors
-    /// When they can't be set.
     pub fn put_mode_back(&self, output: &Output) -> Result<(), Error> {
         let path = self.blob_path(&output.digest);
         let mode = Permission::executable(output.executable).blob_mode();
@@ -53,9 +47,6 @@ impl Store {
 
     /// Whether an output's blob has the right content; reads all of it. One that has gets the mtime that the entry
     /// recorded, so that the next check need not read it.
-    ///
-    /// # Errors
-    /// When it is there and can't be read, or its mtime can't be set.
     pub fn acquit(&self, output: &Output) -> Result<bool, Error> {
         let path = self.blob_path(&output.digest);
         let Some(before) = unless_absent(fs::symlink_metadata(&path)).doing("look at blob", &path)? else {
@@ -79,9 +70,6 @@ impl Store {
     }
 
     /// Whether the blob is there and its content has the digest; reads all of it.
-    ///
-    /// # Errors
-    /// When it is there and can't be read.
     pub fn verify_blob(&self, digest: &Digest) -> Result<bool, Error> {
         match hash_file(&self.blob_path(digest)) {
             Ok(hashed) => Ok(hashed.digest == *digest),

@@ -11,10 +11,11 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::event::{EVENT_BYTES_MAX, Event};
 
+use crate::clock::since_1970;
 use crate::error::{Doing, Error};
 use crate::fault::{self, Point};
 use crate::files::{open_append, remove};
@@ -31,14 +32,11 @@ const KEPT_FILES: usize = 32;
 /// A process may append to a file that another has just put aside; no later than this after, in milliseconds.
 const STRAGGLER_MS: u64 = 60_000;
 
-/// One file of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalFile {
-    /// Where it is.
     pub path: PathBuf,
     /// When it was put aside, in milliseconds since 1970; `None` while it is being appended to.
     pub end_ms: Option<u64>,
-    /// Length, in bytes.
     pub bytes: u64,
 }
 
@@ -61,9 +59,6 @@ impl JournalFile {
 
 impl Store {
     /// Appends an event.
-    ///
-    /// # Errors
-    /// When the journal can't be opened or written.
     pub fn append(&self, event: &Event) -> Result<(), Error> {
         self.append_rotating_at(event, ROTATE_BYTES)
     }
@@ -106,9 +101,6 @@ impl Store {
 
     /// Puts the current file aside when it is full. Whoever appends does the same; this is for a file that nobody has
     /// appended to since it was filled by a kache that allowed more.
-    ///
-    /// # Errors
-    /// When it can't be renamed, or an old file can't be removed.
     pub fn rotate_journal_if_full(&self) -> Result<(), Error> {
         self.rotate_journal(ROTATE_BYTES)
     }
@@ -137,7 +129,7 @@ impl Store {
         if !fs::metadata(&current).is_ok_and(|meta| meta.len() >= rotate_bytes) {
             return Ok(());
         }
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = since_1970().as_millis();
         let mut full = self.full_journals();
         // Names rise even where the clock doesn't.
         let newest = full.last().map_or(0, |(end_ms, _)| *end_ms);
@@ -218,9 +210,6 @@ impl Follower {
     }
 
     /// The events that came since the last call.
-    ///
-    /// # Errors
-    /// When the journal is there and can't be read.
     pub fn poll(&mut self) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
         self.read_on(&mut events)?;

@@ -28,7 +28,6 @@ use kache_core::key::{EntryKey, UnitKey};
 
 use crate::error::{Doing, Error, is_absent};
 
-/// Folder of this layout version.
 const VERSION_DIR: &str = "v1";
 
 /// First line as the specification of cache directory tags wants it, so that backups skip the directory.
@@ -73,9 +72,6 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `cache_dir`, creating directories, CACHEDIR.TAG and .gitignore at first use.
-    ///
-    /// # Errors
-    /// When the directory can't be created or looked at.
     pub fn open(cache_dir: &Path) -> Result<Store, Error> {
         let store = Self::at(cache_dir)?;
         let last_made = store.tmp_dir();
@@ -153,7 +149,6 @@ impl Store {
         self.shelf_path(Shelf::Units, &key.0)
     }
 
-    /// Folder of the journal.
     pub fn journal_dir(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -163,7 +158,6 @@ impl Store {
         self.root.join("memo")
     }
 
-    /// Folder of uploads owed.
     pub fn queue_dir(&self) -> PathBuf {
         self.root.join("queue")
     }
@@ -172,7 +166,6 @@ impl Store {
         self.root.join("served")
     }
 
-    /// Folder of lock files.
     pub fn locks_dir(&self) -> PathBuf {
         self.root.join("locks")
     }

@@ -32,7 +32,6 @@ pub(crate) const TMP_PREFIX: &str = ".kache-";
 /// How a file came to its content: the rung really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Own inode, shared extents.
     Reflink,
     /// The blob's inode (perhaps it was there already).
     HardLink,
@@ -54,7 +53,6 @@ pub enum Sharing {
 pub enum Stamp {
     /// By the kernel's coarse clock, like a file written now.
     Now,
-    /// The blob's.
     Blob,
     /// Seconds since 1970, zero nanoseconds.
     At(i64),
@@ -70,12 +68,10 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// The form that entries record.
     pub const fn executable(yes: bool) -> Self {
         if yes { Permission::Executable } else { Permission::Plain }
     }
 
-    /// Mode of a blob.
     pub(crate) const fn blob_mode(self) -> u32 {
         match self {
             Permission::Plain => 0o644,
@@ -99,9 +95,7 @@ impl Permission {
 /// What a private file remembers of its content, so that those who look at it later don't have to read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note<'a> {
-    /// Nothing.
     None,
-    /// Its digest.
     Digest(&'a Digest),
     /// Its digest, and that its mtime may be set back later: Cargo dates the metadata of `check` units to the start
     /// of its own run.
@@ -196,18 +190,12 @@ pub fn place_bytes(bytes: &[u8], dest: &Path) -> Result<(), Error> {
 }
 
 /// Sets a file's mtime to whole seconds since 1970.
-///
-/// # Errors
-/// When the file can't be opened or isn't ours.
 pub fn set_mtime_of(path: &Path, seconds: i64) -> Result<(), Error> {
     let file = File::open(path).doing("open", path)?;
     set_mtime(&file, seconds).doing("set the time of", path)
 }
 
 /// Sets a file's mtime to now, by the clock that stamps files that are written now.
-///
-/// # Errors
-/// When the file can't be opened or isn't ours.
 pub fn set_mtime_now_of(path: &Path) -> Result<(), Error> {
     let file = File::open(path).doing("open", path)?;
     set_mtime_now(&file).doing("set the time of", path)
@@ -215,9 +203,6 @@ pub fn set_mtime_now_of(path: &Path) -> Result<(), Error> {
 
 /// Removes a file that has other names too, so that nobody who writes to this name writes through to them. Returns
 /// whether it did.
-///
-/// # Errors
-/// When it is there and can't be looked at or removed.
 pub fn unlink_shared(path: &Path) -> Result<bool, Error> {
     match unless_absent(fs::symlink_metadata(path)).doing("look at", path)? {
         Some(meta) if meta.is_file() && meta.nlink() > 1 => crate::files::remove(path),

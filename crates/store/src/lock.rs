@@ -30,7 +30,6 @@ pub struct Lock {
 /// What came of waiting for a lock.
 #[derive(Debug)]
 pub enum Locking {
-    /// It is ours.
     Locked(Lock),
     /// Another process held it all the time, or gets nowhere with it.
     TimedOut,
@@ -39,9 +38,6 @@ pub enum Locking {
 impl Store {
     /// Waits at most `timeout` for the right to compile a unit, and no longer than its holder gets anywhere; zero tries
     /// once.
-    ///
-    /// # Errors
-    /// When the lock file can't be opened or the file system has no locks.
     pub fn lock_unit(&self, unit: &UnitKey, timeout: Duration) -> Result<Locking, Error> {
         let mut patience = Patience::new();
         let name = format!("unit-{}", &unit.to_string()[..3]);
@@ -54,17 +50,11 @@ impl Store {
     }
 
     /// The lock under which a snapshot is read, completed and written again.
-    ///
-    /// # Errors
-    /// When it can't be asked for.
     pub fn lock_snapshots(&self, timeout: Duration) -> Result<Locking, Error> {
         self.lock("snapshots", timeout)
     }
 
     /// The lock under which results are proven to be independent of their place.
-    ///
-    /// # Errors
-    /// When it can't be asked for.
     pub fn lock_proofs(&self, timeout: Duration) -> Result<Locking, Error> {
         self.lock("proofs", timeout)
     }

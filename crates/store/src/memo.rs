@@ -13,7 +13,6 @@ use crate::error::{Doing, Error};
 use crate::files::{Content, read_capped, remove};
 use crate::layout::{Store, make_dir_and_above};
 
-/// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: u64 = 1 << 20;
 
 impl Store {
@@ -26,9 +25,6 @@ impl Store {
     }
 
     /// Remembers a value, in place of a former one. `kind` is a plain file name.
-    ///
-    /// # Errors
-    /// When it is too long or can't be written.
     pub fn memo_put(&self, kind: &str, key: &Digest, value: &[u8]) -> Result<(), Error> {
         let path = self.memo_path(kind, key);
         if value.len() as u64 > VALUE_BYTES_MAX || !is_safe_name(kind) {
@@ -46,17 +42,11 @@ impl Store {
     }
 
     /// Forgets a value.
-    ///
-    /// # Errors
-    /// When it is there and can't be removed.
     pub fn memo_forget(&self, kind: &str, key: &Digest) -> Result<(), Error> {
         remove(&self.memo_path(kind, key)).map(drop)
     }
 
     /// Path of a file with these bytes, of which others may map or read but not change the content.
-    ///
-    /// # Errors
-    /// When it isn't there and can't be written.
     pub fn memo_file(&self, kind: &str, value: &[u8]) -> Result<PathBuf, Error> {
         let key = Digest::of(value);
         let path = self.memo_path(kind, &key);
@@ -81,7 +71,6 @@ impl Store {
         keys
     }
 
-    /// Forgets a value.
     pub fn memo_drop(&self, kind: &str, key: &Digest) {
         let path = self.memo_path(kind, key);
         // One that stays is forgotten by its age.

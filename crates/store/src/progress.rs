@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use kache_core::process_stat::ProcessStat;
 
-/// How often is looked.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// How long a process that is stopped (Ctrl-Z, a debugger) is waited for.
 const STOPPED_MAX: Duration = Duration::from_secs(1);
@@ -24,7 +23,6 @@ pub(crate) fn own_name() -> String {
     format!("{pid} {}\n", start.unwrap_or_default())
 }
 
-/// The patience with one process.
 #[derive(Debug)]
 pub(crate) struct Patience {
     name: String,
@@ -36,9 +34,7 @@ pub(crate) struct Patience {
 /// What a process and its descendants have done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Work {
-    /// Clock ticks on a processor.
     ticks: u64,
-    /// One of them is stopped.
     is_stopped: bool,
 }
 

@@ -23,21 +23,16 @@ use crate::layout::{Store, inherit_owner, with_folder};
 /// uploaded first all the same.
 const LISTED_MAX: usize = 200_000;
 
-/// An upload that is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owed {
-    /// What to upload.
     pub key: EntryKey,
     /// Where to: the identity of a remote.
     pub remote: Digest,
-    /// Since when.
     pub since: FileTime,
 }
 
-/// The queue in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Items.
     pub count: u64,
     /// Size of what they name, in the store, in bytes.
     pub bytes: u64,
@@ -47,9 +42,6 @@ pub struct Backlog {
 
 impl Store {
     /// Notes that an entry has to be uploaded to a remote. One that is noted already stays as it is.
-    ///
-    /// # Errors
-    /// When it can't be noted.
     pub fn owe_upload(&self, key: &EntryKey, remote: &Digest) -> Result<(), Error> {
         let path = self.queue_dir().join(name(key, remote));
         match with_folder(&path, || create_new(&path, 0o600)) {
@@ -64,9 +56,6 @@ impl Store {
 
     /// Everything that is owed to a remote, or to all of them, the oldest first. What has another name is not looked
     /// at.
-    ///
-    /// # Errors
-    /// When the queue can't be listed.
     pub fn owed_uploads(&self, remote: Option<&Digest>) -> Result<Vec<Owed>, Error> {
         let dir = self.queue_dir();
         let Some(items) = unless_absent(fs::read_dir(&dir)).doing("list", &dir)? else {
@@ -86,9 +75,6 @@ impl Store {
     }
 
     /// Strikes an item: the upload is done, or never will be.
-    ///
-    /// # Errors
-    /// When it is there and can't be removed.
     pub fn strike_upload(&self, owed: &Owed) -> Result<(), Error> {
         fault::point(Point::UploadDone);
         remove(&self.queue_dir().join(name(&owed.key, &owed.remote))).map(drop)
@@ -100,9 +86,6 @@ impl Store {
     }
 
     /// The queue in numbers, for one remote or all.
-    ///
-    /// # Errors
-    /// When the queue can't be listed.
     pub fn backlog(&self, remote: Option<&Digest>) -> Result<Backlog, Error> {
         Ok(Backlog::of(&self.owed_uploads(remote)?, |key| self.owed_bytes(key)))
     }

@@ -1,7 +1,7 @@
 //! Input records of a unit: one small file, changed under a lock and by rename. Does not know what the records mean.
 
 use kache_core::key::UnitKey;
-use kache_core::record::{InputRecord, RECORDS_BYTES_MAX, RecordError, RecordSet};
+use kache_core::record::{InputRecord, RECORDS_BYTES_MAX, RecordSet};
 use kache_core::remote::records::{Grown, merge};
 use rustix::io::Errno;
 
@@ -21,9 +21,6 @@ enum Held {
 impl Store {
     /// The records of a unit, newest first; empty where there are none, or only ones of a newer kache. A file that
     /// can't be understood is removed.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
     pub fn records(&self, unit: &UnitKey) -> Result<RecordSet, Error> {
         Ok(match self.held_records(unit)? {
             Held::Records(set) => set,
@@ -80,8 +77,8 @@ impl Store {
         };
         match decoded {
             Some(Ok(set)) => Ok(Held::Records(set)),
-            Some(Err(RecordError::Newer(_))) => Ok(Held::Newer),
-            Some(Err(RecordError::Malformed(_))) | None => {
+            Some(Err(error)) if error.is_newer() => Ok(Held::Newer),
+            Some(Err(_)) | None => {
                 remove(&path)?;
                 Ok(Held::Records(RecordSet::default()))
             }

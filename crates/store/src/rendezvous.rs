@@ -46,35 +46,25 @@ impl Address {
     }
 }
 
-/// Whom a note concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concerns<'a> {
-    /// Everybody.
     All,
-    /// Those who mean this remote.
     Remote(&'a Digest),
 }
 
 impl Store {
-    /// Folder of the daemon's files.
     pub fn daemon_dir(&self) -> PathBuf {
         self.root().join("daemon")
     }
 
-    /// The daemon's log.
     pub fn daemon_log(&self) -> PathBuf {
         self.daemon_dir().join("log")
     }
 
-    /// The socket's file.
     pub fn socket_path(&self) -> PathBuf {
         self.daemon_dir().join("sock")
     }
 
-    /// The socket's address.
-    ///
-    /// # Errors
-    /// When the folder can't be opened, although its path is too long for an address.
     pub fn socket_address(&self) -> Result<Address, Error> {
         let path = self.socket_path();
         if path.as_os_str().len() <= ADDRESS_BYTES_MAX {
@@ -87,34 +77,22 @@ impl Store {
     }
 
     /// Makes the folder of the daemon's files.
-    ///
-    /// # Errors
-    /// When that can't be done.
     pub fn make_daemon_dir(&self) -> Result<(), Error> {
         let dir = self.daemon_dir();
         make_dir_and_above(&dir).doing("create directory", &dir)
     }
 
     /// The right to be the one daemon of this store, for as long as the lock is held.
-    ///
-    /// # Errors
-    /// When the lock can't be asked for.
     pub fn lock_daemon(&self, timeout: Duration) -> Result<Locking, Error> {
         self.lock("daemon", timeout)
     }
 
     /// Notes the process of the daemon.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn note_daemon_pid(&self, pid: u32) -> Result<(), Error> {
         self.publish_bytes(&self.daemon_dir().join("pid"), pid.to_string().as_bytes())
     }
 
     /// The process of the daemon that holds the lock now; `None` when nobody holds it.
-    ///
-    /// # Errors
-    /// When the lock can't be asked for.
     pub fn daemon_pid(&self) -> Result<Option<i32>, Error> {
         match self.lock_daemon(Duration::ZERO)? {
             Locking::Locked(_) => Ok(None),
@@ -126,17 +104,11 @@ impl Store {
     }
 
     /// The right to start a daemon, so that only one of many tries.
-    ///
-    /// # Errors
-    /// When the lock can't be asked for.
     pub fn lock_daemon_start(&self) -> Result<Locking, Error> {
         self.lock("daemon-start", Duration::ZERO)
     }
 
     /// Tells everybody whom it concerns to do without the daemon for a while.
-    ///
-    /// # Errors
-    /// When the note can't be written.
     pub fn avoid_daemon(&self, concerns: Concerns<'_>, why: &str) -> Result<(), Error> {
         self.publish_bytes(&self.avoidance(concerns), why.as_bytes())
     }
@@ -152,9 +124,6 @@ impl Store {
     }
 
     /// A daemon is there: what was noted about earlier ones says nothing any more.
-    ///
-    /// # Errors
-    /// When a note is there and can't be removed.
     pub fn forget_avoidance(&self) -> Result<(), Error> {
         let dir = self.daemon_dir();
         for item in fs::read_dir(&dir).doing("list", &dir)?.flatten() {
@@ -185,9 +154,6 @@ pub struct RotatingLog {
 
 impl RotatingLog {
     /// Goes on with the log at `path`, or begins it.
-    ///
-    /// # Errors
-    /// When it can't be opened.
     pub fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
         inherit_owner(&file, path)?;

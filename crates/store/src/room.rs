@@ -19,7 +19,6 @@ const RESERVE_BYTES_MIN: u64 = 256 << 20;
 /// Where others need room on the disk, only entries of this age stay, in seconds: enough for one that is being stored.
 const GRACE_WITHOUT_ROOM: Duration = Duration::from_secs(60);
 
-/// Room on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// What this user may still write, in bytes.

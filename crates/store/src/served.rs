@@ -31,7 +31,6 @@ pub struct Compiler {
     pub id: Digest,
     /// First line of `rustc -vV`.
     pub version: String,
-    /// Its library and program.
     pub files: Vec<PathBuf>,
 }
 
@@ -46,7 +45,6 @@ impl Compiler {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
     version: u32,
-    /// The build directory.
     pub build_dir: PathBuf,
     /// The workspace that was built there.
     pub project: PathBuf,
@@ -60,9 +58,6 @@ pub struct Served {
 impl Store {
     /// Notes that a build directory was served for a project, at most once a minute. `compiler` is asked for only when
     /// the note is written.
-    ///
-    /// # Errors
-    /// When the note can't be written.
     pub fn note_served(
         &self,
         (build_dir, project): (&Path, &Path),

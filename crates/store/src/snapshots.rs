@@ -24,9 +24,6 @@ const JOIN_WAIT: Duration = Duration::from_secs(30);
 
 impl Store {
     /// The snapshot of a lockfile, and notes its use; `None` also for one that can't be understood.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
     pub fn snapshot(&self, context: &Digest, lock: &Digest) -> Result<Option<Snapshot>, Error> {
         match read_capped(&self.snapshot_path(context, lock), SNAPSHOT_BYTES_MAX)? {
             Content::Whole(bytes, file) => {
@@ -76,9 +73,6 @@ impl Store {
     }
 
     /// Publishes a snapshot in place of a former one.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
         self.publish_bytes(
             &self.snapshot_path(&snapshot.header.context, &snapshot.header.lock),
@@ -110,9 +104,6 @@ impl Store {
 
     /// Takes a snapshot in that comes from elsewhere, with what is known here of the same context and lockfile. Its
     /// entries may come before or after: a unit without its entry is not seeded. Returns what there is now.
-    ///
-    /// # Errors
-    /// When it can't be written.
     pub fn join_snapshot(&self, foreign: Snapshot) -> Result<Snapshot, Error> {
         let _one_at_a_time = self.lock_snapshots(JOIN_WAIT)?;
         let snapshot = match self.snapshot(&foreign.header.context, &foreign.header.lock)? {

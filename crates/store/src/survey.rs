@@ -18,9 +18,7 @@ use crate::served::gone_compilers;
 /// An entry, as the sweep sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SurveyedEntry {
-    /// Which one.
     pub key: EntryKey,
-    /// What it holds.
     pub content: EntryContent,
     /// Last use, to the minute.
     pub used: FileTime,
@@ -30,14 +28,11 @@ pub struct SurveyedEntry {
     pub blobs: BTreeSet<Digest>,
 }
 
-/// What an entry's file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryContent {
-    /// A usable entry.
     Entry {
         /// `--crate-name`.
         crate_name: String,
-        /// Cargo package.
         package: String,
         /// The unit that it is a result of.
         unit: UnitKey,
@@ -46,7 +41,6 @@ pub enum EntryContent {
     },
     /// An entry of a newer kache: every digest in it counts as a blob or unit that it needs.
     Newer,
-    /// Nothing usable.
     Malformed,
 }
 
@@ -64,7 +58,6 @@ pub struct SurveyedBlob {
 /// Who has a blob's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
-    /// The store alone.
     StoreOnly,
     /// A hard link somewhere else too.
     Shared,
@@ -73,11 +66,9 @@ pub enum Holding {
 /// A file that isn't a blob or an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SurveyedFile {
-    /// Where it is.
     pub path: PathBuf,
     /// Length, in bytes.
     pub size: u64,
-    /// When the inode last changed.
     pub changed: FileTime,
 }
 
@@ -87,12 +78,9 @@ impl SurveyedFile {
     }
 }
 
-/// Sizes of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Number of entries.
     pub entries: u64,
-    /// Number of blobs.
     pub blobs: u64,
     /// Bytes of all blobs, each counted once.
     pub blob_bytes: u64,
@@ -113,32 +101,22 @@ impl Sizes {
 /// the survey lacks was really missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// When it was begun.
     pub now: FileTime,
     /// What this user may not look at: folders and entries of another user.
     pub denied: Vec<PathBuf>,
-    /// All other entries.
     pub entries: Vec<SurveyedEntry>,
-    /// All blobs.
     pub blobs: HashMap<Digest, SurveyedBlob>,
-    /// Input records, by unit.
     pub units: Vec<(UnitKey, SurveyedFile)>,
-    /// Snapshots.
     pub snapshots: Vec<SurveyedFile>,
-    /// Evidence, by entry.
     pub evidence: Vec<(EntryKey, SurveyedFile)>,
-    /// Files in the making.
     pub tmp: Vec<SurveyedFile>,
-    /// Memos.
     pub memos: Vec<SurveyedFile>,
-    /// Notes of build directories.
     pub served: Vec<SurveyedFile>,
     /// Compilers that are no longer installed.
     pub gone_compilers: BTreeSet<Digest>,
 }
 
 impl Survey {
-    /// Sizes of everything surveyed.
     pub fn sizes(&self) -> Sizes {
         let mut sizes = Sizes { entries: self.entries.len() as u64, ..Sizes::default() };
         for blob in self.blobs.values() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kache_core::digest::Digest;
 
-use crate::clock::{FileTime, now_s};
+use crate::clock::{FileTime, since_1970};
 use crate::error::{Error, unless_absent};
 use crate::evict::{BlobRemoval, EvictPlan, Eviction, SweepOptions, plan};
 use crate::fault::{self, Point};
@@ -22,14 +22,10 @@ use crate::usage::Usage;
 /// Most errors that a report lists.
 const ERRORS_MAX: usize = 20;
 
-/// What a sweep did.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// What it meant to do.
     pub plan: EvictPlan,
-    /// Entries removed.
     pub entries: u64,
-    /// Blobs removed.
     pub blobs: u64,
     /// Bytes that are free now and weren't before.
     pub freed_bytes: u64,
@@ -44,17 +40,12 @@ pub struct SweepReport {
 /// What came of a candidate to sweep.
 #[derive(Debug)]
 pub enum Sweeping {
-    /// It was done.
     Done(Box<SweepReport>),
-    /// Another process is at it.
     Busy,
 }
 
 impl Store {
     /// What [`Store::sweep`] would do.
-    ///
-    /// # Errors
-    /// When an entry can't be read.
     pub fn plan_sweep(&self, options: &SweepOptions) -> Result<EvictPlan, Error> {
         Ok(plan(&self.survey()?, options))
     }
@@ -70,7 +61,7 @@ impl Store {
         let report = self.apply_sweep(plan);
         fault::point(Point::Swept);
         let counted = report.plan.before.counted_bytes().saturating_sub(report.freed_bytes);
-        self.reset_usage(Usage { bytes: counted, counted_s: u64::try_from(now_s()).unwrap_or(0) })?;
+        self.reset_usage(Usage { bytes: counted, counted_s: since_1970().as_secs() })?;
         Ok(Sweeping::Done(Box::new(report)))
     }
 

@@ -9,7 +9,7 @@
 
 use std::io::Write;
 
-use crate::clock::now_s;
+use crate::clock::since_1970;
 use crate::error::Error;
 use crate::files::{Content, open_append, read_capped};
 use crate::layout::Store;
@@ -43,9 +43,6 @@ impl Usage {
 
 impl Store {
     /// The estimated size. Reads one small file.
-    ///
-    /// # Errors
-    /// When the file can't be read although it is there.
     pub fn usage_estimate(&self) -> Result<Usage, Error> {
         let path = self.usage_path();
         let bytes = match read_capped(&path, USAGE_BYTES_MAX)? {
@@ -68,7 +65,7 @@ impl Store {
             // A file that begins with an addition has never been counted: the first record is always a count.
             let empty = file.metadata().is_ok_and(|meta| meta.len() == 0);
             let first = if empty { encode(Usage::default()).to_vec() } else { Vec::new() };
-            let addition = encode(Usage { bytes, counted_s: u64::try_from(now_s()).unwrap_or(0) });
+            let addition = encode(Usage { bytes, counted_s: since_1970().as_secs() });
             let _ = file.write_all(&[&first[..], &addition].concat());
         }
     }

@@ -2,7 +2,6 @@
 //! the next compile does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -18,64 +17,42 @@ use crate::error::{Doing, Error, unless_absent};
 use crate::fault::{self, Point};
 use crate::layout::{Shelf, Store};
 
-/// How far a check goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksums {
     /// Sizes and times only.
     Skip,
-    /// Every blob is read.
     Read,
 }
 
 /// Something that is not as it should be.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// An entry that can't be understood.
+    #[error("entry {0} can't be understood")]
     MalformedEntry(EntryKey),
-    /// An entry needs a blob that is missing.
+    #[error("entry {0} needs blob {1}, which is missing")]
     MissingBlob(EntryKey, Digest),
     /// An entry's blob has another size than the entry recorded, or another time and other content.
+    #[error("blob {1} of entry {0} was changed: other size or content")]
     AlteredBlob(EntryKey, Digest),
     /// The blob of an entry's output has another mtime than the entry recorded, and the right content: not broken.
+    #[error("blob {blob} of entry {0} is intact and has another time", blob = .1.digest)]
     RedatedBlob(EntryKey, Box<Output>),
-    /// A blob's content doesn't have its digest; with the entries that need it.
+    #[error("blob {0} has other content ({count} entries need it)", count = .1.len())]
     WrongContent(Digest, Vec<EntryKey>),
     /// Nothing needs a blob of this many bytes. Not broken: the next sweep removes it.
+    #[error("no entry needs blob {0} ({1} bytes)")]
     OrphanBlob(Digest, u64),
     /// Something could not be looked at, which says nothing about it.
+    #[error("{0}")]
     Unreadable(Error),
 }
 
 impl Problem {
-    /// Whether a repair drops it.
     pub const fn is_repairable(&self) -> bool {
         !matches!(self, Problem::OrphanBlob(..) | Problem::Unreadable(_))
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Problem::MalformedEntry(key) => write!(f, "entry {key} can't be understood"),
-            Problem::MissingBlob(key, digest) => {
-                write!(f, "entry {key} needs blob {digest}, which is missing")
-            }
-            Problem::AlteredBlob(key, digest) => {
-                write!(f, "blob {digest} of entry {key} was changed: other size or content")
-            }
-            Problem::RedatedBlob(key, output) => {
-                write!(f, "blob {} of entry {key} is intact and has another time", output.digest)
-            }
-            Problem::WrongContent(digest, keys) => {
-                write!(f, "blob {digest} has other content ({} entries need it)", keys.len())
-            }
-            Problem::OrphanBlob(digest, size) => write!(f, "no entry needs blob {digest} ({size} bytes)"),
-            Problem::Unreadable(error) => error.fmt(f),
-        }
-    }
-}
-
-/// What a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// Dropped it; the next compile brings it back.
@@ -84,12 +61,9 @@ pub enum Repair {
     Intact,
 }
 
-/// What a check found.
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// Entries looked at.
     pub entries: u64,
-    /// Blobs looked at.
     pub blobs: u64,
     /// Everything that is not as it should be.
     pub problems: Vec<Problem>,
@@ -98,9 +72,7 @@ pub struct Verification {
 /// How far a check has come, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Blobs done.
     pub done: u64,
-    /// Blobs in all.
     pub total: u64,
 }
 
@@ -109,9 +81,6 @@ const ORPHAN_AGE: Duration = Duration::from_secs(600);
 
 impl Store {
     /// Checks every entry and blob. Changes nothing. `progress` hears of every blob.
-    ///
-    /// # Errors
-    /// When a folder of the store can't be listed.
     pub fn verify(
         &self,
         checksums: Checksums,

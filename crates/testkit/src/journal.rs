@@ -26,9 +26,7 @@ pub struct Event {
     pub detail: String,
     /// Why a compile's result was not stored.
     pub not_stored: String,
-    /// Key of the unit.
     pub unit_key: String,
-    /// Key of the entry.
     pub entry_key: String,
     /// The whole line.
     pub json: Value,

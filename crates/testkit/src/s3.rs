@@ -20,7 +20,6 @@ impl S3 {
     pub const BUCKET: &'static str = "build.cache";
     /// The access key that is accepted.
     pub const ACCESS_KEY: &'static str = "AKTESTKIT";
-    /// Its secret.
     pub const SECRET_KEY: &'static str = "testkit-secret";
 
     /// Starts a server with an empty bucket.

@@ -30,15 +30,12 @@ use units::{Kind, Maker, Unit, Use};
 pub struct Target {
     /// Where it is, and why it can't be removed right now.
     pub found: Found,
-    /// What it occupies.
     pub footprint: Footprint,
     /// The workspaces that were built there, as far as that is known.
     pub projects: Vec<Checkout>,
-    /// Whether kache has served it.
     pub is_served: bool,
     /// The last use, in seconds since 1970; `None` where nothing tells.
     pub used_s: Option<i64>,
-    /// Its units.
     pub units: Vec<Unit>,
 }
 
@@ -53,13 +50,11 @@ impl Target {
 pub struct Census {
     /// The directories, those with most bytes of their own first.
     pub targets: Vec<Target>,
-    /// What the store has.
     pub blobs: BlobIndex,
     makers: Makers,
     entries: HashSet<EntryKey>,
 }
 
-/// Which directories to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'d> {
     /// Those at or below these.
@@ -69,7 +64,6 @@ pub enum Scope<'d> {
 }
 
 impl Census {
-    /// Finds and measures target directories.
     pub fn take(settings: &Settings, scope: Scope<'_>, ui: &Ui) -> Result<Self, CliError> {
         let store = settings.cache_dir().ok().and_then(|dir| Store::open_existing(dir).ok());
         let (mut blobs, mut entries, mut served) = Default::default();
@@ -172,7 +166,6 @@ fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> 
 struct Makers {
     /// Whether each is installed, and its version.
     compilers: BTreeMap<Digest, (bool, String)>,
-    /// The compilers of entries.
     of_entries: HashMap<EntryKey, Digest>,
     of_hashes: HashMap<u64, BTreeSet<Digest>>,
 }
@@ -238,7 +231,6 @@ pub struct Cost {
     pub served: u64,
     /// Compiles that have to be done again.
     pub compiles: u64,
-    /// Runs of build scripts.
     pub runs: u64,
     /// How long the compiles took of which that is known, in milliseconds; one after the other.
     pub compile_ms: u64,
@@ -247,7 +239,6 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Adds another one.
     pub fn add(&mut self, other: Cost) {
         self.served += other.served;
         self.compiles += other.compiles;
@@ -262,7 +253,6 @@ impl Cost {
 pub struct Durations(HashMap<(String, bool), u64>);
 
 impl Durations {
-    /// Reads the journal.
     pub fn read(settings: &Settings) -> Self {
         let store = settings.cache_dir().ok().and_then(|dir| Store::open_existing(dir).ok());
         let events = store.iter().flat_map(|store| store.events(None));
@@ -297,7 +287,6 @@ impl Census {
     }
 }
 
-/// The same for scripts.
 pub fn cost_json(cost: &Cost) -> Value {
     json!({
         "served": cost.served,

@@ -34,7 +34,6 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     Ok(Status::Done)
 }
 
-/// The script for a shell.
 pub fn script(shell: Shell) -> Result<Vec<u8>, CliError> {
     let mut script = Vec::new();
     Shells::builtins()

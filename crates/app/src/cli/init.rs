@@ -68,7 +68,6 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 /// What became of the wrapper's setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrapper {
-    /// It is set.
     Set,
     /// It would have been, without `--check`.
     ToDo,

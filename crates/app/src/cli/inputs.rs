@@ -8,6 +8,7 @@ use clap_complete::ArgValueCompleter;
 use kache_core::depinfo::DepInfo;
 use kache_core::entry::{Entry, Evidence, Text};
 use kache_core::event::SCRIPT_RUN;
+use kache_core::key::{Field, field};
 use kache_core::paths::Root;
 use kache_core::record::{Input, Sight};
 use kache_store::Store;
@@ -40,7 +41,6 @@ pub struct Args {
     json: bool,
 }
 
-/// One input.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Shown {
     kind: &'static str,
@@ -50,7 +50,6 @@ struct Shown {
     read_by: Option<String>,
 }
 
-/// One compile and its inputs.
 struct Unit {
     kind: String,
     mode: String,
@@ -95,9 +94,9 @@ fn units(store: &Store, name: &str) -> Vec<Unit> {
         let evidence = store.evidence(&key).ok()??;
         let entry = store.entry(&key).ok()??;
         let is_run = event.kind == SCRIPT_RUN;
-        let package = || evidence.unit_fields.iter().find(|field| field.name == "working directory");
+        let package = || Field::value_of(&evidence.unit_fields, field::WORKING_DIRECTORY);
         let declared = match package().filter(|_| is_run) {
-            Some(package) => declared_by_script(store, &entry, &package.value),
+            Some(package) => declared_by_script(store, &entry, package),
             None => declared(store, &entry),
         };
         let inputs = inputs(&evidence, &declared);
@@ -125,7 +124,6 @@ fn name_of(path: &str, dir: &str) -> String {
     }
 }
 
-/// What the compiler reported.
 fn declared(store: &Store, entry: &Entry) -> Declared {
     let info = stored(store, &entry.dep_info).and_then(|text| DepInfo::parse(&text).ok());
     let Some(info) = info else { return Declared::default() };

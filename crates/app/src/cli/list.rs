@@ -51,7 +51,6 @@ enum Sort {
     Age,
 }
 
-/// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     key: EntryKey,

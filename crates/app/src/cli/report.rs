@@ -72,20 +72,16 @@ enum Format {
     Html,
 }
 
-/// What is reported.
 struct Report {
-    /// Which builds these are.
     title: String,
     /// The period, in milliseconds since 1970.
     from_ms: u64,
     until_ms: u64,
-    /// Sums over everything.
     tally: Tally,
     /// Builds, the latest last.
     sessions: Vec<Session>,
     /// Crates, the costliest first.
     crates: Vec<CrateCost>,
-    /// How many crates are listed.
     top: usize,
 }
 

@@ -86,7 +86,6 @@ pub async fn save(level: &Level, concurrency: usize, about: &About, ui: &Ui) -> 
     Ok(())
 }
 
-/// Units of all of them.
 pub fn count(snapshots: &[Snapshot]) -> usize {
     snapshots.iter().map(|snapshot| snapshot.units.len()).sum()
 }

@@ -19,7 +19,6 @@ use crate::ui::{Style, Ui};
 
 /// Version of the JSON form; rises when a field changes its meaning.
 const JSON_VERSION: u32 = 1;
-/// Reasons shown per group.
 const REASONS_MAX: usize = 8;
 
 /// Show what came from the cache, what didn't and why
@@ -50,7 +49,6 @@ pub struct Args {
     json: bool,
 }
 
-/// What is shown.
 struct View {
     tally: Tally,
     period: Period,
@@ -266,7 +264,6 @@ impl View {
     }
 }
 
-/// The headline for scripts.
 pub fn served_json(tally: &Tally) -> serde_json::Value {
     let served = Served::of(tally);
     let mut value = json!(served);

@@ -15,7 +15,6 @@ use super::{ms_ago, now_ms};
 /// Which part of the journal is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// Everything that it remembers.
     All,
     /// What happened since this long ago.
     Since(Duration),
@@ -24,7 +23,6 @@ pub enum Period {
 }
 
 impl Period {
-    /// A word for scripts.
     pub const fn word(self) -> &'static str {
         match self {
             Period::All => "all",
@@ -59,7 +57,6 @@ fn merged(tallies: impl Iterator<Item = Tally>) -> Tally {
     })
 }
 
-/// The sums over one file.
 fn of_file(store: &Store, file: &JournalFile) -> Tally {
     let is_final = file.is_final(now_ms());
     let key = memo_key(file);

@@ -69,14 +69,12 @@ pub struct Args {
     namespace: Option<Label>,
 }
 
-/// Whether anything is transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Really,
     DryRun,
 }
 
-/// Everything that both directions need.
 struct Sync<'a> {
     /// The remote that it is about.
     level: Level,
@@ -176,23 +174,19 @@ async fn pull_all(
     Ok(moved)
 }
 
-/// What one direction came to.
 #[derive(Default)]
 struct Done {
     trouble: Trouble,
     moved: Moved,
-    /// What came into the store.
     keys: Vec<EntryKey>,
 }
 
 /// What was transferred, or would be.
 #[derive(Debug, Default, Serialize)]
 struct Moved {
-    /// Entries that were transferred.
     entries: usize,
     /// Bytes that went over the network for them.
     bytes: u64,
-    /// Entries that were there already.
     known: usize,
     /// Entries that a saved build names and the remote doesn't have.
     absent: usize,
@@ -221,7 +215,6 @@ impl Sync<'_> {
         self.level.remote.describe()
     }
 
-    /// Where the build manifest is.
     fn place(&self, args: &Args) -> Result<Option<BuildPlace>, CliError> {
         let Some((_, compilers)) = &self.scope else { return Ok(None) };
         build_place(args.manifest_key.as_ref(), args.namespace.as_ref(), compilers).map(Some)
@@ -249,7 +242,6 @@ pub(super) fn build_place(
     Ok(BuildPlace { manifest_key, namespace: namespace.cloned() })
 }
 
-/// What went wrong.
 #[derive(Default)]
 struct Trouble {
     failed: usize,

@@ -17,7 +17,6 @@ use crate::ui::Ui;
 
 /// Shortest time between two redrawings of a bar.
 const REDRAW: Duration = Duration::from_millis(80);
-/// Width of a bar.
 const BAR_WIDTH: usize = 24;
 /// Where there is no terminal, every so many percent are a line.
 const LINE_EVERY_PERCENT: usize = 25;
@@ -165,7 +164,6 @@ impl<'u> Meter<'u> {
         }
     }
 
-    /// Takes the bar away.
     pub fn end(self) {
         if self.is_terminal {
             self.ui.progress("");

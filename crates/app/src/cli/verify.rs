@@ -119,7 +119,6 @@ impl Drop for Scratch {
     }
 }
 
-/// A finished build.
 struct Session {
     /// What its events' sessions begin with.
     prefix: String,
@@ -162,7 +161,6 @@ fn target_dir(cwd: &Path) -> Result<PathBuf, CliError> {
     })
 }
 
-/// What the verification came to.
 #[derive(Default)]
 struct Findings {
     same: u64,

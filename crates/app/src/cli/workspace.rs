@@ -17,7 +17,6 @@ use kache_store::Store;
 use super::current_dir;
 use crate::error::CliError;
 
-/// A workspace.
 pub struct Workspace {
     /// Where `Cargo.lock` is; without one, where `Cargo.toml` is.
     pub root: PathBuf,
@@ -103,7 +102,6 @@ impl<'s> Compilers<'s> {
         Ok(Self { store, rustc, host, known: RefCell::default() })
     }
 
-    /// The host's triple.
     pub fn host(&self) -> &str {
         &self.host.host
     }

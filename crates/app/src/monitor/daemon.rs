@@ -12,20 +12,16 @@ pub enum Daemon {
     /// It wasn't asked yet.
     #[default]
     Unasked,
-    /// None is running.
     Absent,
     /// One is running, and doesn't answer: why.
     Silent(String),
-    /// It says this.
     Running(Box<Status>),
 }
 
-/// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
     /// As any other.
     Plain,
-    /// Something is wrong.
     Alarm,
 }
 

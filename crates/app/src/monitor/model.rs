@@ -22,15 +22,12 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("r", "r", "refresh"),
 ];
 
-/// A page of the dashboard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tab {
     /// The latest build, call by call.
     #[default]
     Build,
-    /// All projects.
     Projects,
-    /// Size and savings.
     Store,
     /// What came from and goes to the remote.
     Transfer,
@@ -42,7 +39,6 @@ impl Tab {
     /// All of them, in order.
     pub const ALL: [Tab; 5] = [Tab::Build, Tab::Projects, Tab::Store, Tab::Transfer, Tab::Passthrough];
 
-    /// Its title.
     pub const fn title(self) -> &'static str {
         match self {
             Tab::Build => "Build",
@@ -76,46 +72,33 @@ impl Tab {
 /// What a key asks of whoever runs the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Candidate {
-    /// Nothing.
     Go,
-    /// To end.
     Quit,
     /// To read everything anew.
     Reload,
 }
 
-/// The store, as seen last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreFacts {
-    /// Where it is.
     pub dir: PathBuf,
-    /// Its estimated size, in bytes.
     pub bytes: u64,
-    /// Its limit, in bytes.
     pub bytes_max: u64,
-    /// Number of entries.
     pub entries: u64,
-    /// Uploads that are owed.
     pub uploads_waiting: u64,
 }
 
-/// A project with its sums.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Project {
     /// Directory in which Cargo was started.
     pub name: String,
-    /// Builds.
     pub builds: usize,
-    /// What they were spared.
     pub served: Served,
     /// When its last call ended, in milliseconds since 1970.
     pub last_ms: u64,
 }
 
-/// Everything that the dashboard knows.
 #[derive(Debug, Default)]
 pub struct Model {
-    /// The page that is shown.
     pub tab: Tab,
     /// Only lines that contain this are listed.
     pub filter: String,
@@ -126,11 +109,8 @@ pub struct Model {
     /// The order of the list, for each page.
     order: [usize; 5],
     events: Vec<Event>,
-    /// Sums over the events.
     pub tally: Tally,
-    /// The store.
     pub store: StoreFacts,
-    /// The daemon.
     pub daemon: Daemon,
     /// The remote that builds here use.
     pub remote: Option<Digest>,
@@ -140,10 +120,8 @@ pub struct Model {
     pub trouble: Option<String>,
 }
 
-/// Where keys go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Typing {
-    /// They are commands.
     #[default]
     Commands,
     /// They are text of the filter.
@@ -170,7 +148,6 @@ impl Model {
         }
     }
 
-    /// Sets the time.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
     }
@@ -185,7 +162,6 @@ impl Model {
         self.trouble = Some(trouble);
     }
 
-    /// A key was pressed.
     pub fn press(&mut self, key: KeyCode) -> Candidate {
         if self.typing == Typing::Filter {
             match key {

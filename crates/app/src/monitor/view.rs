@@ -108,7 +108,6 @@ fn colour(outcome: Outcome) -> Style {
     })
 }
 
-/// What a call was about.
 fn name(event: &Event) -> String {
     printable::line(&format!("{} {}", event.label(), event.package_version)).into_owned()
 }

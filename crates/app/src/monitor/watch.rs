@@ -10,7 +10,6 @@ use kache_store::Store;
 use super::daemon::Daemon;
 use crate::health;
 
-/// Between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What was heard of the daemon last.
@@ -31,7 +30,6 @@ impl Watch {
         Self { latest }
     }
 
-    /// What it said last.
     pub fn latest(&self) -> Daemon {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

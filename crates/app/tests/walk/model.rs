@@ -169,7 +169,6 @@ pub struct State {
 pub const VARIABLES: &[&str] = &["WALK_ENV", "WALK_SCRIPT", "WALK_HIDDEN", "RUSTFLAGS"];
 
 impl State {
-    /// The variant in a slot.
     pub fn variant(&self, slot: Slot) -> u8 {
         self.slots.get(&slot).copied().unwrap_or(0)
     }

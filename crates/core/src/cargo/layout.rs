@@ -63,22 +63,14 @@ pub const INVOKED: &str = "invoked.timestamp";
 /// The file, of a run's, with the place of its `OUT_DIR`.
 pub const ROOT_OUTPUT: &str = "root-output";
 
-/// How a build directory is arranged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Layout {
-    /// One directory for all outputs of a profile.
-    Classic,
-    /// One directory for each unit.
-    PerUnit,
-}
-
-impl Layout {
-    /// The word for it in options, files and reports.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Layout::Classic => "classic",
-            Layout::PerUnit => "per-unit",
-        }
+crate::words! {
+    /// How a build directory is arranged.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Layout {
+        /// One directory for all outputs of a profile.
+        Classic = "classic",
+        /// One directory for each unit.
+        PerUnit = "per-unit",
     }
 }
 
@@ -97,7 +89,6 @@ impl std::str::FromStr for Layout {
 pub struct UnitDir {
     /// The layout that it belongs to.
     pub layout: Layout,
-    /// The package's name.
     pub package: String,
     /// The unit's hash: 16 hexadecimal digits.
     pub hash: String,
@@ -126,7 +117,6 @@ impl UnitDir {
         self.name().replace('/', ".")
     }
 
-    /// The fingerprint directory.
     pub fn fingerprint(&self) -> String {
         match self.layout {
             Layout::Classic => format!("{FINGERPRINTS}/{}", self.name()),
@@ -187,7 +177,6 @@ impl UnitDir {
 /// A directory that Cargo has the compiler write outputs into (`--out-dir`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputDir {
-    /// The layout.
     pub layout: Layout,
     /// The profile directory that it lies in: `<build-dir>/[<triple>/]<profile>`.
     pub profile_dir: PathBuf,

@@ -1,29 +1,24 @@
 //! Kinds of remote, and what says which one is meant: a bucket, a folder, or a web server. Knows nothing about what they
 //! have in common.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, Place, Problem, Warning};
-use super::layers::Layers;
+use super::layers::{Found, Layers};
 use super::place::{endpoint_url, is_plain_http_to_another_machine, value};
+use super::rows::{self, Name};
 use super::s3::{self, S3};
 use super::secret::{Secret, half};
 use super::{Origin, Setting, env};
 use crate::key::KeyWriter;
 
-/// Where a remote is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
-    /// In a bucket.
     S3(Box<S3>),
-    /// In this folder.
     File(Setting<PathBuf>),
-    /// On a web server.
     Http(Http),
 }
 
-/// A web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// What the addresses of all objects begin with, without trailing slash.
@@ -35,13 +30,10 @@ pub struct Http {
 /// What goes along with each request to a web server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpCredentials {
-    /// A token.
     Bearer(Secret),
-    /// A user's name and password.
     Basic(String, Secret),
 }
 
-/// A kind of remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     S3,
@@ -66,13 +58,18 @@ impl Kind {
         }
     }
 
-    /// The setting that says where it is: variable and key.
-    const fn place(self) -> (&'static str, &'static str) {
+    /// The setting that says where it is.
+    const fn name(self) -> Name {
         match self {
-            Kind::S3 => (env::KACHE_S3_BUCKET, "cache.remote.bucket"),
-            Kind::File => (env::KACHE_REMOTE_PATH, "cache.remote.path"),
-            Kind::Http => (env::KACHE_REMOTE_URL, "cache.remote.url"),
+            Kind::S3 => rows::BUCKET,
+            Kind::File => rows::REMOTE_PATH,
+            Kind::Http => rows::REMOTE_URL,
         }
+    }
+
+    /// The same: variable and key.
+    fn place(self) -> (&'static str, &'static str) {
+        (self.name().variable.unwrap_or_default(), self.name().key.unwrap_or_default())
     }
 }
 
@@ -111,7 +108,6 @@ impl Backend {
         }
     }
 
-    /// Names the credentials, secrets included.
     pub(super) fn identify_credentials(&self, key: &mut KeyWriter) {
         match self {
             Backend::S3(s3) => s3.identify_credentials(key),
@@ -128,17 +124,16 @@ impl Backend {
 }
 
 /// The remote's place, if the layers name one.
-pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+pub(super) fn resolve(
+    layers: &Layers<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Backend>, ConfigError> {
     let kind = kind(layers, warnings)?;
-    let (variable, key) = kind.place();
     let backend = match kind {
         Kind::S3 => s3::resolve(layers, warnings)?.map(|s3| Backend::S3(Box::new(s3))),
-        Kind::File => folder(layers, variable, key)?.map(Backend::File),
+        Kind::File => folder(layers)?.map(Backend::File),
         Kind::Http => {
-            let url = layers.text(Some(variable), Some(key), endpoint_url)?;
+            let url = layers.text(&rows::REMOTE_URL, endpoint_url)?;
             let credentials = match &url {
                 Some(url) => credentials(layers, url, warnings)?,
                 None => None,
@@ -158,12 +153,9 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
 }
 
 /// Which kind is meant: the environment says so before the file, and each by naming a kind or the place of one.
-fn kind<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Kind, ConfigError> {
-    let said = layers.text(Some(env::KACHE_REMOTE_TYPE), None, Kind::parse)?;
-    let in_file = layers.text(None, Some("cache.remote.type"), Kind::parse)?;
+fn kind(layers: &Layers<'_>, warnings: &mut Vec<Warning>) -> Result<Kind, ConfigError> {
+    let said = layers.text(&rows::REMOTE_TYPE.in_env(), Kind::parse)?;
+    let in_file = layers.text(&rows::REMOTE_TYPE.in_file(), Kind::parse)?;
     let is_set = |kind: &Kind| layers.os_variable(kind.place().0).is_some();
     let is_in_file = |kind: &Kind| layers.has(kind.place().1);
     let said = said.map(|said| said.value).or_else(|| Kind::ALL.into_iter().find(is_set));
@@ -182,11 +174,7 @@ fn kind<E: Fn(&str) -> Option<OsString>>(
     Ok(kind)
 }
 
-fn folder<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    variable: &'static str,
-    key: &str,
-) -> Result<Option<Setting<PathBuf>>, ConfigError> {
+fn folder(layers: &Layers<'_>) -> Found<PathBuf> {
     let home = layers.os_variable(env::HOME).map(PathBuf::from);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     // Cargo starts the wrapper in another directory for each package, so a relative variable would mean many folders.
@@ -197,17 +185,17 @@ fn folder<E: Fn(&str) -> Option<OsString>>(
             path.ok_or_else(|| value(text, "is not the path of a folder that can be resolved"))
         }
     };
-    let said = layers.text(Some(variable), None, read(None))?;
+    let said = layers.text(&rows::REMOTE_PATH.in_env(), read(None))?;
     if said.is_some() {
         return Ok(said);
     }
-    layers.text(None, Some(key), read(base))
+    layers.text(&rows::REMOTE_PATH.in_file(), read(base))
 }
 
 /// The token, else user and password. They go to an address that the user names, not to one that a project's file does:
 /// projects come from elsewhere.
-fn credentials<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+fn credentials(
+    layers: &Layers<'_>,
     url: &Setting<String>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<HttpCredentials>, ConfigError> {
@@ -237,8 +225,8 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
 }
 
 /// There is no remote; an error where something was said about one.
-fn missing<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+fn missing(
+    layers: &Layers<'_>,
     kind: Kind,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Backend>, ConfigError> {

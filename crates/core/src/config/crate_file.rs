@@ -2,7 +2,8 @@
 //! nothing about how its patterns are matched.
 
 use super::error::{ConfigError, Place, Problem};
-use super::layers::{nearest, parse, strings};
+use super::layers::{parse, strings};
+use super::spelling::nearest;
 
 /// The content of a `kache.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

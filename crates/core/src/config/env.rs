@@ -3,10 +3,8 @@
 //! Variables that belong to a compile (what `env!` sees, what Cargo passes to rustc) are not settings and are not
 //! listed: they are part of a unit's inputs.
 
-/// One environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
     pub name: &'static str,
     /// What it does, in a few words.
     pub meaning: &'static str,
@@ -145,7 +143,7 @@ pub fn unknown(name: &str) -> Option<Option<String>> {
     let own = name.get(..6).filter(|start| start.eq_ignore_ascii_case("KACHE_")).map(|_| &name[6..]);
     // Those are read by the project's own tests.
     let is_own = own.is_some_and(|rest| !rest.starts_with("CI_") && !rest.starts_with("TEST_"));
-    (is_own && !known.contains(&name)).then(|| super::layers::nearest(&name.to_ascii_uppercase(), &known))
+    (is_own && !known.contains(&name)).then(|| super::spelling::nearest(&name.to_ascii_uppercase(), &known))
 }
 
 /// Where the keys of the standard AWS chain come from.

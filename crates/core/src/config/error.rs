@@ -1,42 +1,23 @@
 //! What can be wrong with a setting, always with the place and the value. Does not know who presents it.
 
-use std::fmt;
-
 use crate::quantity::QuantityError;
 
-/// Where a setting was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Place {
-    /// An environment variable.
+    #[error("{0}")]
     Variable(&'static str),
-    /// A key of a settings file.
-    Key {
-        /// The file.
-        file: String,
-        /// The key, with its sections.
-        key: String,
-    },
+    #[error("{file}: {key}")]
+    Key { file: String, key: String },
     /// A settings file as a whole.
+    #[error("{0}")]
     File(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Variable(name) => f.write_str(name),
-            Place::Key { file, key } => write!(f, "{file}: {key}"),
-            Place::File(file) => f.write_str(file),
-        }
-    }
 }
 
 /// A setting that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
-    /// Where it is.
     pub place: Place,
-    /// What is wrong with it.
     pub problem: Problem,
 }
 
@@ -46,35 +27,20 @@ pub enum Problem {
     /// The file is not TOML; the parser's message has line and column.
     #[error("not valid TOML: {0}")]
     Syntax(String),
-    /// No setting has this name.
     #[error("unknown setting{}", suggestion(.0.as_deref()))]
     UnknownKey(Option<String>),
-    /// A value of another type.
     #[error("{value} is {found}, but this setting is {expected}")]
-    Type {
-        /// The value as written.
-        value: String,
-        /// Its type.
-        found: &'static str,
-        /// The type it should have.
-        expected: &'static str,
-    },
+    Type { value: String, found: &'static str, expected: &'static str },
     /// A value that is out of the question.
     #[error("{value:?} {why}")]
     Value {
-        /// The value as written.
         value: String,
         /// Why it can't be used.
         why: &'static str,
     },
     /// A pattern that can't match what it is for.
     #[error("{value:?} is not a pattern: {why}")]
-    Pattern {
-        /// The pattern as written.
-        value: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    Pattern { value: String, why: String },
     /// A size or duration that doesn't parse.
     #[error(transparent)]
     Quantity(#[from] QuantityError),
@@ -100,85 +66,35 @@ fn suggestion(near: Option<&str>) -> String {
 }
 
 /// Something odd that doesn't keep a setting from being used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// Only one half of the explicit credentials is set; what comes next in the order is used.
-    LoneCredential {
-        /// The variable that is set.
-        set: &'static str,
-        /// The one that isn't.
-        unset: &'static str,
-        /// What happens in place of it.
-        next: String,
-    },
-    /// White space or line feeds around a key were taken away.
+    #[error("{set} is set but {unset} is not; the pair is ignored and {next}")]
+    LoneCredential { set: &'static str, unset: &'static str, next: String },
+    #[error("{0} begins or ends with white space or a line feed, which is left out")]
     Trimmed(&'static str),
-    /// Plain http to another machine: anybody on the way can read and change what is transferred.
+    #[error("the endpoint {0} is plain http: entries can be read and changed on the way")]
     PlainHttp(String),
-    /// The address of the server ends in the bucket's name, which kache adds itself.
+    #[error(
+        "the endpoint {0} ends in the bucket's name, which kache adds: leave it out of \
+         `cache.remote.endpoint` (KACHE_S3_ENDPOINT)"
+    )]
     BucketInEndpoint(String),
-    /// A project's file that belongs to somebody whose word doesn't count here; it isn't used.
+    /// A project's file that belongs to somebody whose word doesn't count here.
+    #[error("{0} belongs to another user and isn't used; KACHE_CONFIG can name it if you trust them")]
     Foreign(String),
-    /// Remote settings without a bucket: there is no remote.
+    #[error("{0} is set but no bucket is, so there is no remote")]
     NoBucket(&'static str),
-    /// A credential of the user's isn't sent to an address that a project's file names.
+    #[error(
+        "{0} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
+         user's settings"
+    )]
     Withheld(&'static str),
-    /// A credential for a web server where there are several.
+    #[error("{0} isn't sent: several of `cache.remotes` are web servers, and it is for one of them")]
     ForWhichServer(&'static str),
     /// The place of another kind of remote than the one that is used.
+    #[error("{0} is set but the remote is of the kind \"{1}\", which has no use for it")]
     OtherKind(&'static str, &'static str),
-    /// A compression level outside the range was clamped.
-    Clamped {
-        /// Where it is.
-        place: String,
-        /// As written.
-        given: i64,
-        /// As used.
-        used: i64,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::LoneCredential { set, unset, next } => {
-                write!(f, "{set} is set but {unset} is not; the pair is ignored and {next}")
-            }
-            Warning::Trimmed(name) => {
-                write!(f, "{name} begins or ends with white space or a line feed, which is left out")
-            }
-            Warning::PlainHttp(endpoint) => {
-                write!(f, "the endpoint {endpoint} is plain http: entries can be read and changed on the way")
-            }
-            Warning::BucketInEndpoint(endpoint) => write!(
-                f,
-                "the endpoint {endpoint} ends in the bucket's name, which kache adds: leave it out of \
-                 `cache.remote.endpoint` (KACHE_S3_ENDPOINT)"
-            ),
-            Warning::Foreign(file) => {
-                write!(
-                    f,
-                    "{file} belongs to another user and isn't used; KACHE_CONFIG can name it if you trust them"
-                )
-            }
-            Warning::NoBucket(name) => write!(f, "{name} is set but no bucket is, so there is no remote"),
-            Warning::Withheld(name) => write!(
-                f,
-                "{name} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
-                 user's settings"
-            ),
-            Warning::ForWhichServer(name) => {
-                write!(
-                    f,
-                    "{name} isn't sent: several of `cache.remotes` are web servers, and it is for one of them"
-                )
-            }
-            Warning::OtherKind(name, kind) => {
-                write!(f, "{name} is set but the remote is of the kind \"{kind}\", which has no use for it")
-            }
-            Warning::Clamped { place, given, used } => {
-                write!(f, "{place}: {given} is out of range, {used} is used")
-            }
-        }
-    }
+    #[error("{place}: {given} is out of range, {used} is used")]
+    Clamped { place: String, given: i64, used: i64 },
 }

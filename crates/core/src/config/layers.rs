@@ -6,19 +6,24 @@ use std::ffi::OsString;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Place, Problem};
+use super::rows::Name;
+use super::spelling::nearest;
 use super::{Origin, Setting};
 
 /// The two layers above the defaults.
-pub(super) struct Layers<'a, E> {
-    pub env: E,
+pub(super) struct Layers<'a> {
+    pub env: &'a dyn Fn(&str) -> Option<OsString>,
     /// Path and content of the settings file.
     pub file: Option<(&'a str, Table)>,
 }
 
-type Found<T> = Result<Option<Setting<T>>, ConfigError>;
+pub(super) type Found<T> = Result<Option<Setting<T>>, ConfigError>;
 
-impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
-    pub fn new(file: Option<(&'a str, &str)>, env: E) -> Result<Self, ConfigError> {
+impl<'a> Layers<'a> {
+    pub fn new(
+        file: Option<(&'a str, &str)>,
+        env: &'a dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
         let file = match file {
             None => None,
             Some((path, text)) => Some((path, parse(path, text)?)),
@@ -61,74 +66,59 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
     /// Looks a setting up: `from_text` reads the variable, `from_value` the file's value.
     fn find<T>(
         &self,
-        variable: Option<&'static str>,
-        key: Option<&str>,
+        name: &Name,
         from_text: impl Fn(&str) -> Result<T, Problem>,
         from_value: impl Fn(&Value) -> Result<T, Problem>,
     ) -> Found<T> {
-        if let Some(text) = self.variable(variable)? {
-            let place = Place::Variable(variable.unwrap_or_default());
+        if let Some(text) = self.variable(name.variable)? {
+            let place = Place::Variable(name.variable.unwrap_or_default());
             let value = from_text(&text).map_err(|problem| ConfigError { place, problem })?;
             return Ok(Some(Setting { value, origin: Origin::Environment }));
         }
-        let Some((value, place)) = self.value(key) else { return Ok(None) };
+        let Some((value, place)) = self.value(name.key) else { return Ok(None) };
         let value = from_value(value).map_err(|problem| ConfigError { place, problem })?;
         Ok(Some(Setting { value, origin: Origin::File }))
     }
 
     /// A setting whose text `read` understands; in the file it is a string.
-    pub fn text<T>(
-        &self,
-        variable: Option<&'static str>,
-        key: Option<&str>,
-        read: impl Fn(&str) -> Result<T, Problem>,
-    ) -> Found<T> {
-        self.find(variable, key, &read, |value| {
-            read(value.as_str().ok_or_else(|| wrong_type(value, "a string"))?)
-        })
+    pub fn text<T>(&self, name: &Name, read: impl Fn(&str) -> Result<T, Problem>) -> Found<T> {
+        self.find(name, &read, |value| read(value.as_str().ok_or_else(|| wrong_type(value, "a string"))?))
     }
 
     /// A switch: true or false in the file; 1, true, yes, on and their opposites in the environment.
-    pub fn switch(&self, variable: Option<&'static str>, key: Option<&str>) -> Found<bool> {
+    pub fn switch(&self, name: &Name) -> Found<bool> {
         let from_text = |text: &str| match text.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => Ok(true),
             "0" | "false" | "no" | "off" => Ok(false),
             _ => Err(Problem::Value { value: text.to_owned(), why: "is neither 1/true nor 0/false" }),
         };
-        self.find(variable, key, from_text, |value| {
-            value.as_bool().ok_or_else(|| wrong_type(value, "true or false"))
-        })
+        self.find(name, from_text, |value| value.as_bool().ok_or_else(|| wrong_type(value, "true or false")))
     }
 
     /// A whole number that `check` accepts or changes.
-    pub fn integer<T>(
-        &self,
-        variable: Option<&'static str>,
-        key: Option<&str>,
-        check: impl Fn(i64) -> Result<T, Problem>,
-    ) -> Found<T> {
+    pub fn integer<T>(&self, name: &Name, check: impl Fn(i64) -> Result<T, Problem>) -> Found<T> {
         let from_text = |text: &str| {
             let not = || Problem::Value { value: text.to_owned(), why: "is not a whole number" };
             check(text.trim().parse().map_err(|_| not())?)
         };
-        self.find(variable, key, from_text, |value| {
+        self.find(name, from_text, |value| {
             check(value.as_integer().ok_or_else(|| wrong_type(value, "a whole number"))?)
         })
     }
 
     /// A list of strings; in the environment they are separated by commas.
-    pub fn list(&self, variable: Option<&'static str>, key: &str) -> Found<Vec<String>> {
+    pub fn list(&self, name: &Name) -> Found<Vec<String>> {
         let from_text = |text: &str| {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(items.map(str::to_owned).collect())
         };
-        self.find(variable, Some(key), from_text, strings)
+        self.find(name, from_text, strings)
     }
 
     /// A problem with the value of a key of the file.
-    pub fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
+    pub fn error_at(&self, name: &Name, problem: Problem) -> ConfigError {
         let file = self.file.as_ref().map_or("", |(file, _)| *file).to_owned();
-        ConfigError { place: Place::Key { file, key: key.to_owned() }, problem }
+        ConfigError { place: Place::Key { file, key: name.key.unwrap_or_default().to_owned() }, problem }
     }
 
     /// Every key of the file that is neither in `known` nor a section that holds one of them.
@@ -193,29 +183,4 @@ fn collect_unknown(file: &str, table: &Table, prefix: &str, known: &[&str], erro
                 .push(ConfigError { place: place(), problem: Problem::UnknownKey(nearest(&key, known)) }),
         }
     }
-}
-
-/// The known key that a typing mistake most likely meant.
-pub(super) fn nearest(key: &str, known: &[&str]) -> Option<String> {
-    known
-        .iter()
-        .map(|known| (edit_distance(key, known), *known))
-        .filter(|(distance, known)| *distance <= 2 || known.rsplit('.').next() == Some(key))
-        .min()
-        .map(|(_, known)| known.to_owned())
-}
-
-/// Levenshtein distance, by bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

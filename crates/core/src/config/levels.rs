@@ -6,7 +6,6 @@
 //! that describe one place, and for credentials that could go to a server they aren't for.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 
 use toml::{Table, Value};
 
@@ -18,21 +17,18 @@ use super::remote::{self, Remote};
 const KEY: &str = "cache.remotes";
 /// What the keys of a level are called where it is the only one.
 const SINGLE: &str = "cache.remote";
-/// Most levels.
 const LEVELS_MAX: usize = 8;
-/// Variables that name a remote.
 const PLACES: [&str; 4] =
     [env::KACHE_REMOTE_TYPE, env::KACHE_REMOTE_PATH, env::KACHE_REMOTE_URL, env::KACHE_S3_BUCKET];
 /// Variables that say more about one place.
 const ABOUT_ONE: [&str; 4] =
     [env::KACHE_S3_ENDPOINT, env::KACHE_S3_REGION, env::KACHE_S3_PREFIX, env::KACHE_S3_PROFILE];
-/// Credentials for a web server.
 const FOR_ONE_SERVER: [&str; 3] =
     [env::KACHE_REMOTE_TOKEN, env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
 
 /// The remote that the layers configure, with those behind it. Unknown keys go to `problems`.
-pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+pub(super) fn resolve(
+    layers: &Layers<'_>,
     known: &[&str],
     warnings: &mut Vec<Warning>,
     problems: &mut Vec<ConfigError>,
@@ -67,7 +63,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         let Value::Table(table) = table else { return Err(wrong(wrong_type(table, "a section"))) };
         let alone = Table::from_iter([("remote".to_owned(), Value::Table(table.clone()))]);
         let alone = Table::from_iter([("cache".to_owned(), Value::Table(alone))]);
-        let alone = Layers { env: visible, file: Some((file, alone)) };
+        let alone = Layers { env: &visible, file: Some((file, alone)) };
         problems.extend(alone.unknown_keys(known).into_iter().map(|error| renamed(error, &base)));
         let level = remote::resolve(&alone, warnings).map_err(|error| renamed(error, &base))?;
         let nowhere = || ConfigError {

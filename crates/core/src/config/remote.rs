@@ -1,29 +1,25 @@
 //! Settings of the remote: what `[cache.remote]` and its variables say about every kind. Knows nothing about connecting.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use super::place::host_of;
 
 use super::backend::{self, Backend};
 use super::error::{ConfigError, Problem, Warning};
-use super::layers::Layers;
+use super::layers::{Found, Layers};
 use super::place::{object_prefix, value};
 use super::s3::S3;
 use super::secret::Secret;
-use super::{Origin, Setting, env};
+use super::{Origin, Setting, env, rows};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
-/// Prefix when none is given.
 pub const PREFIX: &str = "artifacts";
 /// Seconds that a remote which moves nothing is waited for, when none are given.
 pub const STALL_TIMEOUT_S: u64 = 60;
 
-/// A remote that is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Where it is.
     pub backend: Backend,
     /// What every object's name starts with, without slashes at its ends.
     pub prefix: Setting<String>,
@@ -35,9 +31,7 @@ pub struct Remote {
     pub witnesses: Setting<usize>,
     /// Variables that count as credentials, besides those whose names look like it; patterns with `*` at their ends.
     pub secret_env: Setting<Vec<String>>,
-    /// Whether nothing is pushed.
     pub read_only: Setting<bool>,
-    /// Whether nothing is asked for.
     pub write_only: Setting<bool>,
     /// The variable by which this is a CI job for a pull request, where that decides it.
     pub pull_request: Option<&'static str>,
@@ -47,12 +41,9 @@ pub struct Remote {
     pub further: Vec<Remote>,
 }
 
-/// Where a private key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SigningKey {
-    /// In the setting itself.
     Inline(Secret),
-    /// In this file.
     File(PathBuf),
 }
 
@@ -155,23 +146,22 @@ impl Remote {
 }
 
 /// The remote that the layers configure, if any.
-pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+pub(super) fn resolve(
+    layers: &Layers<'_>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Remote>, ConfigError> {
     let backend = backend::resolve(layers, warnings)?;
-    let prefix = layers.text(Some(env::KACHE_S3_PREFIX), Some("cache.remote.prefix"), object_prefix)?;
+    let prefix = layers.text(&rows::PREFIX, object_prefix)?;
     let signing_key = signing_key(layers)?;
-    let list = |variable, key| layers.list(Some(variable), key);
-    let trusted_keys = list(env::KACHE_S3_TRUSTED_KEYS, "cache.remote.trusted_keys")?;
+    let trusted_keys = layers.list(&rows::TRUSTED_KEYS)?;
     let keys = trusted_keys.as_ref().map_or(0, |keys| keys.value.len());
     let number = |n: i64| match usize::try_from(n) {
         Ok(n) if (1..=keys.max(1)).contains(&n) => Ok(n),
         _ => Err(value(&n.to_string(), "is not a number from 1 to that of `cache.remote.trusted_keys`")),
     };
-    let witnesses = layers.integer(Some(env::KACHE_S3_WITNESSES), Some("cache.remote.witnesses"), number)?;
-    let secret_env = list(env::KACHE_S3_SECRET_ENV, "cache.remote.secret_env")?;
-    let said = layers.switch(Some(env::KACHE_READ_ONLY), Some("cache.remote.read_only"))?;
+    let witnesses = layers.integer(&rows::WITNESSES, number)?;
+    let secret_env = layers.list(&rows::SECRET_ENV)?;
+    let said = layers.switch(&rows::READ_ONLY)?;
     // The variable decides, then the job, then the file: it is the same file for all jobs.
     let is_said_here = said.as_ref().is_some_and(|said| said.origin == Origin::Environment || said.value);
     let text = |name: &str| layers.os_variable(name)?.into_string().ok();
@@ -180,15 +170,13 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
         Some(_) => Setting { value: true, origin: Origin::Environment },
         None => said.unwrap_or(Setting::default_of(false)),
     };
-    let write_only = layers.switch(None, Some("cache.remote.write_only"))?;
-    let write_only = write_only.unwrap_or(Setting::default_of(false));
+    let write_only = layers.switch(&rows::WRITE_ONLY)?.unwrap_or(Setting::default_of(false));
     if write_only.value && read_only.value && read_only.origin == Origin::File {
         let problem = Problem::Unfit("can't be combined with `read_only`: nothing would be left to do");
-        return Err(layers.error_at("cache.remote.write_only", problem));
+        return Err(layers.error_at(&rows::WRITE_ONLY, problem));
     }
     let seconds = |n: i64| u64::try_from(n).map_err(|_| value(&n.to_string(), "is not a number of seconds"));
-    let stall = (env::KACHE_S3_STALL_TIMEOUT, "cache.remote.stall_timeout_secs");
-    let stall_timeout_s = layers.integer(Some(stall.0), Some(stall.1), seconds)?;
+    let stall_timeout_s = layers.integer(&rows::STALL_TIMEOUT, seconds)?;
 
     let Some(backend) = backend else { return Ok(None) };
     Ok(Some(Remote {
@@ -207,9 +195,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
 }
 
 /// The key itself, or the path of a file that holds it.
-fn signing_key<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-) -> Result<Option<Setting<SigningKey>>, ConfigError> {
+fn signing_key(layers: &Layers<'_>) -> Found<SigningKey> {
     let home = layers.os_variable(env::HOME).map(PathBuf::from);
     let base = layers.file.as_ref().and_then(|(file, _)| Path::new(file).parent());
     let read = |text: &str| {
@@ -221,7 +207,7 @@ fn signing_key<E: Fn(&str) -> Option<OsString>>(
         let path = super::local_path(text, home.as_deref(), base);
         path.map(SigningKey::File).ok_or_else(|| value("…", "is neither a private key nor the path of one"))
     };
-    layers.text(Some(env::KACHE_S3_SIGNING_KEY), Some("cache.remote.signing_key"), read)
+    layers.text(&rows::SIGNING_KEY, read)
 }
 
 #[cfg(test)]

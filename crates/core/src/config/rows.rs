@@ -1,196 +1,162 @@
-//! Every setting as one row: key, variable, meaning, and its value as text with its origin. Serves listings and the
-//! check for unknown keys; resolving is done elsewhere.
+//! The one table of settings: what each is called in the settings file and in the environment, what it is there, and how
+//! its value is shown. Resolving, the check for unknown keys, listings and the editor go by it.
 
-use super::{Backend, Origin, Progress, Remote, Setting, Settings, SigningKey, env};
+use super::{Backend, Origin, Remote, S3, Setting, Settings, SigningKey, env};
 use crate::quantity::format_size;
-use crate::verify::Sample;
 
 /// One setting of a process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Key in the settings file.
     pub key: Option<&'static str>,
-    /// Environment variable.
     pub variable: Option<&'static str>,
-    /// What it is in the settings file.
     pub kind: Kind,
     /// The value in use; absent when there is none.
     pub value: Option<String>,
-    /// Where it comes from.
     pub origin: Origin,
 }
 
 /// What a setting is in the settings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A string.
     Text,
-    /// True or false.
     Switch,
-    /// A whole number.
     Number,
-    /// A list of strings.
     List,
 }
 
-impl Kind {
-    fn of(key: &str) -> Self {
-        match key {
-            "cache.build_scripts"
-            | "cache.cache_executables"
-            | "cache.daemon"
-            | "cache.local_only"
-            | "cache.portable_paths"
-            | "cache.prove"
-            | "cache.remote.write_only"
-            | "cache.seed" => Kind::Switch,
-            "cache.daemon_idle_timeout_secs"
-            | "cache.remote.stall_timeout_secs"
-            | "cache.remote.witnesses"
-            | "cache.s3_concurrency"
-            | "cache.compression_level" => Kind::Number,
-            "cache.exclude" | "cache.remote.trusted_keys" | "cache.remote.secret_env" => Kind::List,
-            _ => Kind::Text,
-        }
+type Shown = (Option<String>, Origin);
+
+/// What a setting is called, and how it is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Name {
+    pub key: Option<&'static str>,
+    pub variable: Option<&'static str>,
+    kind: Kind,
+    shown: fn(&Settings) -> Shown,
+}
+
+impl Name {
+    /// The setting as far as the settings file has it.
+    pub const fn in_file(self) -> Self {
+        Self { variable: None, ..self }
+    }
+
+    /// The setting as far as the environment has it.
+    pub const fn in_env(self) -> Self {
+        Self { key: None, ..self }
+    }
+
+    /// A variable that no listing shows.
+    pub fn secret(variable: &'static str) -> Self {
+        Self { key: None, variable: Some(variable), kind: Kind::Text, shown: |_| (None, Origin::Default) }
     }
 }
 
-/// Keys of the settings file and their variables; the order of listings.
-const KEYS: &[(Option<&str>, Option<&str>)] = &[
-    (Some("cache.local_store"), Some(env::KACHE_CACHE_DIR)),
-    (Some("cache.local_max_size"), Some(env::KACHE_MAX_SIZE)),
-    (Some("cache.min_free_space"), Some(env::KACHE_MIN_FREE_SPACE)),
-    (Some("cache.cache_executables"), Some(env::KACHE_CACHE_EXECUTABLES)),
-    (Some("cache.build_scripts"), Some(env::KACHE_BUILD_SCRIPTS)),
-    (Some("cache.key_salt"), Some(env::KACHE_KEY_SALT)),
-    (Some("cache.exclude"), None),
-    (Some("cache.fallback"), Some(env::KACHE_FALLBACK)),
-    (Some("cache.local_only"), Some(env::KACHE_LOCAL_ONLY)),
-    (Some("cache.portable_paths"), Some(env::KACHE_PORTABLE_PATHS)),
-    (Some("cache.seed"), Some(env::KACHE_SEED)),
-    (Some("cache.prove"), Some(env::KACHE_PROVE)),
-    (Some("cache.daemon"), Some(env::KACHE_DAEMON)),
-    (Some("cache.daemon_idle_timeout_secs"), Some(env::KACHE_DAEMON_IDLE_TIMEOUT)),
-    (Some("cache.s3_concurrency"), Some(env::KACHE_S3_CONCURRENCY)),
-    (Some("cache.compression_level"), Some(env::KACHE_COMPRESSION_LEVEL)),
-    (Some("cache.remote.type"), Some(env::KACHE_REMOTE_TYPE)),
-    (Some("cache.remote.path"), Some(env::KACHE_REMOTE_PATH)),
-    (Some("cache.remote.url"), Some(env::KACHE_REMOTE_URL)),
-    (Some("cache.remote.bucket"), Some(env::KACHE_S3_BUCKET)),
-    (Some("cache.remote.endpoint"), Some(env::KACHE_S3_ENDPOINT)),
-    (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
-    (Some("cache.remote.prefix"), Some(env::KACHE_S3_PREFIX)),
-    (Some("cache.remote.profile"), Some(env::KACHE_S3_PROFILE)),
-    (Some("cache.remote.signing_key"), Some(env::KACHE_S3_SIGNING_KEY)),
-    (Some("cache.remote.trusted_keys"), Some(env::KACHE_S3_TRUSTED_KEYS)),
-    (Some("cache.remote.witnesses"), Some(env::KACHE_S3_WITNESSES)),
-    (Some("cache.remote.secret_env"), Some(env::KACHE_S3_SECRET_ENV)),
-    (Some("cache.remote.read_only"), Some(env::KACHE_READ_ONLY)),
-    (Some("cache.remote.write_only"), None),
-    (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
-    (None, Some(env::KACHE_DISABLED)),
-    (None, Some(env::KACHE_VERIFY)),
-    (None, Some(env::KACHE_PROGRESS)),
-    (None, Some(env::KACHE_LOG)),
-    (None, Some(env::KACHE_LOG_FILE)),
-];
+macro_rules! maybe {
+    (-) => {
+        None
+    };
+    ($key:literal) => {
+        Some($key)
+    };
+    ($variable:ident) => {
+        Some(env::$variable)
+    };
+}
+
+macro_rules! settings {
+    ($($name:ident: $kind:ident, $key:tt, $variable:tt, $shown:expr;)*) => {
+        $(pub(super) const $name: Name =
+            Name { key: maybe!($key), variable: maybe!($variable), kind: Kind::$kind, shown: $shown };)*
+        /// Every setting, in the order of listings.
+        const ALL: &[Name] = &[$($name),*];
+    };
+}
+
+settings! {
+    LOCAL_STORE: Text, "cache.local_store", KACHE_CACHE_DIR, |s| shown(s.cache_dir.as_ref(), |dir| dir.display().to_string());
+    MAX_SIZE: Text, "cache.local_max_size", KACHE_MAX_SIZE, |s| shown(&s.local_size_bytes_max, |bytes| format_size(*bytes));
+    MIN_FREE: Text, "cache.min_free_space", KACHE_MIN_FREE_SPACE, |s| shown(s.free_bytes_min.as_ref(), |bytes| format_size(*bytes));
+    EXECUTABLES: Switch, "cache.cache_executables", KACHE_CACHE_EXECUTABLES, |s| plain(&s.cache_executables);
+    BUILD_SCRIPTS: Switch, "cache.build_scripts", KACHE_BUILD_SCRIPTS, |s| plain(&s.build_scripts);
+    KEY_SALT: Text, "cache.key_salt", KACHE_KEY_SALT, |s| plain(s.key_salt.as_ref());
+    EXCLUDE: List, "cache.exclude", -, |s| list(&s.exclude);
+    FALLBACK: Text, "cache.fallback", KACHE_FALLBACK, |s| plain(s.fallback.as_ref());
+    LOCAL_ONLY: Switch, "cache.local_only", KACHE_LOCAL_ONLY, |s| plain(&s.local_only);
+    PORTABLE_PATHS: Switch, "cache.portable_paths", KACHE_PORTABLE_PATHS, |s| plain(&s.portable_paths);
+    SEED: Switch, "cache.seed", KACHE_SEED, |s| plain(&s.seed);
+    PROVE: Switch, "cache.prove", KACHE_PROVE, |s| plain(&s.prove);
+    DAEMON: Switch, "cache.daemon", KACHE_DAEMON, |s| plain(&s.daemon);
+    IDLE_TIMEOUT: Number, "cache.daemon_idle_timeout_secs", KACHE_DAEMON_IDLE_TIMEOUT, |s| plain(&s.daemon_idle_timeout_s);
+    CONCURRENCY: Number, "cache.s3_concurrency", KACHE_S3_CONCURRENCY, |s| plain(&s.s3_concurrency);
+    COMPRESSION: Number, "cache.compression_level", KACHE_COMPRESSION_LEVEL, |s| plain(&s.compression_level);
+    REMOTE_TYPE: Text, "cache.remote.type", KACHE_REMOTE_TYPE,
+        |s| (remote(s).map(|remote| remote.backend.word().to_owned()), Origin::Default);
+    REMOTE_PATH: Text, "cache.remote.path", KACHE_REMOTE_PATH, |s| match remote(s).map(|remote| &remote.backend) {
+        Some(Backend::File(path)) => shown(path, |path| path.display().to_string()),
+        _ => (None, Origin::Default),
+    };
+    REMOTE_URL: Text, "cache.remote.url", KACHE_REMOTE_URL, |s| match remote(s).map(|remote| &remote.backend) {
+        Some(Backend::Http(http)) => plain(&http.url),
+        _ => (None, Origin::Default),
+    };
+    BUCKET: Text, "cache.remote.bucket", KACHE_S3_BUCKET, |s| plain(s3(s).map(|s3| &s3.bucket));
+    ENDPOINT: Text, "cache.remote.endpoint", KACHE_S3_ENDPOINT, |s| plain(s3(s).and_then(|s3| s3.endpoint.as_ref()));
+    REGION: Text, "cache.remote.region", KACHE_S3_REGION, |s| plain(s3(s).map(|s3| &s3.region));
+    PREFIX: Text, "cache.remote.prefix", KACHE_S3_PREFIX, |s| plain(remote(s).map(|remote| &remote.prefix));
+    PROFILE: Text, "cache.remote.profile", KACHE_S3_PROFILE, |s| plain(s3(s).and_then(|s3| s3.profile.as_ref()));
+    SIGNING_KEY: Text, "cache.remote.signing_key", KACHE_S3_SIGNING_KEY,
+        |s| shown(remote(s).and_then(|remote| remote.signing_key.as_ref()), |key| match key {
+            SigningKey::Inline(_) => "(hidden)".to_owned(),
+            SigningKey::File(path) => path.display().to_string(),
+        });
+    TRUSTED_KEYS: List, "cache.remote.trusted_keys", KACHE_S3_TRUSTED_KEYS, |s| list(remote(s).map(|remote| &remote.trusted_keys));
+    WITNESSES: Number, "cache.remote.witnesses", KACHE_S3_WITNESSES, |s| plain(remote(s).map(|remote| &remote.witnesses));
+    SECRET_ENV: List, "cache.remote.secret_env", KACHE_S3_SECRET_ENV, |s| list(remote(s).map(|remote| &remote.secret_env));
+    READ_ONLY: Switch, "cache.remote.read_only", KACHE_READ_ONLY, |s| plain(remote(s).map(|remote| &remote.read_only));
+    WRITE_ONLY: Switch, "cache.remote.write_only", -, |s| plain(remote(s).map(|remote| &remote.write_only));
+    STALL_TIMEOUT: Number, "cache.remote.stall_timeout_secs", KACHE_S3_STALL_TIMEOUT,
+        |s| plain(remote(s).map(|remote| &remote.stall_timeout_s));
+    DISABLED: Switch, -, KACHE_DISABLED, |s| plain(&s.disabled);
+    VERIFY: Text, -, KACHE_VERIFY, |s| plain(&s.verify);
+    PROGRESS: Text, -, KACHE_PROGRESS, |s| shown(&s.progress, |progress| progress.word().to_owned());
+    LOG: Text, -, KACHE_LOG, |s| plain(s.log.as_ref());
+    LOG_FILE: Text, -, KACHE_LOG_FILE, |s| shown(s.log_file.as_ref(), |file| file.display().to_string());
+}
 
 /// Keys that a settings file may have.
 pub(super) fn known_keys() -> Vec<&'static str> {
-    KEYS.iter().filter_map(|(key, _)| *key).chain(["cache.remotes"]).collect()
+    ALL.iter().filter_map(|name| name.key).chain(["cache.remotes"]).collect()
 }
 
 impl Settings {
     /// Every setting in use, in a fixed order.
     pub fn rows(&self) -> Vec<Row> {
-        KEYS.iter()
-            .map(|&(key, variable)| {
-                let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
-                let kind = Kind::of(key.unwrap_or_default());
-                Row { key, variable, kind, value, origin }
-            })
-            .collect()
-    }
-
-    /// The value of one setting as text.
-    fn shown(&self, name: &str) -> (Option<String>, Origin) {
-        // Levels are no single values.
-        let remote = self.remote.as_ref().filter(|remote| remote.further.is_empty());
-        let s3 = remote.and_then(Remote::s3);
-        match name {
-            "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
-            "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
-            "cache.min_free_space" => optional(self.free_bytes_min.as_ref(), |bytes| format_size(*bytes)),
-            "cache.cache_executables" => always(&self.cache_executables, bool::to_string),
-            "cache.build_scripts" => always(&self.build_scripts, bool::to_string),
-            "cache.key_salt" => optional(self.key_salt.as_ref(), String::clone),
-            "cache.exclude" => always(&self.exclude, |globs| format!("{globs:?}")),
-            "cache.fallback" => optional(self.fallback.as_ref(), String::clone),
-            "cache.local_only" => always(&self.local_only, bool::to_string),
-            "cache.portable_paths" => always(&self.portable_paths, bool::to_string),
-            "cache.prove" => always(&self.prove, bool::to_string),
-            "cache.seed" => always(&self.seed, bool::to_string),
-            "cache.daemon" => always(&self.daemon, bool::to_string),
-            "cache.daemon_idle_timeout_secs" => always(&self.daemon_idle_timeout_s, u64::to_string),
-            "cache.s3_concurrency" => always(&self.s3_concurrency, u32::to_string),
-            "cache.compression_level" => always(&self.compression_level, i32::to_string),
-            "cache.remote.type" => (remote.map(|remote| remote.backend.word().to_owned()), Origin::Default),
-            "cache.remote.path" => match remote.map(|remote| &remote.backend) {
-                Some(Backend::File(path)) => always(path, |path| path.display().to_string()),
-                _ => (None, Origin::Default),
-            },
-            "cache.remote.url" => match remote.map(|remote| &remote.backend) {
-                Some(Backend::Http(http)) => always(&http.url, String::clone),
-                _ => (None, Origin::Default),
-            },
-            "cache.remote.bucket" => optional(s3.map(|s3| &s3.bucket), String::clone),
-            "cache.remote.endpoint" => optional(s3.and_then(|s3| s3.endpoint.as_ref()), String::clone),
-            "cache.remote.region" => optional(s3.map(|s3| &s3.region), String::clone),
-            "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
-            "cache.remote.profile" => optional(s3.and_then(|s3| s3.profile.as_ref()), String::clone),
-            "cache.remote.signing_key" => {
-                optional(remote.and_then(|remote| remote.signing_key.as_ref()), |key| match key {
-                    SigningKey::Inline(_) => "(hidden)".to_owned(),
-                    SigningKey::File(path) => path.display().to_string(),
-                })
-            }
-            "cache.remote.trusted_keys" => {
-                optional(remote.map(|remote| &remote.trusted_keys), |keys| format!("{keys:?}"))
-            }
-            "cache.remote.witnesses" => optional(remote.map(|remote| &remote.witnesses), usize::to_string),
-            "cache.remote.secret_env" => {
-                optional(remote.map(|remote| &remote.secret_env), |names| format!("{names:?}"))
-            }
-            "cache.remote.read_only" => optional(remote.map(|remote| &remote.read_only), bool::to_string),
-            "cache.remote.write_only" => optional(remote.map(|remote| &remote.write_only), bool::to_string),
-            "cache.remote.stall_timeout_secs" => {
-                optional(remote.map(|remote| &remote.stall_timeout_s), u64::to_string)
-            }
-            env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
-            env::KACHE_VERIFY => always(&self.verify, Sample::to_string),
-            env::KACHE_PROGRESS => always(&self.progress, |progress| progress.word().to_owned()),
-            env::KACHE_LOG => optional(self.log.as_ref(), String::clone),
-            env::KACHE_LOG_FILE => optional(self.log_file.as_ref(), |file| file.display().to_string()),
-            _ => (None, Origin::Default),
-        }
+        let row = |name: &Name| {
+            let (value, origin) = (name.shown)(self);
+            Row { key: name.key, variable: name.variable, kind: name.kind, value, origin }
+        };
+        ALL.iter().map(row).collect()
     }
 }
 
-impl Progress {
-    /// The word that sets it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Progress::Off => "off",
-            Progress::Hits => "hits",
-            Progress::All => "all",
-        }
-    }
+/// The remote, unless it has levels: these are no single values.
+fn remote(settings: &Settings) -> Option<&Remote> {
+    settings.remote.as_ref().filter(|remote| remote.further.is_empty())
 }
 
-fn always<T>(setting: &Setting<T>, show: impl Fn(&T) -> String) -> (Option<String>, Origin) {
-    (Some(show(&setting.value)), setting.origin)
+fn s3(settings: &Settings) -> Option<&S3> {
+    remote(settings).and_then(Remote::s3)
 }
 
-fn optional<T>(setting: Option<&Setting<T>>, show: impl Fn(&T) -> String) -> (Option<String>, Origin) {
-    setting.map_or((None, Origin::Default), |setting| always(setting, show))
+fn shown<'a, T: 'a>(setting: impl Into<Option<&'a Setting<T>>>, text: impl Fn(&T) -> String) -> Shown {
+    setting.into().map_or((None, Origin::Default), |setting| (Some(text(&setting.value)), setting.origin))
+}
+
+fn plain<'a, T: ToString + 'a>(setting: impl Into<Option<&'a Setting<T>>>) -> Shown {
+    shown(setting, T::to_string)
+}
+
+fn list<'a>(setting: impl Into<Option<&'a Setting<Vec<String>>>>) -> Shown {
+    shown(setting, |items| format!("{items:?}"))
 }

@@ -1,30 +1,24 @@
 //! Settings of a bucket behind an S3-compatible server: what names it, and whose credentials are used. Knows nothing about
 //! where credentials come from when they aren't given explicitly.
 
-use std::ffi::OsString;
 use std::fmt;
 
 use super::error::{ConfigError, Warning};
 use super::layers::Layers;
 use super::place::{bucket_name, endpoint_url, word};
 use super::secret::half;
-use super::{Setting, env};
+use super::{Setting, env, rows};
 use crate::digest::Digest;
 use crate::key::KeyWriter;
 
-/// Region when none is given.
 pub const REGION: &str = "us-east-1";
 
-/// A bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3 {
-    /// The bucket's name.
     pub bucket: Setting<String>,
     /// Address of an S3-compatible server, without trailing slash; AWS when absent.
     pub endpoint: Option<Setting<String>>,
-    /// Region.
     pub region: Setting<String>,
-    /// Named AWS profile.
     pub profile: Option<Setting<String>>,
     /// The explicit pair of credentials, when both halves are set.
     pub credentials: Option<Credentials>,
@@ -63,14 +57,11 @@ impl S3 {
 }
 
 /// The bucket that the layers name, if any; whatever else they say about it has to be right all the same.
-pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Option<S3>, ConfigError> {
-    let bucket = layers.text(Some(env::KACHE_S3_BUCKET), Some("cache.remote.bucket"), bucket_name)?;
-    let endpoint = layers.text(Some(env::KACHE_S3_ENDPOINT), Some("cache.remote.endpoint"), endpoint_url)?;
-    let region = layers.text(Some(env::KACHE_S3_REGION), Some("cache.remote.region"), word)?;
-    let profile = layers.text(Some(env::KACHE_S3_PROFILE), Some("cache.remote.profile"), word)?;
+pub(super) fn resolve(layers: &Layers<'_>, warnings: &mut Vec<Warning>) -> Result<Option<S3>, ConfigError> {
+    let bucket = layers.text(&rows::BUCKET, bucket_name)?;
+    let endpoint = layers.text(&rows::ENDPOINT, endpoint_url)?;
+    let region = layers.text(&rows::REGION, word)?;
+    let profile = layers.text(&rows::PROFILE, word)?;
     let Some(bucket) = bucket else { return Ok(None) };
     let has_bucket = |url: &&Setting<String>| {
         let path = url.value.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
@@ -100,9 +91,7 @@ pub(super) fn resolve<E: Fn(&str) -> Option<OsString>>(
 /// The explicit pair. Its debug form never shows the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Access key id.
     pub access_key: String,
-    /// Secret key.
     pub secret_key: String,
 }
 
@@ -112,8 +101,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn credentials<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+fn credentials(
+    layers: &Layers<'_>,
     profile: Option<&Setting<String>>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Credentials>, ConfigError> {
@@ -138,7 +127,7 @@ fn credentials<E: Fn(&str) -> Option<OsString>>(
 }
 
 /// What the standard chain finds in the environment, as one digest.
-fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
+fn ambient(layers: &Layers<'_>) -> Digest {
     let mut key = KeyWriter::new("ambient credentials");
     for name in env::AWS_CREDENTIALS.into_iter().chain([env::AWS_SECRET_ACCESS_KEY]) {
         let value = layers.os_variable(name).unwrap_or_default();
@@ -149,7 +138,7 @@ fn ambient<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Digest {
 
 /// The access key that the chain takes from the environment, else the profile. The key of a session counts as nobody's:
 /// the next session of the same person has another.
-fn ambient_user<E: Fn(&str) -> Option<OsString>>(layers: &Layers<'_, E>) -> Option<String> {
+fn ambient_user(layers: &Layers<'_>) -> Option<String> {
     let [access_key, session_token, profile] = env::AWS_CREDENTIALS.map(|name| layers.os_variable(name));
     let user = match (access_key, session_token) {
         (Some(key), None) => Some(key),

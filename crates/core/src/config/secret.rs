@@ -1,11 +1,11 @@
 //! Credentials in the environment: read without what files and secrets of CI add to them, and never shown.
 
-use std::ffi::OsString;
 use std::fmt;
 
 use super::error::{ConfigError, Warning};
 use super::layers::Layers;
 use super::place::value;
+use super::rows::Name;
 
 /// A text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,8 +19,8 @@ impl fmt::Debug for Secret {
 
 /// A credential of the environment, without the white space and line feeds that come with it out of files and secrets of
 /// CI; nothing where nothing else is left.
-pub(super) fn half<E: Fn(&str) -> Option<OsString>>(
-    layers: &Layers<'_, E>,
+pub(super) fn half(
+    layers: &Layers<'_>,
     name: &'static str,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<String>, ConfigError> {
@@ -32,7 +32,7 @@ pub(super) fn half<E: Fn(&str) -> Option<OsString>>(
         }
         Ok((key.to_owned(), key.len() < text.len()))
     };
-    let Some((key, is_trimmed)) = layers.text(Some(name), None, read)?.map(|setting| setting.value) else {
+    let Some((key, is_trimmed)) = layers.text(&Name::secret(name), read)?.map(|setting| setting.value) else {
         return Ok(None);
     };
     if is_trimmed {

@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::fit::{Kind, Offer, Shape};
 use super::keys::Label;
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::{EntryKey, KeyWriter, UnitKey};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
+const FORM: &str = "build manifest";
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 16 << 20;
 /// Most builds in one object; the oldest go first.
@@ -31,24 +31,35 @@ pub const BUILDS_MAX: usize = 16;
 /// Most units of one build; those that were saved the longest ago go first.
 pub const UNITS_MAX: usize = 20_000;
 
-/// A unit that a build needed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BuildUnit {
+/// A unit that a build needed. In the JSON form the kind is a position among the build's kinds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BuildUnit<K = Kind> {
     /// `--crate-name`.
     pub crate_name: String,
     /// Cargo package and version; empty outside of packages.
+    #[serde(default)]
     pub package: String,
     /// See `package`.
+    #[serde(default)]
     pub package_version: String,
-    /// Its key.
     pub unit_key: UnitKey,
     /// The result that the build used.
     pub entry_key: EntryKey,
     /// Compiler, target, mode and profile, where they are known.
-    pub kind: Option<Kind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<K>,
     /// Names what stays the same while sources and dependencies change: of two units in one slot, the later one counts.
     /// Empty where that isn't known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub slot: String,
+}
+
+impl<K> BuildUnit<K> {
+    fn with_kind<L>(self, kind: impl FnOnce(K) -> Option<L>) -> BuildUnit<L> {
+        let Self { crate_name, package, package_version, unit_key, entry_key, slot, .. } = self;
+        let kind = self.kind.and_then(kind);
+        BuildUnit { crate_name, package, package_version, unit_key, entry_key, kind, slot }
+    }
 }
 
 impl<'a> From<&'a BuildUnit> for Offer<'a> {
@@ -79,38 +90,14 @@ struct BuildForm {
     saved_s: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     kinds: Vec<Kind>,
-    units: Vec<UnitForm>,
-}
-
-/// The JSON form of a unit.
-#[derive(Serialize, Deserialize)]
-struct UnitForm {
-    crate_name: String,
-    #[serde(default)]
-    package: String,
-    #[serde(default)]
-    package_version: String,
-    unit_key: UnitKey,
-    entry_key: EntryKey,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    kind: Option<usize>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    slot: String,
+    units: Vec<BuildUnit<usize>>,
 }
 
 impl From<Build> for BuildForm {
     fn from(build: Build) -> Self {
         let kinds: BTreeSet<Kind> = build.units.iter().filter_map(|unit| unit.kind.clone()).collect();
         let kinds: Vec<Kind> = kinds.into_iter().collect();
-        let unit = |unit: BuildUnit| UnitForm {
-            crate_name: unit.crate_name,
-            package: unit.package,
-            package_version: unit.package_version,
-            unit_key: unit.unit_key,
-            entry_key: unit.entry_key,
-            kind: unit.kind.and_then(|kind| kinds.binary_search(&kind).ok()),
-            slot: unit.slot,
-        };
+        let unit = |unit: BuildUnit| unit.with_kind(|kind| kinds.binary_search(&kind).ok());
         let units = build.units.into_iter().map(unit).collect();
         let Build { lockfile, toolchain, saved_s, .. } = build;
         Self { lockfile, toolchain, saved_s, units, kinds }
@@ -120,39 +107,16 @@ impl From<Build> for BuildForm {
 impl From<BuildForm> for Build {
     fn from(form: BuildForm) -> Self {
         let BuildForm { lockfile, toolchain, saved_s, kinds, units } = form;
-        let unit = |unit: UnitForm| BuildUnit {
-            crate_name: unit.crate_name,
-            package: unit.package,
-            package_version: unit.package_version,
-            unit_key: unit.unit_key,
-            entry_key: unit.entry_key,
-            kind: unit.kind.and_then(|kind| kinds.get(kind).cloned()),
-            slot: unit.slot,
-        };
+        let unit = |unit: BuildUnit<usize>| unit.with_kind(|kind| kinds.get(kind).cloned());
         Self { lockfile, toolchain, saved_s, units: units.into_iter().map(unit).collect() }
     }
 }
 
-/// The object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildManifest {
     version: u32,
     /// Newest first.
     pub builds: Vec<Build>,
-}
-
-/// Why bytes are not a build manifest that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// Not the JSON form at all.
-    #[error("not a build manifest: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache; left alone.
-    #[error("build manifest of version {0}, newer than this kache")]
-    Newer(u32),
-    /// More than any build has.
-    #[error("the build manifest names too many {0}")]
-    TooMany(&'static str),
 }
 
 impl BuildManifest {
@@ -205,22 +169,11 @@ impl BuildManifest {
         }
     }
 
-    /// Reads the JSON form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BuildError> {
-        let manifest: BuildManifest =
-            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
-                Some(version) => BuildError::Newer(version),
-                None => error.into(),
-            })?;
-        if manifest.version > VERSION {
-            return Err(BuildError::Newer(manifest.version));
-        }
-        if manifest.builds.len() > BUILDS_MAX {
-            return Err(BuildError::TooMany("builds"));
-        }
-        if manifest.builds.iter().any(|build| build.units.len() > UNITS_MAX) {
-            return Err(BuildError::TooMany("units"));
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormError> {
+        let manifest: Self = form::decode(bytes, (FORM, VERSION), |manifest: &Self| manifest.version)?;
+        let too_many = manifest.builds.iter().any(|build| build.units.len() > UNITS_MAX);
+        let absurd = [(manifest.builds.len() > BUILDS_MAX, "too many builds"), (too_many, "too many units")];
+        form::refuse(FORM, &absurd)?;
         Ok(manifest)
     }
 }
@@ -369,9 +322,9 @@ pub(crate) mod tests {
         manifest.add(build("a", &names.iter().map(|name| (name.as_str(), "1")).collect::<Vec<_>>()));
         assert_eq!(manifest.builds[0].units.len(), UNITS_MAX);
         manifest.builds[0].units = vec![manifest.builds[0].units[0].clone(); UNITS_MAX + 1];
-        assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(BuildError::TooMany(_))));
+        assert!(matches!(BuildManifest::decode(&manifest.encode()), Err(FormError::Absurd(..))));
         for newer in [r#"{"version":2,"builds":[]}"#, r#"{"version":2,"builds":{}}"#] {
-            assert!(matches!(BuildManifest::decode(newer.as_bytes()), Err(BuildError::Newer(2))));
+            assert!(matches!(BuildManifest::decode(newer.as_bytes()), Err(FormError::Newer(_, 2))));
         }
     }
 

@@ -22,7 +22,6 @@ pub struct Kind {
     pub target: String,
     /// Identity of the compiler for that target.
     pub toolchain: String,
-    /// Mode and profile.
     #[serde(flatten)]
     pub shape: Shape,
 }
@@ -32,7 +31,6 @@ pub struct Kind {
 pub struct Offer<'a> {
     /// Cargo package; empty outside of packages.
     pub package: &'a str,
-    /// Its version.
     pub package_version: &'a str,
     /// Its kind; `None` where whoever wrote it down didn't know, which fits everything.
     pub kind: Option<Kind>,

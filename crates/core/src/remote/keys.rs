@@ -37,7 +37,6 @@ impl CrateDir {
         (fits && !name.is_empty() && name.len() <= NAME_BYTES_MAX).then_some(Self(name))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -104,12 +103,10 @@ impl Keys {
         Self { prefix: prefix.trim_matches('/').to_owned() }
     }
 
-    /// The pack of an entry.
     pub fn pack(&self, dir: &CrateDir, key: &EntryKey) -> String {
         format!("{}/v3/packs/{dir}/{key}.tar.zst", self.prefix)
     }
 
-    /// The manifest of an entry.
     pub fn manifest(&self, dir: &CrateDir, key: &EntryKey) -> String {
         format!("{}/v3/manifests/{dir}/{key}.json", self.prefix)
     }
@@ -141,7 +138,6 @@ impl Keys {
         format!("{}/v3/inputs/{dir}/{unit}.json", self.prefix)
     }
 
-    /// The build manifest of a key.
     pub fn build(&self, manifest_key: &Label) -> String {
         format!("{}/_manifests/{manifest_key}.json", self.prefix)
     }
@@ -151,7 +147,6 @@ impl Keys {
         format!("{}/_manifests/v3/", self.prefix)
     }
 
-    /// One shard of a namespace.
     pub fn shard(&self, namespace: &Label, hash: &Digest) -> String {
         format!("{}/_manifests/v3/{namespace}/shards/{hash}.json", self.prefix)
     }
@@ -178,9 +173,7 @@ impl Keys {
 /// What an object is, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// The pack of an entry.
     Pack(CrateDir, EntryKey),
-    /// The manifest of an entry.
     Manifest(CrateDir, EntryKey),
     /// The input records of a unit.
     Inputs(UnitKey),

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, Evidence};
-use crate::form::newer_version;
-use crate::key::{EntryKey, Field, UnitKey};
+use crate::form::{self, FormError};
+use crate::key::{EntryKey, Field, UnitKey, field};
 
-/// Version of the JSON form.
 pub const VERSION: u32 = 1;
+const FORM: &str = "manifest";
 /// Longest manifest that is read, in bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// Largest pack that is read or written, in bytes. Below what one PUT may carry anywhere.
@@ -29,17 +29,14 @@ pub const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 const RATIO_MAX: u64 = 1000;
 /// Below this an unpacked size is never suspicious, in bytes.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
-/// Most blobs of one entry.
 pub const BLOBS_MAX: usize = 4096;
 /// Longest signature beside a manifest that is read, in bytes.
 pub const SIGNATURE_BYTES_MAX: u64 = 4096;
 /// Most signatures that are looked at.
 pub const SIGNATURES_MAX: usize = 8;
 
-/// The packed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pack {
-    /// Digest of the object.
     pub digest: Digest,
     /// Its length, in bytes.
     pub size: u64,
@@ -54,40 +51,31 @@ impl Pack {
     }
 }
 
-/// A content of the pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedBlob {
-    /// Its digest.
     pub digest: Digest,
     /// Its length, in bytes.
     pub size: u64,
 }
 
-/// Somebody vouches for a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// The Ed25519 public key, in hexadecimal.
     pub key: String,
-    /// The signature, in hexadecimal.
     pub signature: String,
 }
 
-/// What somebody can vouch for.
 pub trait Signed {
     /// The bytes that a signature is over: a label of the kind, and everything but the signatures, in the order of the
     /// form.
     fn signed_bytes(&self) -> Vec<u8>;
-    /// The signatures.
     fn signatures(&self) -> &[Signature];
-    /// The same, to change them.
     fn signatures_mut(&mut self) -> &mut Vec<Signature>;
 }
 
-/// What a pack is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     version: u32,
-    /// The entry.
     pub key: EntryKey,
     /// The unit that it is a result of.
     pub unit_key: UnitKey,
@@ -103,13 +91,11 @@ pub struct Manifest {
     pub mode: String,
     /// What a Cargo profile decides, as the flags say it.
     pub profile: String,
-    /// Identity of the compiler.
     pub toolchain: String,
     /// When the compile ended, in seconds since 1970.
     pub created_s: u64,
     /// What the compile took, in milliseconds.
     pub compile_ms: u64,
-    /// The packed object.
     pub pack: Pack,
     /// Contents in the pack, in their order there.
     pub blobs: Vec<PackedBlob>,
@@ -118,34 +104,14 @@ pub struct Manifest {
     pub signatures: Vec<Signature>,
 }
 
-/// Why bytes are not a manifest that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// Not the JSON form at all.
-    #[error("not a manifest: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache.
-    #[error("manifest of version {0}, newer than this kache")]
-    Newer(u32),
-    /// It describes another entry than the one whose name it has.
-    #[error("the manifest is of entry {0}")]
-    OtherEntry(EntryKey),
-    /// A figure that can't be right.
-    #[error("the manifest names {0}")]
-    Absurd(&'static str),
-}
-
 /// Flags that a Cargo profile decides.
 const PROFILE_FLAGS: &[&str] =
     &["opt-level", "debuginfo", "debug-assertions", "overflow-checks", "lto", "panic", "codegen-units"];
 
 /// What a Cargo profile decides, from the fields of a unit key.
 pub fn profile_of(unit_fields: &[Field]) -> String {
-    let flag = |name: &&str| {
-        let name_of_field = format!("flag -C {name}");
-        let found = unit_fields.iter().find(|field| field.name == name_of_field)?;
-        Some(format!("{name}={}", found.value))
-    };
+    let flag =
+        |name: &&str| Some(format!("{name}={}", Field::value_of(unit_fields, &format!("flag -C {name}"))?));
     PROFILE_FLAGS.iter().filter_map(flag).collect::<Vec<_>>().join(" ")
 }
 
@@ -158,10 +124,7 @@ impl Manifest {
         pack: Pack,
         blobs: Vec<PackedBlob>,
     ) -> Self {
-        let field = |name: &str| {
-            let found = evidence.unit_fields.iter().find(|field| field.name == name);
-            found.map(|field| field.value.clone()).unwrap_or_default()
-        };
+        let value = |name| Field::value_of(&evidence.unit_fields, name).unwrap_or_default().to_owned();
         Self {
             version: VERSION,
             key,
@@ -170,9 +133,9 @@ impl Manifest {
             package: entry.package.clone(),
             package_version: entry.package_version.clone(),
             target: entry.target.clone(),
-            mode: field("mode"),
+            mode: value(field::MODE),
             profile: profile_of(&evidence.unit_fields),
-            toolchain: field("compiler"),
+            toolchain: value(field::COMPILER),
             created_s: entry.created_s,
             compile_ms: entry.compile_ms,
             pack,
@@ -181,32 +144,22 @@ impl Manifest {
         }
     }
 
-    /// The JSON form.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// Reads the JSON form of the manifest that is kept under the name of `key`.
-    pub fn decode(bytes: &[u8], key: &EntryKey) -> Result<Self, ManifestError> {
-        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-            return Err(ManifestError::Absurd("more than a manifest may be long"));
-        }
-        let manifest: Manifest =
-            serde_json::from_slice(bytes).map_err(|error| match newer_version(bytes, VERSION) {
-                Some(version) => ManifestError::Newer(version),
-                None => error.into(),
-            })?;
-        if manifest.version > VERSION {
-            return Err(ManifestError::Newer(manifest.version));
-        }
+    pub fn decode(bytes: &[u8], key: &EntryKey) -> Result<Self, FormError> {
+        form::refuse(FORM, &[(bytes.len() as u64 > MANIFEST_BYTES_MAX, "more than a manifest may be long")])?;
+        let manifest: Manifest = form::decode(bytes, (FORM, VERSION), |manifest: &Self| manifest.version)?;
         if manifest.key != *key {
-            return Err(ManifestError::OtherEntry(manifest.key));
+            return Err(FormError::OtherEntry(FORM, manifest.key));
         }
         manifest.check()?;
         Ok(manifest)
     }
 
-    fn check(&self) -> Result<(), ManifestError> {
+    fn check(&self) -> Result<(), FormError> {
         let Pack { size, unpacked_size, .. } = self.pack;
         let blob_bytes = self.blobs.iter().try_fold(0u64, |sum, blob| sum.checked_add(blob.size));
         let absurd = [
@@ -217,10 +170,7 @@ impl Manifest {
             (blob_bytes.is_none_or(|bytes| bytes > unpacked_size), "files larger than the pack"),
             (self.signatures.len() > SIGNATURES_MAX, "too many signatures"),
         ];
-        match absurd.into_iter().find(|(is_so, _)| *is_so) {
-            Some((_, what)) => Err(ManifestError::Absurd(what)),
-            None => Ok(()),
-        }
+        form::refuse(FORM, &absurd)
     }
 }
 
@@ -256,7 +206,7 @@ pub(crate) mod tests {
         let bytes = manifest.encode();
         assert_eq!(Manifest::decode(&bytes, &manifest.key).expect("own output"), manifest);
         let other = EntryKey(Digest::of(b"other"));
-        assert!(matches!(Manifest::decode(&bytes, &other), Err(ManifestError::OtherEntry(_))));
+        assert!(matches!(Manifest::decode(&bytes, &other), Err(FormError::OtherEntry(..))));
     }
 
     #[test]
@@ -276,14 +226,14 @@ pub(crate) mod tests {
             let mut manifest = sample();
             change(&mut manifest);
             let decoded = Manifest::decode(&manifest.encode(), &manifest.key);
-            assert!(matches!(decoded, Err(ManifestError::Absurd(_))), "{i}");
+            assert!(matches!(decoded, Err(FormError::Absurd(..))), "{i}");
         }
         let newer = br#""version":1"#;
         let text = String::from_utf8(sample().encode()).expect("text");
         let text = text.replace(std::str::from_utf8(newer).expect("text"), r#""version":2"#);
         for newer in [text.as_str(), r#"{"version":2,"entry":{}}"#] {
             let decoded = Manifest::decode(newer.as_bytes(), &sample().key);
-            assert!(matches!(decoded, Err(ManifestError::Newer(2))), "{newer}");
+            assert!(matches!(decoded, Err(FormError::Newer(_, 2))), "{newer}");
         }
     }
 

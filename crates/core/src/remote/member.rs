@@ -7,19 +7,14 @@ use std::fmt;
 
 use crate::digest::Digest;
 
-/// One file of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Member {
-    /// The entry.
     Entry,
-    /// What made its key.
     Evidence,
-    /// A content.
     Blob(Digest),
 }
 
 impl Member {
-    /// Reads a name.
     pub fn parse(name: &[u8]) -> Option<Self> {
         match std::str::from_utf8(name).ok()? {
             "entry.json" => Some(Member::Entry),

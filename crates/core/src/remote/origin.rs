@@ -5,7 +5,7 @@ use super::secrets;
 use crate::digest::Digest;
 use crate::entry::{Entry, Evidence};
 use crate::entry_key;
-use crate::key::{EntryKey, Field, KeyWriter};
+use crate::key::{EntryKey, Field, KeyWriter, field};
 use crate::paths::Root;
 
 /// Most fields of evidence that are looked at.
@@ -37,10 +37,11 @@ pub fn check(key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), M
         return Err(Mismatch::Entry);
     }
     let unit = evidence.entry_fields.first();
-    if unit.is_none_or(|field| field.name != "unit" || field.value != entry.unit.to_string()) {
+    if unit.is_none_or(|field| field.name != field::UNIT || field.value != entry.unit.to_string()) {
         return Err(Mismatch::Story("the unit"));
     }
-    if evidence.crate_name != entry.crate_name || !has(&evidence.unit_fields, "crate name", &entry.crate_name)
+    if evidence.crate_name != entry.crate_name
+        || !has(&evidence.unit_fields, field::CRATE_NAME, &entry.crate_name)
     {
         return Err(Mismatch::Story("the crate's name"));
     }
@@ -55,9 +56,9 @@ pub fn check(key: &EntryKey, entry: &Entry, evidence: &Evidence) -> Result<(), M
 fn names_inputs(evidence: &Evidence) -> bool {
     let Evidence { record, entry_fields, .. } = evidence;
     let baked = Root::ALL.into_iter().filter(|root| record.baked.contains(root));
-    let baked = baked.map(|root| format!("baked path {}", root.name_prefix()));
+    let baked = baked.map(|root| format!("{}{}", field::BAKED, root.name_prefix()));
     let inputs = record.inputs.iter().map(entry_key::input_field);
-    let made = entry_fields.iter().skip(1).filter(|field| !record.rendered || field.name != "rendering");
+    let made = entry_fields.iter().skip(1).filter(|field| !record.rendered || field.name != field::RENDERING);
     baked.chain(inputs).eq(made.map(|field| field.name.clone()))
 }
 

@@ -1,8 +1,9 @@
 //! Input records in the bucket: the same JSON form as in the store, merged so that neither of two machines loses what
 //! the other knows, and checked before they are used. Knows nothing about where either comes from.
 
+use crate::form::FormError;
 use crate::key::EntryKey;
-use crate::record::{Input, InputRecord, RECORDS_MAX, RecordError, RecordSet};
+use crate::record::{Input, InputRecord, RECORDS_MAX, RecordSet};
 
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 4 << 20;
@@ -12,7 +13,7 @@ const INPUTS_MAX: usize = 50_000;
 const NAME_BYTES_MAX: usize = 4096;
 
 /// Reads an object and drops the records in it that can't be looked at safely.
-pub fn decode(bytes: &[u8]) -> Result<RecordSet, RecordError> {
+pub fn decode(bytes: &[u8]) -> Result<RecordSet, FormError> {
     let mut set = RecordSet::decode(bytes)?;
     set.records.retain(is_acceptable);
     Ok(set)
@@ -73,9 +74,7 @@ pub fn merge(mine: &mut RecordSet, theirs: &RecordSet) -> Grown {
 /// Whether a set has more records than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grown {
-    /// It has.
     Yes,
-    /// It is as it was.
     No,
 }
 
@@ -101,14 +100,11 @@ pub fn join(theirs: RecordSet, mine: &RecordSet, latest: Option<EntryKey>) -> (R
     (joined, change)
 }
 
-/// What joining changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing.
     None,
     /// Only which result is the latest.
     Latest,
-    /// There are new records.
     Records,
 }
 

@@ -18,7 +18,6 @@ const ENDINGS: &[&str] = &[
 ];
 /// Words anywhere in a name that mark a credential.
 const ANYWHERE: &[&str] = &["_SECRET", "SECRET_", "PRIVATE_KEY", "ACCESS_KEY"];
-/// Whole names that are credentials.
 const WHOLE: &[&str] = &["TOKEN", "SECRET", "PASSWORD", "API_KEY"];
 
 /// Whether a variable looks like a credential, or is listed in `cache.remote.secret_env`, whose patterns may have a

@@ -18,20 +18,19 @@ use serde::{Deserialize, Serialize};
 use super::keys::Label;
 use super::manifest::{Pack, SIGNATURES_MAX, Signature, Signed};
 use crate::digest::Digest;
-use crate::form::newer_version;
+use crate::form::{self, FormError};
 use crate::key::KeyWriter;
 use crate::seed_unit::SeedUnit;
 use crate::snapshot::{self, Snapshot};
 
-/// Version of the form.
 pub const VERSION: u32 = 1;
+const FORM: &str = "snapshots";
 /// Longest object that is read or written, in bytes.
 pub const OBJECT_BYTES_MAX: u64 = 32 << 20;
 /// Longest payload before it is compressed, in bytes.
 pub const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 /// Most snapshots in one object; the oldest go first.
 pub const PARTS_MAX: usize = 8;
-/// Longest head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// An object that has all that a machine knows is written again when it is this old, in seconds: units that no build has
 /// shown for a month are dropped, and those in use have to stay.
@@ -46,7 +45,6 @@ pub struct About {
     pub lockfile: Digest,
     /// Identity of the compiler for the host.
     pub compiler: Digest,
-    /// Cargo's home.
     pub cargo_home: String,
 }
 
@@ -70,10 +68,8 @@ impl About {
     }
 }
 
-/// One snapshot of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its context.
     pub context: Digest,
     /// Its length, in bytes.
     pub size: u64,
@@ -85,74 +81,40 @@ pub struct Head {
     version: u32,
     /// See [`About::hash`].
     pub about: Digest,
-    /// The payload.
     pub pack: Pack,
-    /// Its parts.
     pub parts: Vec<Part>,
     /// Who vouches for all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Signature>,
 }
 
-/// Why bytes are no snapshots that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SharedError {
-    /// Not the form at all.
-    #[error("not a head of snapshots: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a newer kache.
-    #[error("snapshots of version {0}, newer than this kache")]
-    Newer(u32),
-    /// They are about something else than the name says.
-    #[error("the snapshots are of another lockfile, compiler or CARGO_HOME")]
-    Other,
-    /// The payload isn't the one that the head describes, or not what it should be.
-    #[error("the payload {0}")]
-    Payload(String),
-    /// A figure that can't be right.
-    #[error("the head names {0}")]
-    Absurd(&'static str),
-}
-
 impl Head {
-    /// The head of a payload.
     pub fn new(about: &About, pack: Pack, parts: Vec<Part>) -> Self {
         Self { version: VERSION, about: about.hash(), pack, parts, signatures: Vec::new() }
     }
 
-    /// The object.
     pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
         [&serde_json::to_vec(self).unwrap_or_default(), b"\n".as_slice(), payload].concat()
     }
 
     /// Reads an object that is kept under the name of `about`: the head, and the payload, which is the one that the head
     /// describes.
-    ///
-    /// # Errors
-    /// When it isn't that.
-    pub fn decode<'b>(bytes: &'b [u8], about: &About) -> Result<(Self, &'b [u8]), SharedError> {
+    pub fn decode<'b>(bytes: &'b [u8], about: &About) -> Result<(Self, &'b [u8]), FormError> {
         let end = bytes.iter().take(HEAD_BYTES_MAX).position(|byte| *byte == b'\n');
-        let (line, payload) = bytes.split_at(end.ok_or(SharedError::Absurd("no end of itself"))?);
+        let (line, payload) = bytes.split_at(end.ok_or(FormError::Absurd(FORM, "no end of itself"))?);
         let payload = &payload[1..];
-        let head: Head =
-            serde_json::from_slice(line).map_err(|error| match newer_version(line, VERSION) {
-                Some(version) => SharedError::Newer(version),
-                None => error.into(),
-            })?;
-        if head.version > VERSION {
-            return Err(SharedError::Newer(head.version));
-        }
+        let head: Head = form::decode(line, (FORM, VERSION), |head: &Self| head.version)?;
         if head.about != about.hash() {
-            return Err(SharedError::Other);
+            return Err(FormError::OtherBuild(FORM));
         }
         head.check()?;
         if payload.len() as u64 != head.pack.size || Digest::of(payload) != head.pack.digest {
-            return Err(SharedError::Payload("is not the one that the head describes".to_owned()));
+            return Err(damaged("the payload is not the one that the head describes"));
         }
         Ok((head, payload))
     }
 
-    fn check(&self) -> Result<(), SharedError> {
+    fn check(&self) -> Result<(), FormError> {
         let Pack { size, unpacked_size, .. } = self.pack;
         let sum = self.parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
         let contexts: BTreeSet<_> = self.parts.iter().map(|part| part.context).collect();
@@ -165,36 +127,38 @@ impl Head {
             (sum != Some(unpacked_size), "parts that don't make the whole"),
             (self.signatures.len() > SIGNATURES_MAX, "too many signatures"),
         ];
-        match absurd.into_iter().find(|(is_so, _)| *is_so) {
-            Some((_, what)) => Err(SharedError::Absurd(what)),
-            None => Ok(()),
-        }
+        form::refuse(FORM, &absurd)
     }
 
     /// The snapshots of a decompressed payload: each what its part says, and about what the object's name says.
-    ///
-    /// # Errors
-    /// When one isn't.
-    pub fn split(&self, payload: &[u8], about: &About, now_s: u64) -> Result<Vec<Snapshot>, SharedError> {
-        let odd = |what: &str| SharedError::Payload(what.to_owned());
+    pub fn split(&self, payload: &[u8], about: &About, now_s: u64) -> Result<Vec<Snapshot>, FormError> {
         let mut rest = payload;
         let mut snapshots = Vec::new();
         for part in &self.parts {
             let size = usize::try_from(part.size).ok().filter(|size| *size <= rest.len());
-            let (bytes, after) = rest.split_at(size.ok_or_else(|| odd("ends before its last snapshot"))?);
+            let (bytes, after) =
+                rest.split_at(size.ok_or_else(|| damaged("the payload ends before its last snapshot"))?);
             rest = after;
-            let mut found =
-                Snapshot::decode(bytes).map_err(|error| SharedError::Payload(format!("holds {error}")))?;
+            let mut found = Snapshot::decode(bytes).map_err(|error| damaged(&format!("it holds {error}")))?;
             if found.header.context != part.context || !about.is_of(&found) {
-                return Err(SharedError::Other);
+                return Err(FormError::OtherBuild(FORM));
             }
             // A unit from the future would never be too old.
             found.header.recorded_s = found.header.recorded_s.min(now_s);
             found.units.iter_mut().for_each(|unit| unit.seen_s = unit.seen_s.min(now_s));
             snapshots.push(found);
         }
-        if rest.is_empty() { Ok(snapshots) } else { Err(odd("goes on behind its last snapshot")) }
+        if rest.is_empty() {
+            Ok(snapshots)
+        } else {
+            Err(damaged("the payload goes on behind its last snapshot"))
+        }
     }
+}
+
+/// The payload isn't the one that the head describes, or not what it should be.
+pub fn damaged(how: &str) -> FormError {
+    FormError::Damaged(FORM, how.to_owned())
 }
 
 impl Signed for Head {

@@ -43,7 +43,7 @@ fn object(snapshots: &[Snapshot], change: impl FnOnce(&mut Head)) -> Vec<u8> {
     head.encode(&bytes)
 }
 
-fn read(bytes: &[u8]) -> Result<Vec<Snapshot>, SharedError> {
+fn read(bytes: &[u8]) -> Result<Vec<Snapshot>, FormError> {
     let (head, payload) = Head::decode(bytes, &about())?;
     head.split(payload, &about(), 1000)
 }
@@ -64,7 +64,7 @@ fn snapshots_come_back_and_their_name_needs_no_listing() {
         change(&mut other);
         assert_ne!(other.hash(), about().hash());
         let decoded = Head::decode(&object(&both, |_| {}), &other).map(drop);
-        assert!(matches!(decoded, Err(SharedError::Other)), "{decoded:?}");
+        assert!(matches!(decoded, Err(FormError::OtherBuild(_))), "{decoded:?}");
     }
 }
 
@@ -101,7 +101,7 @@ fn what_is_not_what_it_says_is_refused() {
         other.header.lock = Digest::of(b"other");
         other
     }] {
-        assert!(matches!(read(&object(&[other], |_| {})), Err(SharedError::Other)));
+        assert!(matches!(read(&object(&[other], |_| {})), Err(FormError::OtherBuild(_))));
     }
     let mut astray = snapshot("a", 10, &[("x-1", "x")]);
     astray.units[0].profile = "../x".to_owned();
@@ -111,7 +111,7 @@ fn what_is_not_what_it_says_is_refused() {
         assert!(Head::decode(bytes, &about()).is_err(), "{bytes:?}");
     }
     let long = vec![b' '; HEAD_BYTES_MAX + 9];
-    assert!(matches!(Head::decode(&long, &about()), Err(SharedError::Absurd(_))));
+    assert!(matches!(Head::decode(&long, &about()), Err(FormError::Absurd(..))));
 }
 
 #[test]

@@ -8,21 +8,24 @@ use super::fit::{Kind, Shape};
 use super::manifest::profile_of;
 use crate::entry::Entry;
 use crate::event::Event;
-use crate::key::{EntryKey, Field, KeyWriter, UnitKey};
+use crate::key::{EntryKey, Field, KeyWriter, UnitKey, field};
 use crate::lockfile::Lockfile;
 
 /// What identifies a unit of a workspace while its sources and dependencies change: Cargo's own hash of package,
 /// features, profile and target, and what kind of compile it is.
 const IDENTITY: &[&str] = &[
-    "crate name",
-    "mode",
-    "test",
-    "emit",
-    "target",
+    field::CRATE_NAME,
+    field::MODE,
+    field::TEST,
+    field::EMIT,
+    field::TARGET,
     "flag -C metadata",
     "flag -C extra-filename",
     "flag -C opt-level",
 ];
+
+/// The field of a run of a build script that carries Cargo's hash.
+const OUT_DIR: &str = "env OUT_DIR";
 
 /// Collects the entries that builds below one directory used.
 pub struct Used<'a> {
@@ -52,7 +55,6 @@ impl<'a> Used<'a> {
         latest.0 = latest.0.max(at_ms);
     }
 
-    /// Takes an event into account.
     pub fn add(&mut self, event: &Event) {
         let (Some(unit_key), Some(entry_key)) = (event.unit_key, event.entry_key) else { return };
         if !is_below(&event.project, self.root) {
@@ -82,9 +84,9 @@ impl<'a> Used<'a> {
             let Some(MadeFrom { target, fields }) = made_from(&unit.entry_key, &unit.unit_key) else {
                 continue;
             };
-            let shape = Shape { mode: value(&fields, "mode"), profile: profile_of(&fields) };
+            let shape = Shape { mode: value(&fields, field::MODE), profile: profile_of(&fields) };
             unit.slot = slot(&unit, &fields);
-            unit.kind = Some(Kind { target, toolchain: value(&fields, "compiler"), shape });
+            unit.kind = Some(Kind { target, toolchain: value(&fields, field::COMPILER), shape });
             let known = latest.entry(unit.slot.clone()).or_insert((at_ms, unit.clone()));
             if at_ms >= known.0 {
                 *known = (at_ms, unit);
@@ -100,7 +102,6 @@ impl<'a> Used<'a> {
 pub struct MadeFrom {
     /// Target triple, empty for the host.
     pub target: String,
-    /// The fields of the key.
     pub fields: Vec<Field>,
 }
 
@@ -109,8 +110,7 @@ fn is_below(dir: &str, root: &str) -> bool {
 }
 
 fn value(fields: &[Field], name: &str) -> String {
-    let found = fields.iter().find(|field| field.name == name);
-    found.map(|field| field.value.clone()).unwrap_or_default()
+    Field::value_of(fields, name).unwrap_or_default().to_owned()
 }
 
 /// The name of what stays the same, see [`IDENTITY`]: half a digest is plenty to tell units of one lockfile apart.
@@ -122,8 +122,8 @@ fn slot(unit: &BuildUnit, fields: &[Field]) -> String {
         key.text(*name, value(fields, name));
     }
     // The run of a build script has none of these: its directory carries Cargo's hash.
-    if let Some(dir) = fields.iter().find(|field| field.name == "env OUT_DIR") {
-        key.text(dir.name.as_str(), dir.value.as_str());
+    if let Some(dir) = Field::value_of(fields, OUT_DIR) {
+        key.text(OUT_DIR, dir);
     }
     key.finish().0.to_string()[..32].to_owned()
 }

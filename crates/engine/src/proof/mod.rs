@@ -160,7 +160,6 @@ pub fn start_if_due(store: &Store, settings: &Settings, session: &Session, place
 /// What is known about results and places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Jobs that wait.
     pub pending: u64,
     /// Results that were shown to be the same everywhere.
     pub made: u64,

@@ -34,7 +34,6 @@ use crate::world::Session;
 
 /// Where places for proofs are looked for.
 const PARENTS: [&str; 4] = ["/var/tmp", "/tmp", "/dev/shm", "/run"];
-/// What their names start with.
 const PREFIX: &str = "kache-";
 /// Processor time of one process of a compile: this, and so many times what the compile took.
 const CPU_SECONDS: u64 = 20;

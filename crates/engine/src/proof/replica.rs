@@ -15,9 +15,6 @@ use kache_core::record::Input;
 const BYTES_MAX: u64 = 1 << 30;
 
 /// Makes the place `to` for `job`. `stem` is what the names of the unit's own outputs start with.
-///
-/// # Errors
-/// When a file can't be copied, or there is too much to copy.
 pub fn build(job: &Job, to: &Roots, stem: &str) -> io::Result<()> {
     let moved = job.moved_to(to);
     let mut replica = Replica { own: job.own_roots(), to, left_bytes: BYTES_MAX };

@@ -56,18 +56,23 @@ pub fn of(
             let did = if access.kind == AccessKind::Remove { "removed" } else { "wrote" };
             return Err(NotStored::Run(format!("it also {did} {path}")));
         }
-        if !run.toolchain.owns(&access.path) {
-            inputs.extend(inputs_of_use(&run.call, &run.roots, access, run.roots.name_of(path)));
+        if !run.inquiry.toolchain.owns(&access.path) {
+            inputs.extend(inputs_of_use(
+                &run.call,
+                &run.inquiry.roots,
+                access,
+                run.inquiry.roots.name_of(path),
+            ));
         }
     }
     let reads = variables::reads(seen).filter(|read| !kache.is_named(read.program));
     inputs.extend(reads.filter_map(|read| variable(run, read)));
-    let program = run.program.to_str().map(|path| run.roots.name_of(path)).unwrap_or_default();
+    let program = run.program.to_str().map(|path| run.inquiry.roots.name_of(path)).unwrap_or_default();
     let ran_programs = variables::ran_programs(seen, is_own);
     if ran_programs {
-        inputs.extend(variables::inputs_of_scripts(&run.toolchain, seen));
+        inputs.extend(variables::inputs_of_scripts(&run.inquiry.toolchain, seen));
     }
-    if ran_programs || macro_env::lists_all(&run.store, &run.roots, &program) {
+    if ran_programs || macro_env::lists_all(&run.inquiry.store, &run.inquiry.roots, &program) {
         inputs.insert(Input::PortableMacroEnv(program));
     }
     // What has no loader doesn't load what is preloaded.
@@ -79,7 +84,7 @@ pub fn of(
                 "which variables it reads can't be observed: it is linked statically".to_owned(),
             ));
         }
-        inputs.extend(path.to_str().map(|path| Input::PortableMacroEnv(run.roots.name_of(path))));
+        inputs.extend(path.to_str().map(|path| Input::PortableMacroEnv(run.inquiry.roots.name_of(path))));
     }
     Ok(inputs.into_iter().collect())
 }

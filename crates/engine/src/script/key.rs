@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kache_core::digest::Digest;
 use kache_core::invocation::Invocation;
-use kache_core::key::{Field, KeyWriter, UnitKey};
+use kache_core::key::{Field, KeyWriter, UnitKey, field};
 use kache_core::paths::Roots;
 
 use crate::seed;
@@ -49,16 +49,16 @@ pub fn derive(
     (roots, toolchain, salt): (&Roots, &Toolchain, Option<&str>),
 ) -> Option<(UnitKey, Vec<Field>)> {
     let mut key = KeyWriter::new("unit");
-    key.text("crate name", seed::RUN_CRATE_NAME);
-    key.digest("program", program);
-    key.text("working directory", roots.name_of(&call.cwd));
-    key.text("compiler", toolchain.id.to_string());
+    key.text(field::CRATE_NAME, seed::RUN_CRATE_NAME);
+    key.digest(field::PROGRAM, program);
+    key.text(field::WORKING_DIRECTORY, roots.name_of(&call.cwd));
+    key.text(field::COMPILER, toolchain.id.to_string());
     if let Some(salt) = salt {
-        key.text("key salt", salt);
+        key.text(field::KEY_SALT, salt);
     }
     for (name, value) in call.env.iter().filter(|(name, _)| has(name)) {
         let value = value.to_str().and_then(|value| roots.tokenize(value))?;
-        key.text(format!("env {name}"), value);
+        key.text(format!("{}{name}", field::ENV), value);
     }
     let (digest, fields) = key.finish();
     Some((UnitKey(digest), fields))

@@ -15,13 +15,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// A unit that a fingerprint directory belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The file with the hash.
     pub name: String,
-    /// What kind of unit.
     pub kind: Kind,
-    /// The hash.
     pub hash: String,
-    /// Hashes of the dependencies.
     pub deps: Vec<String>,
     /// Paths that a build script asked to be watched, relative to the package.
     pub watched: Vec<PathBuf>,
@@ -42,14 +38,11 @@ pub fn stamp(dir: &Path, name: &str) -> Option<Stamp> {
     Some([i128::from(meta.ino()), i128::from(meta.len()), modified, changed])
 }
 
-/// What a unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Compiles a library or proc macro.
     Library,
-    /// Compiles a build script.
     Script,
-    /// Runs a build script.
     Run,
 }
 

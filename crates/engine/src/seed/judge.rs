@@ -80,7 +80,6 @@ impl<'a> Judge<'a> {
             .err()
     }
 
-    /// Package, place and time.
     fn ground(&self, unit: &SeedUnit) -> Result<(), Unseeded> {
         if unit.locked.is_empty() || self.locked.get(&unit.package) != Some(&unit.locked) {
             return Err(Unseeded::Package);

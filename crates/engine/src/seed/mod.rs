@@ -130,9 +130,7 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
 enum Outcomes {
     /// The directory is in use already, or no snapshot is for it: not worth a word.
     NothingToDo,
-    /// Something is in the way.
     Declined(String),
-    /// Units were placed.
     Placed(Box<place::Placed>),
 }
 

@@ -21,16 +21,13 @@ use crate::world::Session;
 /// Longest answer of Cargo's that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// A running Cargo.
 #[derive(Debug, Clone)]
 pub struct Parent {
-    /// The program.
     pub exe: PathBuf,
     args: Vec<String>,
     /// The directory it was started in.
     pub cwd: PathBuf,
     pairs: Vec<(OsString, OsString)>,
-    /// Its environment.
     pub env: Env,
     /// When it was started, in nanoseconds since 1970, to some hundredths of a second.
     pub started_ns: i64,
@@ -68,7 +65,6 @@ fn is_of_each(name: &OsStr) -> bool {
     OF_EACH.contains(&name) || OF_EACH_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Where a Cargo builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directories {
     /// The workspace's root: where `Cargo.lock` is.
@@ -148,7 +144,6 @@ impl Parent {
         age.saturating_sub(lived)
     }
 
-    /// Cargo's home.
     pub fn cargo_home(&self) -> Option<String> {
         crate::world::cargo_home(&self.env).filter(|home| home.starts_with('/'))
     }

@@ -13,7 +13,6 @@ use kache_store::progress::processes;
 use super::parent;
 use crate::world::Session;
 
-/// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a recorder is waited for that gets no time on a processor.
 const IDLE_MAX: Duration = Duration::from_secs(2);
@@ -38,7 +37,6 @@ impl Doing {
         }
     }
 
-    /// Tells the others.
     pub fn tell(self) {
         // Where it can't be told, others wait in vain for a bounded time.
         let _ = fs::write("/proc/self/comm", self.name());

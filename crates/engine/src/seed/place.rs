@@ -28,7 +28,7 @@ use kache_store::Store;
 use kache_store::cargo_locks;
 use kache_store::fault::{self, Point};
 use kache_store::ledger::{Ledger, Origin};
-use kache_store::link::{self, Mode, Note, Permission, Sharing, Stamp};
+use kache_store::link::{self, Note, Permission, Sharing, Stamp};
 
 use super::judge::Judge;
 use super::run_files::RunFiles;
@@ -38,10 +38,8 @@ use super::target_dir;
 use crate::restore;
 use crate::times::{mtime_ns, set_mtime_ns};
 
-/// What placing came to.
 #[derive(Debug, Default)]
 pub struct Placed {
-    /// For the journal.
     pub seeding: Seeding,
     /// Bytes moved.
     pub moved: Moved,
@@ -51,18 +49,14 @@ pub struct Placed {
     pub left_out: Vec<Unfit>,
 }
 
-/// Why nothing was placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declined {
-    /// Another Cargo works there.
     Busy,
-    /// Somebody has built there meanwhile.
     Populated,
     /// The directory can't be written.
     Refused(String),
 }
 
-/// Places what fits.
 pub fn place(
     store: &Store,
     around: &Surroundings,
@@ -120,7 +114,6 @@ pub fn place(
     Ok(placed)
 }
 
-/// Counts a placed unit.
 fn count(seeding: &mut Seeding, unit: &SeedUnit) {
     let (all, asked) = match unit.is_run() {
         true => (&mut seeding.runs, &mut seeding.asked.runs),
@@ -137,7 +130,6 @@ fn lacks_script(units: &[SeedUnit], run: usize, left_out: &BTreeMap<usize, Unsee
     units[run].deps.iter().any(|dep| of(&dep.hash))
 }
 
-/// The profile directories, locked.
 struct Ground<'a> {
     ledgers: BTreeMap<&'a str, Ledger>,
     _locks: Vec<fs::File>,
@@ -249,11 +241,7 @@ impl<'a> Hand<'a> {
             let blob = self.store.blob_path(&output.digest);
             let mode = link::place(&blob, &dest, sharing, permission, Note::Digest(&output.digest))
                 .map_err(refused)?;
-            match mode {
-                Mode::Reflink => moved.reflinked_bytes += output.size,
-                Mode::HardLink => moved.linked_bytes += output.size,
-                Mode::Copy => moved.copied_bytes += output.size,
-            }
+            restore::count(moved, mode, output.size);
             newest_ns = newest_ns.max(if shared {
                 output.mtime_s.saturating_mul(1_000_000_000)
             } else {

@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::cargo::layout::Layout;
 use kache_core::digest::Digest;
@@ -18,6 +17,7 @@ use kache_core::seeding::{self, Unseeded, choose};
 use kache_core::snapshot::{Header, Snapshot};
 use kache_store::Store;
 use kache_store::cargo_locks;
+use kache_store::clock::since_1970;
 use kache_store::fault::{self, Point};
 use kache_store::ledger;
 
@@ -35,7 +35,6 @@ const RENEW_S: u64 = 86_400;
 /// How far the start of a process may be off, in nanoseconds.
 const START_NS: i64 = 50_000_000;
 
-/// When a build is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// While its Cargo works: what is complete by then.
@@ -44,49 +43,24 @@ pub enum When {
     AfterBuild,
 }
 
-/// What recording came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Recorded {
-    /// A snapshot of this many units was written, of which so many are new.
-    Written {
-        /// Units in it.
-        units: usize,
-        /// Of which new.
-        new: usize,
-        /// Units that are not in it, by reason.
-        left_out: BTreeMap<String, usize>,
-    },
+    /// A snapshot was written; `left_out` has the units that are not in it, by reason.
+    #[error("recorded {units} units, {new} of them new{}", listed(.left_out))]
+    Written { units: usize, new: usize, left_out: BTreeMap<String, usize> },
     /// It would have been the snapshot that is there.
+    #[error("nothing new to record")]
     Unchanged,
-    /// Another Cargo is at work there.
+    #[error("another Cargo was at work")]
     Busy,
-    /// There is nothing that could be recorded.
+    #[error("no dependencies to record")]
     Nothing,
-    /// Cargo's fingerprints are there, and none of them has a form that is known.
-    NotUnderstood {
-        /// How many.
-        units: usize,
-    },
+    #[error("none of {units} fingerprints is understood: this Cargo writes them in another form")]
+    NotUnderstood { units: usize },
 }
 
-impl std::fmt::Display for Recorded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Recorded::Written { units, new, left_out } => {
-                write!(f, "recorded {units} units, {new} of them new")?;
-                left_out.iter().try_for_each(|(code, count)| write!(f, ", left out {count} {code}"))
-            }
-            Recorded::Unchanged => f.write_str("nothing new to record"),
-            Recorded::Busy => f.write_str("another Cargo was at work"),
-            Recorded::Nothing => f.write_str("no dependencies to record"),
-            Recorded::NotUnderstood { units } => {
-                write!(
-                    f,
-                    "none of {units} fingerprints is understood: this Cargo writes them in another form"
-                )
-            }
-        }
-    }
+fn listed(left_out: &BTreeMap<String, usize>) -> String {
+    left_out.iter().map(|(code, count)| format!(", left out {count} {code}")).collect()
 }
 
 /// Records what `around` has built in the layout of its Cargo; `when` says whether that Cargo has ended.
@@ -138,7 +112,7 @@ pub fn record(
     header.compiler = Some(around.toolchain);
     header.cargo_home.clone_from(&around.cargo_home);
     header.packages = locked.into_keys().collect();
-    header.recorded_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    header.recorded_s = since_1970().as_secs();
     let snapshot = assemble(header, read);
     write(store, snapshot, earlier)
 }

@@ -176,9 +176,7 @@ fn record_of(
 /// What recording came to, for `kache doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
-    /// In words.
     pub what: String,
-    /// Whether a snapshot is there.
     pub works: bool,
     /// When, in seconds since 1970.
     pub at_s: u64,

@@ -8,11 +8,9 @@ use kache_core::cargo::layout::{INVOKED, ROOT_OUTPUT, UnitDir};
 
 use crate::times::mtime_ns;
 
-/// Where a run's files lie.
 pub struct RunFiles {
     /// `OUT_DIR`.
     pub out_dir: PathBuf,
-    /// What it printed.
     pub stdout: PathBuf,
     /// What it said on standard error.
     pub stderr: PathBuf,

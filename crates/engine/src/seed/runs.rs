@@ -72,11 +72,8 @@ fn refused(error: impl std::fmt::Display) -> Unseeded {
 
 /// Where a run goes, and with which directories in its texts.
 pub struct Site<'a> {
-    /// The store.
     pub store: &'a Store,
-    /// The directories here.
     pub roots: &'a Roots,
-    /// The files to be made.
     pub files: RunFiles,
 }
 

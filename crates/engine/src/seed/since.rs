@@ -7,6 +7,7 @@ use kache_core::cargo::layout::INVOKED;
 use kache_core::entry::Evidence;
 use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
+use kache_core::key::{Field, field};
 use kache_core::plan::is_canonical;
 use kache_core::record::Input;
 use kache_core::seed_unit::{Made, SeedUnit};
@@ -24,9 +25,9 @@ pub fn compiled(observer: &Observer<'_>, evidence: &Evidence) -> Result<(), Unse
             continue;
         }
         let field = input_field(input);
-        let then = evidence.entry_fields.iter().find(|known| known.name == field).map(|known| &known.value);
+        let then = Field::value_of(&evidence.entry_fields, &field);
         let now = observer.observe(input).map(|now| now.to_string());
-        if then.is_none() || then != now.as_ref() {
+        if then.is_none() || then != now.as_deref() {
             return Err(Unseeded::Stale(format!("{field} changed since")));
         }
     }
@@ -39,15 +40,15 @@ pub fn named_linker(
     env: &Env,
     evidence: &Evidence,
 ) -> Result<Option<(Input, String)>, Unseeded> {
-    let field = |name: &str| evidence.unit_fields.iter().find(|field| field.name == name);
-    let Some(linker) = field("flag -C linker") else { return Ok(None) };
-    let path = find_program(env, "/", &linker.value);
+    let value = |name| Field::value_of(&evidence.unit_fields, name);
+    let Some(linker) = value("flag -C linker") else { return Ok(None) };
+    let path = find_program(env, "/", linker);
     let input = path.as_deref().and_then(Path::to_str).map(|path| Input::File(path.to_owned()));
-    let changed = || Unseeded::Stale(format!("the linker {} changed since", linker.value));
+    let changed = || Unseeded::Stale(format!("the linker {linker} changed since"));
     let input = input.ok_or_else(changed)?;
     let now = observer.observe(&input).map(|now| now.to_string());
-    match (now, field("program linker")) {
-        (Some(now), Some(then)) if now == then.value => Ok(Some((input, now))),
+    match (now, value(field::LINKER)) {
+        (Some(now), Some(then)) if now == then => Ok(Some((input, now))),
         (Some(now), None) => Ok(Some((input, now))),
         _ => Err(changed()),
     }

@@ -19,23 +19,17 @@ use crate::toolchain::{self, Toolchain};
 /// Longest lockfile that is read, in bytes.
 const LOCK_BYTES_MAX: u64 = 32 << 20;
 
-/// Everything around one Cargo invocation.
 pub struct Surroundings {
     /// Compiler, Cargo with what decides about its units, `CARGO_HOME`, key salt.
     pub context: Digest,
     /// The compiler, as Cargo names it.
     pub compiler: String,
-    /// Its identity, for the host.
     pub toolchain: Digest,
-    /// The lockfile's text.
     pub lockfile: String,
-    /// Where Cargo builds.
     pub dirs: Directories,
-    /// Every local root, for texts.
     pub roots: Roots,
     /// The roots that keys are made with.
     pub key_roots: Roots,
-    /// Cargo's home.
     pub cargo_home: String,
 }
 
@@ -121,7 +115,6 @@ impl Surroundings {
         Ok(Self { context, compiler, toolchain, lockfile, dirs, roots, key_roots, cargo_home })
     }
 
-    /// The lockfile's digest.
     pub fn lock(&self) -> Digest {
         Digest::of(self.lockfile.as_bytes())
     }

@@ -10,7 +10,7 @@ use kache_core::digest::Digest;
 use kache_core::entry::{Entry, Evidence, OutputKind};
 use kache_core::entry_key::input_field;
 use kache_core::invocation::Env;
-use kache_core::key::EntryKey;
+use kache_core::key::{EntryKey, Field, field};
 use kache_core::paths::Root;
 use kache_core::record::{Input, Sight};
 use kache_core::seed_unit::{Dependency, Made, SeedUnit};
@@ -36,9 +36,7 @@ pub fn run_mark(dir: &UnitDir) -> String {
 
 /// A fingerprint directory and whose it is.
 pub struct Case {
-    /// Profile directory.
     pub profile: String,
-    /// The unit's directory.
     pub dir: UnitDir,
     /// What is in its fingerprint directory.
     pub fingerprint: Fingerprint,
@@ -55,7 +53,6 @@ impl Case {
 
 /// A unit, and what else is known about it for the moment.
 pub struct Found {
-    /// The unit.
     pub unit: SeedUnit,
     /// Why it can't be seeded.
     pub unfit: Option<Unseeded>,
@@ -65,9 +62,7 @@ pub struct Found {
     pub metadata_ns: i64,
     /// Whether its dependencies' metadata is all that it needs.
     pub needs_metadata_only: bool,
-    /// What a build script watches.
     pub watched: Vec<PathBuf>,
-    /// Digests of its outputs.
     pub outputs: Vec<Digest>,
     /// What its key says it was compiled with.
     pub externs: Vec<(String, Digest)>,
@@ -80,21 +75,17 @@ pub struct Found {
 pub struct Script {
     /// Name and version of its package.
     pub package: String,
-    /// Directory of its package.
     pub package_dir: String,
-    /// Its executable's content.
     pub program: Digest,
 }
 
 /// Reads units of one build directory.
 pub struct Reader<'a> {
-    /// The store.
     pub store: &'a Store,
     /// The build directory and its roots.
     pub around: &'a Surroundings,
     /// The environment of compilers and scripts.
     pub env: &'a Env,
-    /// Looks at inputs.
     pub observer: Observer<'a>,
     /// What the lockfile says of packages.
     pub locked: &'a BTreeMap<String, String>,
@@ -162,15 +153,12 @@ impl Reader<'_> {
         if !found.unit.macros.is_empty() {
             self.require_own(began_ns)?;
         }
-        let field = |name: &str| {
-            let field = evidence.unit_fields.iter().find(|field| field.name == name);
-            field.map(|field| field.value.as_str())
-        };
-        found.unit.cpu = field("cpu").and_then(|cpu| cpu.parse().ok());
+        let value = |name| Field::value_of(&evidence.unit_fields, name);
+        found.unit.cpu = value(field::CPU).and_then(|cpu| cpu.parse().ok());
         found.unit.source =
-            field("source").and_then(|name| self.around.key_roots.path_of(name)).unwrap_or_default();
-        let compiler = field("compiler").ok_or(Unseeded::EntryGone)?.to_owned();
-        found.unit.compiler = Some((field("target").unwrap_or_default().to_owned(), compiler));
+            value(field::SOURCE).and_then(|name| self.around.key_roots.path_of(name)).unwrap_or_default();
+        let compiler = value(field::COMPILER).ok_or(Unseeded::EntryGone)?.to_owned();
+        found.unit.compiler = Some((value(field::TARGET).unwrap_or_default().to_owned(), compiler));
         local::small_files(self.around, &self.fingerprint_dir(case), &mut found.unit)
     }
 
@@ -193,7 +181,6 @@ impl Reader<'_> {
         Err(Unseeded::Stale("an earlier Cargo made it, with what variables isn't known".to_owned()))
     }
 
-    /// A build script's run.
     pub fn run(&self, case: &Case, script: &Script) -> Found {
         let key = EntryKey(Digest::of(b"none"));
         let made = Made::Compile { entry: key };
@@ -227,8 +214,8 @@ impl Reader<'_> {
         let origin = case.ledger.origin_of(&run_mark(&case.dir)).ok_or(Unseeded::Unobserved)?;
         let entry = self.store.peek_entry(&origin.entry).map_err(gone)?.ok_or(Unseeded::EntryGone)?;
         let evidence = self.store.evidence(&origin.entry).map_err(gone)?.ok_or(Unseeded::EntryGone)?;
-        let program = evidence.unit_fields.iter().find(|field| field.name == "program");
-        if program.is_none_or(|program| program.value != script.program.to_string()) {
+        let program = Field::value_of(&evidence.unit_fields, field::PROGRAM);
+        if program != Some(script.program.to_string().as_str()) {
             return Err(Unseeded::Unknown("its program".to_owned()));
         }
         since::compiled(&self.observer, &evidence)?;
@@ -323,8 +310,7 @@ impl Reader<'_> {
             own.iter().flatten().any(|dir| Path::new(&path).starts_with(dir))
         };
         let inputs = evidence.record.inputs.iter().filter_map(|input| {
-            let field = input_field(input);
-            let value = evidence.entry_fields.iter().find(|known| known.name == field)?.value.clone();
+            let value = Field::value_of(&evidence.entry_fields, &input_field(input))?.to_owned();
             let counts = match input {
                 Input::File(name) | Input::Dir(name) | Input::Link(name) | Input::Probe(name) => {
                     !is_own(name)
@@ -355,10 +341,10 @@ impl Reader<'_> {
 
 /// Files that the unit was compiled with, by the fields of its key.
 fn externs(evidence: &Evidence) -> Vec<(String, Digest)> {
-    let fields = evidence.unit_fields.iter().filter(|field| field.name.starts_with("extern "));
+    let fields = evidence.unit_fields.iter().filter(|field| field.name.starts_with(field::EXTERN));
     let digests = fields.filter_map(|field| {
         let (_, digest) = field.value.rsplit_once(' ')?;
-        Some((field.name.trim_start_matches("extern ").to_owned(), digest.parse().ok()?))
+        Some((field.name.trim_start_matches(field::EXTERN).to_owned(), digest.parse().ok()?))
     });
     digests.collect()
 }

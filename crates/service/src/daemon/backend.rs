@@ -17,7 +17,6 @@ pub use super::trouble::{Blame, Trouble};
 /// What a transfer answers, some time later.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send + 'a>>;
 
-/// How a unit is called.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Names {
     /// `--crate-name`.
@@ -29,11 +28,8 @@ pub struct Names {
 /// A result that a build is likely to need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// How its unit is called.
     pub names: Names,
-    /// Its unit.
     pub unit: UnitKey,
-    /// The result.
     pub entry: EntryKey,
     /// Which units of the build it is for, where that is known.
     pub kind: Option<Kind>,
@@ -49,21 +45,16 @@ pub type Asked = watch::Receiver<HashSet<Kind>>;
 pub enum Fetched {
     /// It wasn't there before; so many bytes came for it.
     New {
-        /// Bytes over the network.
         bytes: u64,
     },
-    /// It was there already.
     Known,
     /// The remote doesn't have it.
     Absent,
 }
 
-/// What became of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pushed {
-    /// The remote has it now.
     Done,
-    /// The remote had it already.
     Known,
     /// It will never be uploaded, and why.
     Dropped(String),

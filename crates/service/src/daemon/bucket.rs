@@ -33,7 +33,6 @@ const MANIFESTS_MAX: usize = 64;
 /// Manifests that are kept until their entries are fetched.
 const READ_MAX: usize = 4096;
 
-/// A bucket as a backend.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     transfer: Transfer,

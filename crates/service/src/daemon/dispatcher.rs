@@ -20,7 +20,6 @@ const SLOWEST: u64 = 16 << 10;
 /// Something that a remote may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// An entry.
     Entry(EntryKey),
     /// The input records of a unit.
     Records(UnitKey),

@@ -32,7 +32,6 @@ const SILENCE_MAX: Duration = SMALL_MAX.checked_div(2).expect("a divisor");
 /// Entries at a time that are put into nearer levels.
 const FILLS_MAX: usize = 4;
 
-/// One level.
 struct Level {
     bucket: Bucket,
     is_read: bool,
@@ -42,7 +41,6 @@ struct Level {
     writing: Health,
 }
 
-/// The levels.
 pub struct Levels {
     levels: Vec<Arc<Level>>,
     fills: Arc<Semaphore>,

@@ -27,12 +27,9 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(600);
 const LOOK_MAX: Duration = Duration::from_secs(2);
 const LOOK_MIN: Duration = Duration::from_millis(50);
 
-/// Why a daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Nobody has asked for long.
     Idle,
-    /// Somebody said so.
     Stopped,
     /// The socket is gone, or another daemon's: somebody removed the cache directory, and nobody can ask any more.
     Orphaned,
@@ -57,7 +54,6 @@ impl Program {
         Self { path: path.to_owned(), stamp: stamp(path) }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -68,17 +64,12 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
-/// What a daemon is doing.
 pub struct Pulse<'a, D> {
-    /// When somebody asked last.
     pub last_asked: Instant,
-    /// Whether something is under way.
     pub is_busy: bool,
-    /// What learns from the journal.
     pub prefetch: Option<&'a Prefetch<D>>,
 }
 
-/// Looks around.
 pub struct Supervisor {
     store: Arc<Store>,
     socket: Socket,
@@ -95,7 +86,6 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// The supervisor of a daemon.
     pub fn new(config: &Config, socket: &Socket) -> Self {
         Self {
             store: Arc::clone(&config.store),
@@ -177,7 +167,6 @@ impl Drop for Supervisor {
 pub struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
-    /// One more of them.
     pub fn one_more(number: &'a AtomicUsize) -> Self {
         number.fetch_add(1, Ordering::Relaxed);
         Self(number)

@@ -34,7 +34,6 @@ const ATTEMPTS_MAX: u32 = 3;
 /// How long after a failure it is tried again to learn what a build needs, or to fetch it.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Prefetches for all builds.
 pub struct Prefetch<D> {
     store: Arc<Store>,
     backend: Arc<D>,
@@ -59,7 +58,6 @@ struct State {
 }
 
 impl<D: DaemonBackend> Prefetch<D> {
-    /// No prefetch yet.
     pub fn new(store: Arc<Store>, backend: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -236,7 +234,6 @@ impl<D: DaemonBackend> Prefetch<D> {
         }
     }
 
-    /// The numbers so far.
     pub fn numbers(&self) -> Numbers {
         self.lock().numbers
     }

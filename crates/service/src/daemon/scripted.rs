@@ -15,7 +15,6 @@ use super::backend::{Asked, Blame, Candidate, DaemonBackend, Fetched, Names, Pro
 use super::dispatcher::Subject;
 use super::traffic::Traffic;
 
-/// What happens to a transfer.
 #[derive(Debug, Clone)]
 pub enum Fate {
     Fetched(Fetched),
@@ -34,7 +33,6 @@ pub struct Scripted {
     pub foresight: Mutex<Vec<Blame>>,
     /// What the remote has for every fresh directory.
     pub snapshot: Mutex<Option<Snapshot>>,
-    /// Snapshots that were taken over.
     pub taken: Mutex<Vec<Snapshot>>,
     /// How often one was looked for.
     pub snapshots_looked_for: AtomicUsize,
@@ -170,7 +168,6 @@ impl DaemonBackend for Scripted {
     }
 }
 
-/// An entry's key.
 pub fn key(name: &str) -> EntryKey {
     EntryKey(Digest::of(name.as_bytes()))
 }

@@ -20,19 +20,14 @@ const WORK_THREADS_MAX: usize = 16;
 /// Why a daemon can't serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The socket.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The settings of the remote.
     #[error(transparent)]
     Setup(#[from] SetupError),
 }
 
 /// Serves `store` with these settings. `program` is what to watch for replacement, `ready` is called once the socket
 /// can be connected to.
-///
-/// # Errors
-/// When there is a daemon for the store already, or it can't be served.
 pub fn serve(
     store: Store,
     settings: &Settings,

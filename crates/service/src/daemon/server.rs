@@ -23,7 +23,6 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(5);
 /// How often somebody who waits is told that there is still somebody here.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
-/// What answers requests.
 pub trait Answers: Send + Sync + 'static {
     /// Answers one request. May be dropped at any point: the asker has gone.
     fn answer(&self, request: Request) -> impl Future<Output = Reply> + Send;
@@ -60,30 +59,19 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// There is a daemon already.
     #[error("a daemon is running for this store already")]
     Taken,
-    /// The store refused.
     #[error(transparent)]
     Store(#[from] kache_store::Error),
     /// The socket can't be made.
     #[error("can't listen on {path}: {source}")]
-    Socket {
-        /// Its path.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    Socket { path: String, source: io::Error },
 }
 
 impl Endpoint {
     /// Takes the store's socket. Whoever holds the lock is the only daemon, so a socket that is there was left behind.
-    ///
-    /// # Errors
-    /// When there is a daemon already, or the socket can't be made.
     pub fn bind(store: &Store) -> Result<Self, BindError> {
         store.make_daemon_dir()?;
         let Locking::Locked(lock) = store.lock_daemon(Duration::ZERO)? else { return Err(BindError::Taken) };
@@ -101,7 +89,6 @@ impl Endpoint {
         Ok(Self { listener, socket: Socket::at(&path), _lock: lock })
     }
 
-    /// The socket's file.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }

@@ -11,7 +11,6 @@ use super::lock;
 /// Builds that are remembered; beyond it all are forgotten.
 const BUILDS_MAX: usize = 10_000;
 
-/// Builds that have asked.
 #[derive(Debug, Default)]
 pub struct Builds(Mutex<HashSet<String>>);
 

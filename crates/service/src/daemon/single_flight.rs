@@ -21,7 +21,6 @@ const ABSENT_MAX: usize = 100_000;
 pub enum Landing {
     /// It is in the store now.
     Arrived,
-    /// It was in the store.
     Known,
     /// The remote doesn't have it, or not in a usable form.
     Absent,
@@ -31,14 +30,12 @@ pub enum Landing {
     Sick,
 }
 
-/// How a landing came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// The remote was asked for it.
     Asked,
     /// Somebody else had it brought at the same time.
     Shared,
-    /// It was remembered.
     Remembered,
 }
 
@@ -47,7 +44,6 @@ pub enum How {
 pub struct Flight(watch::Receiver<Option<Landing>>);
 
 impl Flight {
-    /// Waits for its end.
     pub async fn landing(mut self) -> Landing {
         match self.0.wait_for(Option::is_some).await {
             Ok(landing) => landing.unwrap_or(Landing::Failed),
@@ -65,12 +61,10 @@ pub struct SingleFlight<K> {
 }
 
 impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
-    /// No flight.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { under_way: Mutex::default(), absent: Mutex::default() })
     }
 
-    /// Whether none is under way.
     pub fn is_empty(&self) -> bool {
         lock(&self.under_way).is_empty()
     }

@@ -44,7 +44,6 @@ pub struct Snapshots<D> {
 }
 
 impl<D: DaemonBackend> Snapshots<D> {
-    /// None yet.
     pub fn new(store: Arc<Store>, backend: Arc<D>, dispatcher: Arc<Dispatcher<D>>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -169,7 +168,6 @@ impl<D: DaemonBackend> Snapshots<D> {
         }
     }
 
-    /// The numbers so far.
     pub fn numbers(&self) -> Numbers {
         *lock(&self.numbers)
     }

@@ -16,12 +16,9 @@ const GUESSES_MAX: u32 = 3;
 /// How often somebody who waits for a sick remote looks again.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Who wants something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// A build waits.
     Demand,
-    /// A build may ask later.
     Ahead,
 }
 
@@ -54,7 +51,6 @@ impl Traffic {
         }
     }
 
-    /// Waits for a slot.
     pub async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         self.slots.acquire().await.ok()
     }
@@ -99,7 +95,6 @@ impl Traffic {
         self.health.failed(Blame::Remote, &why, Instant::now());
     }
 
-    /// A request failed.
     pub fn failed(&self, trouble: &Trouble) {
         match trouble.blame {
             Blame::Remote | Blame::Unreachable | Blame::Credentials => {
@@ -113,9 +108,6 @@ impl Traffic {
 
     /// One request of a guess at what a build needs: waits for its turn and for a remote that is sick, and tries again
     /// what the remote failed to do.
-    ///
-    /// # Errors
-    /// When the last attempt fails, or the failure isn't the remote's.
     pub async fn guess<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Trouble>>,

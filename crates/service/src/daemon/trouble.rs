@@ -1,16 +1,12 @@
 //! Failures of transfers, by whose fault they are: that decides what is done next. Knows nothing about transfers.
 
-/// A transfer that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Trouble {
-    /// Whose fault it is.
     pub blame: Blame,
-    /// What happened.
     pub why: String,
 }
 
-/// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The remote's or the network's: others will fail, too.

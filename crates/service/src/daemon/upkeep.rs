@@ -2,19 +2,17 @@
 //! thread of the lowest priority, a piece at a time. Decides nothing that `kache gc` would decide otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kache_core::key::EntryKey;
-use kache_store::clock::boot_id;
+use kache_store::clock::{boot_id, since_1970};
 use kache_store::entries::Settled;
 use kache_store::evict::SweepOptions;
 use kache_store::sweep::Sweeping;
 use kache_store::{Error, Store};
 
-/// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Entries evicted.
     pub evicted: u64,
     /// Entries of earlier boots that were read back.
     pub verified: u64,
@@ -22,7 +20,6 @@ pub struct Done {
     pub broken: u64,
     /// Entries of this boot that are known to be on stable storage now.
     pub secured: u64,
-    /// Uploads whose entries are gone.
     pub forgotten: u64,
 }
 
@@ -40,7 +37,7 @@ pub fn run(store: &Store, limit_bytes: u64, stop: &AtomicBool) -> Result<Done, E
 }
 
 fn sweep(store: &Store, limit_bytes: u64, done: &mut Done) -> Result<(), Error> {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_s = since_1970().as_secs();
     if store.is_room_low() || store.usage_estimate()?.is_sweep_due(limit_bytes, now_s) {
         let options = SweepOptions::keeping(limit_bytes, store.room());
         if let Sweeping::Done(report) = store.sweep(&options)? {
@@ -90,11 +87,12 @@ fn verify(store: &Store, stop: &AtomicBool, done: &mut Done) -> Result<(), Error
 
 /// How long nobody may have asked for anything before upkeep begins.
 pub const QUIET: Duration = Duration::from_secs(60);
-/// Shortest time between two rounds.
 pub const PAUSE: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use kache_core::digest::Digest;
     use kache_core::entry::{Entry, Evidence, Text};
     use kache_core::key::UnitKey;

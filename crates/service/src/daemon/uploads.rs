@@ -32,7 +32,6 @@ const OBJECTIONS_MAX: u32 = 5;
 const REFUSED_MIN: Duration = Duration::from_secs(3600);
 const REFUSED_MAX: Duration = Duration::from_secs(6 * 3600);
 
-/// Uploads to one remote.
 pub struct Uploads<D> {
     store: Arc<Store>,
     backend: Arc<D>,
@@ -40,7 +39,6 @@ pub struct Uploads<D> {
     slots: usize,
     /// Of the remote, and of this machine as far as it gets in the way of every upload.
     health: Health,
-    /// Whether the credentials may write.
     permission: Health,
     numbers: Mutex<Numbers>,
     /// Sizes in the store of what is owed, as far as they are known, in bytes.
@@ -63,11 +61,9 @@ struct Work {
     failures: HashMap<EntryKey, Failure>,
     /// When the queue had last changed when it was listed.
     seen: Option<FileTime>,
-    /// When it was listed.
     listed: Option<Instant>,
 }
 
-/// An upload that failed.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     attempts: u32,
@@ -248,7 +244,6 @@ impl<D: DaemonBackend> Uploads<D> {
         }
     }
 
-    /// Whether uploads are under way.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
     }

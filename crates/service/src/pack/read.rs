@@ -31,12 +31,10 @@ pub struct Unpacked {
     pub new_bytes: u64,
 }
 
-/// How an entry comes here.
 #[derive(Debug, Clone)]
 pub struct Note<'a> {
     /// The build that it is fetched for before that asks for it, else empty.
     pub session: &'a str,
-    /// Who made it.
     pub provenance: Provenance,
 }
 
@@ -77,9 +75,6 @@ pub fn unpack(
 
 /// The entry in the pack that `manifest` describes, checked as when it is taken in, but for its contents: these have the
 /// digests that the entry names, or are refused when they are taken in.
-///
-/// # Errors
-/// As [`unpack`].
 pub fn entry_of(manifest: &Manifest, file: File) -> Result<Entry, UnpackError> {
     let mut archive = opened(manifest, file)?;
     let mut members = archive.entries().map_err(refused("is no tar stream"))?.raw(true);

@@ -25,16 +25,12 @@ const HIGH_LEVEL_WINDOW_LOG: u32 = 21;
 /// A pack in a temporary file, and the manifest that belongs to it.
 #[derive(Debug)]
 pub struct Packed {
-    /// The file.
     pub scratch: Scratch,
     /// What it holds, not signed.
     pub manifest: Manifest,
 }
 
 /// Packs an entry with zstd at `level`.
-///
-/// # Errors
-/// When it isn't complete, is too large, or the store can't be read or written.
 pub fn pack(
     store: &Store,
     key: &EntryKey,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kache_core::digest::Digest;
@@ -17,6 +17,7 @@ use kache_core::remote::build::{BUILDS_MAX, Build, BuildManifest};
 use kache_core::remote::keys::{CrateDir, Named};
 use kache_core::remote::shared::About;
 use kache_store::Store;
+use kache_store::clock::since_1970;
 use tokio::sync::Semaphore;
 
 use crate::daemon::lock;
@@ -29,7 +30,6 @@ const SUMMARY_AGE_MAX: Duration = Duration::from_secs(10);
 /// Hosts of compilers that run here: the manifest key is a part of what names snapshots, and isn't kept with them.
 const HOST_ENDS: [&str; 3] = ["unknown-linux-gnu", "unknown-linux-musl", "apple-darwin"];
 
-/// An object.
 #[derive(Debug, Clone)]
 pub enum Object {
     /// In memory; at most as long as the form allows, 32 MiB.
@@ -41,7 +41,6 @@ pub enum Object {
 /// A value and when it was found out.
 type Dated<T> = Mutex<Option<(Instant, T)>>;
 
-/// The objects of a store.
 #[derive(Debug)]
 pub struct Objects {
     store: Arc<Store>,
@@ -71,9 +70,6 @@ impl Objects {
     }
 
     /// The object of a name; `None` where there is none, or it stays here.
-    ///
-    /// # Errors
-    /// When the store can't be read or there is no room for a pack.
     pub async fn find(self: &Arc<Self>, name: &str) -> Result<Option<Object>, TransferError> {
         let Some(named) = Named::parse(name) else { return Ok(None) };
         // The permit goes along: work that nothing waits for any more still takes a core.
@@ -179,7 +175,7 @@ impl Objects {
         let for_host = units.iter().filter_map(|unit| unit.kind.as_ref());
         let for_host = for_host.filter(|kind| kind.target.is_empty() && kind.shape.mode != "clippy");
         let compilers: BTreeSet<Digest> = for_host.filter_map(|kind| kind.toolchain.parse().ok()).collect();
-        let saved_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let saved_s = since_1970().as_secs();
         let build = |toolchain| Build { lockfile: lockfile.digest, toolchain, saved_s, units: units.clone() };
         compilers.into_iter().map(build).collect()
     }

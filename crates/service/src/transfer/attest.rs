@@ -5,9 +5,7 @@
 use kache_core::entry::Entry;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{
-    MANIFEST_BYTES_MAX, Manifest, ManifestError, SIGNATURE_BYTES_MAX, Signature,
-};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, SIGNATURE_BYTES_MAX, Signature};
 use kache_core::verify::deviations;
 
 use super::{Refusal, Transfer, TransferError, refuse};
@@ -19,11 +17,9 @@ use crate::remote::{Body, Fault};
 pub enum Attested {
     /// They are the same, and this machine's signature is there now.
     Signed,
-    /// It was there.
     Already,
     /// The bucket doesn't have the entry, or the store no result of a compile of its own.
     Absent,
-    /// They differ in this.
     Differs(Vec<String>),
 }
 
@@ -34,9 +30,6 @@ impl Transfer {
     }
 
     /// Signs an entry that others have published, if this machine made the same of the same.
-    ///
-    /// # Errors
-    /// When the store or the bucket can't be read or written, or what the bucket has is broken.
     pub async fn attest(&self, key: EntryKey) -> Result<Attested, TransferError> {
         let made = self.blocking(move |this| this.store.peek_entry(&key)).await??;
         let made = made.filter(|entry| entry.provenance.is_here());
@@ -47,7 +40,7 @@ impl Transfer {
         let Some(bytes) = bytes else { return Ok(Attested::Absent) };
         let manifest = match Manifest::decode(&bytes, &key) {
             Ok(manifest) => manifest,
-            Err(ManifestError::Newer(_)) => return Ok(Attested::Absent),
+            Err(error) if error.is_newer() => return Ok(Attested::Absent),
             Err(error) => return Err(refuse(&name, error)),
         };
         let Some(own) = self.policy.trust.signature(&manifest) else { return Ok(Attested::Absent) };

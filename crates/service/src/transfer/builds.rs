@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use kache_core::digest::Digest;
+use kache_core::key::{Field, field};
 use kache_core::lockfile::Lockfile;
-use kache_core::remote::build::{Build, BuildError, BuildManifest, BuildUnit, OBJECT_BYTES_MAX, shard_hash};
+use kache_core::remote::build::{Build, BuildManifest, BuildUnit, OBJECT_BYTES_MAX, shard_hash};
 use kache_core::remote::keys::Label;
 use kache_core::remote::used::{MadeFrom, Used};
 use kache_store::Store;
@@ -18,7 +19,6 @@ pub(super) const ROUNDS_MAX: usize = 4;
 /// Pages of a listing of shards that are looked through.
 const SHARD_PAGES_MAX: usize = 10;
 
-/// Where a build is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlace {
     /// The manifest key; usually the host's target triple.
@@ -29,9 +29,6 @@ pub struct BuildPlace {
 
 impl Transfer {
     /// What a build of this lockfile with this toolchain needed, if some machine has saved that.
-    ///
-    /// # Errors
-    /// When the bucket can't be read, or what it has can't be used.
     pub async fn find_build(
         &self,
         place: &BuildPlace,
@@ -159,8 +156,8 @@ pub fn units_used(
     used.latest(|key, unit| {
         let entry = store.peek_entry(key).ok()??;
         let fields = store.evidence(key).ok()??.unit_fields;
-        let compiler = fields.iter().find(|field| field.name == "compiler")?;
-        let is_meant = entry.unit == *unit && accept(&entry.target, &compiler.value);
+        let compiler = Field::value_of(&fields, field::COMPILER)?;
+        let is_meant = entry.unit == *unit && accept(&entry.target, compiler);
         is_meant.then_some(MadeFrom { target: entry.target, fields })
     })
 }
@@ -168,7 +165,7 @@ pub fn units_used(
 /// Whether what is there is of no use to anybody, so that it may be replaced.
 fn is_worthless(error: &TransferError) -> bool {
     match error {
-        TransferError::Refused { refusal: Refusal::Build(why), .. } => !matches!(why, BuildError::Newer(_)),
+        TransferError::Refused { refusal: Refusal::Form(why), .. } => !why.is_newer(),
         _ => error.fault() == Some(Fault::TooLarge),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use kache_store::fault::{self, Point};
 use kache_store::incoming::Scratch;
 
@@ -22,7 +22,6 @@ pub enum Fetched {
         /// Bytes that the store didn't have.
         new_bytes: u64,
     },
-    /// The store had it.
     Known,
     /// The bucket doesn't have it, as far as it says.
     Absent,
@@ -52,9 +51,6 @@ impl Transfer {
 
     /// The manifest of an entry, checked and believed; `None` where there is none, or one that only a newer kache
     /// understands.
-    ///
-    /// # Errors
-    /// When it can't be read, or is refused.
     pub async fn fetch_manifest(
         &self,
         dir: &CrateDir,
@@ -78,7 +74,7 @@ impl Transfer {
         };
         match believed {
             Ok(manifest) => Ok(Some(manifest)),
-            Err(Refusal::Manifest(ManifestError::Newer(_))) => Ok(None),
+            Err(Refusal::Form(error)) if error.is_newer() => Ok(None),
             // It is whole, and others may still sign it.
             Err(Refusal::Untrusted(why @ Untrusted::TooFew(..))) => {
                 tracing::debug!(name, %why, "an entry stays where it is");
@@ -162,9 +158,6 @@ impl Transfer {
 
     /// Whether the store has the entry with all its blobs. Where keys are in use, one that came from elsewhere before
     /// doesn't count: the bucket may have what a believed key signed.
-    ///
-    /// # Errors
-    /// When the store can't be read.
     pub async fn has_here(&self, key: EntryKey) -> Result<bool, TransferError> {
         self.blocking(move |this| {
             let Some(entry) = this.store.peek_entry(&key)? else { return Ok(false) };

@@ -2,7 +2,7 @@
 
 use kache_core::key::{EntryKey, UnitKey};
 use kache_core::provenance::Provenance;
-use kache_core::record::{RecordError, RecordSet};
+use kache_core::record::RecordSet;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::records::{self, Change, Grown, OBJECT_BYTES_MAX};
 
@@ -14,7 +14,6 @@ const ROUNDS_MAX: usize = 4;
 
 /// What a bucket has of a unit's input records.
 pub(super) enum Theirs {
-    /// Nothing.
     Absent,
     /// These; none where it has an object that nobody can use.
     Records(RecordSet),
@@ -24,9 +23,6 @@ pub(super) enum Theirs {
 
 impl Transfer {
     /// Takes the bucket's input records of a unit into the store, behind its own. Returns whether there were new ones.
-    ///
-    /// # Errors
-    /// When the bucket can't be read, the object can't be used, or the store can't be written.
     pub async fn fetch_inputs(&self, dir: &CrateDir, unit: UnitKey) -> Result<Grown, TransferError> {
         let Some(mut theirs) = self.remote_records(dir, &unit).await? else { return Ok(Grown::No) };
         // Records have no signatures.
@@ -35,9 +31,6 @@ impl Transfer {
     }
 
     /// The store's input records of a unit, as others get them along with the entry `pushed`.
-    ///
-    /// # Errors
-    /// When the store can't be read.
     pub(super) async fn publishable(
         &self,
         unit: UnitKey,
@@ -102,10 +95,9 @@ impl Transfer {
     pub(super) async fn their_inputs(&self, dir: &CrateDir, unit: &UnitKey) -> Result<Theirs, TransferError> {
         match self.remote_records(dir, unit).await {
             Ok(records) => Ok(records.map_or(Theirs::Absent, Theirs::Records)),
-            Err(TransferError::Refused { refusal: super::Refusal::Records(why), .. }) => Ok(match why {
-                RecordError::Newer(_) => Theirs::Newer,
-                RecordError::Malformed(_) => Theirs::Records(RecordSet::default()),
-            }),
+            Err(TransferError::Refused { refusal: super::Refusal::Form(why), .. }) => {
+                Ok(if why.is_newer() { Theirs::Newer } else { Theirs::Records(RecordSet::default()) })
+            }
             Err(error) if error.fault() == Some(Fault::TooLarge) => Ok(Theirs::Records(RecordSet::default())),
             Err(error) => Err(error),
         }

@@ -5,20 +5,15 @@ use kache_core::remote::keys::CrateDir;
 
 use super::{Refusal, Transfer, TransferError, refuse};
 
-/// A manifest that was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// The crate that it is filed under.
     pub dir: CrateDir,
-    /// The entry.
     pub key: EntryKey,
 }
 
 impl Transfer {
     /// The manifests of one crate, or of all.
-    ///
-    /// # Errors
-    /// When the bucket can't be listed, or its pages don't advance.
     pub async fn list_manifests(&self, dir: Option<&CrateDir>) -> Result<Vec<Listed>, TransferError> {
         Ok(self.dated_manifests(dir).await?.into_iter().map(|(_, listed)| listed).collect())
     }

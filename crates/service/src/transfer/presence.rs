@@ -3,12 +3,12 @@
 //! fewer requests than asking for each.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kache_core::digest::Digest;
 use kache_core::key::EntryKey;
 use kache_core::remote::keys::CrateDir;
 use kache_core::remote::manifest::MANIFEST_BYTES_MAX;
+use kache_store::clock::since_1970;
 use tokio::task::JoinSet;
 
 use super::{Transfer, TransferError};
@@ -145,5 +145,5 @@ impl Transfer {
 }
 
 fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    since_1970().as_secs()
 }

@@ -5,7 +5,7 @@ use kache_core::entry::{Entry, Evidence};
 use kache_core::key::EntryKey;
 use kache_core::provenance::Provenance;
 use kache_core::remote::keys::CrateDir;
-use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use kache_core::remote::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use kache_core::remote::{origin, records};
 use kache_store::Store;
 use kache_store::fault::{self, Point};
@@ -23,53 +23,41 @@ const MEMORY_BYTES_MAX: u64 = 4 << 20;
 pub enum Pushed {
     /// It is in the bucket now; so many bytes went there.
     Uploaded(u64),
-    /// It was there.
     Present,
-    /// It stays on this machine.
     Kept(Kept),
 }
 
 /// Why an entry stays on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Kept {
-    /// It depends on a variable that looks like a credential.
+    #[error("depends on {0}, which looks like a credential")]
     Secret(String),
-    /// Its crate has a name that no object can have.
+    #[error("{0:?} can't be the name of an object")]
     Name(String),
-    /// It read what no other machine would look at.
+    /// No other machine would look at these.
+    #[error("read devices or files of the kernel")]
     Inputs,
-    /// Only signed entries are believed here, and there is no key to sign with: nobody would use it.
+    #[error("can't be signed here, and only signed entries are trusted")]
     Unsigned,
-    /// It came from elsewhere, and no key that is believed here signed it.
+    #[error("{}", from_where(.0))]
     Foreign(Provenance),
-    /// It came from elsewhere, and with witnesses a signature stands for a compile.
+    #[error("came from a remote, and with witnesses only what was made here is signed")]
     Unwitnessed,
-    /// A newer kache has written it; that one may push it.
+    /// That kache may push it.
+    #[error("is of a newer kache")]
     Newer,
-    /// The store no longer has it, or not what made its key.
+    /// Or what made its key is.
+    #[error("is no longer in the store")]
     Gone,
 }
 
-impl std::fmt::Display for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Kept::Secret(name) => write!(f, "depends on {name}, which looks like a credential"),
-            Kept::Name(name) => write!(f, "{name:?} can't be the name of an object"),
-            Kept::Inputs => f.write_str("read devices or files of the kernel"),
-            Kept::Unsigned => f.write_str("can't be signed here, and only signed entries are trusted"),
-            Kept::Foreign(Provenance::Unknown) => f.write_str(
-                "was stored by a kache that didn't note where it came from, and isn't signed here",
-            ),
-            Kept::Foreign(Provenance::Signed(key)) => {
-                write!(f, "was signed by the key {key}, which isn't trusted")
-            }
-            Kept::Foreign(_) => f.write_str("came unsigned from a remote, and isn't signed here"),
-            Kept::Unwitnessed => {
-                f.write_str("came from a remote, and with witnesses only what was made here is signed")
-            }
-            Kept::Newer => f.write_str("is of a newer kache"),
-            Kept::Gone => f.write_str("is no longer in the store"),
+fn from_where(provenance: &Provenance) -> String {
+    match provenance {
+        Provenance::Unknown => {
+            "was stored by a kache that didn't note where it came from, and isn't signed here".to_owned()
         }
+        Provenance::Signed(key) => format!("was signed by the key {key}, which isn't trusted"),
+        _ => "came unsigned from a remote, and isn't signed here".to_owned(),
     }
 }
 
@@ -114,9 +102,6 @@ impl Transfer {
     }
 
     /// What pushing an entry would come to, without writing. It is packed, so that the figure is what a push would send.
-    ///
-    /// # Errors
-    /// When the store or the bucket can't be read.
     pub async fn consider_pushing(&self, key: EntryKey) -> Result<Pushed, TransferError> {
         match self.prepare(key).await? {
             Err(kept) => Ok(Pushed::Kept(kept)),
@@ -160,7 +145,7 @@ impl Transfer {
         let Some(bytes) = bytes else { return Ok(false) };
         Ok(match Manifest::decode(&bytes, key) {
             Ok(manifest) => self.policy.trust.would_keep(&manifest).is_ok(),
-            Err(ManifestError::Newer(_)) => true,
+            Err(error) if error.is_newer() => true,
             Err(_) => false,
         })
     }

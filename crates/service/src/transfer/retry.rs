@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::remote::{Fault, RemoteError};
 
-/// Attempts in all.
 const ATTEMPTS: u32 = 4;
 /// Attempts in all while the server only asks for fewer requests.
 const THROTTLED_ATTEMPTS: u32 = 8;

@@ -3,29 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kache_core::digest::Digest;
+use kache_core::form::FormError;
 use kache_core::key::EntryKey;
 use kache_core::lockfile::Lockfile;
 use kache_core::provenance::Provenance;
 use kache_core::remote::manifest::Pack;
 use kache_core::remote::secrets;
-use kache_core::remote::shared::{
-    About, Head, OBJECT_BYTES_MAX, SharedError, covers, has_places, join, payload,
-};
+use kache_core::remote::shared::{About, Head, OBJECT_BYTES_MAX, covers, damaged, has_places, join, payload};
 use kache_core::seed_unit::{Made, SeedUnit};
 use kache_core::seeding::{Unseeded, choose};
 use kache_core::snapshot::Snapshot;
 use kache_store::Store;
+use kache_store::clock::since_1970;
 
 use super::builds::ROUNDS_MAX;
 use super::{Policy, Refusal, Transfer, TransferError, refuse};
 use crate::pack::WINDOW_LOG_MAX;
 use crate::remote::{Body, Fault};
 
-/// What saving snapshots came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// They are in this object now, or were.
@@ -57,7 +55,7 @@ impl Transfer {
         };
         match self.on_a_core(read).await? {
             Ok(snapshots) => Ok(snapshots),
-            Err(Refusal::Snapshots(SharedError::Newer(_))) => Ok(Vec::new()),
+            Err(Refusal::Form(error)) if error.is_newer() => Ok(Vec::new()),
             Err(refusal) => Err(refuse(&name, refusal)),
         }
     }
@@ -82,27 +80,18 @@ impl Transfer {
 
     /// Takes a snapshot into the store, with what is known here of the same context and lockfile. Returns what there is
     /// now.
-    ///
-    /// # Errors
-    /// When the store can't be written.
     pub async fn take_snapshot(&self, snapshot: Snapshot) -> Result<Snapshot, TransferError> {
         Ok(self.blocking(move |this| this.store.join_snapshot(snapshot)).await??)
     }
 
     /// The part of a snapshot that may leave this machine: units that this machine vouches for, whose entries may, and
     /// whose script didn't ask for a credential; without them, what rests on them is of no use.
-    ///
-    /// # Errors
-    /// When the store can't be read.
     pub async fn shareable(&self, snapshot: Snapshot) -> Result<Snapshot, TransferError> {
         Ok(self.blocking(move |this| this.policy.shareable(&this.store, snapshot)).await??)
     }
 
     /// Adds snapshots to what is saved about the same. Units that only others have stay; of one place in a target
     /// directory, this machine's counts.
-    ///
-    /// # Errors
-    /// When the bucket can't be read or written.
     pub async fn save_snapshots(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
         self.watched(self.save_joined(about, mine)).await
     }
@@ -113,7 +102,7 @@ impl Transfer {
             let Some(theirs) = self.to_be_joined(&name, about).await? else { return Ok(Saved::Signed) };
             let theirs = match theirs {
                 Ok(theirs) => theirs,
-                Err(SharedError::Newer(_)) => return Ok(Saved::Newer),
+                Err(error) if error.is_newer() => return Ok(Saved::Newer),
                 // Of no use to anybody.
                 Err(_) => Vec::new(),
             };
@@ -136,7 +125,7 @@ impl Transfer {
         &self,
         name: &str,
         about: &About,
-    ) -> Result<Option<Result<Vec<Snapshot>, SharedError>>, TransferError> {
+    ) -> Result<Option<Result<Vec<Snapshot>, FormError>>, TransferError> {
         let bytes = match self.shared_bytes(name).await {
             Err(error) if error.fault() == Some(Fault::TooLarge) => None,
             bytes => bytes?,
@@ -230,12 +219,12 @@ pub fn missing_entries<'s>(store: &Store, snapshots: &'s [Snapshot]) -> Vec<(&'s
 
 /// The snapshots in a payload that is the one its head describes.
 fn unpacked(head: &Head, payload: &[u8], about: &About) -> Result<Vec<Snapshot>, Refusal> {
-    let odd = |error: std::io::Error| SharedError::Payload(format!("can't be decompressed: {error}"));
+    let odd = |error: std::io::Error| damaged(&format!("the payload can't be decompressed: {error}"));
     let mut decoder = zstd::Decoder::with_buffer(payload).map_err(odd)?;
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(odd)?;
     let mut bytes = Vec::new();
     // One more than announced shows that there is more.
     decoder.take(head.pack.unpacked_size.saturating_add(1)).read_to_end(&mut bytes).map_err(odd)?;
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_s = since_1970().as_secs();
     Ok(head.split(&bytes, about, now_s)?)
 }

@@ -11,9 +11,6 @@ const JOBSERVER_VARIABLES: [&str; 3] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS"
 /// and as nobody's child, so that neither Cargo nor a terminal ever waits for it.
 ///
 /// Returns once the program runs. A relative program path would be looked up from `/`: pass an absolute one.
-///
-/// # Errors
-/// When it can't be forked or executed.
 pub fn detach_and_spawn(mut command: Command) -> io::Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     for name in JOBSERVER_VARIABLES {

@@ -8,7 +8,6 @@ use std::fs::File;
 pub struct Extent {
     /// Where it begins on the device.
     pub physical: u64,
-    /// Its length, in bytes.
     pub bytes: u64,
     /// Whether another file has it too.
     pub sharing: Shared,
@@ -17,9 +16,7 @@ pub struct Extent {
 /// Whether other files have the same bytes on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shared {
-    /// This file alone.
     No,
-    /// A clone has them too.
     Yes,
 }
 

@@ -10,7 +10,6 @@ pub struct Scope {
     pub ignored: Vec<PathBuf>,
     /// Which looks at a path without opening it count.
     pub probes: Probes,
-    /// Whether changes count.
     pub writes: Writes,
 }
 
@@ -19,7 +18,6 @@ pub struct Scope {
 /// and gcc call it for every library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Probes {
-    /// None.
     Skip,
     /// `stat` and `access`: what a macro decides by `Path::exists`. And `readlink`, except by glibc's `realpath`.
     #[default]
@@ -31,7 +29,6 @@ pub enum Probes {
 /// Whether the calls that make or change files are observed: what a compile leaves behind besides its outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writes {
-    /// They pass unseen.
     #[default]
     Skip,
     /// Opens for writing, `mkdir`, the new names made by `rename`, `link` and `symlink`, and names that go by `unlink`,
@@ -46,9 +43,7 @@ pub enum AccessKind {
     Read,
     /// Opened for reading and writing in place, as databases are.
     Update,
-    /// Opened as a directory.
     List,
-    /// Executed.
     Exec,
     /// Read as a symbolic link: where it leads, not what is there.
     Link,
@@ -68,7 +63,6 @@ pub struct ObservedAccess {
     /// Absolute, without `.` and empty components. A `..` remains only after what isn't a real directory (a
     /// symbolic link, a missing one), where leaving it out would name another file.
     pub path: PathBuf,
-    /// How it was used.
     pub kind: AccessKind,
 }
 

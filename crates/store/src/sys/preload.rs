@@ -6,15 +6,12 @@ use std::path::Path;
 /// The library; empty where it could not be built.
 pub const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/names.so"));
 
-/// Where no file can be.
 const REPORTS: &str = "/dev/null/kache-env";
 
 /// That a program asked for a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VariableRead<'a> {
-    /// File name of the program.
     pub program: &'a str,
-    /// The variable.
     pub name: &'a str,
     /// A library that the program loaded after its start was among the callers.
     pub by_plugin: bool,

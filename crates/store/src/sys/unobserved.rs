@@ -25,9 +25,6 @@ pub const fn can_observe() -> bool {
 }
 
 /// Spawns `command`, unobserved.
-///
-/// # Errors
-/// When the command can't be spawned.
 pub fn spawn_observed(mut command: Command, _scope: Scope) -> io::Result<(Child, Option<Observer>)> {
     Ok((command.spawn()?, None))
 }

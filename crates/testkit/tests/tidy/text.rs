@@ -21,6 +21,44 @@ fn every_module_says_first_what_it_is() {
 }
 
 #[test]
+fn doc_comments_say_more_than_the_name() {
+    let mut violations = Vec::new();
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().map(str::trim_start).collect();
+        for (number, lines) in lines.windows(3).enumerate() {
+            let (Some(doc), item) = (lines[1].strip_prefix("/// "), lines[2]) else { continue };
+            if !lines[0].starts_with("///") && repeats(doc, item) {
+                violations.push(format!("{}:{}: {doc}", source.path, number + 2));
+            }
+        }
+    }
+    none("a doc comment says more than the name", violations);
+}
+
+/// Whether every word of a comment is in the line that follows it.
+fn repeats(doc: &str, item: &str) -> bool {
+    const FILLERS: &[&str] =
+        &["a", "all", "an", "and", "at", "for", "in", "it", "its", "of", "s", "the", "this", "to"];
+    let lower = item.to_lowercase();
+    let mut said =
+        doc.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase);
+    let is_item = ["pub", "fn ", "struct ", "enum ", "const ", "static ", "type ", "trait "];
+    // What is quoted is the name that users know, not the one in the code.
+    !doc.contains('`')
+        && is_item.iter().any(|start| item.starts_with(start))
+        && said.all(|word| FILLERS.contains(&word.as_str()) || lower.contains(&word))
+}
+
+#[test]
+fn what_only_repeats_a_name_is_recognised() {
+    assert!(repeats("The store.", "pub fn store(&self) -> &Arc<Store> {"));
+    assert!(repeats("Longest value in bytes.", "const LONGEST_VALUE_BYTES: u64 = 1;"));
+    assert!(!repeats("The store, locked.", "pub fn store(&self) -> &Arc<Store> {"));
+    assert!(!repeats("Seconds since 1970.", "At(i64),"));
+    assert!(!repeats("`--test`.", "pub is_test: bool,"));
+}
+
+#[test]
 fn unsafe_code_is_in_one_module() {
     let outside = sources().iter().filter(|source| !source.path.starts_with(UNSAFE_HOME));
     let violations = outside.flat_map(|source| {

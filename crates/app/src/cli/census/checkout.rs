@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 /// A workspace that was built in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkout {
-    /// The workspace.
     pub project: PathBuf,
-    /// Whether its sources are there.
     pub is_there: bool,
     /// The branch, or the first digits of the commit where none is checked out.
     pub branch: Option<String>,

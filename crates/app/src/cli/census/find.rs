@@ -13,10 +13,8 @@ const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// How deep below a target directory Cargo's locks are: in `<triple>/<profile>`.
 const LOCK_DEPTH: usize = 2;
 
-/// A target directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where it is.
     pub path: PathBuf,
     /// Why it can't be removed right now.
     pub busy: Option<String>,
@@ -117,7 +115,6 @@ fn profiles(dir: &Path, depth: usize) -> Vec<PathBuf> {
 pub struct Programs(Vec<PathBuf>);
 
 impl Programs {
-    /// Looks at all processes.
     pub fn running() -> Self {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let mut programs: Vec<PathBuf> =

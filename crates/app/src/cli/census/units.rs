@@ -25,12 +25,9 @@ use serde::Deserialize;
 /// Largest fingerprint that is read, in bytes.
 const FINGERPRINT_BYTES_MAX: u64 = 4 << 20;
 
-/// What a unit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The result of a compile.
     Compile,
-    /// A build script's program.
     Script,
     /// The run of a build script.
     Run,
@@ -54,22 +51,17 @@ pub enum Use {
 pub enum Maker {
     /// Cargo's hash of the compiler's version text.
     Hash(u64),
-    /// The compiler's version.
     Version(String),
     /// It isn't told.
     Unknown,
 }
 
-/// A unit.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// What it is.
     pub kind: Kind,
     /// Crate or package.
     pub name: String,
-    /// The last use.
     pub used: Use,
-    /// Who made it.
     pub maker: Maker,
     /// The entry that it is the result of.
     pub entry: Option<EntryKey>,
@@ -234,7 +226,6 @@ fn version_in(file: &Path) -> Option<String> {
 }
 
 impl Unit {
-    /// Everything that goes with it.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.outputs.iter().chain(&self.fingerprint).map(PathBuf::as_path)
     }

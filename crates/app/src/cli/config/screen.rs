@@ -22,7 +22,6 @@ type Saving<'a> = &'a dyn Fn(&Path, &str) -> io::Result<()>;
 /// What keys mean at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
-    /// They move and command.
     Browse,
     /// They are text of the new value.
     Typing(String),
@@ -30,7 +29,6 @@ enum Mode {
     Leaving,
 }
 
-/// The editor.
 pub struct Editor<'a, E> {
     path: PathBuf,
     saved: String,
@@ -158,7 +156,6 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Editor<'a, E> {
         self.message.clear();
     }
 
-    /// What the marked setting does.
     fn meaning(&self) -> &'static str {
         let row = self.row();
         let of_variable =

@@ -11,7 +11,6 @@ use serde_json::json;
 
 use crate::ui::{Style, Ui};
 
-/// What is shown.
 pub struct View<'a> {
     /// What the daemon says; `None` when none is running.
     pub health: Option<&'a Health>,
@@ -122,7 +121,6 @@ impl View<'_> {
     }
 }
 
-/// The last lines of a text.
 pub fn last_lines(text: &str, count: usize) -> &str {
     let mut ends = text.trim_end_matches('\n').rmatch_indices('\n').map(|(at, _)| at + 1);
     match count {

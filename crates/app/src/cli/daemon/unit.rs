@@ -14,9 +14,7 @@ use crate::cargo_config::find_program;
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
 
-/// Name of the systemd unit.
 const UNIT: &str = "kache.service";
-/// Label of the launchd agent.
 const LABEL: &str = "kache.daemon";
 
 /// What starts programs for the user.
@@ -42,7 +40,6 @@ impl Manager {
         }
     }
 
-    /// The file's text.
     fn text(self, program: &Path, variables: &[(&str, String)]) -> String {
         match self {
             Manager::Systemd => systemd_unit(program, variables),

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::cli::stats::served_json;
 
-/// Version of the form.
 const VERSION: u32 = 1;
 
 pub fn render(report: &Report) -> String {

@@ -9,13 +9,10 @@ use kache_core::served::Served;
 use super::text::{by_count, figures, groups};
 use super::{Report, columns, percent};
 
-/// Builds that are listed.
 const BUILDS_MAX: usize = 10;
 
-/// Whether long parts are folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folding {
-    /// Headings.
     Flat,
     /// `<details>`, as GitHub shows them.
     Details,

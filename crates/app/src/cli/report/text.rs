@@ -10,7 +10,6 @@ use kache_core::tally::Reasons;
 use super::{Report, columns, percent};
 use crate::ui::{Align, Style, Table, Ui};
 
-/// Builds that are listed.
 const BUILDS_MAX: usize = 10;
 
 pub fn render(report: &Report, ui: &Ui) -> String {

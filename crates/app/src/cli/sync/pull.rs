@@ -17,7 +17,6 @@ use crate::cli::seeds;
 use crate::cli::transfers::Meter;
 use crate::error::CliError;
 
-/// What is to be pulled.
 #[derive(Default)]
 struct Plan {
     wanted: Vec<Wanted>,

@@ -30,7 +30,6 @@ pub async fn run(sync: &Sync<'_>) -> Result<Done, CliError> {
     these(sync, keys).await
 }
 
-/// Pushes these entries.
 pub async fn these(sync: &Sync<'_>, keys: Vec<EntryKey>) -> Result<Done, CliError> {
     let (what, pushing) = match sync.mode {
         Mode::Really => ("pushing", Pushing::Really),

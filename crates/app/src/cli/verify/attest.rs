@@ -17,7 +17,6 @@ use crate::cli::transfers::{self, Meter};
 use crate::error::CliError;
 use crate::ui::{Style, Ui};
 
-/// What it came to.
 #[derive(Default)]
 pub struct Attestation {
     signed: usize,

@@ -23,16 +23,13 @@ const DEPTH_MAX: usize = 16;
 /// Why one compile was not served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The compile.
     pub event: Event,
-    /// Why.
     pub cause: Cause,
 }
 
 /// Why a compile was not served.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cause {
-    /// Nothing was looked up.
     Bypassed,
     /// There was an entry, and it was to be verified.
     Verified,
@@ -53,20 +50,16 @@ pub enum Cause {
 /// A comparison with an earlier result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// The earlier result.
     pub key: EntryKey,
     /// When it was stored or served last before.
     pub at_ms: u64,
-    /// What differs.
     pub lines: Vec<Line>,
     /// What differs as a consequence: dependencies that were compiled anew for the same reasons.
     pub follows: Vec<Difference>,
 }
 
-/// One difference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What differs.
     pub difference: Difference,
     /// For a dependency: why it was compiled in the same build.
     pub because: Option<Box<Explanation>>,
@@ -304,7 +297,6 @@ impl Explanation {
         }
     }
 
-    /// Why, in a person's words.
     pub fn words(&self) -> String {
         let event = &self.event;
         match &self.cause {

@@ -11,12 +11,10 @@ use serde_json::{Value, json};
 use super::explain::{Cause, Comparison, Explanation, Line};
 use crate::ui::{Style, Ui};
 
-/// How long ago something was.
 pub fn ago(now_ms: u64, then_ms: u64) -> String {
     format_duration(Duration::from_millis(now_ms.saturating_sub(then_ms)))
 }
 
-/// An explanation for people.
 pub fn text(explanation: &Explanation, ui: &Ui, now_ms: u64) -> String {
     let event = &explanation.event;
     let mut text = format!("{}.\n", ui.out(Style::Bold, &explanation.summary()));
@@ -136,7 +134,6 @@ fn changed(text: &mut String, comparison: &Comparison, ui: &Ui, now_ms: u64, dep
     }
 }
 
-/// An explanation for scripts.
 pub fn json(explanation: &Explanation) -> Value {
     let Explanation { event, cause } = explanation;
     let mut value = json!({

@@ -51,7 +51,6 @@ enum Directory {
 /// What the call does with its path.
 #[derive(Clone, Copy)]
 enum Means {
-    /// Flags in this argument.
     Open(usize),
     /// Flags in the first word behind this argument.
     OpenHow(usize),
@@ -71,7 +70,6 @@ impl Row {
         Self { number, directory: Directory::Working, path, passed: None, means }
     }
 
-    /// The path follows its directory.
     const fn at(number: c_long, directory: usize, means: Means) -> Self {
         Self { number, directory: Directory::Argument(directory), path: directory + 1, passed: None, means }
     }

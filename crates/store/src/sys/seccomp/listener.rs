@@ -2,33 +2,31 @@
 //! Does not know what is recorded.
 
 use std::fs;
-use std::io;
-use std::mem::zeroed;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSliceMut};
+use std::mem::{MaybeUninit, zeroed};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// The supervisor's end of an installed filter.
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
 
-/// Why waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wake {
-    /// A call is stopped.
     Call,
     /// No process uses the filter any more.
     Unused,
     /// The other descriptor became readable. Comes before calls, of which there may be no end.
     Stop,
-    /// Nothing happened in time.
     Timeout,
 }
 
-/// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The call went on; what was read of its process until now was that process's.
@@ -124,31 +122,15 @@ impl Listener {
 
 /// Receives one descriptor. Nothing if the message carries none, or the other end is closed.
 fn receive_descriptor(socket: &UnixStream) -> Option<OwnedFd> {
-    let mut byte = 0_u8;
-    let mut control = [0_u64; 4];
-    // SAFETY: the pointers in `message` are to locals of the given lengths, `control` is aligned for a header,
-    // and the descriptor is taken only from a message whose header says that it holds one.
-    unsafe {
-        let mut buffer = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-        let mut message: libc::msghdr = zeroed();
-        message.msg_iov = &raw mut buffer;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control) as _;
-        while libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) < 0 {
-            if errno() != libc::EINTR {
-                return None;
-            }
-        }
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        if header.is_null()
-            || (*header).cmsg_type != libc::SCM_RIGHTS
-            || (*header).cmsg_len as usize != libc::CMSG_LEN(size_of::<RawFd>() as u32) as usize
-        {
-            return None;
-        }
-        Some(OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()))
-    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0_u8];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    retry_on_intr(|| recvmsg(socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)).ok()?;
+    control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    })
 }
 
 /// Why a path could not be read.

@@ -83,9 +83,6 @@ pub const fn can_observe() -> bool {
 /// Spawns `command`, observed where that is possible. The command behaves as if it were not, except that
 /// set-user-ID programs have no effect in it, and that if it is spawned from the main thread it is killed when
 /// this process dies.
-///
-/// # Errors
-/// When the command can't be spawned, observed or not.
 pub fn spawn_observed(mut command: Command, scope: Scope) -> io::Result<(Child, Option<Observer>)> {
     let Some(preparation) = Preparation::new(&mut command, &scope) else {
         return Ok((command.spawn()?, None));

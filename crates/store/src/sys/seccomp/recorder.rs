@@ -15,7 +15,6 @@ use super::super::observation::{AccessKind, Observation, ObservedAccess, Scope, 
 const PATHS_MAX: usize = 200_000;
 /// Bytes of paths remembered before the record gives up.
 const SIZE_BYTES_MAX: usize = 32 << 20;
-/// Every kind.
 const KINDS: [AccessKind; 9] = [
     AccessKind::Read,
     AccessKind::Update,
@@ -68,7 +67,6 @@ impl Recorder {
         }
     }
 
-    /// When the observation began.
     pub(super) fn started(&self) -> FileTime {
         self.started
     }
@@ -110,7 +108,6 @@ impl Recorder {
         self.unreadable = self.unreadable.saturating_add(1);
     }
 
-    /// Whether further accesses change nothing.
     pub(super) fn is_closed(&self) -> bool {
         self.overflowed || self.is_blind
     }
