@@ -9,6 +9,7 @@
 
 mod backend;
 mod ci;
+mod clean;
 mod crate_file;
 pub mod env;
 mod error;
@@ -27,6 +28,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 pub use backend::{Backend, Http, HttpCredentials};
+pub use clean::Clean;
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
 pub use remote::{Remote, SigningKey, host_of};
@@ -130,6 +132,8 @@ pub struct Settings {
     pub s3_concurrency: Setting<u32>,
     /// `cache.compression_level`: zstd level of packs, 1 to 22.
     pub compression_level: Setting<i32>,
+    /// `[clean]`.
+    pub clean: Clean,
     /// `KACHE_DISABLED`.
     pub disabled: Setting<bool>,
     /// `KACHE_VERIFY`: the share of hits that are compiled as well, and compared.
@@ -171,6 +175,7 @@ impl Settings {
         let s3_concurrency = unless_wrong(concurrency(&layers), CONCURRENCY, &mut problems);
         let level = compression_level(&layers, &mut warnings);
         let compression_level = unless_wrong(level, COMPRESSION_LEVEL, &mut problems);
+        let clean = Clean::resolve(&layers, &mut problems);
         let local_only = switch(Some(env::KACHE_LOCAL_ONLY), Some("cache.local_only"), false)?;
         let settings = Self {
             file: file.map(|(path, _)| path.to_owned()),
@@ -202,6 +207,7 @@ impl Settings {
             daemon_idle_timeout_s,
             s3_concurrency,
             compression_level,
+            clean,
             disabled: switch(Some(env::KACHE_DISABLED), None, false)?,
             verify: layers
                 .text(Some(env::KACHE_VERIFY), None, sample)?

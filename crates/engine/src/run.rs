@@ -35,8 +35,8 @@ use crate::toolchain::{self, Toolchain};
 pub use crate::world::session;
 use crate::world::{self, Session, TargetLayout};
 use crate::{
-    census, compile, evidence, facts, outputs, pass, proof, reads, report, room, script, script_hook, seed,
-    sight, turn, verify,
+    census, cleaning, compile, evidence, facts, outputs, pass, proof, reads, report, room, script,
+    script_hook, seed, sight, turn, verify,
 };
 
 /// The remote has nothing that serves the unit.
@@ -370,6 +370,7 @@ impl<'a> Case<'a> {
         }
         proof::start_if_due(&self.store, self.settings, self.session, &self.place);
         census::note(&self.store, &self.place, &self.roots, &self.toolchain);
+        cleaning::start_if_due(&self.store, self.settings, self.session);
         report::emit(self.event, started, Some(&self.store), self.settings);
         end
     }

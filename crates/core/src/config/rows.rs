@@ -2,7 +2,7 @@
 //! check for unknown keys; resolving is done elsewhere.
 
 use super::{Backend, Origin, Progress, Remote, Setting, Settings, SigningKey, env};
-use crate::quantity::format_size;
+use crate::quantity::{format_duration, format_size};
 use crate::verify::Sample;
 
 /// One setting of a process, for people.
@@ -43,7 +43,8 @@ impl Kind {
             | "cache.portable_paths"
             | "cache.prove"
             | "cache.remote.write_only"
-            | "cache.seed" => Kind::Switch,
+            | "cache.seed"
+            | "clean.auto" => Kind::Switch,
             "cache.daemon_idle_timeout_secs"
             | "cache.remote.stall_timeout_secs"
             | "cache.remote.witnesses"
@@ -88,6 +89,10 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.read_only"), Some(env::KACHE_READ_ONLY)),
     (Some("cache.remote.write_only"), None),
     (Some("cache.remote.stall_timeout_secs"), Some(env::KACHE_S3_STALL_TIMEOUT)),
+    (Some("clean.auto"), Some(env::KACHE_CLEAN_AUTO)),
+    (Some("clean.orphaned_after"), None),
+    (Some("clean.unused_for"), None),
+    (Some("clean.min_free_space"), None),
     (None, Some(env::KACHE_DISABLED)),
     (None, Some(env::KACHE_VERIFY)),
     (None, Some(env::KACHE_PROGRESS)),
@@ -165,6 +170,12 @@ impl Settings {
             "cache.remote.write_only" => optional(remote.map(|remote| &remote.write_only), bool::to_string),
             "cache.remote.stall_timeout_secs" => {
                 optional(remote.map(|remote| &remote.stall_timeout_s), u64::to_string)
+            }
+            "clean.auto" => always(&self.clean.auto, bool::to_string),
+            "clean.orphaned_after" => always(&self.clean.orphaned_after, |age| format_duration(*age)),
+            "clean.unused_for" => always(&self.clean.unused_for, |age| format_duration(*age)),
+            "clean.min_free_space" => {
+                optional(self.clean.free_bytes_min.as_ref(), |bytes| format_size(*bytes))
             }
             env::KACHE_DISABLED => always(&self.disabled, bool::to_string),
             env::KACHE_VERIFY => always(&self.verify, Sample::to_string),
