@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod log;
 mod monitor;
+mod replace;
 #[cfg(test)]
 mod schema;
 mod settings;

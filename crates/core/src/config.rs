@@ -9,6 +9,7 @@
 
 mod backend;
 mod ci;
+mod clean;
 mod crate_file;
 pub mod env;
 mod error;
@@ -28,6 +29,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 pub use backend::{Backend, Http, HttpCredentials};
+pub use clean::Clean;
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
 pub use remote::{Remote, SigningKey, host_of};
@@ -124,6 +126,8 @@ pub struct Settings {
     pub s3_concurrency: Setting<u32>,
     /// `cache.compression_level`: zstd level of packs, 1 to 22.
     pub compression_level: Setting<i32>,
+    /// `[clean]`.
+    pub clean: Clean,
     /// `KACHE_DISABLED`.
     pub disabled: Setting<bool>,
     /// `KACHE_VERIFY`: the share of hits that are compiled as well, and compared.
@@ -168,6 +172,7 @@ impl Settings {
         let level = compression_level(&layers, &mut warnings);
         // Elsewhere neither the calling Cargo nor what a compile reads can be looked at.
         let can_observe = cfg!(target_os = "linux");
+        let clean = Clean::resolve(&layers, &mut problems);
         let settings = Self {
             file: file.map(|(path, _)| path.to_owned()),
             cache_dir: cache_dir(&layers)?,
@@ -186,6 +191,7 @@ impl Settings {
             daemon_idle_timeout_s: unless_wrong(idle_timeout, IDLE_TIMEOUT_S, &mut problems),
             s3_concurrency: unless_wrong(concurrency, CONCURRENCY, &mut problems),
             compression_level: unless_wrong(level, COMPRESSION_LEVEL, &mut problems),
+            clean,
             disabled: switch(&rows::DISABLED, false)?,
             verify: layers.text(&rows::VERIFY, sample)?.unwrap_or(Setting::default_of(Sample::NONE)),
             progress: layers.text(&rows::PROGRESS, progress)?.unwrap_or(Setting::default_of(Progress::Off)),

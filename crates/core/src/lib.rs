@@ -42,6 +42,7 @@ pub mod seed_sums;
 pub mod seed_unit;
 pub mod seeding;
 pub mod served;
+pub mod sharing;
 pub mod snapshot;
 pub mod tally;
 pub mod timeline;

@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cleaning;
 pub mod daemon_client;
 pub mod fallback;
 pub mod proof;
 pub mod run;
 pub mod seed;
+pub mod share;
 pub mod sight;
 pub mod toolchain;
 

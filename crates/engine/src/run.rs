@@ -30,8 +30,8 @@ use crate::restore::{self, RestoreError};
 pub use crate::world::session;
 use crate::world::{self, Session, TargetLayout};
 use crate::{
-    census, compile, daemon_client, evidence, facts, outputs, pass, proof, reads, report, room, script,
-    script_hook, seed, sight, toolchain, verify,
+    census, cleaning, compile, daemon_client, evidence, facts, outputs, pass, proof, reads, report, room,
+    script, script_hook, seed, sight, toolchain, verify,
 };
 
 /// Serves the invocation `argv` (compiler first) from the cache, or has the compiler do it. Returns only when this
@@ -306,6 +306,7 @@ impl<'a> Case<'a> {
         }
         proof::start_if_due(&self.inquiry.store, self.inquiry.settings, self.session, &self.place);
         census::note(&self.inquiry.store, &self.place, &self.inquiry.roots, &self.inquiry.toolchain);
+        cleaning::start_if_due(&self.inquiry.store, self.inquiry.settings, self.session);
         report::emit(self.inquiry.event, started, Some(&self.inquiry.store), self.inquiry.settings);
         end
     }

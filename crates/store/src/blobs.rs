@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -13,10 +13,11 @@ use rustix::io::Errno;
 use crate::clock::{FileTime, set_mtime};
 use crate::error::{Doing, Error, unless_absent};
 use crate::fault::{self, Point};
-use crate::files::{Content, TmpFile, read_capped, remove};
+use crate::files::{Content, TmpFile, read_capped, remove, require_unchanged};
 use crate::inode_memo::{self, Redating, Remembered};
 use crate::layout::{Store, foreign_owner, inherit_owner, make_dir_and_above, with_folder};
-use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of, share_bytes};
+use crate::link::{Permission, copy, is_link_refused, reflink, set_mtime_of};
+use crate::replace::share_bytes;
 
 /// The mtime of blobs that hold texts, which are never linked anywhere; in seconds since 1970.
 pub const TEXT_MTIME_S: i64 = 1;
@@ -262,15 +263,6 @@ impl Store {
         }
         Err(Error::new("store blob", path, Errno::AGAIN))
     }
-}
-
-/// Fails where a file was written to or replaced since it was first looked at.
-pub(crate) fn require_unchanged(file: &Path, before: &Metadata, now: &Metadata) -> Result<(), Error> {
-    let stamp = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), FileTime::modified(meta));
-    if stamp(before) == stamp(now) {
-        return Ok(());
-    }
-    Err(Error::new("store", file, std::io::Error::other("the file changed meanwhile")))
 }
 
 /// Permissions, mtime and memo of a blob, before it is visible.

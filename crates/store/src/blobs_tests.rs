@@ -1,4 +1,6 @@
 use super::*;
+use std::os::unix::fs::MetadataExt;
+
 use crate::sys::Shared;
 use crate::testing::{BLOB_S, Bench};
 use kache_core::entry::{Output, OutputKind};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirEntry, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kache_core::digest::Digest;
@@ -21,6 +21,15 @@ pub(crate) enum Content {
     TooLong,
     /// All of it, and the open file for what has to be done to it.
     Whole(Vec<u8>, File),
+}
+
+/// Fails where a file was written to or replaced since it was first looked at.
+pub(crate) fn require_unchanged(file: &Path, before: &Metadata, now: &Metadata) -> Result<(), Error> {
+    let stamp = |meta: &Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    if stamp(before) == stamp(now) {
+        return Ok(());
+    }
+    Err(Error::new("store", file, std::io::Error::other("the file changed meanwhile")))
 }
 
 /// Reads a file of at most `bytes_max` bytes.

@@ -151,7 +151,7 @@ impl Footprint {
 }
 
 /// Bytes of a file that clones have too, as far as anybody tells.
-fn cloned(path: &Path, meta: &Metadata) -> u64 {
+pub fn cloned(path: &Path, meta: &Metadata) -> u64 {
     if meta.len() < CLONE_BYTES_MIN {
         return 0;
     }

@@ -7,9 +7,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use kache_core::digest::Digest;
 use kache_core::entry::Output;
 
-use crate::blobs::{BlobState, require_unchanged};
+use crate::blobs::BlobState;
 use crate::clock::{FileTime, set_mtime};
 use crate::error::{Doing, Error, unless_absent};
+use crate::files::require_unchanged;
 use crate::hashing::hash_file;
 use crate::inode_memo::{self, Redating};
 use crate::layout::Store;

@@ -79,7 +79,7 @@ impl Permission {
         }
     }
 
-    const fn open_mode(self) -> u32 {
+    pub(crate) const fn open_mode(self) -> u32 {
         match self {
             Permission::Plain => 0o666,
             Permission::Executable => 0o777,
@@ -141,40 +141,24 @@ pub fn place(
         Stamp::At(seconds) => set_mtime(&file, seconds),
     }
     .doing("set the time of", tmp.path())?;
-    if let Note::Digest(digest) | Note::Redated(digest) = note {
-        let final_meta = file.metadata().doing("look at", tmp.path())?;
-        // Under its temporary name nobody else can change it. Without attributes it is read when it is needed.
-        let redating = if matches!(note, Note::Redated(_)) { Redating::Expected } else { Redating::Never };
-        inode_memo::remember(&file, &final_meta, digest, redating);
-    }
+    remember(&file, note, tmp.path())?;
     fault::point(Point::PlaceMade);
     tmp.rename_to(dest)?;
     fault::point(Point::Placed);
     Ok(mode)
 }
 
-/// Has the file `dest`, which has the blob's content, share the blob's bytes: where the file systems clone, a clone with
-/// its time and permissions takes its place. Elsewhere, and where the file has other names, it stays as it is. Returns
-/// whether it was replaced.
-///
-/// # Errors
-/// When either can't be looked at or the clone can't be finished; `dest` is then as it was.
-pub(crate) fn share_bytes(blob: &Path, dest: &Path) -> Result<bool, Error> {
-    let meta = fs::symlink_metadata(dest).doing("look at", dest)?;
-    if meta.nlink() != 1 || meta.len() == 0 {
-        return Ok(false);
-    }
-    let source = File::open(blob).doing("open blob", blob)?;
-    let source_meta = source.metadata().doing("look at blob", blob)?;
-    let tmp_path = dest.with_file_name(unique_name(TMP_PREFIX));
-    let Some((tmp, file)) = reflink(&source, &source_meta, &tmp_path, Permission::Plain.open_mode())? else {
-        return Ok(false);
+/// Puts down what is known of a file that has a temporary name yet: nobody else can change it there. Without attributes
+/// it is read when it is needed.
+pub(crate) fn remember(file: &File, note: Note<'_>, path: &Path) -> Result<(), Error> {
+    let (digest, redating) = match note {
+        Note::None => return Ok(()),
+        Note::Digest(digest) => (digest, Redating::Never),
+        Note::Redated(digest) => (digest, Redating::Expected),
     };
-    file.set_permissions(meta.permissions()).doing("set the permissions of", tmp.path())?;
-    let time = meta.modified().doing("look at", dest)?;
-    file.set_modified(time).doing("set the time of", tmp.path())?;
-    tmp.rename_to(dest)?;
-    Ok(true)
+    let meta = file.metadata().doing("look at", path)?;
+    inode_memo::remember(file, &meta, digest, redating);
+    Ok(())
 }
 
 /// Writes a new file of these bytes under the name `dest`, whose directory must exist, in place of what has it.
@@ -211,7 +195,7 @@ pub fn unlink_shared(path: &Path) -> Result<bool, Error> {
 }
 
 /// Links `dest` to the blob's inode; `false` where the file systems don't allow it.
-fn hard_link(blob: &Path, meta: &Metadata, dest: &Path) -> Result<bool, Error> {
+pub(crate) fn hard_link(blob: &Path, meta: &Metadata, dest: &Path) -> Result<bool, Error> {
     let refused = match fs::hard_link(blob, dest) {
         Ok(()) => return Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,

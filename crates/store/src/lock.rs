@@ -59,6 +59,14 @@ impl Store {
         self.lock("proofs", timeout)
     }
 
+    /// The lock under which target directories are cleaned in the background.
+    ///
+    /// # Errors
+    /// When it can't be asked for.
+    pub fn lock_cleaning(&self) -> Result<Locking, Error> {
+        self.lock("cleaning", Duration::ZERO)
+    }
+
     /// The lock under which a unit's records are changed. Apart from [`Store::lock_unit`], whose holder changes them.
     pub(crate) fn lock_records(&self, unit: &UnitKey) -> Result<Locking, Error> {
         self.lock(&format!("records-{}", &unit.to_string()[..2]), BRIEF)

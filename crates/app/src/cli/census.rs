@@ -72,21 +72,7 @@ impl Census {
             entries = store.entries()?.map(|entry| entry.key).collect();
             served = store.served();
         }
-        for note in &mut served {
-            note.build_dir = note.build_dir.canonicalize().unwrap_or_else(|_| note.build_dir.clone());
-        }
-        let programs = Programs::running();
-        let (dirs, known) = match scope {
-            Scope::Below(dirs) => (dirs, Vec::new()),
-            Scope::ServedAnd(dirs) => (dirs, served.iter().map(|note| note.build_dir.clone()).collect()),
-        };
-        let mut found =
-            find::below(dirs, &programs, |path| ui.progress(&format!("looking in {}", path.display())));
-        let known: BTreeSet<PathBuf> = known.into_iter().collect();
-        found.extend(known.iter().filter_map(|dir| find::check(dir, &programs)));
-        let real = |found: &Found| found.path.canonicalize().unwrap_or_else(|_| found.path.clone());
-        found.sort_by_cached_key(real);
-        found.dedup_by_key(|found| real(found));
+        let found = find(scope, &mut served, ui);
         let looked = each(&found, |found| {
             ui.progress(&format!("measuring {}", found.path.display()));
             Footprint::of(&found.path, &blobs).map(|footprint| target(found.clone(), footprint, &served))
@@ -118,6 +104,25 @@ impl Census {
     pub fn gone_versions(&self, target: &Target) -> BTreeSet<String> {
         target.units.iter().filter_map(|unit| self.makers.gone_version(unit)).collect()
     }
+}
+
+/// Finds target directories, each once however it is reached. The notes get the real paths of theirs.
+pub fn find(scope: Scope<'_>, served: &mut [Served], ui: &Ui) -> Vec<Found> {
+    for note in &mut *served {
+        note.build_dir = note.build_dir.canonicalize().unwrap_or_else(|_| note.build_dir.clone());
+    }
+    let programs = Programs::running();
+    let (dirs, known) = match scope {
+        Scope::Below(dirs) => (dirs, BTreeSet::new()),
+        Scope::ServedAnd(dirs) => (dirs, served.iter().map(|note| note.build_dir.as_path()).collect()),
+    };
+    let mut found =
+        find::below(dirs, &programs, |path| ui.progress(&format!("looking in {}", path.display())));
+    found.extend(known.into_iter().filter_map(|dir| find::check(dir, &programs)));
+    let real = |found: &Found| found.path.canonicalize().unwrap_or_else(|_| found.path.clone());
+    found.sort_by_cached_key(real);
+    found.dedup_by_key(|found| real(found));
+    found
 }
 
 fn target(found: Found, footprint: Footprint, served: &[Served]) -> Target {
@@ -300,7 +305,8 @@ pub fn cost_json(cost: &Cost) -> Value {
 /// Directories that a user has named, absolute; each has to be there.
 pub fn existing(dirs: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let cwd = super::current_dir()?;
-    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| cwd.join(dir)).collect();
+    // Without `.` in between.
+    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| cwd.join(dir).components().collect()).collect();
     match dirs.iter().find(|dir| !dir.is_dir()) {
         Some(missing) => Err(CliError::usage(format!("{} is not a directory", missing.display()))),
         None => Ok(dirs),

@@ -2,6 +2,7 @@
 //! and removes those that are chosen, or units in them. Directories are found and measured in `census`, what goes is
 //! decided in `plan`, choosing is in `picker`.
 
+mod auto;
 mod picker;
 mod plan;
 
@@ -9,8 +10,11 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kache_core::quantity::format_size;
+use kache_core::config::Settings;
+use kache_core::quantity::{format_duration, format_size};
+use kache_store::Store;
 use kache_store::footprint::Footprint;
+use kache_store::receipts::{End, Receipt};
 use serde_json::json;
 
 use super::census::find::Programs;
@@ -62,9 +66,15 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Wait for this Cargo to end, then remove what the settings name: for the wrapper
+    #[arg(long, hide = true, value_name = "ID-START", exclusive = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    auto: Option<String>,
 }
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
+    if let Some(session) = &args.auto {
+        return auto::run(session, ui);
+    }
     let dirs = match args.dirs.is_empty() && !args.all {
         true => vec![current_dir()?],
         false => super::census::existing(&args.dirs)?,
@@ -92,16 +102,23 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         ui.status("Nothing was removed.");
         return Ok(Status::Done);
     }
-    remove(&removals, &chosen, args, ui)
+    remove(&removals, &chosen, (args, &settings), ui)
 }
 
-fn remove(removals: &[Removal<'_>], chosen: &[usize], args: &Args, ui: &Ui) -> Outcome {
+fn remove(
+    removals: &[Removal<'_>],
+    chosen: &[usize],
+    (args, settings): (&Args, &Settings),
+    ui: &Ui,
+) -> Outcome {
     let (mut done, mut errors) = (Vec::new(), Vec::new());
+    let store = settings.cache_dir().ok().and_then(|dir| Store::open_existing(dir).ok());
     let programs = Programs::running();
     for at in chosen {
         let removal = &removals[*at];
         ui.progress(&format!("removing {} in {}", removal.label(), removal.path().display()));
-        let ended = removal.apply(&programs);
+        let receipt = Receipt::begin(removal.path().to_owned(), args.words());
+        let ended = with_receipt(store.as_ref(), receipt, removal, &programs);
         ui.progress("");
         match ended {
             Ok(Ended::Gone) => done.push(*at),
@@ -128,6 +145,31 @@ fn remove(removals: &[Removal<'_>], chosen: &[usize], args: &Args, ui: &Ui) -> O
     }
 }
 
+/// Removes it, and puts that into the journal: before, since the removal may be interrupted, and afterwards.
+fn with_receipt(
+    store: Option<&Store>,
+    mut receipt: Receipt,
+    removal: &Removal<'_>,
+    programs: &Programs,
+) -> Result<Ended, CliError> {
+    if let What::Units(units) = &removal.what {
+        receipt.units = Some(units.len() as u64);
+    }
+    let note = |receipt: &Receipt| store.map_or(Ok(()), |store| store.note_removal(receipt));
+    note(&receipt)?;
+    let ended = removal.apply(programs);
+    receipt.end = match &ended {
+        Ok(Ended::Gone) => End::Gone,
+        Ok(Ended::Stays(why)) => End::Stays(why.clone()),
+        Err(error) => End::Stays(error.to_string()),
+    };
+    if receipt.end == End::Gone {
+        receipt.freed_bytes = removal.footprint.reclaimable_bytes();
+    }
+    note(&receipt)?;
+    ended
+}
+
 /// `3 target directories`, `12 units in 2 target directories`, or both.
 fn removed_text<'r>(removals: impl Iterator<Item = &'r Removal<'r>>) -> String {
     let (mut whole, mut parts, mut units) = (0, 0, 0);
@@ -145,6 +187,17 @@ fn removed_text<'r>(removals: impl Iterator<Item = &'r Removal<'r>>) -> String {
         (_, 0) => counted(whole),
         (0, _) => format!("{of_units} in {}", counted(parts)),
         (_, _) => format!("{}, and {of_units} in {}", counted(whole), counted(parts)),
+    }
+}
+
+impl Args {
+    /// What is asked for, for receipts.
+    fn words(&self) -> String {
+        let age = self.unused_for.map(|age| format!("unused for {}", format_duration(age)));
+        let old = self.old_compilers.then(|| "compiler gone".to_owned());
+        let orphaned = self.orphaned.then(|| "project gone".to_owned());
+        let words: Vec<String> = [age, old, orphaned].into_iter().flatten().collect();
+        if words.is_empty() { "asked for".to_owned() } else { words.join(", ") }
     }
 }
 

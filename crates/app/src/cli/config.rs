@@ -1,7 +1,7 @@
 //! `kache config`: an editor for the settings on the terminal. The change to the file is made in `edit`, what the keys
 //! do and how it looks is in `screen`.
 
-mod edit;
+pub mod edit;
 mod screen;
 
 use std::io::{self, IsTerminal};
@@ -60,7 +60,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
 
 /// Writes the file, making its directory where that is missing.
 fn save(path: &Path, text: &str) -> io::Result<()> {
-    super::init::replace_file(path, text)
+    crate::replace::replace_file(path, text)
 }
 
 /// Where a value comes from, in a word.

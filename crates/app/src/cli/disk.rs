@@ -1,6 +1,9 @@
 //! `kache disk`: the census of target directories, as a table or for scripts. The form of the latter is published in
 //! `docs/schema/disk-v1.json`: fields may be added, and the version rises when one changes its meaning.
 
+mod log;
+mod share;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,14 +24,29 @@ use crate::ui::{Align, Style, Table, Ui};
 Examples:
   kache disk                all target directories that kache has served
   kache disk ~/src          also those below ~/src that it has never seen
+  kache disk --share -n     what of them could share bytes with the store
+  kache disk --log          what was removed, when and why
   kache disk --json | jq -r '.targets[] | select(.orphaned) | .path'  for scripts; the schema is docs/schema/disk-v1.json
 
 The sum of the first two columns is what `du` says of a directory. What is its own is free once the directory is removed; \
 what is shared, by hard link or clone, the store or another directory has too. Units back: compiles whose result the \
-store has, of all compiles in the directory. `kache clean` removes what is shown here.")]
+store has, of all compiles in the directory. `kache clean` removes what is shown here.
+
+`--share` looks for files whose content the store has, in directories that were copied or where the same was made again, and \
+makes them clones of it. Where the file system has none they become links: libraries, macros and build scripts, if the store's \
+older time changes nothing that Cargo compares. A directory in which a build runs is left alone.")]
 pub struct Args {
     /// Directories to search for more target directories
     dirs: Vec<PathBuf>,
+    /// Show what was removed from target directories, by `kache clean` and by itself
+    #[arg(long, conflicts_with_all = ["dirs", "share"])]
+    log: bool,
+    /// Have the files there share their bytes with the store
+    #[arg(long)]
+    share: bool,
+    /// With `--share`: show what would be shared, and change nothing
+    #[arg(short = 'n', long, requires = "share")]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +63,13 @@ struct Row<'c> {
 
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
+    if args.log {
+        return log::run(args.json, &settings, ui);
+    }
     let dirs = existing(&args.dirs)?;
+    if args.share {
+        return share::run(args, Scope::ServedAnd(&dirs), &settings, ui);
+    }
     let census = Census::take(&settings, Scope::ServedAnd(&dirs), ui)?;
     let durations = Durations::read(&settings);
     let rows: Result<Vec<_>, _> =

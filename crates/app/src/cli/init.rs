@@ -5,14 +5,15 @@ mod completions;
 mod edit;
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
 
 use clap_complete::Shell;
+use kache_core::config::{Kind, Origin};
 
 use super::{current_dir, diff};
 use crate::cargo_config::{CargoConfig, WrapperPlace, WrapperSetting, is_me, is_named};
 use crate::error::{CliError, Outcome, Status};
+use crate::replace::replace_file;
 use crate::ui::{Style, Ui};
 use completions::Touching;
 
@@ -24,6 +25,7 @@ Examples:
   kache init -y         make it without asking
   kache init --check    only show it; exit code 3 when there is something to change
   kache init -y --completions=zsh
+  kache init -y --clean
 
 The file is `config.toml` in $CARGO_HOME (else ~/.cargo). Comments, order and formatting of the file are kept. \
 Running it again changes nothing. To undo it, remove the line `rustc-wrapper`.")]
@@ -39,6 +41,9 @@ pub struct Args {
     /// Show the change and touch nothing
     #[arg(long, conflicts_with = "yes")]
     check: bool,
+    /// Also have target directories cleaned after builds (`clean.auto`), without asking
+    #[arg(long, conflicts_with = "check")]
+    clean: bool,
     /// Also install completions, for the shell in use or the one that is named
     #[arg(long, value_name = "SHELL", num_args = 0..=1, require_equals = true)]
     completions: Option<Option<Shell>>,
@@ -47,7 +52,7 @@ pub struct Args {
 impl Args {
     /// Making the change without asking, and nothing else.
     pub fn unasked() -> Self {
-        Self { yes: true, no_service: true, check: false, completions: None }
+        Self { yes: true, no_service: true, check: false, clean: false, completions: None }
     }
 }
 
@@ -58,11 +63,40 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
         Some(shell) => completions::install(shell, touching, ui)?,
         None => Status::Done,
     };
-    // Without a clear yes to the wrapper there is no yes to the service.
-    if !args.no_service && wrapper != Wrapper::Declined {
-        service(args, ui)?;
+    // Without a clear yes to the wrapper there is no yes to anything else.
+    if wrapper != Wrapper::Declined {
+        if !args.no_service {
+            service(args, ui)?;
+        }
+        if !args.check {
+            cleaning(args, ui)?;
+        }
     }
     Ok(if wrapper == Wrapper::ToDo { Status::Found } else { completions })
+}
+
+/// Switches the cleaning of target directories on where the user wants it, and no setting says anything about it yet.
+fn cleaning(args: &Args, ui: &Ui) -> Outcome {
+    const QUESTION: &str = "Clean target directories after builds? What goes comes back without a compile: of projects \
+                            that are gone, and what no build has used for 30 days.";
+    let may_ask = !args.yes && io::stdin().is_terminal();
+    if super::settings(ui)?.clean.auto.origin != Origin::Default
+        || !(args.clean || (may_ask && ui.confirm(QUESTION)))
+    {
+        return Ok(Status::Done);
+    }
+    let Some((path, text)) = crate::settings::editable(None)? else { return Ok(Status::Done) };
+    let broken = |error: &dyn std::error::Error| {
+        CliError::usage(format!("{} can't be edited", path.display())).because(error)
+    };
+    let text = super::config::edit::set(&text, "clean.auto", Kind::Switch, Some("true"))
+        .map_err(|error| broken(&error))?;
+    replace_file(&path, &text).map_err(|error| CliError::file("write", &path, &error))?;
+    ui.status(&format!(
+        "{} has `clean.auto = true` now; `kache disk --log` shows what was removed.",
+        path.display()
+    ));
+    Ok(Status::Done)
 }
 
 /// What became of the wrapper's setting.
@@ -176,27 +210,4 @@ fn wrapper_to_write(config: &CargoConfig) -> Result<String, CliError> {
     }
     let text = me.to_str().ok_or_else(|| CliError::failure("this program's own path is not UTF-8"))?;
     Ok(text.to_owned())
-}
-
-/// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
-/// keeping its permissions.
-pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
-    let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let dir = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let tmp = dir.join(format!(".config.toml.kache-{}", std::process::id()));
-    let written = write_new(&tmp, &target, text).and_then(|()| std::fs::rename(&tmp, &target));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&tmp);
-    }
-    written
-}
-
-fn write_new(tmp: &Path, like: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::File::create_new(tmp)?;
-    if let Ok(meta) = std::fs::metadata(like) {
-        file.set_permissions(meta.permissions())?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

@@ -138,3 +138,25 @@ fn a_remote_brings_a_service_along() {
         }
     }
 }
+
+#[test]
+fn cleaning_is_switched_on_where_it_is_asked_for() {
+    let home = Home::new();
+    let auto = || {
+        home.kache(&["config", "--list"])
+            .out
+            .lines()
+            .find(|line| line.contains("clean.auto"))
+            .map(str::to_owned)
+    };
+    assert_eq!(home.kache(&["init", "-y", "--no-service"]).code, 0);
+    assert!(auto().is_some_and(|line| line.contains("false") && line.contains("default")), "{:?}", auto());
+    home.write(".config/kache/config.toml", "# mine\n[cache]\nseed = false\n");
+    let ran = home.kache(&["init", "-y", "--no-service", "--clean"]);
+    assert!(ran.code == 0 && ran.err.contains("clean.auto = true"), "{}", ran.err);
+    assert!(auto().is_some_and(|line| line.contains("true") && line.contains("file")), "{:?}", auto());
+    let text = home.read(".config/kache/config.toml");
+    assert!(text.starts_with("# mine\n[cache]\nseed = false\n"), "{text}");
+    home.kache(&["init", "-y", "--no-service", "--clean"]);
+    assert_eq!(home.read(".config/kache/config.toml"), text);
+}

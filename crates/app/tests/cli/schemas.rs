@@ -19,6 +19,8 @@ const TRIED: &[(&str, &str)] = &[
     ("config", "config"),
     ("clean --dry-run", "clean"),
     ("disk", "disk"),
+    ("disk --share --dry-run", "share"),
+    ("disk --log", "disk-log"),
     ("why-miss serde", "why-miss"),
     ("stats", "stats"),
     ("stats --last-build", "stats"),

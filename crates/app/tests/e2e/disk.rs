@@ -14,7 +14,7 @@ use crate::support::{Lab, Outcomes, lean_lab};
 use crate::toolchains::toolchain_copy;
 
 #[track_caller]
-fn json(lab: &Lab, args: &[&str]) -> Value {
+pub fn json(lab: &Lab, args: &[&str]) -> Value {
     let output = lab.cli(&[args, &["--json"]].concat());
     assert!(output.status.success(), "{args:?}: {output:?}");
     serde_json::from_slice(&output.stdout).expect("JSON")
@@ -42,13 +42,13 @@ fn number(value: &Value, name: &str) -> u64 {
 }
 
 /// Whether a library of this name is among the outputs.
-fn has(project: &Project<'_>, name: &str) -> bool {
+pub fn has(project: &Project<'_>, name: &str) -> bool {
     let library = format!("lib{name}");
     !project.compiled(|file| file.starts_with(&library) && file.ends_with(".rlib")).is_empty()
 }
 
 /// Files with the hashes of a package's units.
-fn hashes(lab: &Lab, project: &Project<'_>, package: &str) -> Vec<PathBuf> {
+pub fn hashes(lab: &Lab, project: &Project<'_>, package: &str) -> Vec<PathBuf> {
     let dirs = lab.layout().fingerprints(&project.target().join("debug"));
     let of_package = |dir: &PathBuf| dir.display().to_string().contains(&format!("/{package}"));
     let files = dirs.into_iter().filter(of_package).flat_map(|dir| walk(&dir));
@@ -56,7 +56,7 @@ fn hashes(lab: &Lab, project: &Project<'_>, package: &str) -> Vec<PathBuf> {
 }
 
 /// No build has used these units for so many days.
-fn age(hashes: &[PathBuf], days: u64) {
+pub fn age(hashes: &[PathBuf], days: u64) {
     assert!(!hashes.is_empty());
     let time = SystemTime::now() - Duration::from_secs(days * 86_400);
     for hash in hashes {
@@ -108,6 +108,48 @@ fn the_census_agrees_with_du() {
     let unseen = unseen.expect("the one without kache");
     assert_eq!((number(unseen, "disk_bytes"), number(&unseen["cost"], "compiles")), (du(three.target()), 2));
     assert_eq!(unseen["projects"][0]["path"], three.dir().display().to_string().as_str());
+}
+
+/// A hundred directories that kache has never seen, with files of all sizes, holes, links within and between them: of each it
+/// says what `du` says, and of all together what `du` says of all together.
+#[test]
+fn a_hundred_directories_agree_with_du() {
+    let lab = lean_lab();
+    let root = lab.root().join("src");
+    let targets: Vec<PathBuf> = (0..100).map(|number| root.join(format!("p{number}/target"))).collect();
+    for (number, target) in targets.iter().enumerate() {
+        let deps = target.join("debug/deps");
+        fs::create_dir_all(deps.join("x".repeat(1 + number % 200))).expect("mkdir");
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
+        fs::write(target.join("CACHEDIR.TAG"), tag).expect("write");
+        fs::write(target.join(".rustc_info.json"), "{}").expect("write");
+        for size in [0, 1, 59, 4095, 4096, 4097, 100_000 + number] {
+            fs::write(deps.join(format!("lib{size}.rlib")), vec![7; size]).expect("write");
+        }
+        let hole = fs::File::create(deps.join("hole")).expect("create");
+        hole.set_len(1 << 20).expect("a hole");
+        fs::hard_link(deps.join("lib4097.rlib"), target.join("debug/lib4097.rlib")).expect("link");
+        if number % 3 == 1 {
+            let other = targets[number - 1].join("debug/deps/lib4096.rlib");
+            fs::hard_link(other, deps.join("shared.rlib")).expect("link");
+        }
+        std::os::unix::fs::symlink(&root, deps.join("loop")).expect("symlink");
+    }
+    let all = json(&lab, &["disk", &root.display().to_string()]);
+    let rows = all["targets"].as_array().expect("targets");
+    assert_eq!(rows.len(), 100);
+    for row in rows {
+        let path = row["path"].as_str().expect("a path");
+        assert_eq!(number(row, "disk_bytes"), du(Path::new(path)), "{row:#}");
+        assert_eq!(number(row, "own_bytes") + number(row, "shared_bytes"), number(row, "disk_bytes"));
+        assert!(number(row, "shared_bytes") <= 4096, "{row:#}");
+    }
+    let output =
+        std::process::Command::new("du").args(["-s", "-c", "-B1"]).args(&targets).output().expect("du");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let total = text.lines().last().and_then(|line| line.split_whitespace().next()).expect("a total");
+    assert_eq!(number(&all, "disk_bytes").to_string(), total);
+    assert_eq!(number(&all, "own_bytes"), number(&all, "disk_bytes"), "all links are within");
 }
 
 /// A worktree is removed, and its target directory elsewhere stays behind: that one is known, and it alone goes.

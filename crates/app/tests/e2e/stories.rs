@@ -10,6 +10,8 @@ pub mod crash;
 pub mod daemon;
 pub mod depinfo;
 pub mod disk;
+pub mod disk_auto;
+pub mod disk_share;
 pub mod editing;
 pub mod failing_open;
 pub mod file_systems;

@@ -34,6 +34,7 @@ variables! {
     KACHE_PORTABLE_PATHS, "whether entries are made to fit other machines";
     KACHE_SEED, "whether dependencies are put into a fresh target directory before Cargo looks";
     KACHE_PROVE, "whether results that may depend on their place are compiled once more elsewhere, after the build";
+    KACHE_CLEAN_AUTO, "whether target directories are cleaned after builds";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
     KACHE_LOG, "log filter";

@@ -2,7 +2,7 @@
 //! its value is shown. Resolving, the check for unknown keys, listings and the editor go by it.
 
 use super::{Backend, Origin, Remote, S3, Setting, Settings, SigningKey, env};
-use crate::quantity::format_size;
+use crate::quantity::{format_duration, format_size};
 
 /// One setting of a process, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +117,10 @@ settings! {
     WRITE_ONLY: Switch, "cache.remote.write_only", -, |s| plain(remote(s).map(|remote| &remote.write_only));
     STALL_TIMEOUT: Number, "cache.remote.stall_timeout_secs", KACHE_S3_STALL_TIMEOUT,
         |s| plain(remote(s).map(|remote| &remote.stall_timeout_s));
+    CLEAN_AUTO: Switch, "clean.auto", KACHE_CLEAN_AUTO, |s| plain(&s.clean.auto);
+    ORPHANED_AFTER: Text, "clean.orphaned_after", -, |s| shown(&s.clean.orphaned_after, |age| format_duration(*age));
+    UNUSED_FOR: Text, "clean.unused_for", -, |s| shown(&s.clean.unused_for, |age| format_duration(*age));
+    CLEAN_MIN_FREE: Text, "clean.min_free_space", -, |s| shown(s.clean.free_bytes_min.as_ref(), |bytes| format_size(*bytes));
     DISABLED: Switch, -, KACHE_DISABLED, |s| plain(&s.disabled);
     VERIFY: Text, -, KACHE_VERIFY, |s| plain(&s.verify);
     PROGRESS: Text, -, KACHE_PROGRESS, |s| shown(&s.progress, |progress| progress.word().to_owned());

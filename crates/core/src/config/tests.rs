@@ -407,7 +407,8 @@ fn every_key_has_the_kind_that_it_is_read_as() {
     for row in settings("", &[]).rows() {
         let Some(key) = row.key.filter(|key| !key.starts_with("cache.remote.")) else { continue };
         let right = match row.kind {
-            Kind::Text if ["cache.local_max_size", "cache.min_free_space"].contains(&key) => "'1GiB'",
+            Kind::Text if key.ends_with("max_size") || key.ends_with("free_space") => "'1GiB'",
+            Kind::Text if key.starts_with("clean.") => "'7d'",
             Kind::Text => "'/x'",
             Kind::Switch => "true",
             Kind::Number => "5",
@@ -419,6 +420,21 @@ fn every_key_has_the_kind_that_it_is_read_as() {
         let wrong = if row.kind == Kind::List { "true" } else { "[1]" };
         assert!(error(&format!("{key} = {wrong}"), &[]).contains(key), "{key}");
     }
+}
+
+#[test]
+fn a_rule_for_cleaning_that_cannot_be_used_removes_nothing() {
+    let clean = |text: &str| settings(text, &[]).clean;
+    let rules = clean("clean.auto = true\nclean.unused_for = '7d'\nclean.min_free_space = '2GiB'");
+    assert_eq!(
+        (*rules.auto, rules.unused_for.as_secs(), rules.orphaned_after.as_secs()),
+        (true, 604_800, 86_400)
+    );
+    assert_eq!(rules.free_bytes_min.map(|free| free.value), Some(2 << 30));
+    let (found, _) =
+        Settings::resolve(Some(("/c.toml", "clean.auto = true\nclean.unused_for = 'soon'")), |_| None)
+            .expect("the cache works");
+    assert!(!*found.clean.auto && found.checked().is_err());
 }
 
 #[test]

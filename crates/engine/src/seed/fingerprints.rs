@@ -3,6 +3,7 @@
 //! that aren't needed may be missing or new; what isn't in that form otherwise is no unit.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +97,70 @@ fn hex(hash: u64) -> String {
     hash.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A finished unit of any kind, and what Cargo compares it with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edges {
+    /// The file with the hash.
+    pub name: String,
+    /// The hash.
+    pub hash: String,
+    /// Hashes of the dependencies.
+    pub deps: Vec<String>,
+    /// Paths that a build script asked to be watched, relative to the package.
+    pub watched: Vec<PathBuf>,
+}
+
+/// Reads the finished units of a fingerprint directory; `None` where one of them isn't understood. A unit whose hash is
+/// missing or empty isn't finished: Cargo builds it whatever it finds.
+pub fn edges(dir: &Path) -> Option<Vec<Edges>> {
+    let names = super::target_dir::names(dir);
+    let mut found = Vec::new();
+    for name in names.iter().filter_map(|name| name.strip_suffix(".json")) {
+        let hash = read_unnoticed(&dir.join(name)).unwrap_or_default();
+        if hash.is_empty() {
+            continue;
+        }
+        let json = json_in(dir, name)?;
+        let watched =
+            json.local.into_iter().filter_map(|local| local.paths).flat_map(|changed| changed.paths);
+        found.push(Edges {
+            name: name.to_owned(),
+            hash,
+            deps: hashes(&json.deps)?,
+            watched: watched.collect(),
+        });
+    }
+    Some(found)
+}
+
+/// Reads a file whose last access says when Cargo used the unit: this look is no use.
+fn read_unnoticed(path: &Path) -> io::Result<String> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{Mode, OFlags, open};
+        if let Ok(file) = open(path, OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC, Mode::empty()) {
+            return io::read_to_string(fs::File::from(file));
+        }
+    }
+    let file = fs::File::open(path)?;
+    let meta = file.metadata()?;
+    let text = io::read_to_string(&file)?;
+    let times = fs::FileTimes::new().set_accessed(meta.accessed()?).set_modified(meta.modified()?);
+    file.set_times(times).map(|()| text)
+}
+
+fn json_in(dir: &Path, name: &str) -> Option<Json> {
+    let json = dir.join(format!("{name}.json"));
+    if fs::metadata(&json).ok()?.len() > FILE_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(json).ok()?).ok()
+}
+
+fn hashes(deps: &[Vec<serde_json::Value>]) -> Option<Vec<String>> {
+    deps.iter().map(|dep| dep.last()?.as_u64().map(hex)).collect()
+}
+
 /// Reads one fingerprint directory; `None` for what isn't a finished unit of a kind that is seeded.
 pub fn read(dir: &Path) -> Option<Fingerprint> {
     let entries = fs::read_dir(dir).ok()?.flatten();
@@ -107,11 +172,11 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
     let stamp = stamp(dir, name)?;
     let hash = fs::read_to_string(dir.join(name)).ok()?;
     let is_hash = hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let json = dir.join(format!("{name}.json"));
-    if !is_hash || fs::metadata(&json).ok()?.len() > FILE_BYTES_MAX {
+    if !is_hash {
         return None;
     }
-    let json: Json = serde_json::from_slice(&fs::read(json).ok()?).ok()?;
+    let json = json_in(dir, name)?;
+    let deps = hashes(&json.deps)?;
     let (mut watched, mut asked) = (Vec::new(), Vec::new());
     for local in json.local {
         // Where contents decide, the dep-info holds checksums, and seeding by time would be a guess.
@@ -121,8 +186,6 @@ pub fn read(dir: &Path) -> Option<Fingerprint> {
         watched.extend(local.paths.into_iter().flat_map(|changed| changed.paths));
         asked.extend(local.variable.map(|changed| (changed.var, changed.val)));
     }
-    let deps: Option<Vec<String>> = json.deps.iter().map(|dep| dep.last()?.as_u64().map(hex)).collect();
-    let deps = deps?;
     Some(Fingerprint { name: name.to_owned(), kind, hash, deps, watched, asked, stamp })
 }
 

@@ -9,7 +9,7 @@
 
 mod abroad;
 mod configuration;
-mod fingerprints;
+pub mod fingerprints;
 mod judge;
 mod local;
 mod parent;
@@ -56,7 +56,7 @@ pub use record::{Recorded, When};
 pub use recorder::{Recording, last_recording, record, record_before_end, watch};
 pub(crate) use recorder::{claim, wait as wait_for};
 pub(crate) use runs::CRATE_NAME as RUN_CRATE_NAME;
-pub(crate) use unit::run_mark;
+pub use unit::run_mark;
 
 /// A shorter wait for a snapshot that doesn't come makes no event.
 const WORTH_TELLING: Duration = Duration::from_millis(50);

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use kache_core::cargo::layout::{CLASSIC_OUTPUTS, Layout, UnitDir, unit_hash_in};
 use kache_core::key::EntryKey;
-use kache_engine::seed::target_dir;
+use kache_engine::seed::fingerprints::{Edges, edges};
+use kache_engine::seed::{run_mark, target_dir};
 use kache_store::fault::{self, Point};
 use kache_store::ledger;
 use rustix::fs::StatVfsMountFlags;
@@ -137,7 +138,8 @@ fn unit(
         }
     };
     let ledger = ledger::peek(profile);
-    let origin = marks(dir, &outputs).iter().find_map(|mark| ledger.origin_of(mark));
+    let marks = if kind == Kind::Run { vec![run_mark(dir)] } else { marks(dir, &outputs) };
+    let origin = marks.iter().find_map(|mark| ledger.origin_of(mark));
     Some(Unit {
         kind,
         name: dir.package.clone(),
@@ -228,6 +230,11 @@ fn version_in(file: &Path) -> Option<String> {
 impl Unit {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.outputs.iter().chain(&self.fingerprint).map(PathBuf::as_path)
+    }
+
+    /// Its hash and those of its dependencies; `None` where they can't be told. Of a broken unit there are none.
+    pub fn edges(&self) -> Option<Vec<Edges>> {
+        self.fingerprint.as_deref().map_or(Some(Vec::new()), edges)
     }
 
     /// Whether a build has used it, or made it anew, since it was looked at.

@@ -38,7 +38,7 @@ pub fn install(shell: Option<Shell>, touching: Touching, ui: &Ui) -> Result<Stat
         ui.status(&format!("The completions for {shell} would be written to {}.", path.display()));
         return Ok(Status::Found);
     }
-    super::replace_file(&path, &String::from_utf8_lossy(&script))
+    crate::replace::replace_file(&path, &String::from_utf8_lossy(&script))
         .map_err(|error| CliError::file("write", &path, &error))?;
     ui.status(&format!("Wrote the completions for {shell} to {}.", path.display()));
     if shell == Shell::Zsh {
