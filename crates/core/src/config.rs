@@ -9,6 +9,7 @@
 
 mod backend;
 mod ci;
+mod clouds;
 mod crate_file;
 pub mod env;
 mod error;
@@ -27,6 +28,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 pub use backend::{Backend, Http, HttpCredentials};
+pub use clouds::{Azure, AzureCredentials, Gcs, Gha};
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
 pub use remote::{Remote, SigningKey, host_of};

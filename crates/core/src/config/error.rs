@@ -121,8 +121,12 @@ pub enum Warning {
     Foreign(String),
     /// Remote settings without a bucket: there is no remote.
     NoBucket(&'static str),
-    /// A credential of the user's isn't sent to an address that a project's file names.
-    Withheld(&'static str),
+    /// A credential of the user's isn't sent to an address that a project's file names; where else the address can be.
+    Withheld(&'static str, &'static str),
+    /// A connection string is for another storage account than this one.
+    OtherAccount(String),
+    /// The cache service of GitHub Actions is meant, and no job is known.
+    OutsideActions,
     /// A credential for a web server where there are several.
     ForWhichServer(&'static str),
     /// The place of another kind of remote than the one that is used.
@@ -162,10 +166,18 @@ impl fmt::Display for Warning {
                 )
             }
             Warning::NoBucket(name) => write!(f, "{name} is set but no bucket is, so there is no remote"),
-            Warning::Withheld(name) => write!(
+            Warning::Withheld(name, variable) => write!(
                 f,
-                "{name} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
-                 user's settings"
+                "{name} isn't sent to the address in a project's `.kache.toml`; name it in {variable} or the user's \
+                 settings"
+            ),
+            Warning::OtherAccount(account) => write!(
+                f,
+                "AZURE_STORAGE_CONNECTION_STRING is for another storage account than {account} and isn't used"
+            ),
+            Warning::OutsideActions => f.write_str(
+                "the remote is of the kind \"gha\" but ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN aren't both set, so \
+                 there is no remote",
             ),
             Warning::ForWhichServer(name) => {
                 write!(

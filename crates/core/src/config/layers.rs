@@ -125,6 +125,12 @@ impl<'a, E: Fn(&str) -> Option<OsString>> Layers<'a, E> {
         self.find(variable, Some(key), from_text, strings)
     }
 
+    /// Whether the file is a project's own.
+    pub fn is_of_project(&self) -> bool {
+        let name = self.file.as_ref().and_then(|(file, _)| std::path::Path::new(file).file_name());
+        name.is_some_and(|name| name == ".kache.toml")
+    }
+
     /// A problem with the value of a key of the file.
     pub fn error_at(&self, key: &str, problem: Problem) -> ConfigError {
         let file = self.file.as_ref().map_or("", |(file, _)| *file).to_owned();

@@ -77,6 +77,8 @@ const KEYS: &[(Option<&str>, Option<&str>)] = &[
     (Some("cache.remote.path"), Some(env::KACHE_REMOTE_PATH)),
     (Some("cache.remote.url"), Some(env::KACHE_REMOTE_URL)),
     (Some("cache.remote.bucket"), Some(env::KACHE_S3_BUCKET)),
+    (Some("cache.remote.container"), Some(env::KACHE_AZURE_CONTAINER)),
+    (Some("cache.remote.account"), Some(env::KACHE_AZURE_ACCOUNT)),
     (Some("cache.remote.endpoint"), Some(env::KACHE_S3_ENDPOINT)),
     (Some("cache.remote.region"), Some(env::KACHE_S3_REGION)),
     (Some("cache.remote.prefix"), Some(env::KACHE_S3_PREFIX)),
@@ -107,9 +109,19 @@ impl Settings {
             .map(|&(key, variable)| {
                 let (value, origin) = self.shown(key.or(variable).unwrap_or_default());
                 let kind = Kind::of(key.unwrap_or_default());
-                Row { key, variable, kind, value, origin }
+                Row { key, variable: self.variable(variable), kind, value, origin }
             })
             .collect()
+    }
+
+    /// The variable of a setting, which a kind of remote may have for itself.
+    fn variable(&self, variable: Option<&'static str>) -> Option<&'static str> {
+        Some(match (self.remote.as_ref().map(|remote| &remote.backend), variable?) {
+            (Some(Backend::Gcs(_)), env::KACHE_S3_BUCKET) => env::KACHE_GCS_BUCKET,
+            (Some(Backend::Gcs(_)), env::KACHE_S3_ENDPOINT) => env::KACHE_GCS_ENDPOINT,
+            (Some(Backend::Azure(_)), env::KACHE_S3_ENDPOINT) => env::KACHE_AZURE_ENDPOINT,
+            (_, variable) => variable,
+        })
     }
 
     /// The value of one setting as text.
@@ -117,6 +129,10 @@ impl Settings {
         // Levels are no single values.
         let remote = self.remote.as_ref().filter(|remote| remote.further.is_empty());
         let s3 = remote.and_then(Remote::s3);
+        let azure = match remote.map(|remote| &remote.backend) {
+            Some(Backend::Azure(azure)) => Some(azure),
+            _ => None,
+        };
         match name {
             "cache.local_store" => optional(self.cache_dir.as_ref(), |dir| dir.display().to_string()),
             "cache.local_max_size" => always(&self.local_size_bytes_max, |bytes| format_size(*bytes)),
@@ -143,8 +159,10 @@ impl Settings {
                 Some(Backend::Http(http)) => always(&http.url, String::clone),
                 _ => (None, Origin::Default),
             },
-            "cache.remote.bucket" => optional(s3.map(|s3| &s3.bucket), String::clone),
-            "cache.remote.endpoint" => optional(s3.and_then(|s3| s3.endpoint.as_ref()), String::clone),
+            "cache.remote.bucket" => optional(remote.and_then(Remote::bucket), String::clone),
+            "cache.remote.container" => optional(azure.map(|azure| &azure.container), String::clone),
+            "cache.remote.account" => optional(azure.map(|azure| &azure.account), String::clone),
+            "cache.remote.endpoint" => optional(remote.and_then(Remote::endpoint), String::clone),
             "cache.remote.region" => optional(s3.map(|s3| &s3.region), String::clone),
             "cache.remote.prefix" => optional(remote.map(|remote| &remote.prefix), String::clone),
             "cache.remote.profile" => optional(s3.and_then(|s3| s3.profile.as_ref()), String::clone),

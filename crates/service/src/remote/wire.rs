@@ -2,6 +2,7 @@
 
 pub(super) mod body;
 pub(super) mod fault;
+pub(super) mod http;
 pub(crate) mod route;
 pub(super) mod sink;
 
@@ -14,7 +15,7 @@ use super::{Body, Fault, Put, RemoteError};
 
 /// Under which condition an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     /// None.
     Any,
     /// That there is none of its name.

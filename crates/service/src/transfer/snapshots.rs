@@ -104,7 +104,9 @@ impl Transfer {
     /// # Errors
     /// When the bucket can't be read or written.
     pub async fn save_snapshots(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
-        self.watched(self.save_joined(about, mine)).await
+        let saved = self.watched(self.save_joined(about, mine)).await?;
+        self.flush().await?;
+        Ok(saved)
     }
 
     async fn save_joined(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
