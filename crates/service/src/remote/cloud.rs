@@ -28,7 +28,7 @@ const PAGE_LEN: usize = 1000;
 pub(crate) enum Ask<'a> {
     Read(&'a str),
     Look(&'a str),
-    Write(&'a str, Condition, u64),
+    Write(&'a str, Condition),
     List(&'a str, Option<&'a str>),
 }
 
@@ -41,8 +41,13 @@ pub(crate) struct Request {
 
 /// What one cloud has of its own.
 pub(crate) trait Service: std::fmt::Debug + Send + Sync + 'static {
-    fn request(&self, client: &Client, ask: Ask<'_>)
-    -> impl Future<Output = Result<Request, Failure>> + Send;
+    /// `size` is that of what is written, in bytes.
+    fn request(
+        &self,
+        client: &Client,
+        ask: Ask<'_>,
+        size: u64,
+    ) -> impl Future<Output = Result<Request, Failure>> + Send;
 
     /// What an answer with a status that isn't good means. `failure` is what the status alone says.
     fn judge(&self, ask: Ask<'_>, failure: Failure, code: Option<&str>, body: &[u8]) -> Failure;
@@ -72,13 +77,14 @@ impl<S: Service> Cloud<S> {
 
     /// One request; an answer whose status is good, or is that of an object which is there already.
     async fn send(&self, ask: Ask<'_>, body: Option<Body>) -> Result<HttpResponse, Failure> {
-        let Request { method, url, headers } = self.service.request(&self.client, ask).await?;
+        let Request { method, url, headers } =
+            self.service.request(&self.client, ask, body.as_ref().map_or(0, Body::size)).await?;
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let answer = self.client.send(method, &url, &headers, body).await?;
         let status = answer.status().as_u16();
         let code = answer.headers().get("x-ms-error-code").map(str::to_owned);
         let is_there = status == 412 || code.as_deref() == Some("BlobAlreadyExists");
-        let is_present = is_there && matches!(ask, Ask::Write(_, Condition::Absent, _));
+        let is_present = is_there && matches!(ask, Ask::Write(_, Condition::Absent));
         if matches!(status, 200 | 201) || is_present {
             return Ok(answer);
         }
@@ -100,7 +106,7 @@ impl<S: Service> Requests for Cloud<S> {
     }
 
     async fn write(&self, name: &str, body: Body, condition: Condition) -> Result<Put, RemoteError> {
-        let ask = Ask::Write(name, condition, body.size());
+        let ask = Ask::Write(name, condition);
         match self.send(ask, Some(body)).await {
             Ok(answer) if answer.status().as_u16() >= 400 => Ok(Put::Present),
             Ok(_) => Ok(Put::Written),

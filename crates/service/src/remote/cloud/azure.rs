@@ -101,17 +101,16 @@ impl Container {
 }
 
 impl Service for Container {
-    async fn request(&self, _: &Client, ask: Ask<'_>) -> Result<Request, Failure> {
+    async fn request(&self, _: &Client, ask: Ask<'_>, size: u64) -> Result<Request, Failure> {
         let place = format!("{}/{}", self.endpoint, self.container);
         let of_blob = |name: &str| format!("{place}/{}", url::encode(name));
         let now = DateTime::from(SystemTime::now()).fmt(Format::HttpDate).unwrap_or_default();
         let mut headers = vec![("x-ms-date", now), ("x-ms-version", VERSION.to_owned())];
-        let (mut query, mut size) = (Vec::new(), 0);
+        let mut query = Vec::new();
         let (method, mut url) = match ask {
             Ask::Read(name) => ("GET", of_blob(name)),
             Ask::Look(name) => ("HEAD", of_blob(name)),
-            Ask::Write(name, condition, length) => {
-                size = length;
+            Ask::Write(name, condition) => {
                 headers.push(("content-type", TYPE.to_owned()));
                 headers.push(("x-ms-blob-type", "BlockBlob".to_owned()));
                 if condition == Condition::Absent {

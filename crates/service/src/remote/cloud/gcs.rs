@@ -48,13 +48,13 @@ impl Gcs {
 }
 
 impl Service for Bucket {
-    async fn request(&self, client: &Client, ask: Ask<'_>) -> Result<Request, Failure> {
+    async fn request(&self, client: &Client, ask: Ask<'_>, _: u64) -> Result<Request, Failure> {
         let Self { server, bucket, .. } = self;
         let of_bucket = format!("{server}/storage/v1/b/{bucket}/o");
         let (method, url) = match ask {
             Ask::Read(name) => ("GET", format!("{of_bucket}/{}?alt=media", part(name))),
             Ask::Look(name) => ("GET", format!("{of_bucket}/{}?fields=size", part(name))),
-            Ask::Write(name, condition, _) => {
+            Ask::Write(name, condition) => {
                 let condition = if condition == Condition::Absent { "&ifGenerationMatch=0" } else { "" };
                 let query = format!("uploadType=media&fields=size&name={}{condition}", part(name));
                 ("POST", format!("{server}/upload/storage/v1/b/{bucket}/o?{query}"))
