@@ -10,6 +10,7 @@
 mod backend;
 mod ci;
 mod clean;
+mod clouds;
 mod crate_file;
 pub mod env;
 mod error;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use backend::{Backend, Http, HttpCredentials};
 pub use clean::Clean;
+pub use clouds::{Azure, AzureCredentials, Gcs, Gha};
 pub use crate_file::CrateFile;
 pub use error::{ConfigError, Place, Problem, Warning};
 pub use remote::{Remote, SigningKey, host_of};

@@ -96,13 +96,10 @@ pub fn ask(store: &Store, request: &Request, patience: Duration) -> Result<Reply
 /// Starts a daemon for a store that shares nothing with this process: see `sys::detach_and_spawn`. Of the environment
 /// it gets what its settings and the session need. Doesn't wait until it serves.
 pub fn start(program: &Path, store: &Store, settings: &Settings) -> io::Result<()> {
-    let chain = match settings.remote() {
-        Some(remote) if remote.uses_aws_chain() => env::AwsChain::Used,
-        _ => env::AwsChain::Unused,
-    };
+    let ambient = settings.remote().map(Remote::ambient).unwrap_or_default();
     let mut command = Command::new(program);
     command.args(["daemon", "run"]).env_clear();
-    let is_wanted = |name: &str| env::is_for_daemon(name, chain);
+    let is_wanted = |name: &str| env::is_for_daemon(name, &ambient);
     command.envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_wanted)));
     command.env(env::KACHE_CACHE_DIR, store.root());
     if let Some(file) = &settings.file {

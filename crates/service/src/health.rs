@@ -4,15 +4,25 @@
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use kache_core::config::{Backend, Http, HttpCredentials, Remote as Settings, S3 as Bucket};
+use kache_core::config::{AzureCredentials, Backend, HttpCredentials, Remote as Settings, S3 as Bucket};
 use kache_core::remote::keys::Keys;
 
+#[cfg(feature = "azure")]
+use crate::remote::cloud::azure::Azure;
+#[cfg(feature = "gcs")]
+use crate::remote::cloud::gcs::Gcs;
 use crate::remote::folder::Folder;
+#[cfg(feature = "gha")]
+use crate::remote::gha::Gha;
+#[cfg(feature = "s3")]
 use crate::remote::s3::S3;
+#[cfg(feature = "http")]
 use crate::remote::web::Web;
 use crate::remote::wire::Patience;
 use crate::remote::wire::route::proxy_of;
 use crate::remote::{Body, Fault, Remote, RemoteError};
+#[cfg(not(all(feature = "s3", feature = "http", feature = "gcs", feature = "azure", feature = "gha")))]
+use crate::setup::SetupError;
 
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
@@ -78,39 +88,88 @@ async fn examine_all(settings: &Settings, steps: &mut Vec<Step>) {
 
 /// As far as it takes no request: the place, the connection, the credentials.
 async fn begin(settings: &Settings, steps: &mut Vec<Step>) -> Option<Box<dyn Remote>> {
-    let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
-    match &settings.backend {
-        Backend::S3(bucket) => {
-            if !reach(server(bucket), steps).await {
-                return None;
-            }
-            let s3 = S3::connect_with(bucket, patience).await;
-            match s3.credentials_source().await {
-                Ok(source) => steps.push(Step::Good(format!("credentials from {source}"))),
-                Err(why) => {
-                    steps.push(Step::Bad(why, Some(Fault::Credentials)));
-                    return None;
-                }
-            }
-            Some(Box::new(s3))
+    let address = match &settings.backend {
+        Backend::S3(bucket) => Some(server(bucket)),
+        Backend::Gcs(gcs) => Some(gcs.server().to_owned()),
+        Backend::Azure(azure) => Some(azure.endpoint.value.clone()),
+        Backend::Http(http) => Some(http.url.value.clone()),
+        Backend::Gha(gha) => Some(gha.url.clone()),
+        Backend::File(_) => None,
+    };
+    if let Some(address) = address
+        && !reach(address, steps).await
+    {
+        return None;
+    }
+    steps.extend(carried(&settings.backend).map(Step::Good));
+    match connect(&settings.backend).await {
+        Ok((remote, said)) => {
+            steps.extend(said.map(Step::Good));
+            Some(remote)
         }
-        Backend::File(folder) => Some(Box::new(Folder::new(&folder.value))),
-        Backend::Http(http) => {
-            if !reach(http.url.value.clone(), steps).await {
-                return None;
-            }
-            steps.push(Step::Good(credentials(http)));
-            Some(Box::new(Web::connect_with(http, patience)))
+        Err((fault, why)) => {
+            steps.push(Step::Bad(why, fault));
+            None
         }
     }
 }
 
-fn credentials(http: &Http) -> String {
-    match &http.credentials {
-        None => "requests carry no credentials".to_owned(),
-        Some(HttpCredentials::Bearer(_)) => "requests carry a token".to_owned(),
-        Some(HttpCredentials::Basic(user, _)) => format!("requests carry the password of {user}"),
-    }
+/// A client, and what is to be said about its credentials; else why there are none.
+async fn connect(backend: &Backend) -> Result<(Box<dyn Remote>, Option<String>), (Option<Fault>, String)> {
+    let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
+    Ok(match backend {
+        #[cfg(feature = "s3")]
+        Backend::S3(bucket) => {
+            let s3 = S3::connect_with(bucket, patience).await;
+            let source = s3.credentials_source().await.map_err(|why| (Some(Fault::Credentials), why))?;
+            (Box::new(s3), Some(format!("credentials from {source}")))
+        }
+        Backend::File(folder) => (Box::new(Folder::new(&folder.value)), None),
+        #[cfg(feature = "http")]
+        Backend::Http(http) => (Box::new(Web::connect_with(http, patience)), None),
+        #[cfg(feature = "gcs")]
+        Backend::Gcs(gcs) => {
+            let gcs = Gcs::connect(gcs, patience);
+            let source = gcs.credentials_source().await.map_err(|(fault, why)| (Some(fault), why))?;
+            (Box::new(gcs), Some(format!("credentials from {source}")))
+        }
+        #[cfg(feature = "azure")]
+        Backend::Azure(azure) => (Box::new(Azure::connect(azure, patience)), None),
+        #[cfg(feature = "gha")]
+        Backend::Gha(gha) => {
+            let gha = Gha::connect(gha, patience);
+            let scopes = gha.scopes().join(", ");
+            (Box::new(gha), Some(format!("the job's token opens caches of {scopes}")))
+        }
+        #[cfg(not(all(
+            feature = "s3",
+            feature = "http",
+            feature = "gcs",
+            feature = "azure",
+            feature = "gha"
+        )))]
+        left_out => return Err((None, SetupError::LeftOut(left_out.word()).to_string())),
+    })
+}
+
+/// What requests carry, where the settings say it.
+fn carried(backend: &Backend) -> Option<String> {
+    let nothing = "requests carry no credentials";
+    Some(match backend {
+        Backend::Http(http) => match &http.credentials {
+            None => nothing.to_owned(),
+            Some(HttpCredentials::Bearer(_)) => "requests carry a token".to_owned(),
+            Some(HttpCredentials::Basic(user, _)) => format!("requests carry the password of {user}"),
+        },
+        Backend::Azure(azure) => match &azure.credentials {
+            None => nothing.to_owned(),
+            Some(AzureCredentials::Key(_)) => {
+                format!("requests are signed with the key of {}", azure.account.value)
+            }
+            Some(AzureCredentials::Sas(_)) => "requests carry a shared access signature".to_owned(),
+        },
+        _ => return None,
+    })
 }
 
 /// Whether a missing object can be told from a forbidden one.
@@ -190,7 +249,11 @@ async fn list(remote: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option
 
 async fn write_and_read(remote: &dyn Remote, keys: &Keys, sight: Sight, steps: &mut Vec<Step>) {
     let name = keys.scratch();
-    let is_written = match remote.put(&name, Body::of(SCRATCH)).await {
+    let put = async {
+        remote.put(&name, Body::of(SCRATCH)).await?;
+        remote.flush().await
+    };
+    let is_written = match put.await {
         Ok(()) => {
             steps.push(Step::Good(format!("writing works: {name}")));
             true

@@ -1,23 +1,31 @@
-//! The seam to a remote: six operations over object names and bytes, with errors that say what a caller can do. None of
-//! them knows what the objects mean.
+//! The seam to a remote: six operations over object names and bytes, with errors that say what a caller can do, and a flush for
+//! what collects. None of them knows what the objects mean.
 //!
 //! | kind | lists | a write where nothing must be yet |
 //! | --- | --- | --- |
 //! | bucket ([`s3`]) | yes | a hint: some servers refuse the condition, some ignore it |
 //! | folder ([`folder`]) | yes | kept, but on a file system without links and such renames: there the last writer wins |
 //! | web server ([`web`]) | no | a hint |
+//! | bucket of Google's, container of Azure's ([`cloud`]) | yes | kept |
+//! | cache service of GitHub Actions ([`gha`]) | what its indexes have | a hint: jobs at the same time don't see each other |
 //!
 //! Where there is no listing, a build is known by its saved manifest alone, whose name doesn't have to be looked for.
 //!
 //! Names are relative to the bucket, so they begin with the prefix; [`keys`] makes them.
 
-#[cfg(test)]
+#[cfg(any(feature = "gcs", feature = "azure"))]
+pub(crate) mod cloud;
+#[cfg(all(test, feature = "default"))]
 mod conformance;
 pub mod folder;
+#[cfg(feature = "gha")]
+pub(crate) mod gha;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod progress;
+#[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(feature = "http")]
 pub mod web;
 pub(crate) mod wire;
 
@@ -55,6 +63,16 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// Whether [`Remote::list`] can succeed at all.
     fn can_list(&self) -> bool {
         true
+    }
+
+    /// Whether others see what was put only after [`Remote::flush`].
+    fn collects(&self) -> bool {
+        false
+    }
+
+    /// Uploads what was collected so far.
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// The object's length, in bytes; [`Fault::NotFound`] when there is none.

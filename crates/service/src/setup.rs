@@ -9,9 +9,19 @@ use kache_core::config::{Backend, Remote as RemoteSettings, Settings, SigningKey
 use kache_store::Store;
 
 use crate::remote::Remote;
+#[cfg(feature = "azure")]
+use crate::remote::cloud::azure::Azure;
+#[cfg(feature = "gcs")]
+use crate::remote::cloud::gcs::Gcs;
 use crate::remote::folder::Folder;
+#[cfg(feature = "gha")]
+use crate::remote::gha::Gha;
+#[cfg(feature = "s3")]
 use crate::remote::s3::S3;
+#[cfg(feature = "http")]
 use crate::remote::web::Web;
+#[cfg(any(feature = "gcs", feature = "azure", feature = "gha"))]
+use crate::remote::wire::Patience;
 use crate::transfer::{Policy, Transfer};
 use crate::trust::{NotAKey, Trust};
 
@@ -26,6 +36,9 @@ pub enum SetupError {
     KeyFile { setting: &'static str, path: PathBuf, error: std::io::Error },
     #[error("{setting}: {error}")]
     Key { setting: &'static str, error: NotAKey },
+    /// A kind of remote that this program was built without.
+    #[error("this build of kache has no remotes of the kind \"{0}\"")]
+    LeftOut(&'static str),
     #[error("can't start the network threads: {0}")]
     Runtime(std::io::Error),
 }
@@ -47,9 +60,25 @@ pub async fn connect(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Leve
     for remote in settings.remote().into_iter().flat_map(RemoteSettings::levels) {
         let policy = policy(settings, &remote)?;
         let client: Arc<dyn Remote> = match &remote.backend {
+            #[cfg(feature = "s3")]
             Backend::S3(s3) => Arc::new(S3::connect(s3).await),
             Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
+            #[cfg(feature = "http")]
             Backend::Http(http) => Arc::new(Web::connect(http)),
+            #[cfg(feature = "gcs")]
+            Backend::Gcs(gcs) => Arc::new(Gcs::connect(gcs, Patience::default())),
+            #[cfg(feature = "azure")]
+            Backend::Azure(azure) => Arc::new(Azure::connect(azure, Patience::default())),
+            #[cfg(feature = "gha")]
+            Backend::Gha(gha) => Arc::new(Gha::connect(gha, Patience::default())),
+            #[cfg(not(all(
+                feature = "s3",
+                feature = "http",
+                feature = "gcs",
+                feature = "azure",
+                feature = "gha"
+            )))]
+            left_out => return Err(SetupError::LeftOut(left_out.word())),
         };
         let transfer = Transfer::new(Arc::clone(store), client, &remote.prefix.value, policy);
         levels.push(Level { remote, transfer });

@@ -116,7 +116,11 @@ pub async fn push(
             }
         }
     };
-    let ended = each(transfer, keys, concurrency, act, tell).await;
+    let mut ended = each(transfer, keys, concurrency, act, tell).await;
+    if pushing == Pushing::Really {
+        let is_new = |pushed: &Pushed| matches!(pushed, Pushed::Uploaded(_));
+        flush(transfer, &mut ended, is_new).await;
+    }
     transfer.remember(ended.iter().filter_map(|(key, result)| match result {
         Some(Ok(Pushed::Present)) => Some(*key),
         Some(Ok(Pushed::Uploaded(_))) if pushing == Pushing::Really => Some(*key),
@@ -133,7 +137,20 @@ pub async fn attest(
     tell: impl FnMut(&Result<Attested, TransferError>),
 ) -> Vec<Ended<EntryKey, Attested>> {
     let act = |transfer: Transfer, key: EntryKey| async move { transfer.attest(key).await };
-    each(transfer, keys, concurrency, act, tell).await
+    let mut ended = each(transfer, keys, concurrency, act, tell).await;
+    flush(transfer, &mut ended, |attested| matches!(attested, Attested::Signed)).await;
+    ended
+}
+
+/// Lets others see what was put. Where that fails, all of it has failed, and the first item says why.
+async fn flush<I, T>(transfer: &Transfer, ended: &mut [Ended<I, T>], is_new: impl Fn(&T) -> bool) {
+    let Err(error) = transfer.flush().await else { return };
+    let mut why = Some(error);
+    for (_, result) in ended {
+        if matches!(result, Some(Ok(done)) if is_new(done)) {
+            *result = why.take().map(Err);
+        }
+    }
 }
 
 /// Whether every further request would fail in the same way.

@@ -178,6 +178,22 @@ impl Transfer {
         self.remote.can_list()
     }
 
+    /// Whether others see what was put only after [`Transfer::flush`].
+    pub fn collects(&self) -> bool {
+        self.remote.collects()
+    }
+
+    /// Lets others see what was put.
+    ///
+    /// # Errors
+    /// When the remote doesn't take it; it stays collected.
+    pub async fn flush(&self) -> Result<(), TransferError> {
+        if !self.remote.collects() {
+            return Ok(());
+        }
+        self.watched(async { Ok(self.retry(|| self.remote.flush()).await?) }).await
+    }
+
     /// Whether a missing object was answered with "denied": the credentials can't list the bucket, and a miss can't be
     /// told from a lack of permission.
     pub fn is_blind(&self) -> bool {

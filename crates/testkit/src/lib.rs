@@ -20,11 +20,15 @@
 
 mod audit;
 mod aws;
+mod azure;
 mod cargo;
 mod fake;
 mod files;
+mod github;
+mod google;
 mod journal;
 mod layout;
+mod objects;
 mod oracle;
 mod project;
 mod s3;
@@ -37,11 +41,15 @@ mod web;
 
 pub use audit::{Audit, Call};
 pub use aws::AwsServices;
+pub use azure::Azure;
 pub use cargo::{Cargo, Group, Run, Running};
 pub use fake::FakeRustc;
 pub use files::{Artifacts, copy_tree, remove_tree, settle, tree, wait_for, walk};
+pub use github::GitHub;
+pub use google::Google;
 pub use journal::{Event, Mark, Tally, read_journal};
 pub use layout::Layout;
+pub use objects::Objects;
 pub use project::Project;
 pub use s3::S3;
 pub use sandbox::Sandbox;

@@ -2,12 +2,12 @@
 //! as unhelpful as real ones are.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::{Request, Response};
 use s3s::Body;
 
+use crate::objects::whole;
 use crate::server::Server;
 
 /// What a server does with `if-none-match` and with folders that aren't there.
@@ -113,14 +113,4 @@ async fn answer(root: PathBuf, manners: Manners, request: Request<Incoming>) -> 
         }
         _ => status(405),
     }
-}
-
-async fn whole(mut body: Incoming) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame.expect("a body").into_data() {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    bytes
 }

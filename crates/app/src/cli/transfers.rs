@@ -29,8 +29,9 @@ pub async fn open(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Level>,
         0 if *settings.local_only => Err(CliError::usage("there is no remote: `local_only` is set")
             .hint("unset KACHE_LOCAL_ONLY or `cache.local_only`")),
         0 => Err(CliError::usage("no remote is configured").hint(
-            "put `[cache.remote]` with `type = \"s3\"` and `bucket = \"…\"` (or \"file\" and `path`, or \"http\" and \
-             `url`) into ~/.config/kache/config.toml, or set KACHE_S3_BUCKET, KACHE_REMOTE_PATH or KACHE_REMOTE_URL",
+            "put `[cache.remote]` with `type = \"s3\"` or \"gcs\" and `bucket = \"…\"` (or \"azure\" and `container`, \
+             \"file\" and `path`, \"http\" and `url`, or \"gha\") into ~/.config/kache/config.toml, or set \
+             KACHE_S3_BUCKET, KACHE_GCS_BUCKET, KACHE_AZURE_CONTAINER, KACHE_REMOTE_PATH or KACHE_REMOTE_URL",
         )),
     }
 }
@@ -60,6 +61,10 @@ pub fn hint(error: &TransferError, remote: &Remote) -> Option<String> {
 /// What a person can do about trouble with the remote.
 pub fn hint_for(fault: Fault, backend: &Backend) -> Option<String> {
     let setting = backend.setting();
+    let of_cloud = hint_for_cloud(fault, backend);
+    if of_cloud.is_some() {
+        return of_cloud;
+    }
     Some(match (fault, backend) {
         (Fault::NoBucket, Backend::S3(_)) => format!(
             "create the bucket, or correct {setting}; `cache.remote.endpoint` (KACHE_S3_ENDPOINT) doesn't have it in its path"
@@ -105,13 +110,60 @@ pub fn hint_for(fault: Fault, backend: &Backend) -> Option<String> {
         (Fault::Unreachable | Fault::Unavailable, Backend::File(_)) => {
             format!("check {setting} and the file system that it is on: its space, its connection")
         }
-        (Fault::Unreachable | Fault::Unavailable, Backend::Http(_)) => format!("check {setting} and the network"),
+        (Fault::Unreachable | Fault::Unavailable, Backend::Http(_) | Backend::Gha(_)) => {
+            format!("check {setting} and the network")
+        }
         (Fault::Unsupported, Backend::Http(_)) => "the server takes no such requests: `kache doctor` shows which it \
                                                    takes; KACHE_READ_ONLY=1 only reads"
             .to_owned(),
-        (Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local, _) => {
+        (Fault::Denied | Fault::Unreachable | Fault::Unavailable, Backend::Gcs(_) | Backend::Azure(_))
+        | (Fault::Denied, Backend::Gha(_))
+        | (Fault::NotFound | Fault::Protocol | Fault::Unsupported | Fault::TooLarge | Fault::Local, _) => {
             return None;
         }
+    })
+}
+
+/// The same where clouds and GitHub's service have their own settings and rights.
+fn hint_for_cloud(fault: Fault, backend: &Backend) -> Option<String> {
+    let setting = backend.setting();
+    Some(match (fault, backend) {
+        (Fault::NoBucket, Backend::Gcs(_)) => format!("create the bucket, or correct {setting}"),
+        (Fault::NoBucket, Backend::Azure(_)) => {
+            format!("create the container, or correct {setting} or `cache.remote.account` (KACHE_AZURE_ACCOUNT)")
+        }
+        (Fault::Denied, Backend::Gcs(_)) => {
+            "the account needs the role Storage Object User on the bucket, for pulling alone Storage Object Viewer"
+                .to_owned()
+        }
+        (Fault::Denied, Backend::Azure(_)) => {
+            "a shared access signature needs the permissions `rl`, and for pushing `wc`, for the container and its objects"
+                .to_owned()
+        }
+        (Fault::Denied, Backend::Gha(_)) => {
+            "jobs for pull requests from forks, and with `permissions` that exclude it, may not write: KACHE_READ_ONLY=1 only \
+             reads"
+                .to_owned()
+        }
+        (Fault::Credentials, Backend::Gcs(_)) => {
+            "set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials, or run `gcloud auth application-default login`"
+                .to_owned()
+        }
+        (Fault::Credentials, Backend::Azure(_)) => {
+            "set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING to what the account accepts"
+                .to_owned()
+        }
+        (Fault::Credentials, Backend::Gha(_)) => {
+            "ACTIONS_RUNTIME_TOKEN is valid for the job that has it: hand it to this step anew".to_owned()
+        }
+        (Fault::Unreachable | Fault::Unavailable, Backend::Gcs(_)) => {
+            "check `cache.remote.endpoint` (KACHE_GCS_ENDPOINT) and the network".to_owned()
+        }
+        (Fault::Unreachable | Fault::Unavailable, Backend::Azure(_)) => {
+            "check `cache.remote.account` (KACHE_AZURE_ACCOUNT), `cache.remote.endpoint` (KACHE_AZURE_ENDPOINT) and the network"
+                .to_owned()
+        }
+        _ => return None,
     })
 }
 

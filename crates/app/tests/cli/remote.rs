@@ -1,6 +1,6 @@
 //! The remote as commands use it: whose credentials sign, what `kache doctor` finds out, what is said without a remote.
 
-use kache_testkit::{AwsServices, Manners, Mischief, S3, Web};
+use kache_testkit::{AwsServices, Azure, GitHub, Google, Manners, Mischief, S3, Web};
 
 use crate::{Home, Variables};
 
@@ -262,4 +262,77 @@ fn doctor_tries_folders_and_web_servers() {
     assert!(doctor(&only.env()).contains("pulls work, pushes don't"));
     let said = doctor(&[("KACHE_REMOTE_URL", "http://127.0.0.1:9/x".to_owned())]);
     assert!(said.contains("no connection to 127.0.0.1, port 9"), "{said}");
+}
+
+/// The same of clouds: whose credentials are used, and what is wrong with them.
+#[test]
+fn doctor_tries_clouds() {
+    let home = Home::new();
+    let doctor = |env: &[(&str, String)]| {
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let said = home.kache_with(&["doctor"], &env).out;
+        let listed = home.kache_with(&["config", "--list"], &env).out;
+        for secret in ["PRIVATE KEY", Azure::KEY, "hush", "ya29."] {
+            assert!(!said.contains(secret) && !listed.contains(secret), "{said} {listed}");
+        }
+        said
+    };
+    let (google, azure, github) = (Google::start(), Azure::start(), GitHub::start());
+    let said = doctor(&github.env_of_pull_request());
+    for step in [
+        "cache service of GitHub Actions at http://127.0.0.1",
+        "opens caches of refs/pull/7/merge, refs/heads/main (reading)",
+        "listing works: 0 entries",
+        "writing works",
+        "reading works",
+    ] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    let said = doctor(&github.env_of(&[("refs/heads/main", 1)]));
+    assert!(said.contains("writing is not allowed") && said.contains("pulls work, pushes don't"), "{said}");
+    let said = doctor(&[("KACHE_REMOTE_TYPE", "gha".to_owned())]);
+    assert!(said.contains("ACTIONS_RUNTIME_TOKEN aren't both set"), "{said}");
+    let said = doctor(&google.env());
+    for step in [
+        "bucket build-cache at http://127.0.0.1",
+        "accepts connections",
+        "credentials from the service account builds@testkit.iam.gserviceaccount.com in /",
+        "listing works: 0 entries",
+        "writing works",
+        "reading works",
+    ] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    let said = doctor(&google.env_with(std::path::Path::new("/none.json")));
+    assert!(
+        said.contains("can't read /none.json") && said.contains("GOOGLE_APPLICATION_CREDENTIALS"),
+        "{said}"
+    );
+    let nobody = [google.env_on_machine(), vec![("GCE_METADATA_HOST", "127.0.0.1:9".to_owned())]].concat();
+    let said = doctor(&nobody);
+    assert!(
+        said.contains("gives no token") && said.contains("gcloud auth application-default login"),
+        "{said}"
+    );
+    google.arrange("POST", "/upload", 1, Mischief::Status(403, "Forbidden"));
+    let said = doctor(&google.env());
+    assert!(said.contains("Storage Object User allows them"), "{said}");
+    let said = doctor(&[google.env(), vec![("KACHE_GCS_BUCKET", "other".to_owned())]].concat());
+    assert!(said.contains("bucket does not exist") && said.contains("KACHE_GCS_BUCKET"), "{said}");
+
+    let said = doctor(&azure.env());
+    for step in [
+        "container build-cache at http://127.0.0.1",
+        "signed with the key of testkit",
+        "listing works: 0 entries",
+        "writing works",
+        "reading works",
+    ] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    assert!(doctor(&azure.env_with_sas()).contains("requests carry a shared access signature"));
+    let said = doctor(&[azure.env(), vec![("AZURE_STORAGE_KEY", "aHVzaA==".to_owned())]].concat());
+    assert!(said.contains("AuthenticationFailed") && said.contains("set AZURE_STORAGE_KEY"), "{said}");
+    let said = doctor(&[azure.env(), vec![("KACHE_AZURE_CONTAINER", "other".to_owned())]].concat());
+    assert!(said.contains("ContainerNotFound") && said.contains("create the container"), "{said}");
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kache_testkit::{Manners, Project, S3, Web};
+use kache_testkit::{Azure, GitHub, Google, Manners, Project, S3, Web};
 
 use crate::fixtures::ALL_KINDS;
 use crate::remote::{machine_with, moved, ok};
@@ -93,6 +93,32 @@ fn a_bucket() {
     let server = S3::start();
     let (place, keys) = bucket(&server);
     shares("remote-s3.md", &[("\"my-build-cache\"", place)], &keys);
+}
+
+#[test]
+fn a_bucket_of_google() {
+    let server = Google::start();
+    let mut env = server.env();
+    env.retain(|(name, _)| *name != "KACHE_GCS_BUCKET");
+    shares("remote-gcs.md", &[("my-build-cache", Google::BUCKET.to_owned())], &env);
+}
+
+#[test]
+fn a_container_of_azure() {
+    let server = Azure::start();
+    let mut env = server.env();
+    env.retain(|(name, _)| matches!(*name, "AZURE_STORAGE_KEY" | "KACHE_AZURE_ENDPOINT"));
+    let places =
+        [("mybuildcache", Azure::ACCOUNT.to_owned()), ("\"kache\"", format!("{:?}", Azure::CONTAINER))];
+    shares("remote-azure.md", &places, &env);
+}
+
+#[test]
+fn the_cache_service_of_github() {
+    let server = GitHub::start();
+    let mut env = server.env();
+    env.retain(|(name, _)| name.starts_with("ACTIONS_"));
+    shares("remote-gha.md", &[], &env);
 }
 
 #[test]

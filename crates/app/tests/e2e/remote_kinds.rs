@@ -1,7 +1,7 @@
-//! Sharing through what isn't a bucket: a folder, and web servers that know more or less of WebDAV. What one machine made,
+//! Sharing through what isn't a bucket of S3: a folder, web servers that know more or less of WebDAV, and clouds. What one machine made,
 //! another doesn't compile, by commands and by the daemon.
 
-use kache_testkit::{Manners, Web};
+use kache_testkit::{Azure, GitHub, Google, Manners, Web};
 
 use crate::daemon::Machine;
 use crate::fixtures::ALL_KINDS;
@@ -15,16 +15,20 @@ fn folder(dir: &tempfile::TempDir) -> Vec<(&'static str, String)> {
 
 /// After `save-manifest`, a fresh machine pulls what the build needs and compiles nothing.
 fn serves_a_saved_build(env: &[(&'static str, String)]) {
+    serves_a_saved_build_to(env, env);
+}
+
+fn serves_a_saved_build_to(env: &[(&'static str, String)], to: &[(&'static str, String)]) {
     let here = machine_with(env.to_vec());
     let one = here.project("one", ALL_KINDS);
     one.cargo("build").ok();
     let said = ok(&one, "sync --push");
-    assert!(said.contains("Pushed ") && !said.contains("Pushed 0 entries"), "{said}");
+    assert!(said.contains("Pushed ") && (env != to || !said.contains("Pushed 0 entries")), "{said}");
     assert!(ok(&one, "sync --push").contains("Pushed 0 entries"));
     ok(&one, "save-manifest --namespace main");
 
     for pull in ["sync --pull", "sync --pull --manifest-key none"] {
-        let there = machine_with(env.to_vec());
+        let there = machine_with(to.to_vec());
         let two = moved(&there, &one);
         let said = ok(&two, pull);
         // Without a saved build only a listing tells what there is.
@@ -75,6 +79,40 @@ fn serves_through_daemons(env: &[(&'static str, String)]) {
 fn daemons_share_through_a_folder() {
     let dir = tempfile::tempdir().expect("temp dir");
     serves_through_daemons(&folder(&dir));
+}
+
+#[test]
+fn a_fresh_machine_pulls_from_clouds() {
+    let (google, azure) = (Google::start(), Azure::start());
+    serves_a_saved_build(&google.env());
+    serves_a_saved_build(&azure.env());
+}
+
+/// A job saves a build; another one and one for a pull request compile nothing, and few requests are counted.
+#[test]
+fn a_fresh_job_pulls_from_the_cache_service_of_github() {
+    let server = GitHub::start();
+    serves_a_saved_build(&server.env());
+    assert!(server.names().len() <= 4, "{:?}", server.names());
+    assert!(server.requests() < 60, "{}", server.requests());
+    // What the pull request adds is for itself.
+    serves_a_saved_build_to(&server.env(), &server.env_of_pull_request());
+}
+
+#[test]
+fn daemons_share_through_the_cache_service_of_github() {
+    let server = GitHub::start();
+    serves_through_daemons(&server.env());
+    let names = server.names();
+    assert!(names.len() <= 20, "{names:?}");
+}
+
+/// The daemon gets what says whose credentials are used.
+#[test]
+fn daemons_share_through_clouds() {
+    let (google, azure) = (Google::start(), Azure::start());
+    serves_through_daemons(&google.env_with(&google.federation()));
+    serves_through_daemons(&azure.env_with_string());
 }
 
 #[test]

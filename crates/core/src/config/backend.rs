@@ -1,8 +1,9 @@
-//! Kinds of remote, and what says which one is meant: a bucket, a folder, or a web server. Knows nothing about what they
-//! have in common.
+//! Kinds of remote, and what says which one is meant: a bucket, a folder, a web server, or what a cloud or CI service
+//! has. Knows nothing about what they have in common.
 
 use std::path::{Path, PathBuf};
 
+use super::clouds::{self, Azure, Gcs, Gha};
 use super::error::{ConfigError, Place, Problem, Warning};
 use super::layers::{Found, Layers};
 use super::place::{endpoint_url, is_plain_http_to_another_machine, value};
@@ -17,6 +18,12 @@ pub enum Backend {
     S3(Box<S3>),
     File(Setting<PathBuf>),
     Http(Http),
+    /// In a bucket of Google Cloud Storage.
+    Gcs(Box<Gcs>),
+    /// In a container of an Azure storage account.
+    Azure(Box<Azure>),
+    /// In the cache service of GitHub Actions.
+    Gha(Gha),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,14 +46,19 @@ enum Kind {
     S3,
     File,
     Http,
+    Azure,
+    Gcs,
+    Gha,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::S3, Self::File, Self::Http];
+    /// Where several kinds have the same key, the first is meant.
+    const ALL: [Self; 6] = [Self::S3, Self::File, Self::Http, Self::Azure, Self::Gcs, Self::Gha];
 
     fn parse(text: &str) -> Result<Self, Problem> {
         Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or_else(|| {
-            value(text, "is not a kind of remote that kache knows (\"s3\", \"file\" or \"http\")")
+            let why = "is not a kind of remote that kache knows (\"s3\", \"file\", \"http\", \"gcs\", \"azure\" or \"gha\")";
+            value(text, why)
         })
     }
 
@@ -55,21 +67,30 @@ impl Kind {
             Kind::S3 => "s3",
             Kind::File => "file",
             Kind::Http => "http",
+            Kind::Azure => "azure",
+            Kind::Gcs => "gcs",
+            Kind::Gha => "gha",
         }
     }
 
-    /// The setting that says where it is.
-    const fn name(self) -> Name {
-        match self {
+    /// The setting that says where it is. In GitHub Actions the job says it, whatever is used.
+    const fn name(self) -> Option<Name> {
+        Some(match self {
             Kind::S3 => rows::BUCKET,
             Kind::File => rows::REMOTE_PATH,
             Kind::Http => rows::REMOTE_URL,
-        }
+            Kind::Azure => rows::CONTAINER,
+            Kind::Gcs => rows::BUCKET.of(env::KACHE_GCS_BUCKET),
+            Kind::Gha => return None,
+        })
     }
 
-    /// The same: variable and key.
-    fn place(self) -> (&'static str, &'static str) {
-        (self.name().variable.unwrap_or_default(), self.name().key.unwrap_or_default())
+    fn key(self) -> Option<&'static str> {
+        self.name()?.key
+    }
+
+    fn variable(self) -> Option<&'static str> {
+        self.name()?.variable
     }
 }
 
@@ -80,6 +101,9 @@ impl Backend {
             Backend::S3(_) => Kind::S3.word(),
             Backend::File(_) => Kind::File.word(),
             Backend::Http(_) => Kind::Http.word(),
+            Backend::Gcs(_) => Kind::Gcs.word(),
+            Backend::Azure(_) => Kind::Azure.word(),
+            Backend::Gha(_) => Kind::Gha.word(),
         }
     }
 
@@ -89,6 +113,9 @@ impl Backend {
             Backend::S3(_) => "`cache.remote.bucket` (KACHE_S3_BUCKET)",
             Backend::File(_) => "`cache.remote.path` (KACHE_REMOTE_PATH)",
             Backend::Http(_) => "`cache.remote.url` (KACHE_REMOTE_URL)",
+            Backend::Gcs(_) => "`cache.remote.bucket` (KACHE_GCS_BUCKET)",
+            Backend::Azure(_) => "`cache.remote.container` (KACHE_AZURE_CONTAINER)",
+            Backend::Gha(_) => "ACTIONS_RESULTS_URL",
         }
     }
 
@@ -105,6 +132,9 @@ impl Backend {
                     key.text("as", user.as_str());
                 }
             }
+            Backend::Gcs(gcs) => gcs.identify(key),
+            Backend::Azure(azure) => azure.identify(key),
+            Backend::Gha(gha) => key.text("gha", gha.url.as_str()),
         }
     }
 
@@ -118,6 +148,9 @@ impl Backend {
                 key.text("user", user.as_str());
                 key.text("password", password.0.as_str());
             }
+            Backend::Gcs(gcs) => gcs.identify_credentials(key),
+            Backend::Azure(azure) => azure.identify_credentials(key),
+            Backend::Gha(gha) => key.text("token", gha.token.0.as_str()),
             Backend::File(_) | Backend::Http(_) => {}
         }
     }
@@ -131,6 +164,9 @@ pub(super) fn resolve(
     let kind = kind(layers, warnings)?;
     let backend = match kind {
         Kind::S3 => s3::resolve(layers, warnings)?.map(|s3| Backend::S3(Box::new(s3))),
+        Kind::Gcs => clouds::gcs(layers, warnings)?.map(|gcs| Backend::Gcs(Box::new(gcs))),
+        Kind::Azure => clouds::azure(layers, warnings)?.map(|azure| Backend::Azure(Box::new(azure))),
+        Kind::Gha => clouds::gha(layers, warnings)?.map(Backend::Gha),
         Kind::File => folder(layers)?.map(Backend::File),
         Kind::Http => {
             let url = layers.text(&rows::REMOTE_URL, endpoint_url)?;
@@ -144,8 +180,10 @@ pub(super) fn resolve(
     let address = match &backend {
         None => return missing(layers, kind, warnings),
         Some(Backend::S3(s3)) => s3.endpoint.as_ref(),
+        Some(Backend::Gcs(gcs)) => gcs.endpoint.as_ref(),
+        Some(Backend::Azure(azure)) => Some(&azure.endpoint),
         Some(Backend::Http(http)) => Some(&http.url),
-        Some(Backend::File(_)) => None,
+        Some(Backend::File(_) | Backend::Gha(_)) => None,
     };
     let plain = address.filter(|url| is_plain_http_to_another_machine(&url.value));
     warnings.extend(plain.map(|url| Warning::PlainHttp(url.value.clone())));
@@ -156,21 +194,25 @@ pub(super) fn resolve(
 fn kind(layers: &Layers<'_>, warnings: &mut Vec<Warning>) -> Result<Kind, ConfigError> {
     let said = layers.text(&rows::REMOTE_TYPE.in_env(), Kind::parse)?;
     let in_file = layers.text(&rows::REMOTE_TYPE.in_file(), Kind::parse)?;
-    let is_set = |kind: &Kind| layers.os_variable(kind.place().0).is_some();
-    let is_in_file = |kind: &Kind| layers.has(kind.place().1);
+    let is_set = |kind: &Kind| kind.variable().is_some_and(|name| layers.os_variable(name).is_some());
+    let is_in_file = |kind: &Kind| kind.key().is_some_and(|key| layers.has(key));
     let said = said.map(|said| said.value).or_else(|| Kind::ALL.into_iter().find(is_set));
     let kind = match said {
         Some(kind) => kind,
         None => {
             let first = || Kind::ALL.into_iter().find(is_in_file);
             let kind = in_file.map(|said| said.value).or_else(first).unwrap_or(Kind::S3);
-            let others = Kind::ALL.into_iter().filter(|other| *other != kind && is_in_file(other));
-            warnings.extend(others.map(|other| Warning::OtherKind(other.place().1, kind.word())));
+            let others = Kind::ALL.into_iter().filter(|other| other.key() != kind.key() && is_in_file(other));
+            let mut keys: Vec<_> = others.filter_map(Kind::key).collect();
+            keys.dedup();
+            keys.retain(|key| Some(*key) != kind.key());
+            warnings.extend(keys.into_iter().map(|key| Warning::OtherKind(key, kind.word())));
             kind
         }
     };
     let others = Kind::ALL.into_iter().filter(|other| *other != kind && is_set(other));
-    warnings.extend(others.map(|other| Warning::OtherKind(other.place().0, kind.word())));
+    let variables = others.filter_map(Kind::variable);
+    warnings.extend(variables.map(|variable| Warning::OtherKind(variable, kind.word())));
     Ok(kind)
 }
 
@@ -199,11 +241,10 @@ fn credentials(
     url: &Setting<String>,
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<HttpCredentials>, ConfigError> {
-    let file = layers.file.as_ref().and_then(|(file, _)| Path::new(file).file_name());
-    if url.origin == Origin::File && file.is_some_and(|name| name == ".kache.toml") {
+    if url.origin == Origin::File && layers.is_of_project() {
         let secrets = [env::KACHE_REMOTE_TOKEN, env::KACHE_REMOTE_PASSWORD];
         let set = secrets.into_iter().filter(|name| layers.os_variable(name).is_some());
-        warnings.extend(set.map(Warning::Withheld));
+        warnings.extend(set.map(|name| Warning::Withheld(name, env::KACHE_REMOTE_URL)));
         return Ok(None);
     }
     if let Some(token) = half(layers, env::KACHE_REMOTE_TOKEN, warnings)? {
@@ -231,7 +272,10 @@ fn missing(
     warnings: &mut Vec<Warning>,
 ) -> Result<Option<Backend>, ConfigError> {
     let problem = Problem::Missing("the other settings of the remote need it");
-    let (variable, key) = kind.place();
+    let Some((variable, key)) = kind.variable().zip(kind.key()) else {
+        warnings.push(Warning::OutsideActions);
+        return Ok(None);
+    };
     if layers.os_variable(env::KACHE_REMOTE_TYPE).is_some() {
         return Err(ConfigError { place: Place::Variable(variable), problem });
     }

@@ -41,7 +41,7 @@ variables! {
     KACHE_LOG_FILE, "file that the log goes to";
     KACHE_DAEMON, "whether builds use the daemon";
     KACHE_DAEMON_IDLE_TIMEOUT, "seconds after which an idle daemon ends";
-    KACHE_REMOTE_TYPE, "kind of remote: s3, file or http";
+    KACHE_REMOTE_TYPE, "kind of remote: s3, file, http, gcs, azure or gha";
     KACHE_REMOTE_PATH, "folder that is the remote";
     KACHE_REMOTE_URL, "address of the web server that is the remote";
     KACHE_REMOTE_TOKEN, "token for the web server";
@@ -54,6 +54,11 @@ variables! {
     KACHE_S3_PROFILE, "named AWS profile";
     KACHE_S3_ACCESS_KEY, "explicit access key";
     KACHE_S3_SECRET_KEY, "explicit secret key";
+    KACHE_GCS_BUCKET, "bucket of Google Cloud Storage that is the remote";
+    KACHE_GCS_ENDPOINT, "address of a server in place of Google's";
+    KACHE_AZURE_CONTAINER, "container of an Azure storage account that is the remote";
+    KACHE_AZURE_ACCOUNT, "storage account of the container";
+    KACHE_AZURE_ENDPOINT, "address of a server in place of Azure's";
     KACHE_S3_SIGNING_KEY, "private key, or the path of one, that signs what is pushed";
     KACHE_S3_TRUSTED_KEYS, "public keys whose entries are pulled";
     KACHE_S3_WITNESSES, "how many trusted keys must have signed the same result";
@@ -122,6 +127,25 @@ pub const AWS_CREDENTIALS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"
 /// The secret that belongs to the access key of [`AWS_CREDENTIALS`].
 pub const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
+/// The file with the credentials for Google Cloud.
+pub const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// Where `gcloud` keeps its files.
+pub const CLOUDSDK_CONFIG: &str = "CLOUDSDK_CONFIG";
+/// Host of Google's metadata server.
+pub const GCE_METADATA_HOST: &str = "GCE_METADATA_HOST";
+/// The storage account of Azure.
+pub const AZURE_STORAGE_ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
+/// Its key.
+pub const AZURE_STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
+/// A shared access signature for it.
+pub const AZURE_STORAGE_SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
+/// Account, key and address in one.
+pub const AZURE_STORAGE_CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
+/// Where a job of GitHub Actions has its cache service.
+pub const ACTIONS_RESULTS_URL: &str = "ACTIONS_RESULTS_URL";
+/// The token of a job of GitHub Actions.
+pub const ACTIONS_RUNTIME_TOKEN: &str = "ACTIONS_RUNTIME_TOKEN";
+
 /// What the names of kache's own variables start with.
 const OWN: &str = "KACHE";
 
@@ -147,25 +171,16 @@ pub fn unknown(name: &str) -> Option<Option<String>> {
     (is_own && !known.contains(&name)).then(|| super::spelling::nearest(&name.to_ascii_uppercase(), &known))
 }
 
-/// Where the keys of the standard AWS chain come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AwsChain {
-    /// The remote's settings name their own credentials, so whatever else the session has is no business of it.
-    Unused,
-    /// The environment's credentials are the ones to use.
-    Used,
-}
-
-/// Whether a background process that is started from a build gets this variable. Which settings file and which store
-/// it is for, it is told apart from this.
-pub fn is_for_daemon(name: &str, chain: AwsChain) -> bool {
+/// Whether a background process that is started from a build gets this variable; `ambient` are beginnings of names, see
+/// [`super::Remote::ambient`]. Which settings file and which store it is for, it is told apart from this.
+pub fn is_for_daemon(name: &str, ambient: &[&str]) -> bool {
     let files = matches!(name, AWS_CONFIG_FILE | AWS_SHARED_CREDENTIALS_FILE);
     SESSION.contains(&name)
         || files
         || (ALL.iter().any(|variable| variable.name == name)
             && name.starts_with(OWN)
             && !ONE_CALL.contains(&name))
-        || (name.starts_with("AWS_") && chain == AwsChain::Used)
+        || ambient.iter().any(|start| name.starts_with(start))
 }
 
 #[cfg(test)]
@@ -186,8 +201,8 @@ mod tests {
             ("LD_LIBRARY_PATH", false, false),
             ("CARGO_REGISTRY_TOKEN", false, false),
         ] {
-            assert_eq!(is_for_daemon(name, AwsChain::Used), used, "{name}");
-            assert_eq!(is_for_daemon(name, AwsChain::Unused), unused, "{name}");
+            assert_eq!(is_for_daemon(name, &["AWS_"]), used, "{name}");
+            assert_eq!(is_for_daemon(name, &[]), unused, "{name}");
         }
     }
 

@@ -85,11 +85,18 @@ pub enum Warning {
     Foreign(String),
     #[error("{0} is set but no bucket is, so there is no remote")]
     NoBucket(&'static str),
+    /// A credential of the user's and an address that a project's file names; where else the address can be.
     #[error(
-        "{0} isn't sent to the address in a project's `.kache.toml`; name it in KACHE_REMOTE_URL or the \
-         user's settings"
+        "{0} isn't sent to the address in a project's `.kache.toml`; name it in {1} or the user's settings"
     )]
-    Withheld(&'static str),
+    Withheld(&'static str, &'static str),
+    #[error("AZURE_STORAGE_CONNECTION_STRING is for another storage account than {0} and isn't used")]
+    OtherAccount(String),
+    #[error(
+        "the remote is of the kind \"gha\" but ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN aren't both set, so there is \
+         no remote"
+    )]
+    OutsideActions,
     #[error("{0} isn't sent: several of `cache.remotes` are web servers, and it is for one of them")]
     ForWhichServer(&'static str),
     /// The place of another kind of remote than the one that is used.

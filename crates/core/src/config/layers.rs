@@ -115,6 +115,12 @@ impl<'a> Layers<'a> {
         self.find(name, from_text, strings)
     }
 
+    /// Whether the file is a project's own.
+    pub fn is_of_project(&self) -> bool {
+        let name = self.file.as_ref().and_then(|(file, _)| std::path::Path::new(file).file_name());
+        name.is_some_and(|name| name == ".kache.toml")
+    }
+
     /// A problem with the value of a key of the file.
     pub fn error_at(&self, name: &Name, problem: Problem) -> ConfigError {
         let file = self.file.as_ref().map_or("", |(file, _)| *file).to_owned();

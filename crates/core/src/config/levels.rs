@@ -1,8 +1,8 @@
 //! `[[cache.remotes]]`: several remotes, nearest first. Each table says what `[cache.remote]` would, and is read by the same
 //! code. Knows nothing about single settings.
 //!
-//! A place that the environment names (`KACHE_REMOTE_TYPE`, `KACHE_REMOTE_PATH`, `KACHE_REMOTE_URL`, `KACHE_S3_BUCKET`)
-//! replaces all levels, as it replaces the place of a single remote. Other variables hold for every level, but for those
+//! A place that the environment names (`KACHE_REMOTE_TYPE`, `KACHE_REMOTE_PATH`, `KACHE_REMOTE_URL`, `KACHE_S3_BUCKET`,
+//! `KACHE_GCS_BUCKET`, `KACHE_AZURE_CONTAINER`) replaces all levels, as it replaces the place of a single remote. Other variables hold for every level, but for those
 //! that describe one place, and for credentials that could go to a server they aren't for.
 
 use std::collections::BTreeSet;
@@ -18,11 +18,24 @@ const KEY: &str = "cache.remotes";
 /// What the keys of a level are called where it is the only one.
 const SINGLE: &str = "cache.remote";
 const LEVELS_MAX: usize = 8;
-const PLACES: [&str; 4] =
-    [env::KACHE_REMOTE_TYPE, env::KACHE_REMOTE_PATH, env::KACHE_REMOTE_URL, env::KACHE_S3_BUCKET];
+const PLACES: [&str; 6] = [
+    env::KACHE_REMOTE_TYPE,
+    env::KACHE_REMOTE_PATH,
+    env::KACHE_REMOTE_URL,
+    env::KACHE_S3_BUCKET,
+    env::KACHE_GCS_BUCKET,
+    env::KACHE_AZURE_CONTAINER,
+];
 /// Variables that say more about one place.
-const ABOUT_ONE: [&str; 4] =
-    [env::KACHE_S3_ENDPOINT, env::KACHE_S3_REGION, env::KACHE_S3_PREFIX, env::KACHE_S3_PROFILE];
+const ABOUT_ONE: [&str; 7] = [
+    env::KACHE_S3_ENDPOINT,
+    env::KACHE_S3_REGION,
+    env::KACHE_S3_PREFIX,
+    env::KACHE_S3_PROFILE,
+    env::KACHE_GCS_ENDPOINT,
+    env::KACHE_AZURE_ACCOUNT,
+    env::KACHE_AZURE_ENDPOINT,
+];
 const FOR_ONE_SERVER: [&str; 3] =
     [env::KACHE_REMOTE_TOKEN, env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
 
@@ -66,9 +79,13 @@ pub(super) fn resolve(
         let alone = Layers { env: &visible, file: Some((file, alone)) };
         problems.extend(alone.unknown_keys(known).into_iter().map(|error| renamed(error, &base)));
         let level = remote::resolve(&alone, warnings).map_err(|error| renamed(error, &base))?;
+        // Outside of a job that service isn't there, and the other levels are.
+        if level.is_none() && table.get("type").and_then(Value::as_str) == Some("gha") {
+            continue;
+        }
         let nowhere = || ConfigError {
             place: Place::Key { file: file.to_owned(), key: base },
-            problem: Problem::Missing("`bucket`, `path` or `url` has to say where it is"),
+            problem: Problem::Missing("`bucket`, `container`, `path` or `url` has to say where it is"),
         };
         levels.push(level.ok_or_else(nowhere)?);
     }

@@ -126,6 +126,9 @@ impl Remote {
             Backend::S3(s3) => format!("s3://{}/{prefix} at {}", s3.bucket.value, s3.place()),
             Backend::File(folder) => format!("{}", folder.value.join(prefix).display()),
             Backend::Http(http) => format!("{}/{prefix}", http.url.value),
+            Backend::Gcs(gcs) => format!("gs://{}/{prefix} at {}", gcs.bucket.value, gcs.server()),
+            Backend::Azure(azure) => format!("{}/{}/{prefix}", azure.endpoint.value, azure.container.value),
+            Backend::Gha(_) => format!("the cache service of GitHub Actions, prefix {prefix}"),
         };
         let further = self.further.iter().map(|level| format!(", then {}", level.describe()));
         [nearest].into_iter().chain(further).collect()
@@ -139,9 +142,37 @@ impl Remote {
         }
     }
 
-    /// Whether the standard AWS chain decides whose credentials are used.
-    pub fn uses_aws_chain(&self) -> bool {
-        self.s3().is_some_and(|s3| s3.ambient.is_some()) || self.further.iter().any(Remote::uses_aws_chain)
+    /// The bucket's name, where it is in one.
+    pub fn bucket(&self) -> Option<&Setting<String>> {
+        match &self.backend {
+            Backend::S3(s3) => Some(&s3.bucket),
+            Backend::Gcs(gcs) => Some(&gcs.bucket),
+            _ => None,
+        }
+    }
+
+    /// The address of the server of a bucket or container, where the settings name one.
+    pub fn endpoint(&self) -> Option<&Setting<String>> {
+        match &self.backend {
+            Backend::S3(s3) => s3.endpoint.as_ref(),
+            Backend::Gcs(gcs) => gcs.endpoint.as_ref(),
+            Backend::Azure(azure) => Some(&azure.endpoint),
+            _ => None,
+        }
+    }
+
+    /// How the names of the session's variables begin that say whose credentials are used.
+    pub fn ambient(&self) -> Vec<&'static str> {
+        let own: &[_] = match &self.backend {
+            Backend::S3(s3) if s3.ambient.is_some() => &["AWS_"],
+            Backend::Gcs(_) => {
+                &[env::GOOGLE_APPLICATION_CREDENTIALS, env::CLOUDSDK_CONFIG, env::GCE_METADATA_HOST]
+            }
+            Backend::Azure(_) => &["AZURE_STORAGE_"],
+            Backend::Gha(_) => &[env::ACTIONS_RESULTS_URL, env::ACTIONS_RUNTIME_TOKEN],
+            Backend::S3(_) | Backend::File(_) | Backend::Http(_) => &[],
+        };
+        own.iter().copied().chain(self.further.iter().flat_map(Remote::ambient)).collect()
     }
 }
 

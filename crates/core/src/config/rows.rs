@@ -1,7 +1,7 @@
 //! The one table of settings: what each is called in the settings file and in the environment, what it is there, and how
 //! its value is shown. Resolving, the check for unknown keys, listings and the editor go by it.
 
-use super::{Backend, Origin, Remote, S3, Setting, Settings, SigningKey, env};
+use super::{Azure, Backend, Origin, Remote, S3, Setting, Settings, SigningKey, env};
 use crate::quantity::{format_duration, format_size};
 
 /// One setting of a process, for people.
@@ -44,6 +44,11 @@ impl Name {
     /// The setting as far as the environment has it.
     pub const fn in_env(self) -> Self {
         Self { key: None, ..self }
+    }
+
+    /// The same setting with another variable, which a kind of remote has for itself.
+    pub const fn of(self, variable: &'static str) -> Self {
+        Self { variable: Some(variable), ..self }
     }
 
     /// A variable that no listing shows.
@@ -100,8 +105,10 @@ settings! {
         Some(Backend::Http(http)) => plain(&http.url),
         _ => (None, Origin::Default),
     };
-    BUCKET: Text, "cache.remote.bucket", KACHE_S3_BUCKET, |s| plain(s3(s).map(|s3| &s3.bucket));
-    ENDPOINT: Text, "cache.remote.endpoint", KACHE_S3_ENDPOINT, |s| plain(s3(s).and_then(|s3| s3.endpoint.as_ref()));
+    BUCKET: Text, "cache.remote.bucket", KACHE_S3_BUCKET, |s| plain(remote(s).and_then(Remote::bucket));
+    CONTAINER: Text, "cache.remote.container", KACHE_AZURE_CONTAINER, |s| plain(azure(s).map(|azure| &azure.container));
+    ACCOUNT: Text, "cache.remote.account", KACHE_AZURE_ACCOUNT, |s| plain(azure(s).map(|azure| &azure.account));
+    ENDPOINT: Text, "cache.remote.endpoint", KACHE_S3_ENDPOINT, |s| plain(remote(s).and_then(Remote::endpoint));
     REGION: Text, "cache.remote.region", KACHE_S3_REGION, |s| plain(s3(s).map(|s3| &s3.region));
     PREFIX: Text, "cache.remote.prefix", KACHE_S3_PREFIX, |s| plain(remote(s).map(|remote| &remote.prefix));
     PROFILE: Text, "cache.remote.profile", KACHE_S3_PROFILE, |s| plain(s3(s).and_then(|s3| s3.profile.as_ref()));
@@ -136,9 +143,17 @@ pub(super) fn known_keys() -> Vec<&'static str> {
 impl Settings {
     /// Every setting in use, in a fixed order.
     pub fn rows(&self) -> Vec<Row> {
+        // Of the variables, a kind of remote may have one for itself.
+        let variable =
+            |name: &Name| match (self.remote.as_ref().map(|remote| &remote.backend), name.variable?) {
+                (Some(Backend::Gcs(_)), env::KACHE_S3_BUCKET) => Some(env::KACHE_GCS_BUCKET),
+                (Some(Backend::Gcs(_)), env::KACHE_S3_ENDPOINT) => Some(env::KACHE_GCS_ENDPOINT),
+                (Some(Backend::Azure(_)), env::KACHE_S3_ENDPOINT) => Some(env::KACHE_AZURE_ENDPOINT),
+                (_, variable) => Some(variable),
+            };
         let row = |name: &Name| {
             let (value, origin) = (name.shown)(self);
-            Row { key: name.key, variable: name.variable, kind: name.kind, value, origin }
+            Row { key: name.key, variable: variable(name), kind: name.kind, value, origin }
         };
         ALL.iter().map(row).collect()
     }
@@ -151,6 +166,13 @@ fn remote(settings: &Settings) -> Option<&Remote> {
 
 fn s3(settings: &Settings) -> Option<&S3> {
     remote(settings).and_then(Remote::s3)
+}
+
+fn azure(settings: &Settings) -> Option<&Azure> {
+    match &remote(settings)?.backend {
+        Backend::Azure(azure) => Some(azure),
+        _ => None,
+    }
 }
 
 fn shown<'a, T: 'a>(setting: impl Into<Option<&'a Setting<T>>>, text: impl Fn(&T) -> String) -> Shown {

@@ -170,7 +170,7 @@ fn the_kind_of_a_remote_is_said_or_follows_from_its_place() {
             warnings,
             other.map(|name| Warning::OtherKind(name, word)).into_iter().collect::<Vec<_>>()
         );
-        assert!(!remote.uses_aws_chain() || word == "s3");
+        assert_eq!(remote.ambient().contains(&"AWS_"), word == "s3");
         assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
     }
     for (toml, env, want) in [
@@ -192,6 +192,118 @@ fn the_kind_of_a_remote_is_said_or_follows_from_its_place() {
     }
 }
 
+#[test]
+fn clouds_are_named_and_their_credentials_found() {
+    let string = "AccountName=acc;AccountKey=hush==;EndpointSuffix=core.example;";
+    let sas = "AccountName=acc;SharedAccessSignature=?sv=1&sig=hush;BlobEndpoint=http://127.0.0.1:1/acc/";
+    let azure = ("KACHE_AZURE_CONTAINER", "c-1");
+    for (toml, env, described, credentials) in [
+        ("type = 'gcs'\nbucket = 'b'", &[][..], "gs://b/artifacts at https://storage.googleapis.com", "None"),
+        ("", &[("KACHE_GCS_BUCKET", "b")], "gs://b/artifacts at https://storage.googleapis.com", "None"),
+        (
+            "bucket = 'other'",
+            &[("KACHE_REMOTE_TYPE", "gcs"), ("GOOGLE_APPLICATION_CREDENTIALS", "/k.json")],
+            "gs://other/artifacts at https://storage.googleapis.com",
+            "Some(\"/k.json\")",
+        ),
+        (
+            "container = 'c-1'\naccount = 'acc'",
+            &[("AZURE_STORAGE_KEY", "hush")],
+            "https://acc.blob.core.windows.net/c-1/artifacts",
+            "Some(Key(Secret(hidden)))",
+        ),
+        (
+            "",
+            &[azure, ("AZURE_STORAGE_CONNECTION_STRING", string)],
+            "https://acc.blob.core.example/c-1/artifacts",
+            "Some(Key(Secret(hidden)))",
+        ),
+        (
+            "",
+            &[azure, ("AZURE_STORAGE_CONNECTION_STRING", sas)],
+            "http://127.0.0.1:1/acc/c-1/artifacts",
+            "Some(Sas(Secret(hidden)))",
+        ),
+        (
+            "",
+            &[azure, ("AZURE_STORAGE_ACCOUNT", "acc"), ("AZURE_STORAGE_SAS_TOKEN", "?sig=hush\n")],
+            "https://acc.blob.core.windows.net/c-1/artifacts",
+            "Some(Sas(Secret(hidden)))",
+        ),
+        (
+            "",
+            &[azure, ("AZURE_STORAGE_ACCOUNT", "another"), ("AZURE_STORAGE_CONNECTION_STRING", string)],
+            "https://another.blob.core.windows.net/c-1/artifacts",
+            "None",
+        ),
+    ] {
+        let (settings, _) = resolve(&format!("[cache.remote]\n{toml}"), env).expect("usable");
+        let remote = settings.remote().unwrap_or_else(|| panic!("{toml} {env:?}: {:?}", settings.problems));
+        assert_eq!(remote.describe(), described, "{toml} {env:?}");
+        let found = match &remote.backend {
+            Backend::Gcs(gcs) => format!("{:?}", gcs.credentials),
+            Backend::Azure(azure) => format!("{:?}", azure.credentials),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, credentials, "{toml} {env:?}");
+        assert!(!format!("{settings:?}{:?}", settings.rows()).contains("hush"));
+    }
+    for (env, want) in [
+        (&[azure][..], "AZURE_STORAGE_ACCOUNT: is missing"),
+        (&[azure, ("KACHE_AZURE_ACCOUNT", "https://acc")], "is not the name of a storage account"),
+        (&[("KACHE_AZURE_CONTAINER", "a/b")], "is not a container's name"),
+        (&[("KACHE_REMOTE_TYPE", "gcs")], "KACHE_GCS_BUCKET: is missing"),
+        (
+            &[azure, ("AZURE_STORAGE_CONNECTION_STRING", "AccountName=acc;BlobEndpoint=hush")],
+            "AZURE_STORAGE_CONNECTION_STRING: \"…\" has a `BlobEndpoint`",
+        ),
+    ] {
+        let got = error("", env);
+        assert!(got.contains(want) && !got.contains("hush"), "{env:?}: {got}");
+    }
+}
+
+#[test]
+fn outside_of_a_job_there_is_no_service_of_github_and_that_is_no_mistake() {
+    let (settings, warnings) = resolve("[cache.remote]\ntype = 'gha'", &[]).expect("usable");
+    assert!(settings.remote().is_none() && warnings == [Warning::OutsideActions]);
+    let levels = "[[cache.remotes]]\ntype = 'gha'\n[[cache.remotes]]\npath = '/mnt/f'";
+    assert_eq!(settings_of(levels), "/mnt/f/artifacts");
+}
+
+fn settings_of(toml: &str) -> String {
+    settings(toml, &[]).remote().expect("a remote").describe()
+}
+
+/// Tokens and shared access signatures, which a server could use again, aren't sent to one that a project names.
+#[test]
+fn credentials_of_clouds_go_to_addresses_of_the_user_only() {
+    let resolve = |file: &str, text: &str, env: &[(&str, &str)]| {
+        let value = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).into());
+        let (settings, warnings) = Settings::resolve(Some((file, text)), value).expect("usable");
+        let is_sent = match &settings.remote().expect("a remote").backend {
+            Backend::Gcs(gcs) => !gcs.is_anonymous,
+            Backend::Azure(azure) => azure.credentials.is_some(),
+            other => panic!("{other:?}"),
+        };
+        (is_sent, warnings.iter().filter(|warning| matches!(warning, Warning::Withheld(..))).count())
+    };
+    let (user, project) = ("/home/u/.config/kache/config.toml", "/w/.kache.toml");
+    let gcs = "[cache.remote]\ntype = 'gcs'\nbucket = 'b'\n";
+    let elsewhere = format!("{gcs}endpoint = 'https://h'");
+    assert_eq!(resolve(project, gcs, &[]), (true, 0));
+    assert_eq!(resolve(project, &elsewhere, &[]), (false, 1));
+    assert_eq!(resolve(user, &elsewhere, &[]), (true, 0));
+    assert_eq!(resolve(project, &elsewhere, &[("KACHE_GCS_ENDPOINT", "https://h")]), (true, 0));
+    let azure = "[cache.remote]\ncontainer = 'ccc'\naccount = 'acc'\n";
+    let elsewhere = format!("{azure}endpoint = 'https://h'");
+    let (key, sas) = (("AZURE_STORAGE_KEY", "k"), ("AZURE_STORAGE_SAS_TOKEN", "sig=s"));
+    assert_eq!(resolve(project, azure, &[sas]), (true, 0));
+    assert_eq!(resolve(project, &elsewhere, &[sas]), (false, 1));
+    assert_eq!(resolve(project, &elsewhere, &[key]), (true, 0), "a signature tells nothing");
+    assert_eq!(resolve(user, &elsewhere, &[sas]), (true, 0));
+}
+
 /// A project comes from elsewhere: its file can't have the user's token sent to an address of its choice.
 #[test]
 fn credentials_go_to_addresses_of_the_user_only() {
@@ -206,7 +318,10 @@ fn credentials_go_to_addresses_of_the_user_only() {
     };
     let token = ("KACHE_REMOTE_TOKEN", "t");
     assert_eq!(resolve("/home/u/.config/kache/config.toml", &[token]), (true, vec![]));
-    assert_eq!(resolve("/w/.kache.toml", &[token]), (false, vec![Warning::Withheld(token.0)]));
+    assert_eq!(
+        resolve("/w/.kache.toml", &[token]),
+        (false, vec![Warning::Withheld(token.0, "KACHE_REMOTE_URL")])
+    );
     assert_eq!(resolve("/w/.kache.toml", &[token, ("KACHE_REMOTE_URL", "https://h")]), (true, vec![]));
     assert_eq!(resolve("/w/.kache.toml", &[]), (false, vec![]));
 }
@@ -250,7 +365,7 @@ fn trouble_with_the_remote_leaves_the_local_settings_usable() {
         ("bucket = ''", &[], "cache.remote.bucket: \"\" is empty"),
         ("bucket = 'https://b'", &[], "cache.remote.bucket: \"https://b\" is not a bucket name"),
         ("region = 'r'", &[], "cache.remote.bucket: is missing"),
-        ("type = 'gcs'\nbucket = 'b'", &[], "cache.remote.type: \"gcs\" is not a kind"),
+        ("type = 'ftp'\nbucket = 'b'", &[], "cache.remote.type: \"ftp\" is not a kind"),
         ("bucket = 7", &[], "cache.remote.bucket: 7 is a whole number"),
         ("bucket = 'b'\nbukket = 'c'", &[], "unknown setting (did you mean `cache.remote.bucket`?)"),
         (
@@ -391,7 +506,9 @@ fn crate_files_hold_extra_inputs_and_nothing_else() {
 
 #[test]
 fn rows_cover_every_variable_of_the_settings() {
-    let listed: Vec<_> = settings("", &[]).rows().into_iter().filter_map(|row| row.variable).collect();
+    let remotes = ["", "KACHE_GCS_BUCKET", "KACHE_AZURE_CONTAINER"];
+    let of = |name: &str| settings("", &[(name, "bbb"), ("KACHE_AZURE_ACCOUNT", "acc")]).rows();
+    let listed: Vec<_> = remotes.into_iter().flat_map(of).filter_map(|row| row.variable).collect();
     let secrets = [env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY, env::KACHE_REMOTE_TOKEN];
     let login = [env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
     let others = [env::KACHE_CONFIG, env::KACHE_IN_FALLBACK, env::KACHE_IN_SCRIPT, "KACHE_FAULT"];
@@ -524,7 +641,7 @@ fn levels_are_read_as_single_remotes_are() {
             "[[cache.remotes]]\npath = '/f'\n[[cache.remotes]]\nprefix = 'x'",
             "cache.remotes[1].bucket: is missing",
         ),
-        ("[[cache.remotes]]", "cache.remotes[0]: is missing, and `bucket`, `path` or `url`"),
+        ("[[cache.remotes]]", "cache.remotes[0]: is missing, and `bucket`, `container`, `path` or `url`"),
         ("[[cache.remotes]]\npath = '/f'\nread_olny = true", "cache.remotes[0].read_olny: unknown setting"),
         (
             "[[cache.remotes]]\npath = '/f'\nread_only = true\nwrite_only = true",

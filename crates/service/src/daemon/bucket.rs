@@ -33,6 +33,9 @@ const MANIFESTS_MAX: usize = 64;
 /// Manifests that are kept until their entries are fetched.
 const READ_MAX: usize = 4096;
 
+/// How long uploads to a remote that collects wait for each other.
+const COLLECT: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Clone)]
 pub struct Bucket {
     transfer: Transfer,
@@ -289,7 +292,15 @@ impl DaemonBackend for Bucket {
 
     fn push(&self, key: EntryKey) -> Promise<'_, Pushed> {
         Box::pin(async move {
-            match self.transfer.push_entry(key).await {
+            let mut pushed = self.transfer.push_entry(key).await;
+            if matches!(pushed, Ok(transfer::Pushed::Uploaded(_))) && self.transfer.collects() {
+                // Others are on their way, and one upload serves them all.
+                tokio::time::sleep(COLLECT).await;
+                if let Err(error) = self.transfer.flush().await {
+                    pushed = Err(error);
+                }
+            }
+            match pushed {
                 Ok(transfer::Pushed::Uploaded(_)) => Ok(Pushed::Done),
                 Ok(transfer::Pushed::Present) => Ok(Pushed::Known),
                 Ok(transfer::Pushed::Kept(why @ Kept::Newer)) => Ok(Pushed::Left(why.to_string())),

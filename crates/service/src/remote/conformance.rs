@@ -1,6 +1,8 @@
 //! One suite for every kind of remote: in memory, a bucket on a real S3 server, a folder, and web servers with good and bad
 //! manners. What a kind can't do, it has to say.
 
+mod clouds;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 mod connect;
 mod fault;
+mod http;
 mod redirect;
 
 use std::path::Path;

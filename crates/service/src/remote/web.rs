@@ -8,16 +8,14 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use kache_core::config;
 use kache_core::remote::url;
 
 use super::progress::Progress;
-use super::wire::fault::{describe, fault_of_status, fault_of_transport, pause};
+use super::wire::http::{Client, Failure, good, length};
 use super::wire::sink::Sink;
-use super::wire::{self, Condition, Patience, Requests, body, route};
+use super::wire::{self, Condition, Patience, Requests};
 use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
 
 /// What objects below one address are asked for.
@@ -25,9 +23,7 @@ pub struct Web {
     /// Without trailing slash.
     base: String,
     authorization: Option<String>,
-    connector: SharedHttpConnector,
-    patience: Patience,
-    progress: Progress,
+    client: Client,
     /// The server has said that it doesn't know conditional writes.
     is_unconditional: AtomicBool,
 }
@@ -46,14 +42,10 @@ impl Web {
 
     /// The same with other limits.
     pub fn connect_with(settings: &config::Http, patience: Patience) -> Self {
-        let progress = Progress::default();
-        let connecting = HttpConnectorSettings::builder().connect_timeout(patience.connect).build();
         Self {
             base: settings.url.value.clone(),
             authorization: settings.credentials.as_ref().map(authorization),
-            connector: body::watched_connector(route::connector(&connecting), &progress),
-            patience,
-            progress,
+            client: Client::new(patience),
             is_unconditional: AtomicBool::new(false),
         }
     }
@@ -64,44 +56,11 @@ impl Web {
         method: &str,
         path: &str,
         body: Option<Body>,
-        extra: &[(&'static str, &'static str)],
+        extra: &[(&str, &str)],
     ) -> Result<HttpResponse, Failure> {
-        let size = body.as_ref().map_or(0, Body::size);
-        let sent = match body.clone() {
-            None => SdkBody::empty(),
-            Some(Body::Bytes(bytes)) => SdkBody::from(bytes),
-            Some(Body::File { path, .. }) => {
-                let stream = ByteStream::from_path(&path).await;
-                stream.map_err(|error| Failure::new(Fault::Local, describe(&error)))?.into_inner()
-            }
-        };
-        let mut request = hyper::Request::builder()
-            .method(method)
-            .uri(format!("{}/{}", self.base, url::encode(path)))
-            .header("user-agent", concat!("kache/", env!("CARGO_PKG_VERSION")));
-        for (name, value) in extra {
-            request = request.header(*name, *value);
-        }
-        if body.is_some() {
-            request =
-                request.header("content-length", size).header("content-type", "application/octet-stream");
-        }
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        // Only credentials can have such characters, and the library's error doesn't show them.
-        let odd = |error: &dyn std::error::Error| Failure::new(Fault::Credentials, error.to_string());
-        let request = request.body(sent).map_err(|error| odd(&error))?;
-        let request = HttpRequest::try_from(request).map_err(|error| odd(&error))?;
-        let wait = self.patience.for_upload(size);
-        match tokio::time::timeout(wait, self.connector.call(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                let (fault, detail) = fault_of_transport(&error);
-                Err(Failure::new(fault, detail))
-            }
-            Err(_) => Err(Failure::new(Fault::Unavailable, format!("no answer within {} s", wait.as_secs()))),
-        }
+        let authorization = self.authorization.as_deref().map(|value| ("authorization", value));
+        let headers: Vec<_> = extra.iter().copied().chain(authorization).collect();
+        self.client.send(method, &format!("{}/{}", self.base, url::encode(path)), &headers, body).await
     }
 
     /// Makes the folders that an object is in; those that are there are refused, which the next request will tell.
@@ -118,10 +77,7 @@ impl Requests for Web {
         let failed = |failure: Failure| failure.about("read", name);
         let answer = self.send("GET", name, None, &[]).await.map_err(failed)?;
         let answer = good(answer, &[200]).map_err(failed)?;
-        let announced = length(&answer);
-        let body = ByteStream::new(answer.into_body());
-        let read = sink.fill(body, announced, bytes_max, (&self.patience, &self.progress)).await;
-        read.map_err(|(fault, detail)| RemoteError::new("read", name, fault, detail))
+        self.client.fill(answer, bytes_max, sink).await.map_err(failed)
     }
 
     async fn write(&self, name: &str, body: Body, condition: Condition) -> Result<Put, RemoteError> {
@@ -146,42 +102,6 @@ impl Requests for Web {
     fn is_unconditional(&self) -> &AtomicBool {
         &self.is_unconditional
     }
-}
-
-/// What went wrong with a request.
-struct Failure {
-    fault: Fault,
-    detail: String,
-    pause: Option<std::time::Duration>,
-}
-
-impl Failure {
-    fn new(fault: Fault, detail: String) -> Self {
-        Self { fault, detail, pause: None }
-    }
-
-    fn about(self, act: &'static str, name: &str) -> RemoteError {
-        RemoteError { pause: self.pause, ..RemoteError::new(act, name, self.fault, self.detail) }
-    }
-}
-
-/// An answer with one of these statuses.
-fn good(answer: HttpResponse, statuses: &[u16]) -> Result<HttpResponse, Failure> {
-    let status = answer.status().as_u16();
-    if statuses.contains(&status) {
-        return Ok(answer);
-    }
-    let elsewhere = answer.headers().get("location").filter(|_| (300..400).contains(&status));
-    let detail = match elsewhere {
-        Some(location) => format!("the server sends to {location} (status {status})"),
-        None => format!("status {status}"),
-    };
-    let fault = if status == 410 { Fault::NotFound } else { fault_of_status(status) };
-    Err(Failure { fault, detail, pause: pause(answer.headers().get("retry-after")) })
-}
-
-fn length(answer: &HttpResponse) -> Option<u64> {
-    answer.headers().get("content-length").and_then(|length| length.trim().parse().ok())
 }
 
 fn authorization(credentials: &config::HttpCredentials) -> String {
@@ -211,7 +131,7 @@ impl Remote for Web {
     }
 
     fn progress(&self) -> &Progress {
-        &self.progress
+        &self.client.progress
     }
 
     fn can_list(&self) -> bool {

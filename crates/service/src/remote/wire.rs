@@ -2,9 +2,10 @@
 
 pub(super) mod body;
 pub(super) mod fault;
+pub(super) mod http;
 pub(crate) mod route;
 pub(super) mod sink;
-mod tunnel;
+pub(super) mod tunnel;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use super::{Body, Fault, Put, RemoteError};
 
 /// Under which condition an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     /// None.
     Any,
     /// That there is none of its name.

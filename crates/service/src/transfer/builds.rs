@@ -98,6 +98,7 @@ impl Transfer {
         for name in &names {
             self.watched(self.join_build(name, build)).await?;
         }
+        self.flush().await?;
         Ok(names)
     }
 

@@ -93,7 +93,9 @@ impl Transfer {
     /// Adds snapshots to what is saved about the same. Units that only others have stay; of one place in a target
     /// directory, this machine's counts.
     pub async fn save_snapshots(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {
-        self.watched(self.save_joined(about, mine)).await
+        let saved = self.watched(self.save_joined(about, mine)).await?;
+        self.flush().await?;
+        Ok(saved)
     }
 
     async fn save_joined(&self, about: &About, mine: Vec<Snapshot>) -> Result<Saved, TransferError> {

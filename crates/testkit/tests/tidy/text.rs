@@ -139,7 +139,8 @@ fn documents_name_no_hosts_and_no_private_paths() {
 
 /// Whether a word is, or has in it, the name of a host that isn't made for examples.
 fn names_host(token: &str) -> bool {
-    const EXAMPLES: &[&str] = &["example.com", "example.org", "r2.cloudflarestorage.com", "apache.org"];
+    const EXAMPLES: &[&str] =
+        &["example.com", "example.org", "r2.cloudflarestorage.com", "apache.org", "storage.googleapis.com"];
     const TOP_LEVEL: &[&str] = &["com", "org", "net", "io", "dev", "app", "cloud"];
     let host = token.split_once("://").map_or(token, |(_, rest)| rest);
     let host = host.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');

@@ -189,11 +189,18 @@ fn variables(settings: &Settings, env: impl Fn(&str) -> Option<String>) -> Vec<(
     if let Some(file) = settings.file.as_ref().filter(|_| env(env::KACHE_CONFIG).is_some()) {
         variables.push((env::KACHE_CONFIG, file.clone()));
     }
-    // Who one is, where the standard chain decides that; never a key.
-    if settings.remote().is_some_and(Remote::uses_aws_chain) {
-        let chain = [env::AWS_PROFILE, env::AWS_CONFIG_FILE, env::AWS_SHARED_CREDENTIALS_FILE];
-        variables.extend(chain.into_iter().filter_map(|name| Some((name, env(name)?))));
-    }
+    // Who one is, where the session decides that; never a key.
+    let ambient = settings.remote().map(Remote::ambient).unwrap_or_default();
+    let who = [
+        env::AWS_PROFILE,
+        env::AWS_CONFIG_FILE,
+        env::AWS_SHARED_CREDENTIALS_FILE,
+        env::GOOGLE_APPLICATION_CREDENTIALS,
+        env::CLOUDSDK_CONFIG,
+        env::AZURE_STORAGE_ACCOUNT,
+    ];
+    let who = who.into_iter().filter(|name| ambient.iter().any(|start| name.starts_with(start)));
+    variables.extend(who.filter_map(|name| Some((name, env(name)?))));
     variables
 }
 

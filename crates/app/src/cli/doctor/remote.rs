@@ -28,6 +28,9 @@ fn check_level(settings: &Settings, remote: &Remote, findings: &mut Findings) {
         }
         Backend::File(folder) => format!("folder {}", folder.value.display()),
         Backend::Http(http) => format!("web server {}", http.url.value),
+        Backend::Gcs(gcs) => format!("bucket {} at {}", gcs.bucket.value, gcs.server()),
+        Backend::Azure(azure) => format!("container {} at {}", azure.container.value, azure.endpoint.value),
+        Backend::Gha(gha) => format!("cache service of GitHub Actions at {}", gha.url),
     };
     findings.add(Verdict::Note, format!("{place}, prefix {prefix}"));
     if let Err(error) = policy(settings, remote) {
@@ -57,12 +60,15 @@ fn show(step: Step, backend: &Backend, findings: &mut Findings) {
                 }
                 Backend::File(_) => "pulls work, pushes don't; the right to write into the folder allows them",
                 Backend::Http(_) => "pulls work, pushes don't; a server that accepts PUT allows them",
+                Backend::Gcs(_) => "pulls work, pushes don't; the role Storage Object User allows them",
+                Backend::Azure(_) => "pulls work, pushes don't; the permission to write and to create allows them",
+                Backend::Gha(_) => "pulls work, pushes don't; jobs for branches of this repository may push",
             },
         ),
         Step::NoListing(what) => findings.add_with_hint(
             Verdict::Warning,
             what,
-            "s3:ListBucket lets `kache sync --pull` find entries without a saved build manifest",
+            "the right to list (s3:ListBucket, storage.objects.list, `l` of a shared access signature) lets `kache sync --pull` find entries without a saved build manifest",
         ),
         Step::Bad(what, fault) => match fault.and_then(|fault| hint_for(fault, backend)) {
             Some(hint) => findings.add_with_hint(Verdict::Bad, what, hint),

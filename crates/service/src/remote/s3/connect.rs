@@ -19,8 +19,10 @@ use aws_sdk_s3::config::{
 use kache_core::config::{S3, env};
 
 use crate::remote::progress::Progress;
+use crate::remote::wire::Patience;
 use crate::remote::wire::fault::describe;
-use crate::remote::wire::{Patience, body, route};
+
+use super::http;
 
 /// Attempts of the client itself for one request; whoever calls tries again, too.
 const ATTEMPTS: u32 = 2;
@@ -44,7 +46,7 @@ pub(super) struct Connected {
 
 /// Builds the client. Asks nobody yet, apart from profile files.
 pub(super) async fn connect(remote: &S3, patience: &Patience, progress: &Progress) -> Connected {
-    let http = body::watched(route::client(patience.connect), progress);
+    let http = http::client(patience.connect, progress);
     let credentials = SharedCredentialsProvider::new(Fit {
         inner: credentials(remote, &http).await,
         profile: remote.profile.as_ref().filter(|_| remote.credentials.is_none()).map(|it| it.value.clone()),

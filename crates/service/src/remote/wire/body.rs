@@ -4,13 +4,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use aws_sdk_s3::config::http::HttpRequest;
-use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
-use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -18,11 +15,6 @@ use crate::remote::progress::Progress;
 
 /// Most bytes that go out at a time.
 const PIECE_BYTES: usize = 64 << 10;
-
-/// The same client, whose uploads are noted.
-pub(in crate::remote) fn watched(client: SharedHttpClient, progress: &Progress) -> SharedHttpClient {
-    SharedHttpClient::new(Watched { inner: client, progress: progress.clone() })
-}
 
 /// The same connector, whose uploads are noted.
 pub(in crate::remote) fn watched_connector(
@@ -36,17 +28,6 @@ pub(in crate::remote) fn watched_connector(
 struct Watched<T> {
     inner: T,
     progress: Progress,
-}
-
-impl HttpClient for Watched<SharedHttpClient> {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        let inner = self.inner.http_connector(settings, components);
-        SharedHttpConnector::new(Watched { inner, progress: self.progress.clone() })
-    }
 }
 
 impl HttpConnector for Watched<SharedHttpConnector> {

@@ -5,41 +5,25 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use aws_sdk_s3::config::http::HttpRequest;
-use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use hyper_util::client::proxy::matcher::Matcher;
 use kache_core::config::host_of;
 
 use super::tunnel::Tunnels;
 
-const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
+pub(in crate::remote) const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
 
 /// Some TLS server that isn't near.
 const FAR: &str = "https://server.invalid";
 
-/// The HTTP client for the bucket and for services that give out credentials. A proxy has `connect` to accept a connection.
-pub(in crate::remote) fn client(connect: Duration) -> SharedHttpClient {
-    let direct = Builder::new().tls_provider(TLS).build_https();
-    if !has_proxy() {
-        return direct;
-    }
-    let proxied = Builder::new().build_with_connector_fn(|settings, components| {
-        let mut builder = Connector::builder().tls_provider(TLS).proxy_config(ProxyConfig::from_env());
-        builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        builder.build()
-    });
-    SharedHttpClient::new(Routes { direct, proxied, tunnels: tunnels(Some(connect)) })
-}
-
-/// The same for requests that nothing signs.
+/// The way of requests that nothing signs.
 pub(in crate::remote) fn connector(settings: &HttpConnectorSettings) -> SharedHttpConnector {
     let builder = || Connector::builder().tls_provider(TLS).connector_settings(settings.clone());
     let direct = SharedHttpConnector::new(builder().build());
@@ -55,15 +39,15 @@ pub(in crate::remote) fn connector(settings: &HttpConnectorSettings) -> SharedHt
     ))
 }
 
-/// The way to TLS servers through the proxy that the environment names for them.
-fn tunnels(connect: Option<Duration>) -> Option<Tunnels> {
+/// The way to TLS servers through the proxy that the environment names for them, which has `connect` to accept a connection.
+pub(in crate::remote) fn tunnels(connect: Option<Duration>) -> Option<Tunnels> {
     let proxy = Matcher::from_env().intercept(&FAR.parse().ok()?)?;
     Tunnels::through(&proxy, connect)
         .inspect_err(|error| tracing::warn!("can't use the proxy for https: {error}"))
         .ok()
 }
 
-fn has_proxy() -> bool {
+pub(in crate::remote) fn has_proxy() -> bool {
     ["http://server.invalid", FAR].into_iter().any(|url| proxy_of(url).is_some())
 }
 
@@ -83,34 +67,12 @@ fn is_near(url: &str) -> bool {
         Ok(IpAddr::V6(address)) => {
             address.is_loopback() || address.is_unicast_link_local() || address.is_unique_local()
         }
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+        Err(_) => host == "localhost" || host.ends_with(".localhost") || host == "metadata.google.internal",
     }
 }
 
 #[derive(Debug)]
-struct Routes {
-    direct: SharedHttpClient,
-    proxied: SharedHttpClient,
-    tunnels: Option<Tunnels>,
-}
-
-impl HttpClient for Routes {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Fork::new(
-            self.direct.http_connector(settings, components),
-            self.proxied.http_connector(settings, components),
-            self.tunnels.as_ref(),
-            settings,
-        ))
-    }
-}
-
-#[derive(Debug)]
-struct Fork {
+pub(in crate::remote) struct Fork {
     direct: SharedHttpConnector,
     /// To servers without TLS.
     proxied: SharedHttpConnector,
@@ -119,7 +81,7 @@ struct Fork {
 }
 
 impl Fork {
-    fn new(
+    pub fn new(
         direct: SharedHttpConnector,
         proxied: SharedHttpConnector,
         tunnels: Option<&Tunnels>,
@@ -153,6 +115,7 @@ mod tests {
             ("https://s3.localhost/x", true),
             ("http://169.254.169.254/latest/api/token", true),
             ("http://169.254.170.2/v2/credentials", true),
+            ("http://metadata.google.internal/computeMetadata/v1/", true),
             ("http://[::1]:9000/x", true),
             ("http://[fe80::1]/", true),
             ("http://[fd00:ec2::254]/latest", true),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_types::byte_stream::ByteStream;
 use tokio::io::AsyncWriteExt;
 
 use super::Patience;
@@ -11,7 +11,7 @@ use crate::remote::progress::Progress;
 use crate::remote::{Fault, RemoteError};
 
 /// Where the pieces of an object go.
-pub(in crate::remote) enum Sink {
+pub(crate) enum Sink {
     Memory(Vec<u8>),
     File(tokio::fs::File),
 }
@@ -62,7 +62,7 @@ impl Sink {
         }
     }
 
-    async fn take(&mut self, piece: &[u8]) -> std::io::Result<()> {
+    pub(in crate::remote) async fn take(&mut self, piece: &[u8]) -> std::io::Result<()> {
         match self {
             Sink::Memory(bytes) => bytes.extend_from_slice(piece),
             Sink::File(file) => file.write_all(piece).await?,

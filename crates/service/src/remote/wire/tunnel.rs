@@ -5,10 +5,10 @@
 use std::io;
 use std::time::Duration;
 
-use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 /// A client for servers behind one proxy. Clones share its connections.
 #[derive(Debug, Clone)]
-pub(super) struct Tunnels(Client<HttpsConnector<Tunnel<HttpsConnector<Tcp>>>, SdkBody>);
+pub(in crate::remote) struct Tunnels(Client<HttpsConnector<Tunnel<HttpsConnector<Tcp>>>, SdkBody>);
 
 impl Tunnels {
     /// Tunnels through `proxy`, which may itself want TLS and has `connect` to accept a connection. Fails where the system has no
@@ -44,7 +44,10 @@ impl Tunnels {
     }
 
     /// The same as a connector of the SDK's.
-    pub(super) fn connector(&self, settings: &HttpConnectorSettings) -> impl HttpConnector + 'static {
+    pub(in crate::remote) fn connector(
+        &self,
+        settings: &HttpConnectorSettings,
+    ) -> impl HttpConnector + 'static {
         // Connecting counts as part of waiting for an answer: both limits together bound it.
         let limit = settings.read_timeout().map(|read| read + settings.connect_timeout().unwrap_or_default());
         Limited { tunnels: self.clone(), limit }
