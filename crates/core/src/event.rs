@@ -144,6 +144,12 @@ pub struct Event {
     /// Directory in which Cargo was started.
     #[serde(default)]
     pub project: String,
+    /// The session that this one is a part of: of a Cargo that a build script has started, or of a call by a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// Mark of the CI job: see [`crate::config::ci::job`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// `--crate-name`.
     pub crate_name: String,
     /// Cargo package and version.
@@ -206,6 +212,8 @@ impl Event {
             at_ms: 0,
             session: String::new(),
             project: String::new(),
+            within: None,
+            job: None,
             crate_name: crate_name.to_owned(),
             package: String::new(),
             package_version: String::new(),
@@ -225,6 +233,11 @@ impl Event {
             seeding: None,
             exit_code: None,
         }
+    }
+
+    /// The build that it belongs to: the session, or the one around it.
+    pub fn build(&self) -> &str {
+        self.within.as_deref().unwrap_or(&self.session)
     }
 
     /// Whether a compile was asked for that belongs to the build: build scripts try things out, too.

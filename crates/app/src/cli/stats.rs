@@ -12,7 +12,7 @@ use kache_engine::proof::{Counts, counts};
 use kache_store::Store;
 use serde_json::json;
 
-use super::sums::{Period, tally};
+use super::sums::{Period, chosen, tally};
 use super::{open_store, settings};
 use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
@@ -29,6 +29,7 @@ Examples:
   kache stats                  everything the journal remembers
   kache stats --since 24h      the last day (30m, 24h, 7d, or bare hours)
   kache stats --last-build     the latest `cargo` run only
+  kache stats --job            this CI job, which is the default in one
   kache stats --json           for scripts
 
 A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough \
@@ -45,6 +46,9 @@ pub struct Args {
     /// Only the latest build
     #[arg(long, conflicts_with = "since")]
     last_build: bool,
+    /// Only this CI job; in one that kache knows, and with KACHE_JOB, that is the default
+    #[arg(long, conflicts_with_all = ["since", "from", "last_build"])]
+    job: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,11 +72,7 @@ struct StoreView {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
-    let period = match (args.since.or(super::since_moment(args.from)), args.last_build) {
-        (_, true) => Period::LastBuild,
-        (Some(duration), false) => Period::Since(duration),
-        (None, false) => Period::All,
-    };
+    let period = chosen(args.since.or(super::since_moment(args.from)), args.last_build, args.job)?;
     let view = View {
         tally: store.as_ref().map(|store| tally(store, period)).unwrap_or_default(),
         period,
@@ -134,6 +134,7 @@ impl View {
         let served = Served::of(&self.tally);
         let heading = match self.period {
             Period::LastBuild => "The latest build".to_owned(),
+            Period::Job => "This job".to_owned(),
             Period::Since(duration) => format!("The last {}", format_duration(duration)),
             Period::All => "Everything on record".to_owned(),
         };

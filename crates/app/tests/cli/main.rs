@@ -4,6 +4,7 @@
 mod ci;
 mod docs;
 mod init;
+mod jobs;
 mod proxy;
 mod remote;
 #[path = "../../src/schema.rs"]

@@ -38,6 +38,7 @@ variables! {
     KACHE_PROVE, "whether results that may depend on their place are compiled once more elsewhere, after the build";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
+    KACHE_JOB, "mark of the CI job, for summaries of it";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
     KACHE_DAEMON, "whether builds use the daemon";
