@@ -252,7 +252,7 @@ impl View {
         let (bytes, bytes_max) = (format_size(*bytes), format_size(*bytes_max));
         let _ = writeln!(
             text,
-            "  {:<22}{bytes:>9}   of {bytes_max}, {entries} entries in {}",
+            "  {:<22}{bytes:>9}   of its own at most, limit {bytes_max}; {entries} entries in {}",
             "store",
             dir.display()
         );

@@ -35,10 +35,14 @@ fn target() -> String {
 /// A directory that looks like the releases of a repository.
 fn release(home: &Home) -> PathBuf {
     let dist = home.path("releases/latest/download");
+    // Without debug information, as in a release: packing it all takes a minute.
+    let program = home.path("kache");
+    std::fs::copy(env!("CARGO_BIN_EXE_kache"), &program).expect("copied");
+    let _ = Command::new("strip").arg(&program).status();
     let packed = Command::new("sh")
         .arg(root().join("ci/package.sh"))
-        .args([&target(), env!("CARGO_BIN_EXE_kache")])
-        .arg(&dist)
+        .arg(target())
+        .args([&program, &dist])
         .output()
         .expect("sh");
     assert!(packed.status.success(), "{}", text(&packed.stderr));

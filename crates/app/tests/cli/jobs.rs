@@ -42,13 +42,13 @@ fn steps(action: &str) -> Vec<Step> {
 }
 
 /// A machine that has kache, Cargo and a small project, and the variables of a job.
-struct Machine {
-    home: Home,
-    env: Vec<(String, String)>,
+pub struct Machine {
+    pub home: Home,
+    pub env: Vec<(String, String)>,
 }
 
 impl Machine {
-    fn new(variables: &[(&str, &str)]) -> Self {
+    pub fn new(variables: &[(&str, &str)]) -> Self {
         let home = Home::new();
         for dir in ["bin", "tmp"] {
             std::fs::create_dir_all(home.path(dir)).expect("directory");
@@ -57,13 +57,13 @@ impl Machine {
         let package =
             |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
         let app = format!("{}[dependencies]\ndep = {{ path = \"dep\" }}\n[workspace]\n", package("app"));
-        home.write("project/Cargo.toml", &app);
-        home.write("project/src/main.rs", "fn main() { println!(\"{}\", dep::f()) }\n");
-        home.write("project/dep/Cargo.toml", &package("dep"));
-        home.write("project/dep/src/lib.rs", "pub fn f() -> u8 { 7 }\n");
+        home.write("work/Cargo.toml", &app);
+        home.write("work/src/main.rs", "fn main() { println!(\"{}\", dep::f()) }\n");
+        home.write("work/dep/Cargo.toml", &package("dep"));
+        home.write("work/dep/src/lib.rs", "pub fn f() -> u8 { 7 }\n");
         let lock = "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\ndependencies = [\n \"dep\",\n]\n\n\
                     [[package]]\nname = \"dep\"\nversion = \"0.1.0\"\n";
-        home.write("project/Cargo.lock", lock);
+        home.write("work/Cargo.lock", lock);
         let path = format!("{}:{}", home.path("bin").display(), std::env::var("PATH").expect("PATH"));
         let mut env: Vec<(String, String)> =
             vec![("HOME".into(), home.path("").display().to_string()), ("PATH".into(), path)];
@@ -101,17 +101,19 @@ impl Machine {
         ])
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.home.path(name)
     }
 
     /// Runs a script in the project, as a step of a job.
-    fn run(&self, script: &str, more: &[(String, String)]) {
+    pub fn run(&self, script: &str, more: &[(String, String)]) -> String {
         let mut command = Command::new("bash");
-        command.args(["-e", "-c", script]).current_dir(self.path("project")).env_clear();
+        command.args(["-e", "-c", script]).current_dir(self.path("work")).env_clear();
         let variables = self.env.iter().chain(more).map(|(name, value)| (name, value));
         let output = command.envs(variables).output().expect("bash");
-        assert!(output.status.success(), "{script}: {} {}", text(&output.stdout), text(&output.stderr));
+        let said = [text(&output.stdout), text(&output.stderr)].concat();
+        assert!(output.status.success(), "{script}: {said}");
+        said
     }
 
     /// Runs what the action runs `at` one end of a job; variables for later steps are added, outputs come back.
@@ -207,7 +209,7 @@ fn jobs_that_share_only_the_saved_directory() {
     let whole_kib = disk_kib(&saved);
     let limit_kib = whole_kib - 100;
     job(&saved, "push", "main", &format!("{limit_kib}KiB"));
-    assert!((limit_kib / 2..=limit_kib).contains(&disk_kib(&saved)), "{} of {limit_kib}", disk_kib(&saved));
+    assert!(disk_kib(&saved) <= limit_kib, "{} of {limit_kib}", disk_kib(&saved));
 }
 
 /// Items of the lists with this name, in a part of a YAML file.
@@ -261,13 +263,15 @@ fn two_jobs(
     let mut said = Vec::new();
     for number in ["1", "2"] {
         let machine = Machine::new(&[("CI_JOB_ID", number)]);
-        let project = machine.path("project");
+        let project = machine.path("work");
         let store = project.join(".kache-store");
         if is_saved && number == "2" {
             copy(shared.path().join("saved").as_path(), &store);
         }
         let env = variables(&project);
-        steps.iter().for_each(|step| machine.run(step, &env));
+        for step in steps {
+            machine.run(step, &env);
+        }
         said.push(std::fs::read_to_string(machine.path(report)).expect("a report"));
         if is_saved && number == "1" {
             copy(&store, &shared.path().join("saved"));
@@ -299,22 +303,25 @@ fn gitlabs_example_and_template() {
     let yaml = block("image: rust");
     let example = [items(&yaml, "script"), items(&yaml, "after_script")].concat();
     assert_eq!(example.len(), 4, "{example:?}");
-    let said = two_jobs(|project| mapping(&yaml, "variables", project), &example, "project/kache.md", true);
+    let said = two_jobs(|project| mapping(&yaml, "variables", project), &example, "work/kache.md", true);
     assert!(all_served(&said), "{said}");
     let template = read("ci/gitlab.yml");
     let mut steps = items(&template, "before_script");
     steps.push("cargo build --locked".to_owned());
     steps.extend(items(&template, "after_script"));
-    let said =
-        two_jobs(|project| mapping(&template, "variables", project), &steps, "project/kache.json", true);
+    let said = two_jobs(|project| mapping(&template, "variables", project), &steps, "work/kache.json", true);
     assert!(all_served(&said), "{said}");
 }
 
 #[test]
-fn the_example_for_any_other_service() {
-    let script = [block("/var/cache/kache"), block("KACHE_JOB=")].concat();
-    let script = script.replace("sh\n", "").replace("/var/cache/kache", "$PWD/.kache-store");
-    let said = two_jobs(|_| Vec::new(), &[script], "project/kache.md", true);
+fn the_examples_for_any_other_service() {
+    let plain = block("/var/cache/kache").replace("/var/cache/kache", "$PWD/.kache-store");
+    let plain = plain.trim_start_matches("sh\n");
+    let said = two_jobs(|_| Vec::new(), &[plain.to_owned()], "work/kache.json", true);
+    assert!(all_served(&said), "{said}");
+    let set_up = plain.lines().next().expect("variables");
+    let marked = [set_up, block("KACHE_JOB=").trim_start_matches("sh\n")].join("\n");
+    let said = two_jobs(|_| Vec::new(), &[marked], "work/kache.md", true);
     assert!(all_served(&said), "{said}");
 }
 
@@ -338,7 +345,7 @@ fn the_example_with_a_bucket() {
         let own = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         own.chain(server.env().into_iter().map(|(name, value)| (name.to_owned(), value))).collect()
     };
-    let said = two_jobs(variables, &runs, "project/kache.md", false);
+    let said = two_jobs(variables, &runs, "work/kache.md", false);
     assert!(all_served(&said), "{said}");
 }
 

@@ -78,6 +78,7 @@ variables! {
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     RUSTC_WORKSPACE_WRAPPER, "another wrapper, for members of the workspace";
+    CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER, "the same, unless RUSTC_WORKSPACE_WRAPPER is set";
     NO_COLOR, "no colour in output";
     CLICOLOR_FORCE, "colour even when the output is not a terminal";
     TERM, "kind of terminal";
