@@ -338,7 +338,7 @@ Served 1 of 2 compiles, saved about 12.3s for 0ms.
   compile time spent         2.0s
 Disk
   hard-linked            10.0 MiB   no bytes used
-  store                  3.00 GiB   of 50.0 GiB, 42 entries in /cache
+  store                  3.00 GiB   of its own at most, limit 50.0 GiB; 42 entries in /cache
 Why there was no hit
   inputs-changed                1   last: app: file {ws}/src/main.rs
 Why results were not stored
