@@ -349,6 +349,31 @@ fn the_example_with_a_bucket() {
     assert!(all_served(&said), "{said}");
 }
 
+/// The program that a release has for Linux needs nothing of the system's, and serves builds there. `.ci/run` builds it, and
+/// says where it is.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_static_program_serves_builds() {
+    let Ok(program) = std::env::var("KACHE_TEST_STATIC") else {
+        return eprintln!("skipped, KACHE_TEST_STATIC names no program");
+    };
+    let bytes = std::fs::read(&program).expect("the program");
+    let number = |at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    // Kinds of an ELF program's segments; 3 is the path of a loader of shared libraries.
+    let segments = (0..number(56, 2)).map(|i| number(number(32, 8) + i * number(54, 2), 4));
+    assert!(segments.clone().count() > 2 && !segments.clone().any(|kind| kind == 3), "it is not static");
+    let machine = Machine::new(&[]);
+    std::fs::remove_file(machine.path("bin/kache")).expect("removed");
+    std::os::unix::fs::symlink(&program, machine.path("bin/kache")).expect("link");
+    machine.run("RUSTC_WRAPPER=kache cargo build && rm -r target", &[]);
+    let said = machine.run("RUSTC_WRAPPER=kache cargo build && kache stats --last-build", &[]);
+    assert!(said.contains("Served 2 of 2 compiles"), "{said}");
+    let said = machine.run("kache doctor || [ $? = 3 ]", &[]);
+    assert!(said.contains("variables that compiles use are observed"), "{said}");
+}
+
 #[test]
 fn a_job_that_has_no_mark_is_told_how_to_set_one() {
     let home = Home::new();
