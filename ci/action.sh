@@ -26,8 +26,6 @@ start() {
         echo "RUSTC_WRAPPER=$(command -v kache)"
         echo "CARGO_INCREMENTAL=0"
         echo "KACHE_MAX_SIZE=${INPUT_MAX_SIZE:-5GiB}"
-        # The journal comes with the store and tells of earlier jobs too.
-        echo "_KACHE_JOB_STARTED=$(date +%s)"
         if [ -n "${INPUT_BUCKET:-}" ]; then
             echo "KACHE_S3_BUCKET=$INPUT_BUCKET"
         else
@@ -45,9 +43,8 @@ start() {
 }
 
 end() {
-    local begun=${_KACHE_JOB_STARTED:?run the action with `at: start` first}
-    kache report --from "$begun" --format github >>"$GITHUB_STEP_SUMMARY"
-    kache report --from "$begun" --format json --output "${RUNNER_TEMP:?}/kache.json"
+    kache report --job --format github >>"$GITHUB_STEP_SUMMARY"
+    kache report --job --format json --output "${RUNNER_TEMP:?}/kache.json"
     echo "report=$RUNNER_TEMP/kache.json" >>"$GITHUB_OUTPUT"
     if ! may_write; then
         echo "save=false" >>"$GITHUB_OUTPUT"
@@ -56,7 +53,7 @@ end() {
         kache sync --push && kache save-manifest
     else
         echo "save=true" >>"$GITHUB_OUTPUT"
-        kache gc --max-age "${INPUT_MAX_AGE:-14d}"
+        kache gc --to-save --max-age "${INPUT_MAX_AGE:-14d}"
     fi
 }
 

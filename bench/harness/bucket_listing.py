@@ -11,7 +11,7 @@ from botocore.config import Config
 
 
 def layout(prefix: str, namespace: str) -> dict[str, re.Pattern[str]]:
-    """Names as docs/guide/remote.md has them."""
+    """Names as docs/design/remote-objects.md has them."""
     prefix, crate, key = re.escape(prefix), r"(?P<crate>[A-Za-z0-9_]+)", r"(?P<key>[0-9a-f]{64})"
     return {
         "pack": re.compile(rf"{prefix}/v3/packs/{crate}/{key}\.tar\.zst"),

@@ -18,6 +18,8 @@ pub struct CargoConfig {
     pub user_text: String,
     /// Every setting of the wrapper, the one that counts first.
     pub wrappers: Vec<WrapperSetting>,
+    /// The same for the wrapper that Cargo puts between that one and the compiler, for members of the workspace.
+    pub workspace_wrappers: Vec<WrapperSetting>,
 }
 
 /// One place that sets the wrapper.
@@ -78,32 +80,34 @@ impl CargoConfig {
         })?;
         let user_file = config_file(&home);
         let user_text = read(&user_file)?.unwrap_or_default();
-        let mut wrappers = Vec::new();
-        if let Some(value) = env(env::RUSTC_WRAPPER) {
-            wrappers.push(WrapperSetting { value, place: WrapperPlace::Variable(env::RUSTC_WRAPPER) });
-        }
-        if let Some(value) = env(env::CARGO_BUILD_RUSTC_WRAPPER) {
-            let place = WrapperPlace::Variable(env::CARGO_BUILD_RUSTC_WRAPPER);
-            wrappers.push(WrapperSetting { value, place });
-        }
+        let mut texts = Vec::new();
         for dir in cwd.ancestors().map(|dir| dir.join(".cargo")).filter(|dir| *dir != home) {
             let file = config_file(&dir);
-            if let Some(value) = read(&file)?.and_then(|text| wrapper_of(&text)) {
-                wrappers.push(WrapperSetting { value: value.into(), place: WrapperPlace::Project(file) });
+            if let Some(text) = read(&file)? {
+                texts.push((WrapperPlace::Project(file), text));
             }
         }
-        if let Some(value) = wrapper_of(&user_text) {
-            wrappers
-                .push(WrapperSetting { value: value.into(), place: WrapperPlace::User(user_file.clone()) });
-        }
-        Ok(Self { user_file, user_text, wrappers })
+        texts.push((WrapperPlace::User(user_file.clone()), user_text.clone()));
+        let settings = |variables: [&'static str; 2], key: &str| {
+            let set = variables.into_iter().filter_map(|name| {
+                Some(WrapperSetting { value: env(name)?, place: WrapperPlace::Variable(name) })
+            });
+            let filed = texts.iter().filter_map(|(place, text)| {
+                Some(WrapperSetting { value: build_setting(text, key)?.into(), place: place.clone() })
+            });
+            set.chain(filed).collect()
+        };
+        let wrappers = settings([env::RUSTC_WRAPPER, env::CARGO_BUILD_RUSTC_WRAPPER], "rustc-wrapper");
+        let variables = [env::RUSTC_WORKSPACE_WRAPPER, env::CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER];
+        let workspace_wrappers = settings(variables, "rustc-workspace-wrapper");
+        Ok(Self { user_file, user_text, wrappers, workspace_wrappers })
     }
 }
 
-/// `build.rustc-wrapper` of a configuration file. A file that can't be parsed sets nothing; Cargo will complain.
-fn wrapper_of(text: &str) -> Option<String> {
+/// A setting of the table `build` in a configuration file. A file that can't be parsed sets nothing; Cargo will complain.
+fn build_setting(text: &str, key: &str) -> Option<String> {
     let document = text.parse::<toml_edit::DocumentMut>().ok()?;
-    Some(document.get("build")?.as_table_like()?.get("rustc-wrapper")?.as_str()?.to_owned())
+    Some(document.get("build")?.as_table_like()?.get(key)?.as_str()?.to_owned())
 }
 
 /// `$CARGO_HOME`, relative to the working directory as Cargo has it, else `~/.cargo`.

@@ -8,7 +8,7 @@
 //! The wrapper resolves settings for every compiler call, so without a settings file nothing is parsed.
 
 mod backend;
-mod ci;
+pub mod ci;
 mod clean;
 mod clouds;
 mod crate_file;

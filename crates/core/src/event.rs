@@ -120,6 +120,12 @@ pub struct Event {
     /// Directory in which Cargo was started.
     #[serde(default)]
     pub project: String,
+    /// The session that this one is a part of: of a Cargo that a build script has started, or of a call by a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// Mark of the CI job: see [`crate::config::ci::job`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// `--crate-name`.
     pub crate_name: String,
     #[serde(default)]
@@ -172,6 +178,11 @@ impl Event {
     /// An event about `crate_name` with everything else empty.
     pub fn new(crate_name: &str, outcome: Outcome) -> Self {
         Self { version: VERSION, crate_name: crate_name.to_owned(), outcome, ..Self::default() }
+    }
+
+    /// The build that it belongs to: the session, or the one around it.
+    pub fn build(&self) -> &str {
+        self.within.as_deref().unwrap_or(&self.session)
     }
 
     /// Whether a compile was asked for that belongs to the build: build scripts try things out, too.

@@ -129,8 +129,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// Whether anything was compiled for it, or there already. Build scripts that ask the compiler something are
-    /// sessions of their own.
+    /// Whether anything was compiled for it, or there already.
     pub fn has_compiles(&self) -> bool {
         self.seeded > 0 || self.part.outcomes.total() > self.part.asides
     }
@@ -152,6 +151,7 @@ pub struct Tally {
     /// What was put into place before builds.
     pub seeding: SeedSums,
     pub crates: BTreeMap<String, Part>,
+    /// By session; what belongs to another session is counted there.
     pub builds: BTreeMap<String, Build>,
 }
 
@@ -172,12 +172,7 @@ impl Tally {
         }
         self.all.add(event);
         with(&mut self.crates, &event.label(), |part| part.add(event));
-        if !event.session.is_empty() {
-            with(&mut self.builds, &event.session, |build: &mut Build| {
-                build.part.add(event);
-                build.project.clone_from(&event.project);
-            });
-        }
+        self.add_to_build(event, |build| build.part.add(event));
         match event.source.filter(|_| !event.is_run()) {
             Some(Source::Local) => self.sources.local += 1,
             Some(Source::Prefetch) => self.sources.prefetch += 1,
@@ -208,13 +203,24 @@ impl Tally {
     /// A build that finds everything in place calls no compiler, and is a build all the same.
     fn add_seeded(&mut self, event: &Event) {
         let placed = event.seeding.as_ref().map_or(0, |seeding| seeding.units + seeding.runs);
-        if placed > 0 && !event.session.is_empty() {
-            with(&mut self.builds, &event.session, |build: &mut Build| {
+        if placed > 0 {
+            self.add_to_build(event, |build| {
                 build.seeded += placed;
                 build.part.last_ms = build.part.last_ms.max(event.at_ms);
-                build.project.clone_from(&event.project);
             });
         }
+    }
+
+    fn add_to_build(&mut self, event: &Event, add: impl FnOnce(&mut Build)) {
+        if event.build().is_empty() {
+            return;
+        }
+        with(&mut self.builds, event.build(), |build: &mut Build| {
+            add(build);
+            if event.within.is_none() {
+                build.project.clone_from(&event.project);
+            }
+        });
     }
 
     /// Adds the sums over other, later events.
@@ -227,7 +233,9 @@ impl Tally {
             with(&mut self.builds, &session, |mine: &mut Build| {
                 mine.part.merge(&build.part);
                 mine.seeded += build.seeded;
-                mine.project = build.project;
+                if !build.project.is_empty() {
+                    mine.project = build.project;
+                }
             });
         }
         self.sources.local += later.sources.local;

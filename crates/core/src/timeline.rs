@@ -50,7 +50,7 @@ impl Session {
 pub fn sessions(events: impl IntoIterator<Item = Event>) -> Vec<Session> {
     let mut by_id: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     for event in events {
-        by_id.entry(event.session.clone()).or_default().push(event);
+        by_id.entry(event.build().to_owned()).or_default().push(event);
     }
     let mut sessions: Vec<Session> = by_id.into_iter().map(|(id, events)| lay_out(id, events)).collect();
     sessions.sort_by(|a, b| (a.start_us, &a.id).cmp(&(b.start_us, &b.id)));
@@ -58,7 +58,8 @@ pub fn sessions(events: impl IntoIterator<Item = Event>) -> Vec<Session> {
 }
 
 fn lay_out(id: String, events: Vec<Event>) -> Session {
-    let project = events.last().map(|event| event.project.clone()).unwrap_or_default();
+    let own = events.iter().rev().find(|event| event.within.is_none()).or(events.last());
+    let project = own.map(|event| event.project.clone()).unwrap_or_default();
     let mut calls: Vec<Call> = events
         .into_iter()
         .map(|event| {

@@ -33,5 +33,5 @@ pub(crate) fn start_if_due(store: &Store, settings: &Settings, session: &Session
 /// Gives this thread the lowest priority, and waits for the Cargo of a session to end.
 pub fn stand_back(session: &str) {
     sys::idle_priority();
-    seed::wait_for(&Session { id: session.to_owned(), project: None });
+    seed::wait_for(&Session { id: session.to_owned(), ..Session::default() });
 }

@@ -37,12 +37,19 @@ pub fn passed(call: &Invocation, session: &Session, bypass: &Bypass) -> Event {
     event
 }
 
+/// Says in which session it happened.
+pub fn sign(event: &mut Event, session: &Session) {
+    event.session.clone_from(&session.id);
+    event.within.clone_from(&session.within);
+    event.job.clone_from(&session.job);
+    event.project =
+        session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+}
+
 /// Says who asked, and about which package.
 pub fn fill(event: &mut Event, call: &Invocation, session: &Session) {
     let text = |name: &str| call.env.text(name).unwrap_or_default().to_owned();
-    event.session.clone_from(&session.id);
-    event.project =
-        session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    sign(event, session);
     event.package = text("CARGO_PKG_NAME");
     event.package_version = text("CARGO_PKG_VERSION");
 }

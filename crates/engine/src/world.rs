@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kache_core::arg_file;
 use kache_core::cargo::layout::{self, Layout, OutputDir, UnitDir};
-use kache_core::config::Settings;
+use kache_core::config::{Settings, ci};
 use kache_core::digest::Digest;
 use kache_core::invocation::{Env, Invocation};
 use kache_core::key::Field;
@@ -47,19 +47,67 @@ pub struct Session {
     pub id: String,
     /// The directory it was started in.
     pub project: Option<PathBuf>,
+    /// The Cargo around it: see [`kache_core::event::Event::within`].
+    pub within: Option<String>,
+    /// Mark of the CI job.
+    pub job: Option<String>,
 }
 
-/// The calling process. Its start time and directory are known on Linux only; elsewhere a session is a process id. The
-/// number is the one in `/proc`, which counts otherwise where it shows the processes of an outer namespace.
+/// Processes that are looked at to find the Cargo behind another wrapper (a script, cargo-llvm-cov), or around a build script.
+const CALLERS_MAX: usize = 8;
+
+/// The calling Cargo, or the calling process. Its start time and directory are known on Linux only; elsewhere a session is
+/// a process id. The number is the one in `/proc`, which counts otherwise where it shows the processes of an outer namespace.
+///
+/// What a build script calls is a session of its own: the script, or a Cargo that it has started.
 pub fn session() -> Session {
-    let own = read_at_once("/proc/self/stat").unwrap_or_default();
-    let parent = ProcessStat::parse(&own).map(|stat| stat.parent.to_owned()).filter(|parent| parent != "0");
+    let job = ci::job(|name| std::env::var(name).ok());
+    let parent = callers("self").nth(1);
     let called = || Some(rustix::process::getppid()?.as_raw_pid().to_string());
-    let Some(parent) = parent.or_else(called) else { return Session::default() };
-    let stat = read_at_once(&format!("/proc/{parent}/stat")).unwrap_or_default();
-    let start = ProcessStat::parse(&stat).map_or("0", |stat| stat.start);
-    let project = fs::read_link(format!("/proc/{parent}/cwd")).ok();
-    Session { id: format!("{parent}-{start}"), project }
+    let Some(parent) = parent.or_else(called) else { return Session { job, ..Session::default() } };
+    // Cargo tells scripts these and compilers neither; a Cargo of a script's hands them on.
+    let is_scripts = ["NUM_JOBS", "HOST"].iter().all(|name| std::env::var_os(name).is_some());
+    let cargo = callers(&parent).find(|pid| is_cargo(pid)).filter(|_| !is_scripts);
+    let caller = cargo.unwrap_or(parent);
+    let around = |caller: &str| callers(caller).skip_while(|pid| !is_script(pid)).find(|pid| is_cargo(pid));
+    let within = if is_scripts { around(&caller) } else { None }.map(|pid| session_of(&pid));
+    Session {
+        id: session_of(&caller),
+        project: fs::read_link(format!("/proc/{caller}/cwd")).ok(),
+        within,
+        job,
+    }
+}
+
+fn session_of(pid: &str) -> String {
+    let stat = read_at_once(&format!("/proc/{pid}/stat")).unwrap_or_default();
+    format!("{pid}-{}", ProcessStat::parse(&stat).map_or("0", |stat| stat.start))
+}
+
+/// A process (a number, or `self`), its parent and so on.
+pub fn callers(pid: &str) -> impl Iterator<Item = String> {
+    let parent = |pid: &String| {
+        let stat = read_at_once(&format!("/proc/{pid}/stat"))?;
+        ProcessStat::parse(&stat).map(|stat| stat.parent.to_owned()).filter(|parent| parent != "0")
+    };
+    std::iter::successors(Some(pid.to_owned()), parent).take(CALLERS_MAX)
+}
+
+/// Whether the process is a Cargo: it is called like one, or is the one that tells its children where it is.
+fn is_cargo(pid: &str) -> bool {
+    let is_told =
+        |program: &Path| std::env::var_os("CARGO").is_some_and(|cargo| program == Path::new(&cargo));
+    program(pid).is_some_and(|program| program.ends_with("cargo") || is_told(&program))
+}
+
+fn is_script(pid: &str) -> bool {
+    let program = program(pid);
+    let name = program.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+    name.is_some_and(|name| ["build-script-", "build_script_"].iter().any(|start| name.starts_with(start)))
+}
+
+fn program(pid: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// A short file of the kernel's, which has no size to go by.

@@ -40,6 +40,8 @@ pub struct SweepOptions {
     pub purge: Purge,
     /// Blobs that changed and entries that were used more recently stay: a build may be about to need them.
     pub grace: Duration,
+    /// Everything counts as it does in a copy of the store: what target directories share, journal and memos too.
+    pub whole: bool,
 }
 
 impl Default for SweepOptions {
@@ -50,6 +52,7 @@ impl Default for SweepOptions {
             age_max: None,
             purge: Purge::Nothing,
             grace: Duration::from_secs(600),
+            whole: false,
         }
     }
 }

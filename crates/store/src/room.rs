@@ -94,6 +94,11 @@ impl SweepOptions {
         }
     }
 
+    /// The same for a store that is about to be copied, with nothing that builds: `du` says at most the limit then.
+    pub fn of_copy(self) -> Self {
+        Self { whole: true, grace: Duration::ZERO, ..self }
+    }
+
     /// The age at which an entry certainly wasn't used for `age_max`: a use may be noted a little too early. Zero is for
     /// all entries.
     pub(crate) fn age_max_s(&self) -> Option<i64> {

@@ -14,6 +14,7 @@ use crate::error::{Error, unless_absent};
 use crate::evict::{BlobRemoval, EvictPlan, Eviction, SweepOptions, plan};
 use crate::fault::{self, Point};
 use crate::files::remove;
+use crate::footprint::{BlobIndex, Footprint};
 use crate::layout::Store;
 use crate::lock::Locking;
 use crate::survey::Holding;
@@ -47,7 +48,15 @@ pub enum Sweeping {
 impl Store {
     /// What [`Store::sweep`] would do.
     pub fn plan_sweep(&self, options: &SweepOptions) -> Result<EvictPlan, Error> {
-        Ok(plan(&self.survey()?, options))
+        let mut survey = self.survey()?;
+        if !options.whole {
+            return Ok(plan(&survey, options));
+        }
+        survey.blobs.values_mut().for_each(|blob| blob.holding = Holding::StoreOnly);
+        let all_bytes = Footprint::of(self.root(), &BlobIndex::default())?.disk_bytes();
+        let other_bytes = all_bytes.saturating_sub(survey.sizes().counted_bytes());
+        let limit_bytes = options.limit_bytes.map(|bytes| bytes.saturating_sub(other_bytes));
+        Ok(plan(&survey, &SweepOptions { limit_bytes, ..options.clone() }))
     }
 
     /// Removes what the options say, unless another process is sweeping, and counts the store's size.

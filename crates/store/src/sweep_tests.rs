@@ -140,3 +140,24 @@ fn one_sweep_at_a_time() {
     let Ok(Locking::Locked(_lock)) = bench.store.lock("sweep", AT_ONCE) else { panic!("free") };
     assert!(matches!(bench.store.sweep(&SweepOptions::default()), Ok(Sweeping::Busy)));
 }
+
+/// What a CI job saves has no target directory beside it, and all of it was used in the job.
+#[test]
+fn a_store_that_is_copied_is_bounded_as_a_whole() {
+    let bench = Bench::new();
+    for name in ["a", "b", "c"] {
+        let (_, entry) = bench.publish(name, &vec![name.as_bytes()[0]; 4 << 20]);
+        fs::hard_link(bench.store.blob_path(&entry.outputs[0].digest), bench.path(name)).expect("link");
+    }
+    fs::create_dir_all(bench.store.root().join("journal")).expect("mkdir");
+    fs::write(bench.store.root().join("journal/today.jsonl"), vec![b'x'; 2 << 20]).expect("write");
+    let disk_bytes =
+        || Footprint::of(bench.store.root(), &BlobIndex::default()).expect("readable").disk_bytes();
+    let limit_bytes = disk_bytes() - (5 << 20);
+    let as_ever = SweepOptions::keeping(limit_bytes, None);
+    assert_eq!(sweep(&bench, &as_ever).entries, 0, "links don't count, and all is new");
+    let report = sweep(&bench, &as_ever.of_copy());
+    assert!((1..=2).contains(&report.entries), "{}", report.entries);
+    assert!(disk_bytes() <= limit_bytes, "{} of {limit_bytes}", disk_bytes());
+    assert!(["a", "b", "c"].iter().all(|name| bench.path(name).exists()), "target directories keep theirs");
+}

@@ -21,6 +21,7 @@ use crate::ui::{Align, Style, Table, Ui};
 Examples:
   kache gc                     bring the store under its limit, remove what nothing needs
   kache gc --max-age 30d       also evict what wasn't used for thirty days
+  kache gc --to-save           bring everything that a CI job saves under the limit
   kache gc --dry-run           show what would go and why, remove nothing
 
 The limit is `cache.local_max_size` (KACHE_MAX_SIZE). It counts what only the store holds: a file that a target \
@@ -30,6 +31,9 @@ pub struct Args {
     /// Evict entries that weren't used for this long (30m, 24h, 7d, or bare hours)
     #[arg(long, value_name = "DURATION", value_parser = super::duration)]
     max_age: Option<Duration>,
+    /// At the end of a CI job that saves the store: all of it counts, as `du` says, and nothing is spared for being new
+    #[arg(long)]
+    to_save: bool,
     /// Show what would go, and remove nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -37,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Say nothing, and do nothing while the store is under its limit: for the wrapper
-    #[arg(long, hide = true, conflicts_with_all = ["max_age", "dry_run", "json"])]
+    #[arg(long, hide = true, conflicts_with_all = ["max_age", "to_save", "dry_run", "json"])]
     auto: bool,
 }
 
@@ -49,6 +53,7 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let Some(store) = open_store(&settings, ui)? else { return Ok(Status::Done) };
     let limit_bytes = *settings.local_size_bytes_max;
     let options = SweepOptions { age_max: args.max_age, ..SweepOptions::keeping(limit_bytes, store.room()) };
+    let options = if args.to_save { options.of_copy() } else { options };
     if args.dry_run {
         return show(&store.plan_sweep(&options)?, &options, args.json, ui);
     }
@@ -103,7 +108,7 @@ fn auto() -> Outcome {
 /// A store may stay over its limit when everything in it was used just now.
 fn warn_if_over(plan: &EvictPlan, options: &SweepOptions, ui: &Ui) {
     let after_bytes = plan.after.counted_bytes();
-    if options.limit_bytes.is_some_and(|limit_bytes| after_bytes > limit_bytes) {
+    if !options.whole && options.limit_bytes.is_some_and(|limit_bytes| after_bytes > limit_bytes) {
         let minutes = options.grace.as_secs() / 60;
         let size = format_size(after_bytes);
         ui.warn(&format!(

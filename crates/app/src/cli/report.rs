@@ -18,10 +18,13 @@ use kache_core::served::Served;
 use kache_core::tally::Tally;
 use kache_core::timeline::{self, CrateCost, Session};
 
-use super::sums::last_build;
+use super::sums::{Period, chosen, last_build, this_job};
 use super::{ms_ago, now_ms, open_store, settings, since_moment};
 use crate::error::{CliError, Outcome, Status};
 use crate::ui::Ui;
+
+/// What is reported when nothing says what.
+const SINCE: Duration = Duration::from_secs(86_400);
 
 /// Report builds: outcomes per crate, time saved, what was costly and why
 #[derive(clap::Args)]
@@ -37,15 +40,18 @@ pub struct Args {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Only what happened since this long ago (30m, 24h, 7d, or bare hours)
-    #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "24h")]
-    since: Duration,
+    /// Only what happened since this long ago (30m, 24h, 7d, or bare hours); in a CI job the job, else 24h
+    #[arg(long, value_name = "DURATION", value_parser = super::duration)]
+    since: Option<Duration>,
     /// Only what happened since this moment, as `date +%s` prints it: for jobs that note when they began
     #[arg(long, value_name = "SECONDS", value_parser = super::moment, conflicts_with_all = ["since", "last_build"])]
     from: Option<u64>,
     /// Only the latest build
     #[arg(long, conflicts_with = "since")]
     last_build: bool,
+    /// Only this CI job; in one that kache knows, and with KACHE_JOB, that is the default
+    #[arg(long, conflicts_with_all = ["since", "from", "last_build"])]
+    job: bool,
     /// File to write, in place of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -117,22 +123,23 @@ pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
     let until_ms = now_ms();
-    let since = since_moment(args.from).unwrap_or(args.since);
-    let (events, from_ms) = match (&store, args.last_build) {
-        (None, _) => (Vec::new(), ms_ago(since)),
-        (Some(store), false) => {
-            let from_ms = ms_ago(since);
-            (store.events(Some(from_ms)).collect(), from_ms)
-        }
-        (Some(store), true) => {
-            let events = last_build(store);
-            let from_ms = events.iter().map(|event| event.at_ms).min().unwrap_or(until_ms);
-            (events, from_ms)
-        }
+    let period = chosen(since_moment(args.from).or(args.since), args.last_build, args.job)?;
+    let since = if let Period::Since(since) = period { since } else { SINCE };
+    let events: Vec<Event> = match (&store, period) {
+        (None, _) => Vec::new(),
+        (Some(store), Period::LastBuild) => last_build(store),
+        (Some(store), Period::Job) => this_job(store),
+        (Some(store), _) => store.events(Some(ms_ago(since))).collect(),
+    };
+    let from_ms = match period {
+        Period::LastBuild | Period::Job => events.iter().map(|event| event.at_ms).min().unwrap_or(until_ms),
+        _ => ms_ago(since),
     };
     let mut report = Report::new(events, (from_ms, until_ms), args.top);
-    if args.last_build {
-        report.title = format!("The latest build, of {}", format_moment(from_ms));
+    match period {
+        Period::LastBuild => report.title = format!("The latest build, of {}", format_moment(from_ms)),
+        Period::Job => report.title = format!("This job, until {}", format_moment(until_ms)),
+        _ => {}
     }
     let plain = Ui::without_colour();
     let text = match args.format {

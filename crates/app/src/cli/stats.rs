@@ -12,7 +12,7 @@ use kache_engine::proof::{Counts, counts};
 use kache_store::Store;
 use serde_json::json;
 
-use super::sums::{Period, tally};
+use super::sums::{Period, chosen, tally};
 use super::{open_store, settings};
 use crate::error::{Outcome, Status};
 use crate::ui::{Style, Ui};
@@ -28,6 +28,7 @@ Examples:
   kache stats                  everything the journal remembers
   kache stats --since 24h      the last day (30m, 24h, 7d, or bare hours)
   kache stats --last-build     the latest `cargo` run only
+  kache stats --job            this CI job, which is the default in one
   kache stats --json           for scripts
 
 A hit was served from the cache, a dup was compiled and turned out to be known, a miss was compiled, a passthrough \
@@ -44,6 +45,9 @@ pub struct Args {
     /// Only the latest build
     #[arg(long, conflicts_with = "since")]
     last_build: bool,
+    /// Only this CI job; in one that kache knows, and with KACHE_JOB, that is the default
+    #[arg(long, conflicts_with_all = ["since", "from", "last_build"])]
+    job: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,11 +70,7 @@ struct StoreView {
 pub fn run(args: &Args, ui: &Ui) -> Outcome {
     let settings = settings(ui)?;
     let store = open_store(&settings, ui)?;
-    let period = match (args.since.or(super::since_moment(args.from)), args.last_build) {
-        (_, true) => Period::LastBuild,
-        (Some(duration), false) => Period::Since(duration),
-        (None, false) => Period::All,
-    };
+    let period = chosen(args.since.or(super::since_moment(args.from)), args.last_build, args.job)?;
     let view = View {
         tally: store.as_ref().map(|store| tally(store, period)).unwrap_or_default(),
         period,
@@ -132,6 +132,7 @@ impl View {
         let served = Served::of(&self.tally);
         let heading = match self.period {
             Period::LastBuild => "The latest build".to_owned(),
+            Period::Job => "This job".to_owned(),
             Period::Since(duration) => format!("The last {}", format_duration(duration)),
             Period::All => "Everything on record".to_owned(),
         };
@@ -249,7 +250,7 @@ impl View {
         let (bytes, bytes_max) = (format_size(*bytes), format_size(*bytes_max));
         let _ = writeln!(
             text,
-            "  {:<22}{bytes:>9}   of {bytes_max}, {entries} entries in {}",
+            "  {:<22}{bytes:>9}   of its own at most, limit {bytes_max}; {entries} entries in {}",
             "store",
             dir.display()
         );
@@ -334,7 +335,7 @@ Served 1 of 2 compiles, saved about 12.3s for 0ms.
   compile time spent         2.0s
 Disk
   hard-linked            10.0 MiB   no bytes used
-  store                  3.00 GiB   of 50.0 GiB, 42 entries in /cache
+  store                  3.00 GiB   of its own at most, limit 50.0 GiB; 42 entries in /cache
 Why there was no hit
   inputs-changed                1   last: app: file {ws}/src/main.rs
 Why results were not stored

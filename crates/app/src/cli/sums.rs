@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kache_core::config::ci;
 use kache_core::digest::Digest;
 use kache_core::event::Event;
 use kache_core::tally::{Build, Tally};
@@ -11,6 +12,7 @@ use kache_store::Store;
 use kache_store::journal::JournalFile;
 
 use super::{ms_ago, now_ms};
+use crate::error::CliError;
 
 /// Which part of the journal is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Period {
     Since(Duration),
     /// The latest Cargo invocation.
     LastBuild,
+    /// This CI job.
+    Job,
 }
 
 impl Period {
@@ -28,12 +32,13 @@ impl Period {
             Period::All => "all",
             Period::Since(_) => "since",
             Period::LastBuild => "last-build",
+            Period::Job => "job",
         }
     }
 }
 
 /// Kind of the memos; changes whenever the meaning of a tally does.
-const MEMO: &str = "tally-2";
+const MEMO: &str = "tally-3";
 
 /// The sums over the events of a period.
 pub fn tally(store: &Store, period: Period) -> Tally {
@@ -47,6 +52,7 @@ pub fn tally(store: &Store, period: Period) -> Tally {
             )
         }
         Period::LastBuild => Tally::of(&last_build(store)),
+        Period::Job => Tally::of(&this_job(store)),
     }
 }
 
@@ -110,7 +116,32 @@ fn last_build_in(store: &Store, cwd: &Path) -> Vec<Event> {
     let rank = |build: &Build| (build.has_compiles(), is_here(&build.project), build.part.last_ms);
     let Some((session, _)) = builds.max_by_key(|(_, build)| rank(build)) else { return Vec::new() };
     let its_files = files.iter().zip(&tallies).filter(|(_, tally)| tally.builds.contains_key(session));
-    its_files.flat_map(|(file, _)| file.events()).filter(|event| event.session == *session).collect()
+    its_files.flat_map(|(file, _)| file.events()).filter(|event| event.build() == session).collect()
+}
+
+/// The mark of the CI job that this process is a part of.
+pub fn job() -> Option<String> {
+    ci::job(|name| std::env::var(name).ok())
+}
+
+/// The events of this CI job, also where the journal came with the store and tells of jobs before it.
+pub fn this_job(store: &Store) -> Vec<Event> {
+    let job = job();
+    store.events(None).filter(|event| event.job.is_some() && event.job == job).collect()
+}
+
+/// The period that is asked for, or in a CI job, where none is, that job.
+pub fn chosen(since: Option<Duration>, last_build: bool, is_job: bool) -> Result<Period, CliError> {
+    if is_job && job().is_none() {
+        return Err(CliError::usage("this is no CI job that kache knows")
+            .hint("set KACHE_JOB to a text that no other job has, before the build and now"));
+    }
+    Ok(match since {
+        _ if last_build => Period::LastBuild,
+        Some(duration) => Period::Since(duration),
+        None if is_job || job().is_some() => Period::Job,
+        None => Period::All,
+    })
 }
 
 #[cfg(test)]

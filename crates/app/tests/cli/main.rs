@@ -4,11 +4,13 @@
 mod ci;
 mod docs;
 mod init;
+mod jobs;
 mod proxy;
 mod remote;
 #[path = "../../src/schema.rs"]
 mod schema;
 mod schemas;
+mod scripts;
 mod shown;
 #[path = "../../src/snapshot.rs"]
 mod snapshot;
@@ -399,7 +401,7 @@ fn doctor_knows_what_silently_went_wrong() {
     for part in [
         "KACHE_MAXSIZE is set, and no setting has that name\n       hint: did you mean KACHE_MAX_SIZE?",
         "there is no program no-such-wrapper",
-        "a second wrapper, /x/other-driver, is set by RUSTC_WORKSPACE_WRAPPER",
+        "a second wrapper, /x/other-driver, is set by the environment variable RUSTC_WORKSPACE_WRAPPER",
         "did you mean `extra_inputs`?",
         "the store is in the checkout ",
         "files that are not kache's are in the store: notes.txt",
@@ -410,5 +412,33 @@ fn doctor_knows_what_silently_went_wrong() {
         home.kache_with(&["doctor"], &[("KACHE_CACHE_DIR", home.path("cache").to_str().expect("UTF-8"))]).out;
     for part in ["no setting has that name", "checkout", "second wrapper", "not kache's"] {
         assert!(!clean.contains(part), "{part}\n{clean}");
+    }
+}
+
+/// Whichever package of the workspace it is, and wherever Cargo's configuration sets it.
+#[test]
+fn doctor_looks_at_all_of_a_workspace() {
+    let home = Home::new();
+    home.write("work/Cargo.toml", "[workspace]\nmembers = ['a', 'b']\nresolver = '2'\n");
+    for name in ["a", "b"] {
+        home.write(
+            &format!("work/{name}/Cargo.toml"),
+            &format!("[package]\nname = '{name}'\nversion = '0.1.0'\n"),
+        );
+        home.write(&format!("work/{name}/src/lib.rs"), "");
+    }
+    home.write("work/a/kache.toml", "extra_inputs = ['x.sql']\n");
+    home.write("work/b/kache.toml", "extra_input = []\n");
+    home.write("work/.cargo/config.toml", "[build]\nrustc-workspace-wrapper = '/y/driver'\n");
+    for dir in ["work", "work/b"] {
+        let output = home.command(&["doctor"]).current_dir(home.path(dir)).output().expect("kache runs");
+        let said = Ran::from(output).out;
+        for part in [
+            "a/kache.toml names 1 extra inputs",
+            "did you mean `extra_inputs`?",
+            "a second wrapper, /y/driver, is set by ",
+        ] {
+            assert!(said.contains(part), "{dir}: {part}\n{said}");
+        }
     }
 }

@@ -200,6 +200,55 @@ fn report() {
     assert!(last.contains("100.0 %"), "{last}");
 }
 
+/// A wrapper between Cargo and kache, as a script or cargo-llvm-cov is one, takes no build apart: each of its processes has
+/// another parent.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wrapper_in_front_does_not_take_a_build_apart() {
+    let lab = lean_lab();
+    let me = lab.wrapper().display().to_string();
+    let script = lab.write_program("in front", format!("#!/bin/sh\n\"{me}\" \"$@\"\nexit $?\n"));
+    let p = lab.project("w", ALL_KINDS);
+    let cold = p.cargo("build").wrapper(&script).ok();
+    let calls = cold.tally().hits + cold.tally().misses;
+    assert!(calls > 4, "{cold}");
+    let said = text(&lab.cli(&["stats", "--last-build"]));
+    assert!(
+        said.contains(" in 1 build(s)") && said.contains(&format!("Served 0 of {calls} compiles")),
+        "{said}"
+    );
+    p.wipe();
+    p.cargo("build").wrapper(&script).ok().all_hit();
+    let said = text(&lab.cli(&["stats", "--last-build"]));
+    assert!(
+        said.contains(" in 1 build(s)") && said.contains(&format!("Served {calls} of {calls} compiles")),
+        "{said}"
+    );
+}
+
+/// Every event of a CI job carries the job's mark.
+#[test]
+fn a_job_is_told_of_alone() {
+    let lab = lean_lab();
+    let p = lab.project("w", ALL_KINDS);
+    p.cargo("build").env("CI_JOB_ID", "1").ok();
+    p.wipe();
+    let warm = p.cargo("build").env("CI_JOB_ID", "2").ok();
+    warm.all_hit();
+    lab.set_env("CI_JOB_ID", "2");
+    let json: serde_json::Value = serde_json::from_str(&text(&lab.cli(&["stats", "--json"]))).expect("JSON");
+    assert_eq!(
+        (&json["period"], &json["served"]["compiles_of"]),
+        (&"job".into(), &warm.tally().hits.into()),
+        "{json:#}"
+    );
+    let all: serde_json::Value =
+        serde_json::from_str(&text(&lab.cli(&["stats", "--since", "1h", "--json"]))).expect("JSON");
+    assert_eq!(all["served"]["compiles_of"].as_u64(), Some(2 * warm.tally().hits as u64), "{all:#}");
+    lab.set_env("CI_JOB_ID", "3");
+    assert!(text(&lab.cli(&["report"])).to_lowercase().contains("no compiler calls"));
+}
+
 /// `kache` bare prints help, an unknown command is an error, neither touches anything.
 #[test]
 fn bare_and_unknown_commands() {

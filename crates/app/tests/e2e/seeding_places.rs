@@ -151,4 +151,13 @@ fn a_cargo_that_a_build_script_starts() {
     let run = one.checkout("three").cargo("run").same();
     run.script("app", &["passthrough"]);
     hits(&run, &["inner", "nested", "app"]);
+    // All of that is one build.
+    if cfg!(target_os = "linux") {
+        let said = lab.cli(&["stats", "--last-build"]).stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            said.contains(" in 1 build(s)") && said.contains(&format!(" of {} compiles", run.tally().hits)),
+            "{said}"
+        );
+    }
 }

@@ -1,5 +1,7 @@
-//! Whether this is a CI job for a pull request, whose code nobody has reviewed yet: by the variables that CI services document.
-//! Knows names and values, reads nothing.
+//! What tells one CI job from another, and whether it is for a pull request, whose code nobody has reviewed yet: by the
+//! variables that CI services document. Knows names and values, reads nothing.
+
+use super::env::KACHE_JOB;
 
 /// What the value of a variable has to be.
 enum Says {
@@ -35,6 +37,36 @@ const VARIABLES: &[(&str, Says)] = &[
     ("CHANGE_ID", Something),
 ];
 
+/// What together names one job of a service, which every process of it has. Of Jenkins only what no other service sets.
+const JOBS: &[&[&str]] = &[
+    &[KACHE_JOB],
+    // GitHub, Forgejo, Gitea.
+    &["GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB"],
+    &["BUILDKITE_JOB_ID"],
+    &["CIRCLE_WORKFLOW_JOB_ID"],
+    &["TRAVIS_JOB_ID"],
+    &["APPVEYOR_JOB_ID"],
+    &["SYSTEM_JOBID", "SYSTEM_JOBATTEMPT"],
+    &["CIRRUS_TASK_ID"],
+    &["SEMAPHORE_JOB_ID"],
+    &["CODEBUILD_BUILD_ID"],
+    &["BITBUCKET_BUILD_NUMBER", "BITBUCKET_STEP_UUID"],
+    &["DRONE_REPO", "DRONE_BUILD_NUMBER", "DRONE_STAGE_NUMBER"],
+    // Woodpecker, then GitLab.
+    &["CI_PIPELINE_NUMBER", "CI_WORKFLOW_NUMBER", "CI_REPO_ID"],
+    &["CI_JOB_ID"],
+    &["JENKINS_URL", "BUILD_TAG"],
+];
+/// Longest mark.
+const JOB_CHARS_MAX: usize = 200;
+
+/// The mark of this CI job, or what `KACHE_JOB` says.
+pub fn job(value: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let set = |name: &&str| value(name).filter(|value| !value.is_empty());
+    let mark = JOBS.iter().find_map(|names| names.iter().map(set).collect::<Option<Vec<_>>>());
+    mark.map(|parts| parts.join(" ").chars().take(JOB_CHARS_MAX).collect())
+}
+
 /// The variable that shows that this is a job for a pull request.
 pub(super) fn pull_request(value: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
     let is_set = |name: &str| value(name).is_some_and(|value| !value.is_empty() && value != "false");
@@ -48,6 +80,31 @@ pub(super) fn pull_request(value: impl Fn(&str) -> Option<String>) -> Option<&'s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_job_has_a_mark_of_its_own() {
+        for (variables, expected) in [
+            (
+                &[("GITHUB_RUN_ID", "7"), ("GITHUB_RUN_ATTEMPT", "1"), ("GITHUB_JOB", "test")][..],
+                Some("7 1 test"),
+            ),
+            (&[("GITHUB_RUN_ID", "7")], None),
+            (&[("CI", "true"), ("CI_JOB_ID", "12")], Some("12")),
+            (&[("CI_JOB_ID", "12"), ("KACHE_JOB", "nightly")], Some("nightly")),
+            (&[("KACHE_JOB", "")], None),
+            (&[("BUILD_TAG", "mine")], None),
+            (&[("BUILD_TAG", "jenkins-a-4"), ("JENKINS_URL", "u")], Some("u jenkins-a-4")),
+            (&[], None),
+        ] {
+            let found = job(|name| {
+                let found = variables.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| (*value).to_owned())
+            });
+            assert_eq!(found.as_deref(), expected, "{variables:?}");
+        }
+        let long = job(|name| (name == "CI_JOB_ID").then(|| "é".repeat(900)));
+        assert_eq!(long.map(|mark| mark.chars().count()), Some(JOB_CHARS_MAX));
+    }
 
     #[test]
     fn jobs_of_pull_requests_are_told_from_others() {

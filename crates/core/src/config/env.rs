@@ -37,6 +37,7 @@ variables! {
     KACHE_CLEAN_AUTO, "whether target directories are cleaned after builds";
     KACHE_VERIFY, "share of the hits that are compiled as well and compared";
     KACHE_PROGRESS, "one line on standard error per crate";
+    KACHE_JOB, "mark of the CI job, for summaries of it";
     KACHE_LOG, "log filter";
     KACHE_LOG_FILE, "file that the log goes to";
     KACHE_DAEMON, "whether builds use the daemon";
@@ -81,6 +82,7 @@ variables! {
     RUSTC_WRAPPER, "the wrapper that Cargo uses whatever its configuration says";
     CARGO_BUILD_RUSTC_WRAPPER, "the wrapper that Cargo uses unless RUSTC_WRAPPER is set";
     RUSTC_WORKSPACE_WRAPPER, "another wrapper, for members of the workspace";
+    CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER, "the same, unless RUSTC_WORKSPACE_WRAPPER is set";
     NO_COLOR, "no colour in output";
     CLICOLOR_FORCE, "colour even when the output is not a terminal";
     TERM, "kind of terminal";

@@ -511,7 +511,8 @@ fn rows_cover_every_variable_of_the_settings() {
     let listed: Vec<_> = remotes.into_iter().flat_map(of).filter_map(|row| row.variable).collect();
     let secrets = [env::KACHE_S3_ACCESS_KEY, env::KACHE_S3_SECRET_KEY, env::KACHE_REMOTE_TOKEN];
     let login = [env::KACHE_REMOTE_USER, env::KACHE_REMOTE_PASSWORD];
-    let others = [env::KACHE_CONFIG, env::KACHE_IN_FALLBACK, env::KACHE_IN_SCRIPT, "KACHE_FAULT"];
+    let others =
+        [env::KACHE_CONFIG, env::KACHE_JOB, env::KACHE_IN_FALLBACK, env::KACHE_IN_SCRIPT, "KACHE_FAULT"];
     let elsewhere = [&secrets[..], &login, &others].concat();
     for variable in env::ALL.iter().filter(|variable| variable.name.starts_with("KACHE_")) {
         assert!(listed.contains(&variable.name) || elsewhere.contains(&variable.name), "{}", variable.name);

@@ -57,7 +57,7 @@ pub struct Proven {
 /// Waits for the Cargo of `session` to end, and works on what is pending then, in the background.
 pub fn prove_after(store: &Store, settings: &Settings, session: &str) {
     sys::idle_priority();
-    seed::wait_for(&Session { id: session.to_owned(), project: None });
+    seed::wait_for(&Session { id: session.to_owned(), ..Session::default() });
     prove(store, settings, Duration::ZERO);
 }
 

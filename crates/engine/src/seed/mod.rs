@@ -262,9 +262,7 @@ fn emit(
 ) {
     let mut event = Event::new("-", Outcome::Passthrough);
     "seeding".clone_into(&mut event.kind);
-    event.session.clone_from(&session.id);
-    event.project =
-        session.project.as_ref().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    report::sign(&mut event, session);
     event.moved = placed.moved;
     event.saved_ms = placed.saved_ms;
     event.times.remote_us = report::micros(waited);

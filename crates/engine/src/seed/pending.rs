@@ -11,7 +11,7 @@ use kache_store::Store;
 use kache_store::progress::processes;
 
 use super::parent;
-use crate::world::Session;
+use crate::world::{Session, callers};
 
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a recorder is waited for that gets no time on a processor.
@@ -86,7 +86,7 @@ fn at_work(pid: &str, line: &str, store: &Store) -> Option<u64> {
     let variables = fs::read(process.join("environ")).ok()?;
     let own = [env::KACHE_CACHE_DIR.as_bytes(), b"=", store.root().as_os_str().as_encoded_bytes()].concat();
     let is_ours = variables.split(|byte| *byte == 0).any(|pair| pair == own);
-    (is_ours && !parent::is_alive(&Session { id, project: None })).then_some(stat.ticks)
+    (is_ours && !parent::is_alive(&Session { id, ..Session::default() })).then_some(stat.ticks)
 }
 
 /// Whether processes here may be ended together with a build: in a container, with its last command.
@@ -103,10 +103,13 @@ pub fn is_last(session: &Session) -> bool {
     let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let own = ProcessStat::parse(&own).map(|stat| stat.session);
     let is_done = |name: &str| [Doing::Recording, Doing::Ending].iter().any(|doing| doing.name() == name);
+    // A wrapper that has called this process waits for it.
+    let callers: Vec<String> = callers("self").collect();
     let is_at_work =
         |stat: &ProcessStat<'_>| stat.parent == cargo && Some(stat.session) == own && !stat.is_over();
-    processes().all(|(_, line)| {
-        ProcessStat::parse(&line).is_none_or(|stat| !is_at_work(&stat) || is_done(stat.name))
+    processes().all(|(pid, line)| {
+        let stat = ProcessStat::parse(&line).filter(|_| !callers.contains(&pid));
+        stat.is_none_or(|stat| !is_at_work(&stat) || is_done(stat.name))
     })
 }
 

@@ -145,7 +145,7 @@ pub fn record(
     (compiler, layout, when): (&str, Layout, When),
     note: &Path,
 ) -> Result<Recorded, String> {
-    let session = Session { id: session.to_owned(), project: None };
+    let session = Session { id: session.to_owned(), ..Session::default() };
     let before = fs::read_to_string(note).unwrap_or_default();
     let recorded = record_of(settings, &session, (compiler, layout, when));
     let came_of_it = recorded.as_ref().map_or_else(String::clone, ToString::to_string);

@@ -8,10 +8,11 @@ pub fn idle_priority() {
         const IOPRIO_WHO_PROCESS: libc::c_int = 1;
         const IOPRIO_CLASS_IDLE: libc::c_int = 3;
         const IOPRIO_CLASS_SHIFT: libc::c_int = 13;
-        let scheduling = libc::sched_param { sched_priority: 0 };
-        // SAFETY: `scheduling` outlives the call that reads it; the other calls take no pointers. 0 is this thread.
+        // What the kernel reads: the C library's type has more in it with musl, whose function does nothing either.
+        let priority: libc::c_int = 0;
+        // SAFETY: `priority` outlives the call that reads it; the other calls take no pointers. 0 is this thread.
         unsafe {
-            libc::sched_setscheduler(0, libc::SCHED_IDLE, &scheduling);
+            libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &raw const priority);
             libc::setpriority(libc::PRIO_PROCESS, 0, 19);
             let class = IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT;
             libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class);

@@ -1,7 +1,8 @@
 //! Checks of the program, its settings, and how Cargo is told to use it. Knows nothing about disks.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kache_core::cargo::{TESTED_MINORS, minor_version};
@@ -13,7 +14,7 @@ use kache_store::Store;
 use kache_store::sys::script;
 
 use super::{Findings, Verdict};
-use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me};
+use crate::cargo_config::{CargoConfig, WrapperSetting, find_program, is_me, is_named};
 
 /// Version and place of this program, and whether a shell would find it.
 pub fn program(findings: &mut Findings) {
@@ -86,7 +87,9 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
             hint,
         );
     }
-    crate_file(cwd, findings);
+    for dir in packages(cwd) {
+        crate_file(&dir, findings);
+    }
     if *settings.disabled {
         let hint = "unset KACHE_DISABLED to use the cache";
         findings.add_with_hint(Verdict::Bad, "KACHE_DISABLED is set: nothing is cached", hint);
@@ -94,9 +97,22 @@ pub fn settings(cwd: &Path, findings: &mut Findings) -> Option<Settings> {
     Some(settings)
 }
 
-/// `kache.toml` beside the current directory's `Cargo.toml`.
-fn crate_file(cwd: &Path, findings: &mut Findings) {
-    let path = cwd.join("kache.toml");
+/// Directories of the workspace's packages; without one, the current directory.
+fn packages(cwd: &Path) -> Vec<PathBuf> {
+    let args = ["metadata", "--format-version=1", "--no-deps", "--offline"];
+    let output = Command::new("cargo").args(args).current_dir(cwd).output();
+    let metadata: serde_json::Value =
+        output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
+    let manifests =
+        metadata["packages"].as_array().into_iter().flatten().map(|package| &package["manifest_path"]);
+    let dirs: BTreeSet<PathBuf> =
+        manifests.filter_map(|path| Some(Path::new(path.as_str()?).parent()?.to_owned())).collect();
+    if dirs.is_empty() { vec![cwd.to_owned()] } else { dirs.into_iter().collect() }
+}
+
+/// `kache.toml` beside a package's `Cargo.toml`.
+fn crate_file(dir: &Path, findings: &mut Findings) {
+    let path = dir.join("kache.toml");
     let Ok(text) = std::fs::read_to_string(&path) else { return };
     match CrateFile::parse(&path.display().to_string(), &text) {
         Ok(file) => {
@@ -112,16 +128,12 @@ fn crate_file(cwd: &Path, findings: &mut Findings) {
 }
 
 /// A wrapper between kache and the compiler, which Cargo uses for members of the workspace.
-fn second_wrapper(findings: &mut Findings) {
-    let Some(second) = std::env::var_os(env::RUSTC_WORKSPACE_WRAPPER).filter(|value| !value.is_empty())
-    else {
+fn second_wrapper(config: &CargoConfig, findings: &mut Findings) {
+    let Some(second) = config.workspace_wrappers.first().filter(|second| !second.value.is_empty()) else {
         return;
     };
-    let is_known =
-        Path::new(&second).file_stem().is_some_and(|stem| stem == "clippy-driver" || stem == "kache");
-    if !is_known && !is_me(&second) {
-        let what =
-            format!("a second wrapper, {}, is set by {}", second.display(), env::RUSTC_WORKSPACE_WRAPPER);
+    if !is_named(&second.value, "clippy-driver") && !second.is_kache() {
+        let what = format!("a second wrapper, {}, is set by {}", second.value.display(), second.place);
         let hint = "what it does is not known, so members of the workspace go to it without a look-up; dependencies are served";
         findings.add_with_hint(Verdict::Warning, what, hint);
     }
@@ -153,9 +165,11 @@ pub fn cargo(cwd: &Path, findings: &mut Findings) -> Option<String> {
     findings.section = "Cargo";
     match CargoConfig::observe(cwd, |name| std::env::var_os(name)) {
         Err(error) => findings.add(Verdict::Bad, error.to_string()),
-        Ok(config) => wrapper(&config, findings),
+        Ok(config) => {
+            wrapper(&config, findings);
+            second_wrapper(&config, findings);
+        }
     }
-    second_wrapper(findings);
     let cargo = version_of("cargo");
     match &cargo {
         Some(version) => cargo_version(version, findings),
