@@ -19,7 +19,6 @@ pub struct Azure {
 impl Azure {
     /// The storage account.
     pub const ACCOUNT: &'static str = "testkit";
-    /// Its key.
     pub const KEY: &'static str = "c2VjcmV0IG9mIHRoZSB0ZXN0a2l0ISsvKy8rLysvKy8=";
     /// A shared access signature.
     pub const SAS: &'static str = "sv=2021-12-02&ss=b&srt=co&sp=rwl&sig=hush%2Fhush%3D";
@@ -34,7 +33,6 @@ impl Azure {
         Self { objects, server }
     }
 
-    /// The objects.
     pub fn objects(&self) -> &Objects {
         &self.objects
     }

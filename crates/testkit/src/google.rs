@@ -46,7 +46,6 @@ impl Google {
         Self { dir, objects, tokens, server }
     }
 
-    /// The objects.
     pub fn objects(&self) -> &Objects {
         &self.objects
     }

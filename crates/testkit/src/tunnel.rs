@@ -41,7 +41,6 @@ impl Proxy {
         Self { port: port.recv().expect("the proxy starts"), lines }
     }
 
-    /// Its address.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -135,9 +135,7 @@ pub const GOOGLE_APPLICATION_CREDENTIALS: &str = "GOOGLE_APPLICATION_CREDENTIALS
 pub const CLOUDSDK_CONFIG: &str = "CLOUDSDK_CONFIG";
 /// Host of Google's metadata server.
 pub const GCE_METADATA_HOST: &str = "GCE_METADATA_HOST";
-/// The storage account of Azure.
 pub const AZURE_STORAGE_ACCOUNT: &str = "AZURE_STORAGE_ACCOUNT";
-/// Its key.
 pub const AZURE_STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
 /// A shared access signature for it.
 pub const AZURE_STORAGE_SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";

@@ -102,7 +102,6 @@ fn hex(hash: u64) -> String {
 pub struct Edges {
     /// The file with the hash.
     pub name: String,
-    /// The hash.
     pub hash: String,
     /// Hashes of the dependencies.
     pub deps: Vec<String>,

@@ -19,7 +19,6 @@ use crate::remote::wire::http::{Failure, TYPE};
 /// The requests and answers that are meant.
 const VERSION: &str = "2021-12-02";
 
-/// A container.
 pub(crate) struct Container {
     /// Without trailing slash.
     endpoint: String,

@@ -33,7 +33,6 @@ pub(super) struct Scope {
     pub is_writable: bool,
 }
 
-/// The service.
 pub(super) struct Service {
     url: String,
     authorization: Secret,
@@ -83,7 +82,6 @@ impl Service {
         format!("{}{now_ms:013}-{:016x}", Self::names("bundle", scope), RandomState::new().hash_one(now_ms))
     }
 
-    /// The name of an index.
     pub fn index_name(scope: &Scope, number: u64) -> String {
         format!("{}{number:010}", Self::names("index", scope))
     }
