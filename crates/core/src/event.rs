@@ -53,7 +53,7 @@ pub struct Times {
     pub total_us: u64,
     pub key_us: u64,
     pub lookup_us: u64,
-    /// Waiting for another process that compiles the same unit.
+    /// Waiting for another process that compiles the same unit, or that records the build before.
     pub wait_us: u64,
     /// Waiting for the daemon to look at the remote.
     pub remote_us: u64,

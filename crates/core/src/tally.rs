@@ -166,6 +166,7 @@ impl Tally {
 
     pub fn add(&mut self, event: &Event) {
         if self.seeding.add(event) {
+            self.all.times.wait_us += event.times.wait_us;
             self.all.times.remote_us += event.times.remote_us;
             self.add_seeded(event);
             return add_moved(&mut self.moved, &event.moved);

@@ -188,7 +188,11 @@ impl View {
         }
         if all.times.wait_us > 0 {
             let waited = format_duration(Duration::from_micros(all.times.wait_us));
-            let _ = writeln!(text, "  {:<22}{waited:>9}   for another process compiling the same", "waited");
+            let _ = writeln!(
+                text,
+                "  {:<22}{waited:>9}   for processes that compile the same or record the last build",
+                "waited"
+            );
         }
         if all.times.remote_us > 0 {
             let waited = format_duration(Duration::from_micros(all.times.remote_us));

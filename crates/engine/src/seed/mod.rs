@@ -108,15 +108,18 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
         }
         let Some(compiler) = toolchain::compiler_proper(&question, &store) else { return };
         let Some(identity) = surroundings::context(&store, settings, &parent, &compiler) else { return };
-        let asked = Instant::now();
+        let mut waited = Waited::default();
         if call.is_ok() {
+            let clock = Instant::now();
             pending::wait_for_recorders(&store, parent.younger_than(RECORDERS_WAIT));
+            waited.for_recorders = clock.elapsed();
             abroad::send_for(&store, settings, session, &parent, &identity);
+            waited.for_remote = clock.elapsed().saturating_sub(waited.for_recorders);
         }
-        let times = (started, asked.elapsed());
+        let times = (started, waited);
         match seed(&store, settings, session, (&parent, call), (&compiler, identity)) {
             // The build has waited all the same.
-            Outcomes::NothingToDo if times.1 >= WORTH_TELLING => {
+            Outcomes::NothingToDo if waited.total() >= WORTH_TELLING => {
                 emit(&store, settings, session, times, place::Placed::default());
             }
             Outcomes::NothingToDo => {}
@@ -124,6 +127,19 @@ pub fn before_cargo(argv: &[OsString], settings: &Settings, session: &Session) {
             Outcomes::Placed(placed) => emit(&store, settings, session, times, *placed),
         }
     });
+}
+
+/// How long Cargo's question was held up.
+#[derive(Clone, Copy, Default)]
+struct Waited {
+    for_recorders: Duration,
+    for_remote: Duration,
+}
+
+impl Waited {
+    fn total(self) -> Duration {
+        self.for_recorders + self.for_remote
+    }
 }
 
 /// What a question of Cargo's led to.
@@ -257,7 +273,7 @@ fn emit(
     store: &Store,
     settings: &Settings,
     session: &Session,
-    (started, waited): (Instant, Duration),
+    (started, waited): (Instant, Waited),
     placed: place::Placed,
 ) {
     let mut event = Event::new("-", Outcome::Passthrough);
@@ -265,8 +281,9 @@ fn emit(
     report::sign(&mut event, session);
     event.moved = placed.moved;
     event.saved_ms = placed.saved_ms;
-    event.times.remote_us = report::micros(waited);
-    event.times.restore_us = report::micros(started.elapsed().saturating_sub(waited));
+    event.times.wait_us = report::micros(waited.for_recorders);
+    event.times.remote_us = report::micros(waited.for_remote);
+    event.times.restore_us = report::micros(started.elapsed().saturating_sub(waited.total()));
     event.seeding = Some(placed.seeding);
     report::emit(event, started, Some(store), settings);
 }
