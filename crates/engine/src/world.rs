@@ -155,9 +155,10 @@ pub fn target_layout(call: &Invocation, unit: &Unit) -> Result<TargetLayout, Byp
 }
 
 /// The directory of outputs that a Cargo has prepared at `out_dir`. The `OUT_DIR` that the call sees is none, although it looks
-/// like one where each unit has a directory of its own: what a build script compiles there is no unit of Cargo's.
+/// like one where each unit has a directory of its own: what a build script compiles there is no unit of Cargo's. Below it may be
+/// the target directory of a Cargo that the script starts.
 pub fn outputs_of(call: &Invocation, out_dir: &Path) -> Option<OutputDir> {
-    let is_scratch = call.env.get("OUT_DIR").is_some_and(|scratch| out_dir.starts_with(scratch));
+    let is_scratch = call.env.get("OUT_DIR").is_some_and(|scratch| Path::new(scratch) == out_dir);
     OutputDir::of(out_dir).filter(|outputs| !is_scratch && is_cargos(outputs))
 }
 
