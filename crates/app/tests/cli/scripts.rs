@@ -9,6 +9,7 @@ use crate::jobs::Machine;
 /// What other tests run, or what nothing can run here.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo install", "needs a registry, or builds all of kache"),
+    ("cargo test --workspace", "this is one of these tests"),
     ("sh install.sh", "cli::ci"),
     ("docker run", "needs Docker and an image"),
     ("kache serve", "e2e::guide"),
