@@ -54,10 +54,20 @@ pub(crate) fn observed_inputs(done: &Finished<'_>, access: &ObservedAccess) -> V
             Vec::new()
         };
     }
-    if done.toolchain.owns(&access.path) {
+    if done.toolchain.owns(&access.path) || is_searched_for_crates(done, &path) {
         return Vec::new();
     }
     inputs_of_use(done.call, done.roots, access, name)
+}
+
+/// Where Cargo has rustc look for crates: their digests are in the key. With a directory for each unit, Cargo 1.95 also names
+/// those of scripts' runs, which rustc lists like the others.
+fn is_searched_for_crates(done: &Finished<'_>, path: &str) -> bool {
+    if !matches!(place_of(done, path), Place::UnitOutput(_)) {
+        return false;
+    }
+    let mut dirs = done.unit.search_paths.iter().filter(|search| search.kind == "dependency");
+    dirs.any(|search| Path::new(&done.call.cwd).join(&search.path) == Path::new(path))
 }
 
 /// What the use of a path says that nobody keeps track of, under its portable name.
