@@ -6,8 +6,8 @@
 //! | bucket ([`s3`]) | yes | a hint: some servers refuse the condition, some ignore it |
 //! | folder ([`folder`]) | yes | kept, but on a file system without links and such renames: there the last writer wins |
 //! | web server ([`web`]) | no | a hint |
-//! | bucket of Google's, container of Azure's ([`cloud`]) | yes | kept |
-//! | cache service of GitHub Actions ([`gha`]) | what its indexes have | a hint: jobs at the same time don't see each other |
+//! | bucket of Google's, container of Azure's (`cloud`) | yes | kept |
+//! | cache service of GitHub Actions (`gha`) | what its indexes have | a hint: jobs at the same time don't see each other |
 //!
 //! Where there is no listing, a build is known by its saved manifest alone, whose name doesn't have to be looked for.
 //!
