@@ -2,27 +2,16 @@
 //! sense. Says what it found; words of advice belong to whoever shows it.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kache_core::config::{AzureCredentials, Backend, HttpCredentials, Remote as Settings, S3 as Bucket};
 use kache_core::remote::keys::Keys;
 
-#[cfg(feature = "azure")]
-use crate::remote::cloud::azure::Azure;
-#[cfg(feature = "gcs")]
-use crate::remote::cloud::gcs::Gcs;
-use crate::remote::folder::Folder;
-#[cfg(feature = "gha")]
-use crate::remote::gha::Gha;
-#[cfg(feature = "s3")]
-use crate::remote::s3::S3;
-#[cfg(feature = "http")]
-use crate::remote::web::Web;
 use crate::remote::wire::Patience;
 use crate::remote::wire::route::proxy_of;
 use crate::remote::{Body, Fault, Remote, RemoteError};
-#[cfg(not(all(feature = "s3", feature = "http", feature = "gcs", feature = "azure", feature = "gha")))]
-use crate::setup::SetupError;
+use crate::setup::client;
 
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
@@ -87,7 +76,7 @@ async fn examine_all(settings: &Settings, steps: &mut Vec<Step>) {
 }
 
 /// As far as it takes no request: the place, the connection, the credentials.
-async fn begin(settings: &Settings, steps: &mut Vec<Step>) -> Option<Box<dyn Remote>> {
+async fn begin(settings: &Settings, steps: &mut Vec<Step>) -> Option<Arc<dyn Remote>> {
     let address = match &settings.backend {
         Backend::S3(bucket) => Some(server(bucket)),
         Backend::Gcs(gcs) => Some(gcs.server().to_owned()),
@@ -102,54 +91,24 @@ async fn begin(settings: &Settings, steps: &mut Vec<Step>) -> Option<Box<dyn Rem
         return None;
     }
     steps.extend(carried(&settings.backend).map(Step::Good));
-    match connect(&settings.backend).await {
-        Ok((remote, said)) => {
+    let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
+    let remote = match client(&settings.backend, patience).await {
+        Ok(remote) => remote,
+        Err(error) => {
+            steps.push(Step::Bad(error.to_string(), None));
+            return None;
+        }
+    };
+    match remote.credentials().await {
+        Ok(said) => {
             steps.extend(said.map(Step::Good));
             Some(remote)
         }
-        Err((fault, why)) => {
-            steps.push(Step::Bad(why, fault));
+        Err(error) => {
+            steps.push(Step::Bad(error.detail, Some(error.fault)));
             None
         }
     }
-}
-
-/// A client, and what is to be said about its credentials; else why there are none.
-async fn connect(backend: &Backend) -> Result<(Box<dyn Remote>, Option<String>), (Option<Fault>, String)> {
-    let patience = Patience { connect: CONNECT_WAIT, silence: SILENCE, ..Patience::default() };
-    Ok(match backend {
-        #[cfg(feature = "s3")]
-        Backend::S3(bucket) => {
-            let s3 = S3::connect_with(bucket, patience).await;
-            let source = s3.credentials_source().await.map_err(|why| (Some(Fault::Credentials), why))?;
-            (Box::new(s3), Some(format!("credentials from {source}")))
-        }
-        Backend::File(folder) => (Box::new(Folder::new(&folder.value)), None),
-        #[cfg(feature = "http")]
-        Backend::Http(http) => (Box::new(Web::connect_with(http, patience)), None),
-        #[cfg(feature = "gcs")]
-        Backend::Gcs(gcs) => {
-            let gcs = Gcs::connect(gcs, patience);
-            let source = gcs.credentials_source().await.map_err(|(fault, why)| (Some(fault), why))?;
-            (Box::new(gcs), Some(format!("credentials from {source}")))
-        }
-        #[cfg(feature = "azure")]
-        Backend::Azure(azure) => (Box::new(Azure::connect(azure, patience)), None),
-        #[cfg(feature = "gha")]
-        Backend::Gha(gha) => {
-            let gha = Gha::connect(gha, patience);
-            let scopes = gha.scopes().join(", ");
-            (Box::new(gha), Some(format!("the job's token opens caches of {scopes}")))
-        }
-        #[cfg(not(all(
-            feature = "s3",
-            feature = "http",
-            feature = "gcs",
-            feature = "azure",
-            feature = "gha"
-        )))]
-        left_out => return Err((None, SetupError::LeftOut(left_out.word()).to_string())),
-    })
 }
 
 /// What requests carry, where the settings say it.

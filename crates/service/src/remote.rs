@@ -57,6 +57,11 @@ pub trait Remote: fmt::Debug + Send + Sync {
     /// Makes an object unless there is one. Only a hint: many servers can't tell, and then it is replaced.
     fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put>;
 
+    /// Where the credentials come from or what they allow, in words; `None` where the settings have them.
+    fn credentials(&self) -> Answer<'_, Option<String>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// What is moved; requests that fail move nothing.
     fn progress(&self) -> &Progress;
 

@@ -20,7 +20,6 @@ use crate::remote::gha::Gha;
 use crate::remote::s3::S3;
 #[cfg(feature = "http")]
 use crate::remote::web::Web;
-#[cfg(any(feature = "gcs", feature = "azure", feature = "gha"))]
 use crate::remote::wire::Patience;
 use crate::transfer::{Policy, Transfer};
 use crate::trust::{NotAKey, Trust};
@@ -59,31 +58,39 @@ pub async fn connect(settings: &Settings, store: &Arc<Store>) -> Result<Vec<Leve
     let mut levels = Vec::new();
     for remote in settings.remote().into_iter().flat_map(RemoteSettings::levels) {
         let policy = policy(settings, &remote)?;
-        let client: Arc<dyn Remote> = match &remote.backend {
-            #[cfg(feature = "s3")]
-            Backend::S3(s3) => Arc::new(S3::connect(s3).await),
-            Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
-            #[cfg(feature = "http")]
-            Backend::Http(http) => Arc::new(Web::connect(http)),
-            #[cfg(feature = "gcs")]
-            Backend::Gcs(gcs) => Arc::new(Gcs::connect(gcs, Patience::default())),
-            #[cfg(feature = "azure")]
-            Backend::Azure(azure) => Arc::new(Azure::connect(azure, Patience::default())),
-            #[cfg(feature = "gha")]
-            Backend::Gha(gha) => Arc::new(Gha::connect(gha, Patience::default())),
-            #[cfg(not(all(
-                feature = "s3",
-                feature = "http",
-                feature = "gcs",
-                feature = "azure",
-                feature = "gha"
-            )))]
-            left_out => return Err(SetupError::LeftOut(left_out.word())),
-        };
+        let client = client(&remote.backend, Patience::default()).await?;
         let transfer = Transfer::new(Arc::clone(store), client, &remote.prefix.value, policy);
         levels.push(Level { remote, transfer });
     }
     Ok(levels)
+}
+
+/// A client of a remote. Sends nothing yet.
+///
+/// # Errors
+/// When this program was built without that kind.
+pub(crate) async fn client(backend: &Backend, patience: Patience) -> Result<Arc<dyn Remote>, SetupError> {
+    Ok(match backend {
+        #[cfg(feature = "s3")]
+        Backend::S3(s3) => Arc::new(S3::connect_with(s3, patience).await),
+        Backend::File(folder) => Arc::new(Folder::new(&folder.value)),
+        #[cfg(feature = "http")]
+        Backend::Http(http) => Arc::new(Web::connect_with(http, patience)),
+        #[cfg(feature = "gcs")]
+        Backend::Gcs(gcs) => Arc::new(Gcs::connect(gcs, patience)),
+        #[cfg(feature = "azure")]
+        Backend::Azure(azure) => Arc::new(Azure::connect(azure, patience)),
+        #[cfg(feature = "gha")]
+        Backend::Gha(gha) => Arc::new(Gha::connect(gha, patience)),
+        #[cfg(not(all(
+            feature = "s3",
+            feature = "http",
+            feature = "gcs",
+            feature = "azure",
+            feature = "gha"
+        )))]
+        left_out => return Err(SetupError::LeftOut(left_out.word())),
+    })
 }
 
 /// What the settings say about sharing.

@@ -8,7 +8,6 @@ pub mod gcs;
 #[cfg(feature = "gcs")]
 mod google;
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -17,8 +16,8 @@ use kache_core::remote::url;
 use super::progress::Progress;
 use super::wire::http::{Client, Failure, length};
 use super::wire::sink::Sink;
-use super::wire::{self, Condition, Patience, Requests};
-use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
+use super::wire::{Condition, Patience, Requests};
+use super::{Body, Fault, Page, PageToken, Put, RemoteError};
 
 /// Most names asked for in one page.
 const PAGE_LEN: usize = 1000;
@@ -60,6 +59,11 @@ pub(crate) trait Service: std::fmt::Debug + Send + Sync + 'static {
 
     /// Credentials were refused: whether the next request has others.
     fn renew(&self) -> impl Future<Output = bool> + Send;
+
+    /// Where the credentials come from, in words; `None` where the settings have them.
+    fn source(&self, _: &Client) -> impl Future<Output = Result<Option<String>, Failure>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// A client of one cloud's object store.
@@ -114,52 +118,35 @@ impl<S: Service> Requests for Cloud<S> {
         }
     }
 
-    fn is_unconditional(&self) -> &AtomicBool {
-        &self.is_unconditional
-    }
-}
-
-impl<S: Service> Remote for Cloud<S> {
-    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
-        Box::pin(wire::get(self, name, bytes_max))
-    }
-
-    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
-        Box::pin(wire::download(self, name, bytes_max, file))
+    async fn look(&self, name: &str) -> Result<u64, RemoteError> {
+        let failed = |failure: Failure| failure.about("look at", name);
+        let answer = self.send(Ask::Look(name), None).await.map_err(failed)?;
+        let announced = length(&answer);
+        let body = self.client.reply(answer).await;
+        let odd = || RemoteError::new("look at", name, Fault::Protocol, "an answer without a size");
+        self.service.size(announced, &body.unwrap_or_default()).ok_or_else(odd)
     }
 
-    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
-        Box::pin(async move { self.write(name, body, Condition::Any).await.map(drop) })
+    async fn part(&self, prefix: &str, page: Option<PageToken>) -> Result<Page, RemoteError> {
+        let failed = |failure: Failure| failure.about("list", prefix);
+        let ask = Ask::List(prefix, page.as_ref().map(|page| page.0.as_str()));
+        let answer = self.send(ask, None).await.map_err(failed)?;
+        let body = self.client.reply(answer).await.map_err(failed)?;
+        let odd = || RemoteError::new("list", prefix, Fault::Protocol, "an answer that is no listing");
+        self.service.page(&body).ok_or_else(odd)
     }
 
-    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
-        Box::pin(wire::put_if_absent(self, name, body))
+    async fn identity(&self) -> Result<Option<String>, RemoteError> {
+        let source = self.service.source(&self.client).await;
+        source.map_err(|failure| failure.about("sign in to", &format!("{:?}", self.service)))
     }
 
-    fn progress(&self) -> &Progress {
+    fn moved(&self) -> &Progress {
         &self.client.progress
     }
 
-    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let failed = |failure: Failure| failure.about("look at", name);
-            let answer = self.send(Ask::Look(name), None).await.map_err(failed)?;
-            let announced = length(&answer);
-            let body = self.client.reply(answer).await;
-            let odd = || RemoteError::new("look at", name, Fault::Protocol, "an answer without a size");
-            self.service.size(announced, &body.unwrap_or_default()).ok_or_else(odd)
-        })
-    }
-
-    fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page> {
-        Box::pin(async move {
-            let failed = |failure: Failure| failure.about("list", prefix);
-            let ask = Ask::List(prefix, page.as_ref().map(|page| page.0.as_str()));
-            let answer = self.send(ask, None).await.map_err(failed)?;
-            let body = self.client.reply(answer).await.map_err(failed)?;
-            let odd = || RemoteError::new("list", prefix, Fault::Protocol, "an answer that is no listing");
-            self.service.page(&body).ok_or_else(odd)
-        })
+    fn is_unconditional(&self) -> &AtomicBool {
+        &self.is_unconditional
     }
 }
 

@@ -81,15 +81,6 @@ impl Gha {
         Self { service: Service::new(settings, patience), state: Mutex::default() }
     }
 
-    /// What the token lets the job see, nearest first, in words for people.
-    pub fn scopes(&self) -> Vec<String> {
-        let words = |scope: &Scope| match scope.is_writable {
-            true => scope.name.clone(),
-            false => format!("{} (reading)", scope.name),
-        };
-        self.service.scopes().iter().map(words).collect()
-    }
-
     async fn find(&self, name: &str) -> Result<Found, Failure> {
         let mut state = self.state.lock().await;
         if let Some(pending) = &state.pending
@@ -274,6 +265,16 @@ async fn copy(mut file: tokio::fs::File, offset: u64, size: u64, sink: &mut Sink
 }
 
 impl Remote for Gha {
+    fn credentials(&self) -> Answer<'_, Option<String>> {
+        let words = |scope: &Scope| match scope.is_writable {
+            true => scope.name.clone(),
+            false => format!("{} (reading)", scope.name),
+        };
+        let scopes: Vec<String> = self.service.scopes().iter().map(words).collect();
+        let said = format!("the job's token opens caches of {}", scopes.join(", "));
+        Box::pin(std::future::ready(Ok(Some(said))))
+    }
+
     fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
         Box::pin(async move {
             let mut sink = Sink::Memory(Vec::new());

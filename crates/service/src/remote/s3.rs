@@ -5,7 +5,6 @@ mod fault;
 mod http;
 mod redirect;
 
-use std::path::Path;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -25,8 +24,8 @@ use super::progress::Progress;
 pub use super::wire::Patience;
 use super::wire::fault::describe;
 use super::wire::sink::Sink;
-use super::wire::{self, Condition, Requests};
-use super::{Answer, Body, Fault, Object, Page, PageToken, Put, Remote, RemoteError};
+use super::wire::{Condition, Requests};
+use super::{Body, Fault, Object, Page, PageToken, Put, RemoteError};
 
 /// Shortest time between two clients: profile files are read once per client, so an expired session needs a new one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -72,14 +71,6 @@ impl S3 {
             progress,
             is_unconditional: AtomicBool::new(false),
         }
-    }
-
-    /// Where the credentials come from, in words for people.
-    ///
-    /// # Errors
-    /// Why there are none, in words for people.
-    pub async fn credentials_source(&self) -> Result<String, String> {
-        connect::source(&self.settings, &self.connected().credentials).await
     }
 
     fn connected(&self) -> Arc<Connected> {
@@ -188,6 +179,52 @@ impl Requests for S3 {
         }
     }
 
+    async fn look(&self, name: &str) -> Result<u64, RemoteError> {
+        let begun = Instant::now();
+        match self.client().head_object().bucket(self.bucket()).key(name).send().await {
+            Ok(answer) => {
+                Ok(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
+            }
+            Err(error) => Err(self.error(("look at", name), begun, error).await),
+        }
+    }
+
+    async fn part(&self, prefix: &str, page: Option<PageToken>) -> Result<Page, RemoteError> {
+        let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
+        let request = request.max_keys(PAGE_LEN).set_continuation_token(page.map(|token| token.0));
+        let begun = Instant::now();
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let mut error = self.error(("list", prefix), begun, error).await;
+                // A bucket can always be listed: what was asked isn't one.
+                if error.fault == Fault::NotFound {
+                    error.fault = Fault::NoBucket;
+                }
+                return Err(error);
+            }
+        };
+        let next = answer.next_continuation_token.map(PageToken);
+        let next = next.filter(|_| answer.is_truncated == Some(true));
+        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+            let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            let modified_s = object.last_modified.map_or(0, |time| time.secs());
+            Some(Object { name: object.key?, size, modified_s })
+        });
+        Ok(Page { objects: objects.collect(), next })
+    }
+
+    async fn identity(&self) -> Result<Option<String>, RemoteError> {
+        let source = connect::source(&self.settings, &self.connected().credentials).await;
+        source
+            .map(|source| Some(format!("credentials from {source}")))
+            .map_err(|why| RemoteError::new("sign in to", self.bucket(), Fault::Credentials, why))
+    }
+
+    fn moved(&self) -> &Progress {
+        &self.progress
+    }
+
     fn is_unconditional(&self) -> &AtomicBool {
         &self.is_unconditional
     }
@@ -195,65 +232,4 @@ impl Requests for S3 {
 
 fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
-}
-
-impl Remote for S3 {
-    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
-        Box::pin(wire::get(self, name, bytes_max))
-    }
-
-    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
-        Box::pin(wire::download(self, name, bytes_max, file))
-    }
-
-    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
-        Box::pin(async move { self.write(name, body, Condition::Any).await.map(drop) })
-    }
-
-    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
-        Box::pin(wire::put_if_absent(self, name, body))
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let begun = Instant::now();
-            match self.client().head_object().bucket(self.bucket()).key(name).send().await {
-                Ok(answer) => {
-                    Ok(answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0))
-                }
-                Err(error) => Err(self.error(("look at", name), begun, error).await),
-            }
-        })
-    }
-
-    fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page> {
-        Box::pin(async move {
-            let request = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
-            let request = request.max_keys(PAGE_LEN).set_continuation_token(page.map(|token| token.0));
-            let begun = Instant::now();
-            let answer = match request.send().await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    let mut error = self.error(("list", prefix), begun, error).await;
-                    // A bucket can always be listed: what was asked isn't one.
-                    if error.fault == Fault::NotFound {
-                        error.fault = Fault::NoBucket;
-                    }
-                    return Err(error);
-                }
-            };
-            let next = answer.next_continuation_token.map(PageToken);
-            let next = next.filter(|_| answer.is_truncated == Some(true));
-            let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
-                let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                let modified_s = object.last_modified.map_or(0, |time| time.secs());
-                Some(Object { name: object.key?, size, modified_s })
-            });
-            Ok(Page { objects: objects.collect(), next })
-        })
-    }
 }

@@ -5,7 +5,6 @@
 //! asked once, and of one that ignores it [`crate::transfer`] reads back what was written. A WebDAV server that wants
 //! folders to be made before what is in them is served.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -15,8 +14,8 @@ use kache_core::remote::url;
 use super::progress::Progress;
 use super::wire::http::{Client, Failure, good, length};
 use super::wire::sink::Sink;
-use super::wire::{self, Condition, Patience, Requests};
-use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
+use super::wire::{Condition, Patience, Requests};
+use super::{Body, Fault, Page, PageToken, Put, RemoteError};
 
 /// What objects below one address are asked for.
 pub struct Web {
@@ -73,6 +72,8 @@ impl Web {
 }
 
 impl Requests for Web {
+    const LISTS: bool = false;
+
     async fn read(&self, name: &str, bytes_max: u64, sink: &mut Sink) -> Result<u64, RemoteError> {
         let failed = |failure: Failure| failure.about("read", name);
         let answer = self.send("GET", name, None, &[]).await.map_err(failed)?;
@@ -99,6 +100,21 @@ impl Requests for Web {
         Ok(Put::Written)
     }
 
+    async fn look(&self, name: &str) -> Result<u64, RemoteError> {
+        let failed = |failure: Failure| failure.about("look at", name);
+        let answer = self.send("HEAD", name, None, &[]).await.map_err(failed)?;
+        Ok(length(&good(answer, &[200]).map_err(failed)?).unwrap_or(0))
+    }
+
+    async fn part(&self, prefix: &str, _: Option<PageToken>) -> Result<Page, RemoteError> {
+        let why = "a web server doesn't say what it has";
+        Err(RemoteError::new("list", prefix, Fault::Unsupported, why))
+    }
+
+    fn moved(&self) -> &Progress {
+        &self.client.progress
+    }
+
     fn is_unconditional(&self) -> &AtomicBool {
         &self.is_unconditional
     }
@@ -110,44 +126,5 @@ fn authorization(credentials: &config::HttpCredentials) -> String {
         config::HttpCredentials::Basic(user, password) => {
             format!("Basic {}", aws_smithy_types::base64::encode(format!("{user}:{}", password.0)))
         }
-    }
-}
-
-impl Remote for Web {
-    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
-        Box::pin(wire::get(self, name, bytes_max))
-    }
-
-    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
-        Box::pin(wire::download(self, name, bytes_max, file))
-    }
-
-    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
-        Box::pin(async move { self.write(name, body, Condition::Any).await.map(drop) })
-    }
-
-    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
-        Box::pin(wire::put_if_absent(self, name, body))
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.client.progress
-    }
-
-    fn can_list(&self) -> bool {
-        false
-    }
-
-    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
-        Box::pin(async move {
-            let failed = |failure: Failure| failure.about("look at", name);
-            let answer = self.send("HEAD", name, None, &[]).await.map_err(failed)?;
-            Ok(length(&good(answer, &[200]).map_err(failed)?).unwrap_or(0))
-        })
-    }
-
-    fn list<'a>(&'a self, prefix: &'a str, _: Option<PageToken>) -> Answer<'a, Page> {
-        let why = "a web server doesn't say what it has";
-        Box::pin(std::future::ready(Err(RemoteError::new("list", prefix, Fault::Unsupported, why))))
     }
 }

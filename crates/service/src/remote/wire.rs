@@ -7,12 +7,14 @@ pub(crate) mod route;
 pub(super) mod sink;
 pub(super) mod tunnel;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::sink::Sink;
-use super::{Body, Fault, Put, RemoteError};
+use super::progress::Progress;
+use super::{Answer, Body, Fault, Page, PageToken, Put, Remote, RemoteError};
 
 /// Under which condition an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +25,12 @@ pub(crate) enum Condition {
     Absent,
 }
 
-/// One request for an object, as a kind of server has it. What the operations of a [`super::Remote`] make of them is the
-/// same for all: [`get`], [`download`], [`put_if_absent`].
-pub(super) trait Requests: Sync {
+/// One request for an object, as a kind of server has it. What the operations of a [`Remote`] make of them is the same for
+/// all.
+pub(super) trait Requests: fmt::Debug + Send + Sync {
+    /// See [`Remote::can_list`].
+    const LISTS: bool = true;
+
     /// Hands an object's pieces over one by one; its length.
     fn read(
         &self,
@@ -42,46 +47,84 @@ pub(super) trait Requests: Sync {
         condition: Condition,
     ) -> impl Future<Output = Result<Put, RemoteError>> + Send;
 
+    /// See [`Remote::head`].
+    fn look(&self, name: &str) -> impl Future<Output = Result<u64, RemoteError>> + Send;
+
+    /// See [`Remote::list`].
+    fn part(
+        &self,
+        prefix: &str,
+        page: Option<PageToken>,
+    ) -> impl Future<Output = Result<Page, RemoteError>> + Send;
+
+    /// See [`Remote::credentials`].
+    fn identity(&self) -> impl Future<Output = Result<Option<String>, RemoteError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// See [`Remote::progress`].
+    fn moved(&self) -> &Progress;
+
     /// Whether the server has said that it doesn't know conditional writes.
     fn is_unconditional(&self) -> &AtomicBool;
 }
 
-/// An object in memory.
-pub(super) async fn get(server: &impl Requests, name: &str, bytes_max: u64) -> Result<Vec<u8>, RemoteError> {
-    let mut sink = Sink::Memory(Vec::new());
-    server.read(name, bytes_max, &mut sink).await?;
-    Ok(sink.into_bytes())
-}
-
-/// An object in a file that is there; its length.
-pub(super) async fn download(
-    server: &impl Requests,
-    name: &str,
-    bytes_max: u64,
-    file: &Path,
-) -> Result<u64, RemoteError> {
-    let local = |error| Sink::local(name, file, &error);
-    let mut sink = Sink::open(file).await.map_err(local)?;
-    let size = server.read(name, bytes_max, &mut sink).await?;
-    sink.finish().await.map_err(local)?;
-    Ok(size)
-}
-
-/// Writes an object that isn't there; one that may be, where the server doesn't know the condition.
-pub(super) async fn put_if_absent(
-    server: &impl Requests,
-    name: &str,
-    body: Body,
-) -> Result<Put, RemoteError> {
-    if !server.is_unconditional().load(Ordering::Relaxed) {
-        match server.write(name, body.clone(), Condition::Absent).await {
-            Err(error) if error.fault == Fault::Unsupported => {
-                server.is_unconditional().store(true, Ordering::Relaxed);
-            }
-            result => return result,
-        }
+impl<S: Requests> Remote for S {
+    fn get<'a>(&'a self, name: &'a str, bytes_max: u64) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move {
+            let mut sink = Sink::Memory(Vec::new());
+            self.read(name, bytes_max, &mut sink).await?;
+            Ok(sink.into_bytes())
+        })
     }
-    server.write(name, body, Condition::Any).await
+
+    fn download<'a>(&'a self, name: &'a str, bytes_max: u64, file: &'a Path) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let local = |error| Sink::local(name, file, &error);
+            let mut sink = Sink::open(file).await.map_err(local)?;
+            let size = self.read(name, bytes_max, &mut sink).await?;
+            sink.finish().await.map_err(local)?;
+            Ok(size)
+        })
+    }
+
+    fn put<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, ()> {
+        Box::pin(async move { self.write(name, body, Condition::Any).await.map(drop) })
+    }
+
+    fn put_if_absent<'a>(&'a self, name: &'a str, body: Body) -> Answer<'a, Put> {
+        Box::pin(async move {
+            if !self.is_unconditional().load(Ordering::Relaxed) {
+                match self.write(name, body.clone(), Condition::Absent).await {
+                    Err(error) if error.fault == Fault::Unsupported => {
+                        self.is_unconditional().store(true, Ordering::Relaxed);
+                    }
+                    result => return result,
+                }
+            }
+            self.write(name, body, Condition::Any).await
+        })
+    }
+
+    fn head<'a>(&'a self, name: &'a str) -> Answer<'a, u64> {
+        Box::pin(self.look(name))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, page: Option<PageToken>) -> Answer<'a, Page> {
+        Box::pin(self.part(prefix, page))
+    }
+
+    fn credentials(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.identity())
+    }
+
+    fn progress(&self) -> &Progress {
+        self.moved()
+    }
+
+    fn can_list(&self) -> bool {
+        S::LISTS
+    }
 }
 
 /// How long to wait for what.

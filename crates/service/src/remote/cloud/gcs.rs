@@ -35,19 +35,17 @@ impl Gcs {
         let tokens = (!settings.is_anonymous).then(|| Tokens::new(settings));
         Self::over(Bucket { server, bucket: settings.bucket.value.clone(), tokens }, patience)
     }
-
-    /// Where the credentials come from, in words for people.
-    ///
-    /// # Errors
-    /// Why there are none, in words for people.
-    pub async fn credentials_source(&self) -> Result<String, (Fault, String)> {
-        let Some(tokens) = &self.service.tokens else { return Ok("nowhere: they are withheld".to_owned()) };
-        let told = tokens.token(&self.client).await;
-        told.map(|_| tokens.source()).map_err(|failure| (failure.fault, failure.detail))
-    }
 }
 
 impl Service for Bucket {
+    async fn source(&self, client: &Client) -> Result<Option<String>, Failure> {
+        let source = match &self.tokens {
+            None => "nowhere: they are withheld".to_owned(),
+            Some(tokens) => tokens.token(client).await.map(|_| tokens.source())?,
+        };
+        Ok(Some(format!("credentials from {source}")))
+    }
+
     async fn request(&self, client: &Client, ask: Ask<'_>, _: u64) -> Result<Request, Failure> {
         let Self { server, bucket, .. } = self;
         let of_bucket = format!("{server}/storage/v1/b/{bucket}/o");

@@ -201,7 +201,8 @@ async fn google_knows_service_accounts_logins_runners_and_machines() {
         (server.env_on_machine(), "the metadata server"),
     ] {
         let remote = google(&env);
-        assert!(remote.credentials_source().await.expect(from).starts_with(from));
+        let said = remote.credentials().await.expect(from).expect("a source");
+        assert!(said.starts_with(&format!("credentials from {from}")), "{said}");
         remote.put("x", body(b"x")).await.expect(from);
         // An hour later, or after the key was changed.
         server.revoke();
