@@ -62,7 +62,7 @@ impl<'a> Monitor<'a> {
         Ok(monitor)
     }
 
-    /// Reads everything anew. The follower starts first, so that nothing is missed in between.
+    /// Reads everything again. The follower starts first, so that nothing is missed in between.
     fn reload(&mut self) -> Result<(), CliError> {
         self.follower = Follower::at_end(self.store);
         self.model.load(self.store.events(Some(ms_ago(self.since))).collect(), now_ms());

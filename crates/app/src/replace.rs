@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Replaces a file as a whole, following a symbolic link (the real file may live among somebody's dotfiles) and
+/// Replaces a file as a whole, following a symbolic link (the real file may live among the user's dotfiles) and
 /// keeping its permissions.
 pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let target: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_owned());

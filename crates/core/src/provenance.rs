@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Who made something. It is a note of this store and never leaves it: what comes from a remote is told anew.
+/// Who made something. It is a note of this store and never leaves it: what comes from a remote is told again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {

@@ -1,5 +1,5 @@
 //! Input records: the names of what a past compile of a unit read, and the JSON form of a unit's records. Values
-//! are not part of a record; they are observed anew at every look-up.
+//! are not part of a record; they are observed again at every look-up.
 //!
 //! ```text
 //! {"version":2,"records":[{"inputs":[{"file":"{ws}/src/lib.rs"},{"env":"X"}],"baked":["target"],"rendered":true,

@@ -231,7 +231,6 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
     let scanner = Scanner::new(done.roots, &[&home, &sysroot]);
     let of_remapped = remap::remapped_roots(done.unit, done.roots, &done.call.cwd).into_iter();
     let remapped = Roots::new(of_remapped.filter_map(|root| Some((root, done.roots.get(root)?.to_owned()))));
-    let quiet = Scanner::new(&remapped, &[&home, &sysroot]);
     let mut digests = Vec::new();
     let mut baked: Vec<Root> = Vec::new();
     for output in made {
@@ -267,7 +266,10 @@ fn examine(done: &Finished<'_>, made: &[Made]) -> Result<(Vec<Digest>, Vec<Root>
             bytes.copy_within(filled - kept..filled, 0);
         }
         if mentioned.iter().any(|root| remapped.get(*root).is_some())
-            && only_in_debug_sections(&fs::read(&output.path).map_err(failed)?, &quiet)
+            && only_in_debug_sections(
+                &fs::read(&output.path).map_err(failed)?,
+                &Scanner::new(&remapped, &[&home, &sysroot]),
+            )
         {
             mentioned.retain(|root| remapped.get(*root).is_none());
         }

@@ -235,7 +235,7 @@ fn script_run(call: &Invocation, layout: &TargetLayout, ledger: &Ledger) -> Opti
 }
 
 /// Whether a build script's run is the first that anything here saw. The file whose time tells when it started is
-/// written anew by each run (`src/cargo/core/compiler/custom_build.rs`, 1.95), and born with the first: that covers runs
+/// written again by each run (`src/cargo/core/compiler/custom_build.rs`, 1.95), and born with the first: that covers runs
 /// which other packages' scripts saw and no compiler call did.
 fn is_first_run(run: &UnitDir, profile_dir: &Path, ledger: &Ledger) -> bool {
     let invoked = profile_dir.join(run.run()).join(layout::INVOKED);
@@ -249,7 +249,7 @@ fn is_first_run(run: &UnitDir, profile_dir: &Path, ledger: &Ledger) -> bool {
 impl ScriptRun {
     /// Sets the time of `output` back to `to_s`, unless Cargo would then see a `rerun-if-changed` path as newer
     /// (`src/cargo/core/compiler/fingerprint/mod.rs`, `find_stale_file`, 1.95), or something here may have seen an
-    /// earlier run: the rising time is all that tells Cargo to make that anew. Below Cargo's home it looks at no times
+    /// earlier run: the rising time is all that tells Cargo to make that again. Below Cargo's home it looks at no times
     /// (since 1.71; an older one would run the script once more).
     fn set_back(&self, to_s: i64) -> bool {
         if !self.is_first {

@@ -84,13 +84,20 @@ fn session_of(pid: &str) -> String {
     format!("{pid}-{}", ProcessStat::parse(&stat).map_or("0", |stat| stat.start))
 }
 
-/// A process (a number, or `self`), its parent and so on.
+/// A process (a number, or `self`), its parent and so on. Each is looked at only when the next one is asked for: most calls
+/// ask for no more than the first.
 pub fn callers(pid: &str) -> impl Iterator<Item = String> {
     let parent = |pid: &String| {
         let stat = read_at_once(&format!("/proc/{pid}/stat"))?;
         ProcessStat::parse(&stat).map(|stat| stat.parent.to_owned()).filter(|parent| parent != "0")
     };
-    std::iter::successors(Some(pid.to_owned()), parent).take(CALLERS_MAX)
+    let first = pid.to_owned();
+    let mut last: Option<String> = None;
+    std::iter::from_fn(move || {
+        last = Some(last.as_ref().map_or_else(|| Some(first.clone()), parent)?);
+        last.clone()
+    })
+    .take(CALLERS_MAX)
 }
 
 /// Whether the process is a Cargo: it is called like one, or is the one that tells its children where it is.

@@ -185,7 +185,7 @@ async fn reach(server: String, steps: &mut Vec<Step>) -> bool {
 
 async fn list(remote: &dyn Remote, keys: &Keys, steps: &mut Vec<Step>) -> Option<Sight> {
     let listed = match remote.list(&keys.manifests(), None).await {
-        // It was sent elsewhere, or has read its credentials anew.
+        // It was sent elsewhere, or has read its credentials again.
         Err(error) if error.is_renewed => remote.list(&keys.manifests(), None).await,
         listed => listed,
     };

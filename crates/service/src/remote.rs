@@ -216,7 +216,7 @@ pub struct RemoteError {
     pub detail: String,
     /// For how long the server wants to be left alone, where it says so.
     pub pause: Option<Duration>,
-    /// The credentials were read anew since: the next request has others, perhaps.
+    /// The credentials were read again since: the next request has others, perhaps.
     pub is_renewed: bool,
 }
 

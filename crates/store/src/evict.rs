@@ -20,7 +20,7 @@ const TMP_AGE_S: i64 = 3600;
 const UNIT_AGE_S: i64 = 86_400;
 /// Snapshots that were of no use for this long go, in seconds.
 const SNAPSHOT_AGE_S: i64 = 60 * 86_400;
-/// Memos are found out anew after this long, in seconds.
+/// Memos are found out again after this long, in seconds.
 const MEMO_AGE_S: i64 = 30 * 86_400;
 /// Notes of build directories without a build for this long go, in seconds.
 const SERVED_AGE_S: i64 = 365 * 86_400;

@@ -33,7 +33,7 @@ const VALUE_BYTES: usize = 1 + 32 + STAMP_BYTES + BOOT_BYTES;
 pub(crate) enum Remembered {
     Nothing,
     Trusted(Digest),
-    /// This was the content before the machine was started anew, and nothing speaks against it.
+    /// This was the content before the machine was started again, and nothing speaks against it.
     EarlierBoot(Digest),
 }
 

@@ -23,7 +23,7 @@ use crate::layout::Store;
 use crate::lock::Locking;
 
 /// Size at which the current file is put aside, in bytes. Sums over full files can be remembered, so this bounds what
-/// a summary has to read anew.
+/// a summary has to read again.
 const ROTATE_BYTES: u64 = 4 << 20;
 
 /// How many full files are kept.

@@ -258,7 +258,7 @@ mod tests {
             log.write_all(text.as_bytes()).expect("written");
             assert_eq!((read("log").as_str(), read("log.old").as_str()), (now, old));
         }
-        // The next daemon goes on where this one stopped, or begins anew.
+        // The next daemon goes on where this one stopped, or begins again.
         let mut next = RotatingLog::open(&path, 3).expect("open");
         next.write_all(b"i").expect("written");
         assert_eq!((read("log").as_str(), read("log.old").as_str()), ("i", "efgh"));

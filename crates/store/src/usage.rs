@@ -5,7 +5,7 @@
 //! usage = { bytes:u64 at_s:u64 }      little-endian, 16 bytes each, appended
 //! ```
 //! The first record is the last sweep's count and when that was; every other is bytes that came in. A torn tail is
-//! ignored. Two processes may lose each other's few bytes when the file is folded; the next sweep counts anew.
+//! ignored. Two processes may lose each other's few bytes when the file is folded; the next sweep counts again.
 
 use std::io::Write;
 
@@ -31,7 +31,7 @@ pub struct Usage {
     pub counted_s: u64,
 }
 
-/// A store is counted anew when this old, since removed target directories make what they held count; in seconds.
+/// A store is counted again when this old, since removed target directories make what they held count; in seconds.
 const COUNT_EVERY_S: u64 = 86_400;
 
 impl Usage {

@@ -1,4 +1,4 @@
-//! The blob service of an Azure storage account, inside the test process: it computes the signature of each request anew, or
+//! The blob service of an Azure storage account, inside the test process: it computes the signature of each request again, or
 //! wants the one shared access signature that it knows.
 
 use aws_smithy_types::base64;

@@ -1,5 +1,5 @@
 //! Sums over the journal. Those over its full files are remembered, so that a long history costs a summary nothing;
-//! only the file that is being appended to is read anew.
+//! only the file that is being appended to is read again.
 
 use std::path::Path;
 use std::time::Duration;

@@ -154,7 +154,7 @@ fn hint_for_cloud(fault: Fault, backend: &Backend) -> Option<String> {
                 .to_owned()
         }
         (Fault::Credentials, Backend::Gha(_)) => {
-            "ACTIONS_RUNTIME_TOKEN is valid for the job that has it: hand it to this step anew".to_owned()
+            "ACTIONS_RUNTIME_TOKEN is valid for the job that has it: hand it to this step again".to_owned()
         }
         (Fault::Unreachable | Fault::Unavailable, Backend::Gcs(_)) => {
             "check `cache.remote.endpoint` (KACHE_GCS_ENDPOINT) and the network".to_owned()

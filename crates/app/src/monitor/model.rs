@@ -74,7 +74,7 @@ impl Tab {
 pub enum Candidate {
     Go,
     Quit,
-    /// To read everything anew.
+    /// To read everything again.
     Reload,
 }
 
@@ -129,7 +129,7 @@ pub enum Typing {
 }
 
 impl Model {
-    /// Starts anew with these events.
+    /// Starts again with these events.
     pub fn load(&mut self, events: Vec<Event>, now_ms: u64) {
         self.tally = Tally::of(&events);
         self.events = events;

@@ -2,7 +2,7 @@
 //! and each removal has its receipt.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use kache_testkit::{Project, wait_for};
@@ -45,12 +45,15 @@ fn log(lab: &Lab) -> Vec<Value> {
     json(lab, &["disk", "--log"])["removals"].as_array().expect("removals").clone()
 }
 
-/// Another worktree of a project, with its target directory elsewhere.
-fn apart<'s>(lab: &Lab, one: &Project<'s>, target: &Path) -> Project<'s> {
-    let two = one.checkout("two").with_target(target);
-    two.cargo("build").env("CARGO_TARGET_DIR", target).ok().all_hit();
+/// A worktree of a project, and another one whose target directory lies elsewhere, built.
+fn apart(lab: &Lab) -> (Project<'_>, Project<'_>, PathBuf) {
+    let one = lab.project("one", PAIR);
+    one.cargo("build").ok();
+    let target = lab.root().join("targets/two");
+    let two = one.checkout("two").with_target(&target);
+    two.cargo("build").env("CARGO_TARGET_DIR", &target).ok().all_hit();
     assert!(log(lab).is_empty());
-    two
+    (one, two, target)
 }
 
 /// A worktree is removed. A day later a build elsewhere has its target directory removed, once that build has ended, and
@@ -58,10 +61,7 @@ fn apart<'s>(lab: &Lab, one: &Project<'s>, target: &Path) -> Project<'s> {
 #[test]
 fn the_target_directory_of_a_worktree_that_is_gone() {
     let lab = lean_lab();
-    let one = lab.project("one", PAIR);
-    one.cargo("build").ok();
-    let target = lab.root().join("targets/two");
-    let two = apart(&lab, &one, &target);
+    let (one, two, target) = apart(&lab);
     lab.remove(&two);
     let settings = settings(&lab, "");
     clean_by_itself(&one, &settings);
@@ -88,11 +88,8 @@ fn the_target_directory_of_a_worktree_that_is_gone() {
 #[test]
 fn what_takes_a_compile_stays() {
     let lab = lean_lab();
-    let one = lab.project("one", PAIR);
-    one.cargo("build").ok();
+    let (one, two, target) = apart(&lab);
     one.cargo("build -p dep --release").ok();
-    let target = lab.root().join("targets/two");
-    let two = apart(&lab, &one, &target);
     let elsewhere = |args: &str| two.cargo(args).env("CARGO_TARGET_DIR", &target);
     elsewhere("build -p dep --release").ok().all_hit();
     two.edit("app/src/main.rs", "println", "eprintln");
@@ -159,10 +156,7 @@ fn what_is_old_and_what_is_in_the_way() {
 #[test]
 fn what_is_not_cargos_stays() {
     let lab = lean_lab();
-    let one = lab.project("one", PAIR);
-    one.cargo("build").ok();
-    let target = lab.root().join("targets/two");
-    let two = apart(&lab, &one, &target);
+    let (one, two, target) = apart(&lab);
     lab.remove(&two);
     forget(&lab, &[(&two, "dep"), (&two, "app")], 2);
     let lock = fs::File::open(target.join("debug/.cargo-lock")).expect("a lock");

@@ -107,7 +107,7 @@ fn work(store: &Store, settings: &Settings, key: &Digest, job: &mut Job) -> Opti
     // Who is killed from here on leaves a job that counts this attempt.
     store.memo_put(PENDING, key, &serde_json::to_vec(job).ok()?).ok()?;
     fault::point(Point::ProofBegun);
-    let attempt = attempt(store, settings, (EntryKey(*key), job), (scratch.path(), &to));
+    let attempt = attempt(store, settings, EntryKey(*key), job, scratch.path(), &to);
     fault::point(Point::ProofCompared);
     proof::settle(attempt)
 }
@@ -160,8 +160,10 @@ impl Original {
 fn attempt(
     store: &Store,
     settings: &Settings,
-    (portable, job): (EntryKey, &Job),
-    (scratch, to): (&Path, &Roots),
+    portable: EntryKey,
+    job: &Job,
+    scratch: &Path,
+    to: &Roots,
 ) -> Attempt {
     let Some(original) = Original::of(job) else { return Attempt::Outdated };
     let Ok(Some(entry)) = store.entry(&job.entry) else { return Attempt::Outdated };
@@ -187,7 +189,7 @@ fn attempt(
     if !differences.is_empty() {
         return Attempt::Compared(differences);
     }
-    match publish(store, settings, (portable, job), &original, &entry) {
+    match publish(store, settings, portable, job, &original, &entry) {
         Ok(true) => Attempt::Compared(differences),
         Ok(false) => Attempt::Outdated,
         Err(why) => Attempt::Failed(why),
@@ -266,7 +268,8 @@ fn result_of(scratch: &Path, job: &Job) -> Result<Entry, String> {
 fn publish(
     store: &Store,
     settings: &Settings,
-    (portable, job): (EntryKey, &Job),
+    portable: EntryKey,
+    job: &Job,
     original: &Original,
     entry: &Entry,
 ) -> Result<bool, String> {

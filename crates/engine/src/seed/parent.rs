@@ -158,7 +158,7 @@ impl Parent {
 
     /// Puts the questions about directories; [`Parent::directories_of`] waits for the answers.
     pub fn ask_directories(&self, call: &CargoCall) -> Asked {
-        // Both are asked at once: the second one only about abbreviations, which a configuration may define anew.
+        // Both are asked at once: the second one only about abbreviations, which a configuration may define again.
         let list = call.abbreviation.as_ref().map(|_| self.ask(&["--list"], call));
         let metadata = self.ask(&["metadata", "--no-deps", "--offline", "--format-version", "1"], call);
         Asked { list, metadata }

@@ -219,7 +219,7 @@ impl DaemonBackend for Bucket {
             let read = self.read().remove(&key);
             let fetched = match read {
                 Some(manifest) => match transfer.fetch_described(&dir, manifest).await {
-                    // It may have been written anew since.
+                    // It may have been written again since.
                     Err(TransferError::Refused { .. }) => transfer.fetch_entry(&dir, &key).await,
                     fetched => fetched,
                 },

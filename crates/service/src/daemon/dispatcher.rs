@@ -72,7 +72,7 @@ impl<D: DaemonBackend> Dispatcher<D> {
         self.traffic.is_busy() || !self.single_flight.is_empty()
     }
 
-    /// What the remote was found not to have, and records that came, are asked for anew.
+    /// What the remote was found not to have, and records that came, are asked for again.
     pub fn forget(&self) {
         self.single_flight.forget_absent();
     }

@@ -114,7 +114,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> SingleFlight<K> {
         absent.insert(thing, Instant::now() + ABSENT);
     }
 
-    /// What was found to be absent is asked for anew.
+    /// What was found to be absent is asked for again.
     pub fn forget_absent(&self) {
         lock(&self.absent).clear();
     }

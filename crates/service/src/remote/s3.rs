@@ -86,7 +86,7 @@ impl S3 {
     }
 
     /// Turns a failure of a request that was begun then into an error; where credentials were refused, the next request
-    /// gets a client that reads them anew, and where the server sends elsewhere, one that asks there.
+    /// gets a client that reads them again, and where the server sends elsewhere, one that asks there.
     async fn error<E>(
         &self,
         (act, name): (&'static str, &str),

@@ -97,7 +97,7 @@ async fn what_a_store_has_is_read_as_from_any_remote() {
         (0..3 << 20).map(|_| random.byte()).collect()
     };
     let large = here.compile("large", &noise, b"", &[]);
-    // Packs are made anew where none may be kept.
+    // Packs are made again where none may be kept.
     for (packs_bytes_max, prefix) in [(1 << 30, "artifacts"), (0, "another/prefix")] {
         let served = Served::start(&here, policy(None, &[]), Limits::default(), packs_bytes_max);
         let (there, transfer) = served.client(prefix, policy(None, &[]));

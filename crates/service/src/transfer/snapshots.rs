@@ -108,7 +108,7 @@ impl Transfer {
                 // Of no use to anybody.
                 Err(_) => Vec::new(),
             };
-            // Read back, another machine may have made the same units anew; none may be missing.
+            // Read back, another machine may have made the same units again; none may be missing.
             let is_done = if round == 0 { covers(&theirs, &mine) } else { has_places(&theirs, &mine) };
             if is_done {
                 break;

@@ -32,7 +32,7 @@ pub enum Kind {
     Script,
     /// The run of a build script.
     Run,
-    /// Incremental state of a crate, which the compiler makes anew.
+    /// Incremental state of a crate, which the compiler makes again.
     State,
 }
 
@@ -43,7 +43,7 @@ pub enum Use {
     Unknown,
     /// Seconds since 1970.
     At(i64),
-    /// It was compiled only in part, or its removal was interrupted: Cargo builds it anew.
+    /// It was compiled only in part, or its removal was interrupted: Cargo builds it again.
     Broken,
 }
 
@@ -165,7 +165,7 @@ fn marks(dir: &UnitDir, outputs: &[PathBuf]) -> Vec<String> {
     outputs.iter().cloned().chain(below).filter_map(stem).collect()
 }
 
-/// What changes when Cargo uses a unit or makes it anew.
+/// What changes when Cargo uses a unit or makes it again.
 fn stamp(hash: &Path) -> Option<[i64; 3]> {
     let meta = fs::metadata(hash).ok()?;
     Some([meta.mtime(), meta.mtime_nsec(), if meta.is_dir() { 0 } else { meta.atime() }])
@@ -237,7 +237,7 @@ impl Unit {
         self.fingerprint.as_deref().map_or(Some(Vec::new()), edges)
     }
 
-    /// Whether a build has used it, or made it anew, since it was looked at.
+    /// Whether a build has used it, or made it again, since it was looked at.
     pub fn was_used_since(&self) -> bool {
         !self.hashes.iter().map(|hash| stamp(hash)).eq(self.stamps.iter().copied())
     }

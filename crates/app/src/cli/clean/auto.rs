@@ -132,7 +132,7 @@ fn comes_back(store: &Store, census: &Census, unit: &Unit) -> bool {
     let is_there = |output: &Output| {
         store.check_blob(output).is_ok_and(|state| matches!(state, BlobState::Present | BlobState::OtherMode))
     };
-    // What is missing Cargo makes anew, and it comes from the store.
+    // What is missing Cargo makes again, and it comes from the store.
     let is_same = |(path, digest): (PathBuf, Digest)| {
         DigestMemo::new(store).digest(&path).is_ok_and(|found| found.is_none_or(|found| found == digest))
     };
@@ -159,8 +159,8 @@ fn contents(unit: &Unit, entry: &Entry) -> Vec<(PathBuf, Digest)> {
     found
 }
 
-/// Positions of units that something depends on which doesn't come back without a compile: if they are made anew, Cargo
-/// makes that anew as well. `None` where dependencies can't be told.
+/// Positions of units that something depends on which doesn't come back without a compile: if they are made again, Cargo
+/// makes that again as well. `None` where dependencies can't be told.
 fn needed(units: &[Unit], comes_back: &[bool]) -> Option<HashSet<usize>> {
     let edges: Option<Vec<_>> = units.iter().map(Unit::edges).collect();
     let edges = edges?;

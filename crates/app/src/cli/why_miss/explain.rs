@@ -54,7 +54,7 @@ pub struct Comparison {
     /// When it was stored or served last before.
     pub at_ms: u64,
     pub lines: Vec<Line>,
-    /// What differs as a consequence: dependencies that were compiled anew for the same reasons.
+    /// What differs as a consequence: dependencies that were compiled again for the same reasons.
     pub follows: Vec<Difference>,
 }
 
@@ -228,7 +228,7 @@ impl<'a> History<'a> {
         found
     }
 
-    /// Tells causes from consequences: a dependency that was compiled anew for reasons that this crate has itself.
+    /// Tells causes from consequences: a dependency that was compiled again for reasons that this crate has itself.
     fn changed(&self, at: usize, against: (EntryKey, u64), differences: Vec<Difference>) -> Cause {
         if differences.is_empty() {
             return Cause::Unrecorded;
@@ -284,7 +284,7 @@ impl<'a> History<'a> {
 }
 
 impl Explanation {
-    /// The explanation of the compile that all this follows from: the first dependency that was compiled anew for
+    /// The explanation of the compile that all this follows from: the first dependency that was compiled again for
     /// reasons of its own.
     pub fn root(&self) -> &Self {
         match &self.cause {

@@ -44,28 +44,29 @@ async fn a_container_of_azure() {
     conforms_in_pages(&azure(&server.env_with_string())).await;
 }
 
+/// The objects of a listing that has these 2300 names and comes in three pages.
+pub(super) async fn in_pages(remote: &dyn Remote, prefix: &str, names: &[String]) -> Vec<Object> {
+    let (mut objects, mut page, mut lengths) = (Vec::new(), None, Vec::new());
+    while page.is_some() || lengths.is_empty() {
+        let next = remote.list(prefix, page).await.expect("listed");
+        lengths.push(next.objects.len());
+        objects.extend(next.objects);
+        page = next.next;
+    }
+    let is_same = objects.iter().map(|object| &object.name).eq(names);
+    assert_eq!((is_same, lengths), (true, vec![1000, 1000, 300]));
+    objects
+}
+
 /// Listings of clouds go on where the last page ended.
 async fn conforms_in_pages(remote: &dyn Remote) {
     let names: Vec<String> = (0..2300).map(|i| format!("many/{i:04}&<")).collect();
     for name in &names {
         remote.put(name, body(b"x")).await.expect("written");
     }
-    let (mut listed, mut page, mut lengths) = (Vec::new(), None, Vec::new());
-    loop {
-        let next = remote.list("many/", page).await.expect("listed");
-        lengths.push(next.objects.len());
-        assert!(
-            next.objects.iter().all(|object| object.modified_s == 1_767_323_045),
-            "{:?}",
-            next.objects[0]
-        );
-        listed.extend(next.objects.into_iter().map(|object| object.name));
-        page = next.next;
-        if page.is_none() {
-            break;
-        }
+    for object in in_pages(remote, "many/", &names).await {
+        assert_eq!(object.modified_s, 1_767_323_045, "{object:?}");
     }
-    assert_eq!((listed == names, lengths), (true, vec![1000, 1000, 300]));
 }
 
 #[tokio::test]

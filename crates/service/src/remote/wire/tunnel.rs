@@ -3,18 +3,20 @@
 //! there, which some servers answer with 400. Doesn't know which requests need a tunnel.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 
 /// A client for servers behind one proxy. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -24,22 +26,26 @@ impl Tunnels {
     /// Tunnels through `proxy`, which may itself want TLS and has `connect` to accept a connection. Fails where the system has no
     /// certificates of authorities.
     pub(super) fn through(proxy: &Intercept, connect: Option<Duration>) -> io::Result<Self> {
-        let tls = || {
-            let provider = rustls::crypto::ring::default_provider();
-            let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider)?;
-            io::Result::Ok(builder.https_or_http().enable_http1())
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_native_roots()?
+            .with_no_client_auth();
+        let over = || {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+            builder.https_or_http().enable_http1()
         };
         let mut tcp = Tcp::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(connect);
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), tls()?.wrap_connector(tcp));
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), over().wrap_connector(tcp));
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(20))
-            .build(tls()?.wrap_connector(tunnel));
+            .build(over().wrap_connector(tunnel));
         Ok(Self(client))
     }
 
